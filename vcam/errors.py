@@ -1,0 +1,70 @@
+"""Everything that can be the user's or the machine's fault, with the sentence that mends it.
+
+    VcamError            exit 1   anything below
+    ├── UsageError       exit 2   the command line makes no sense
+    ├── ConfigError      exit 3   a setting is wrong; carries every problem found
+    ├── DeviceError      exit 4   a camera or a virtual camera
+    │   ├── SourceError           cannot be opened, went away, sends rubbish
+    │   └── SinkError             cannot be opened or written
+    ├── BackgroundError  exit 1   a picture or clip that cannot be shown
+    ├── ModelError       exit 1   weights missing, damaged, or not a person model
+    └── DaemonError      exit 1   not running, running already, speaks another version
+"""
+
+from __future__ import annotations
+
+
+class VcamError(Exception):
+    """A fault outside the program: says what is, what was expected, and the next step.
+
+    `hint` is one imperative sentence shown under the message.
+    """
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(VcamError):
+    """The command line makes no sense."""
+
+    exit_code = 2
+
+
+class ConfigError(VcamError):
+    """One or more settings are wrong; `problems` lists each as a sentence of its own."""
+
+    exit_code = 3
+
+    def __init__(self, message: str, *, hint: str = "", problems: tuple[str, ...] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.problems = problems
+
+
+class DeviceError(VcamError):
+    """A camera or a virtual camera cannot be used."""
+
+    exit_code = 4
+
+
+class SourceError(DeviceError):
+    """A source cannot be opened, went away, or sends what cannot be decoded."""
+
+
+class SinkError(DeviceError):
+    """A sink cannot be opened or written."""
+
+
+class BackgroundError(VcamError):
+    """A picture or clip that cannot be used as a background."""
+
+
+class ModelError(VcamError):
+    """Weights that are missing, damaged, or do not hold a person model."""
+
+
+class DaemonError(VcamError):
+    """The daemon is not running, runs already, or speaks another version."""

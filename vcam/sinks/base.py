@@ -1,0 +1,45 @@
+"""The contract of everything that shows frames to others."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+    from vcam.frame import SafeFrame
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """Shows frames to others at one fixed size. Open on entry, closed on exit, one writer at a time."""
+
+    name: str  # what a person would call it: "VBG Camera (/dev/video10)", "file out.mp4"
+    width: int  # pixels, even, fixed for the sink's life
+    height: int
+
+    def write(self, frame: SafeFrame) -> None:
+        """Show `frame`; returns once its pixels were copied or handed to the kernel.
+
+        Raises:
+            SinkError: the device refused; the pipeline keeps running and tries to open it again.
+            TypeError: `frame` is anything but a SafeFrame of this sink's size.
+        """
+        ...
+
+    def watchers(self) -> list[str] | None:
+        """Names of the programs that stream from this sink now; None where it cannot be known.
+
+        An unnamed watcher counts as "unknown program". Cheap enough to be asked twice a second.
+        """
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
