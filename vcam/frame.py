@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One captured picture as planes, and when it was taken. Nobody writes to the planes afterwards.
+    """One captured picture as planes, and when it was taken. Nobody writes to them afterwards.
 
     Shapes:
         y: (H, W) uint8 luma; H and W even; rows may be padded, pixels in a row are adjacent
@@ -60,7 +60,7 @@ class SafeFrame:
         self, data: NDArray[np.uint8], pts: float, seq: int, *, is_card: bool, maker: str
     ) -> None:
         if maker not in _MAKERS:
-            raise TypeError(f"{maker!r} may not make a SafeFrame, expected one of {sorted(_MAKERS)}")
+            raise TypeError(f"{maker!r} may not make a SafeFrame, expected {sorted(_MAKERS)}")
         self.data = data
         self.pts = pts
         self.seq = seq

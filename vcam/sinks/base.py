@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Sink(Protocol):
-    """Shows frames to others at one fixed size. Open on entry, closed on exit, one writer at a time."""
+    """Shows frames to others at one fixed size. Open on entry, closed on exit, one writer."""
 
     name: str  # what a person would call it: "VBG Camera (/dev/video10)", "file out.mp4"
     width: int  # pixels, even, fixed for the sink's life

@@ -1,0 +1,328 @@
+"""Settings: what they are, where they come from, and what is wrong with them.
+
+Precedence: command line > `VCAM_SECTION_KEY` > the user's file > the shipped `config.toml`, which
+is the only place where defaults are written.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import platformdirs
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from vcam.errors import ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+Even = AfterValidator(lambda n: _even(n))
+Width = Annotated[int, Field(ge=64, le=3840), Even]
+Height = Annotated[int, Field(ge=64, le=2160), Even]
+Fps = Annotated[float, Field(ge=1, le=120)]
+Unit = Annotated[float, Field(ge=0, le=1)]
+
+
+def _even(n: int) -> int:
+    if n % 2:
+        raise ValueError("expected an even number of pixels")
+    return n
+
+
+_BACKGROUND = re.compile(r"#[0-9a-fA-F]{6}|blur(:\d{1,3})?")
+
+
+def _background(value: str) -> str:
+    if not value.strip():
+        raise ValueError('expected a file, a preset name, "blur", "blur:N", "#rrggbb" or "none"')
+    if value.startswith(("#", "blur:")) and not _BACKGROUND.fullmatch(value):
+        raise ValueError('expected "#rrggbb" or "blur:N"')
+    if value.startswith("blur:") and int(value[5:]) > 100:
+        raise ValueError("expected a blur from 0 to 100 percent")
+    return value
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Camera(_Section):
+    """Where pictures come from."""
+
+    source: str = Field(min_length=1)
+    width: Width
+    height: Height
+    fps: Fps
+    format: Literal["auto", "mjpg", "yuyv"]
+    mirror: bool
+    controls: dict[str, int]
+
+
+class Output(_Section):
+    """Where pictures go."""
+
+    sink: str = Field(min_length=1)
+    width: Width
+    height: Height
+    fps: Fps
+    on_demand: bool
+    idle_after: Annotated[float, Field(ge=0, le=3600)]
+
+
+class Background(_Section):
+    """What is shown behind the person."""
+
+    use: Annotated[str, AfterValidator(_background)]
+    blur: Annotated[int, Field(ge=0, le=100)]
+    light_wrap: Unit
+    decontaminate: bool
+
+
+class MatteSettings(_Section):
+    """How the person is found."""
+
+    model: str = Field(min_length=1)
+    engine: Literal["auto", "cpu", "cuda"]
+    threads: Annotated[int, Field(ge=1, le=16)]
+    quality: Literal["auto", "low", "balanced", "high"]
+    max_cpu_percent: Annotated[int, Field(ge=5, le=1600)]
+    smoothing: Unit
+    people: Literal["everyone", "only-me"]
+
+
+class Privacy(_Section):
+    """When the card is shown instead."""
+
+    card: str
+    card_reason: bool
+    confident_frames: Annotated[int, Field(ge=1, le=120)]
+    deadline: Annotated[float, Field(ge=0.05, le=10)]
+
+
+class Control(_Section):
+    """The doors to the daemon."""
+
+    port: Annotated[int, Field(ge=0, le=65535)]
+    log: Literal["debug", "info", "warning", "error"]
+
+
+class Config(_Section):
+    """Every setting, validated and immutable; the loop swaps whole objects, never fields."""
+
+    camera: Camera
+    output: Output
+    background: Background
+    matte: MatteSettings
+    privacy: Privacy
+    control: Control
+
+    def with_changes(self, changes: Mapping[str, Mapping[str, Any]]) -> Config:
+        """Return a copy with `{section: {key: value}}` applied.
+
+        Raises:
+            ConfigError: a key is unknown or a value is out of its range.
+        """
+        return validate(_merge(self.model_dump(), changes), origin="settings")
+
+
+def default_path() -> Path:
+    """Where `config.toml` with the defaults lies: beside the packages, or inside the wheel."""
+    here = Path(__file__).resolve().parent
+    inside = here / "config.toml"
+    return inside if inside.exists() else here.parent / "config.toml"
+
+
+def user_path() -> Path:
+    """The user's own file, in the platform's configuration directory; it may not exist yet."""
+    if explicit := os.environ.get("VCAM_CONFIG"):
+        return Path(explicit)
+    return Path(platformdirs.user_config_dir("vcam", appauthor=False)) / "config.toml"
+
+
+def load(
+    path: Path | None = None,
+    *,
+    flags: Mapping[str, Mapping[str, Any]] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> Config:
+    """Read defaults, file, environment and flags, and validate the sum.
+
+    `path` None means the user's file where there is one; a path that is given must exist.
+
+    Raises:
+        ConfigError: everything that is wrong, all at once.
+    """
+    defaults = _parse(default_path())
+    file = path if path is not None else user_path()
+    origin = str(file)
+    layers: dict[str, Any] = defaults
+    if path is not None or _exists(file):
+        layers = _merge(defaults, _parse(file))
+    else:
+        origin = "settings"
+    layers = _merge(layers, _from_environment(os.environ if environ is None else environ, defaults))
+    return validate(_merge(layers, flags or {}), origin=origin)
+
+
+def validate(values: Mapping[str, Any], *, origin: str) -> Config:
+    """Turn plain values into a `Config`.
+
+    Raises:
+        ConfigError: `problems` has a sentence for each wrong key and value.
+    """
+    try:
+        return Config.model_validate(_relaxed(values))
+    except ValidationError as error:
+        problems = tuple(_sentence(origin, values, dict(e)) for e in error.errors())
+        raise ConfigError(
+            "\n".join(problems),
+            hint="Run `vcam config show` for every setting with its meaning.",
+            problems=problems,
+        ) from None
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(
+            f"{path}: not valid TOML: {error}", hint=f"Mend that line of {path}."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path}: not UTF-8 text ({error.reason})", hint="Save the file as UTF-8."
+        ) from error
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be read: {error.strerror}, expected a settings file",
+            hint="Run `vcam config path` to see where settings are looked for.",
+        ) from error
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        nested = isinstance(old, Mapping) and isinstance(value, Mapping) and key != "controls"
+        merged[key] = _merge(old, value) if nested else value  # type: ignore[arg-type]
+    return merged
+
+
+def _from_environment(
+    environ: Mapping[str, str], defaults: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Read VCAM_SECTION_KEY; a number or boolean is read as the default's type wants it."""
+    found: dict[str, dict[str, Any]] = {}
+    for section, keys in defaults.items():
+        for key, default in keys.items():
+            text = environ.get(f"VCAM_{section}_{key}".upper())
+            if text is not None:
+                found.setdefault(section, {})[key] = _typed(text, default)
+    return found
+
+
+def _typed(text: str, like: Any) -> Any:
+    if isinstance(like, bool):
+        return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(
+            text.lower(), text
+        )
+    if isinstance(like, (int, float)):
+        for kind in (int, float):
+            try:
+                return kind(text)
+            except ValueError:
+                continue
+    return text
+
+
+def _relaxed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Let 30 stand for 30.0, as people write it; everything else stays strict."""
+    relaxed: dict[str, Any] = {}
+    for section, keys in values.items():
+        model = Config.model_fields.get(section)
+        fields = getattr(model.annotation, "model_fields", {}) if model else {}
+        if not isinstance(keys, Mapping):
+            relaxed[section] = keys
+            continue
+        relaxed[section] = {
+            key: float(value)
+            if type(value) is int and key in fields and fields[key].annotation is float
+            else value
+            for key, value in keys.items()
+        }
+    return relaxed
+
+
+_EXPECTED = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "string_type": "text in quotes",
+    "bool_type": "true or false",
+    "dict_type": "a table of names and numbers",
+    "model_type": "a [section] of settings",
+    "model_attributes_type": "a [section] of settings",
+    "int_from_float": "a whole number",
+    "missing": "a value",
+}
+
+
+def _sentence(origin: str, values: Mapping[str, Any], error: dict[str, Any]) -> str:
+    """One problem as `file: [section] key is value, expected …`."""
+    where = [str(part) for part in error["loc"]]
+    section = where[0] if where else "?"
+    if error["type"] == "extra_forbidden":
+        known = (
+            list(Config.model_fields)
+            if len(where) == 1
+            else list(Config.model_fields[section].annotation.model_fields)  # type: ignore[union-attr]
+        )
+        near = difflib.get_close_matches(where[-1], known, n=1)
+        guess = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
+        name = f"[{section}]" if len(where) == 1 else f"[{section}] {where[1]}"
+        return f"{origin}: {name} is not a setting, {guess}"
+    key = ".".join(where[1:])
+    if error["type"] == "missing":
+        return f"{origin}: [{section}] {key} is missing, expected a value"
+    context = error.get("ctx", {})
+    if error["type"] == "literal_error":
+        expected = f"one of {context['expected']}"
+        near = difflib.get_close_matches(
+            str(error["input"]), re.findall(r"'([^']+)'", context["expected"]), n=1
+        )
+        if near:
+            expected += f"; did you mean {near[0]!r}?"
+    elif error["type"] == "value_error":
+        expected = str(context["error"]).removeprefix("expected ")
+    elif "ge" in context or "le" in context:
+        expected = _range(section, key)
+    else:
+        expected = _EXPECTED.get(error["type"], error["msg"])
+        if error["type"] in ("int_type", "float_type"):
+            expected += _range(section, key).removeprefix("a number")
+    return f"{origin}: [{section}] {key} is {error['input']!r}, expected {expected}"
+
+
+def _range(section: str, key: str) -> str:
+    """`a number from 1 to 120`, read from the field's own bounds."""
+    fields = getattr(Config.model_fields[section].annotation, "model_fields", {})
+    low = high = None
+    for rule in getattr(fields.get(key), "metadata", ()):
+        low = getattr(rule, "ge", low)
+        high = getattr(rule, "le", high)
+    return f"a number from {low} to {high}" if low is not None and high is not None else "a number"

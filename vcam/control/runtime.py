@@ -1,0 +1,27 @@
+"""What the control doors may ask of a running daemon; `vcam.daemon` implements it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from vcam.frame import SafeFrame
+    from vcam.settings import Settings
+
+
+class Runtime(Protocol):
+    """A running daemon, as seen by its doors. Every method may be called from any thread."""
+
+    settings: Settings
+
+    def status(self) -> dict[str, Any]:
+        """The state as plain JSON values: see `GET /status`."""
+        ...
+
+    def stop(self) -> None:
+        """Ask the daemon to end; returns at once."""
+        ...
+
+    def latest(self) -> SafeFrame | None:
+        """The last frame that reached a sink, as a copy that stays valid; None before the first."""
+        ...

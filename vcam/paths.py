@@ -1,0 +1,73 @@
+"""Where the program keeps its files; every answer works with HOME unset or read-only."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+import platformdirs
+
+from vcam.errors import DaemonError
+
+
+def runtime_dir() -> Path:
+    """The directory of the socket and the lock, readable by this user alone (0700); made if missing.
+
+    Raises:
+        DaemonError: it belongs to somebody else or cannot be made private.
+    """
+    base = os.environ.get("XDG_RUNTIME_DIR", "")
+    if base and os.access(base, os.W_OK):
+        path = Path(base) / "vcam"
+    elif hasattr(os, "getuid"):
+        path = Path(tempfile.gettempdir()) / f"vcam-{os.getuid()}"
+    else:
+        path = Path(platformdirs.user_runtime_dir("vcam", appauthor=False))
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if hasattr(os, "getuid"):
+        seen = path.lstat()
+        if not stat.S_ISDIR(seen.st_mode) or seen.st_uid != os.getuid():
+            raise DaemonError(
+                f"{path} belongs to uid {seen.st_uid}, expected a directory of uid {os.getuid()}",
+                hint=f"Remove {path} or set XDG_RUNTIME_DIR to a directory of your own.",
+            )
+        if seen.st_mode & 0o077:
+            path.chmod(0o700)
+    return path
+
+
+def socket_path() -> Path:
+    """The control socket; on Windows the file that holds the port and token instead."""
+    return runtime_dir() / "control.sock"
+
+
+def lock_path() -> Path:
+    """The lock one daemon holds for its life."""
+    return runtime_dir() / "daemon.lock"
+
+
+def log_path() -> Path:
+    """The daemon's log when nothing else collects it; falls back to the runtime directory."""
+    return _writable(Path(platformdirs.user_log_dir("vcam", appauthor=False))) / "vcam.log"
+
+
+def cache_dir() -> Path:
+    """Compiled models, measurements, thumbnails: all of it can be deleted at any time."""
+    return _writable(Path(platformdirs.user_cache_dir("vcam", appauthor=False)))
+
+
+def backgrounds_dir() -> Path:
+    """Pictures and clips dropped here become presets; it may not exist."""
+    return Path(platformdirs.user_data_dir("vcam", appauthor=False)) / "backgrounds"
+
+
+def _writable(path: Path) -> Path:
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if os.access(path, os.W_OK):
+            return path
+    except OSError:
+        pass
+    return runtime_dir()
