@@ -26,6 +26,7 @@ class Settings:
         self.revision = 0  # grows with every change; doors compare it
         self.problem: str | None = None  # why the last edit of the file was not taken
         self._listeners: list[Callable[[Config], None]] = []
+        self._checks: list[Callable[[Config, Config], None]] = []
         self._lock = threading.Lock()
 
     def change(self, changes: Mapping[str, Mapping[str, Any]]) -> Config:
@@ -33,11 +34,19 @@ class Settings:
 
         Raises:
             ConfigError: something is wrong; nothing was changed.
+            VcamError: the daemon cannot do it (a background that does not open); nothing changed.
         """
         with self._lock:
             config = self.current.with_changes(changes)
             self._swap(config)
         return config
+
+    def check(self, check: Callable[[Config, Config], None]) -> None:
+        """Call `check(old, new)` before each change; a VcamError from it refuses the change.
+
+        The daemon opens the new background here, so that the loop never waits for a file.
+        """
+        self._checks.append(check)
 
     def replace(self, config: Config) -> None:
         """Take a whole new configuration, as after an edit of the file."""
@@ -56,6 +65,8 @@ class Settings:
     def _swap(self, config: Config) -> None:
         if config == self.current:
             return
+        for check in self._checks:
+            check(self.current, config)
         self.current = config
         self.revision += 1
         for listener in self._listeners:
