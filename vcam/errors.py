@@ -1,14 +1,14 @@
 """Everything that can be the user's or the machine's fault, with the sentence that mends it.
 
-    VcamError            exit 1   anything below
-    ├── UsageError       exit 2   the command line makes no sense
-    ├── ConfigError      exit 3   a setting is wrong; carries every problem found
-    ├── DeviceError      exit 4   a camera or a virtual camera
-    │   ├── SourceError           cannot be opened, went away, sends rubbish
-    │   └── SinkError             cannot be opened or written
-    ├── BackgroundError  exit 1   a picture or clip that cannot be shown
-    ├── ModelError       exit 1   weights missing, damaged, or not a person model
-    └── DaemonError      exit 1   not running, running already, speaks another version
+VcamError            exit 1   anything below
+├── UsageError       exit 2   the command line makes no sense
+├── ConfigError      exit 3   a setting is wrong; carries every problem found
+├── DeviceError      exit 4   a camera or a virtual camera
+│   ├── SourceError           cannot be opened, went away, sends rubbish
+│   └── SinkError             cannot be opened or written
+├── BackgroundError  exit 1   a picture or clip that cannot be shown
+├── ModelError       exit 1   weights missing, damaged, or not a person model
+└── DaemonError      exit 1   not running, running already, speaks another version
 """
 
 from __future__ import annotations

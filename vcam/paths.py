@@ -13,7 +13,7 @@ from vcam.errors import DaemonError
 
 
 def runtime_dir() -> Path:
-    """The directory of the socket and the lock, readable by this user alone (0700); made if missing.
+    """The directory of socket and lock, readable by this user alone (0700); made if missing.
 
     Raises:
         DaemonError: it belongs to somebody else or cannot be made private.

@@ -1,0 +1,123 @@
+"""A picture as a camera: held still, or gently panned and zoomed with sensor noise (the demo)."""
+
+from __future__ import annotations
+
+import math
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from vcam.frame import Frame
+from vcam.pictures import i420_from_image, read_image
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from typing_extensions import Self
+
+PORTRAIT = Path(__file__).resolve().parent.parent / "assets" / "portrait.jpg"
+NOISE_SIGMA = 2.0  # luma steps; what a small sensor shows indoors
+
+
+class StillSource:
+    """A picture in motion. Owned by one thread.
+
+    The picture fills the frame (cropped to its shape) and drifts by a few percent, as a person
+    in front of a camera does, so that every part of the program has something to do.
+
+    Raises:
+        BackgroundError: the picture cannot be read.
+    """
+
+    live = True
+
+    def __init__(
+        self,
+        path: Path | str = PORTRAIT,
+        width: int = 1280,
+        height: int = 720,
+        fps: float = 30.0,
+        *,
+        motion: bool = True,
+        realtime: bool = True,
+    ) -> None:
+        self.path = Path(path)
+        demo = self.path == PORTRAIT
+        self.name = "demo picture" if demo else f"picture {self.path.name}"
+        self.width, self.height, self.fps = width, height, fps
+        self.motion = motion
+        self.live = realtime
+
+    def __enter__(self) -> Self:
+        image = read_image(self.path)
+        h, w = image.shape[:2]
+        # A little larger than the frame, so that panning never shows an edge.
+        scale = max(self.width / w, self.height / h) * (1.08 if self.motion else 1.0)
+        size = (max(self.width, round(w * scale)), max(self.height, round(h * scale)))
+        self._image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+        rng = np.random.default_rng(7)
+        shape = (self.height * 3 // 2, self.width)
+        self._noise = [
+            np.clip(rng.normal(0, NOISE_SIGMA, shape), -8, 8).astype(np.int8) for _ in range(4)
+        ]
+        self._seq = 0
+        self._started = time.monotonic()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        del self._image
+
+    def read(self, timeout: float) -> Frame | None:
+        """Return the next frame when it is due; `timeout` is never reached."""
+        offset = self._seq / self.fps
+        pts = offset
+        if self.live:
+            delay = self._started + offset - time.monotonic()
+            if delay > 0:
+                time.sleep(delay)
+            elif delay < -1.0:
+                self._started -= delay
+            pts = time.monotonic()
+        data = self._draw(offset)
+        h, w = self.height, self.width
+        quarter = h * w // 4
+        flat = data.reshape(-1)
+        u = flat[h * w : h * w + quarter].reshape(h // 2, w // 2)
+        v = flat[h * w + quarter :].reshape(h // 2, w // 2)
+        self._seq += 1
+        return Frame(data[:h], u, v, False, pts, self._seq - 1)
+
+    def _draw(self, t: float) -> NDArray[np.uint8]:
+        if not self.motion:
+            h, w = self._image.shape[:2]
+            top, left = (h - self.height) // 4, (w - self.width) // 2
+            view = self._image[top : top + self.height, left : left + self.width]
+            return i420_from_image(np.ascontiguousarray(view))
+        h, w = self._image.shape[:2]
+        zoom = 1.0 + 0.03 * math.sin(t * 0.5)
+        centre_x = w / 2 + 0.03 * self.width * math.sin(t * 0.7)
+        half_w, half_h = self.width / 2 / zoom, self.height / 2 / zoom
+        # Portraits keep the head near the top.
+        centre_y = half_h + 0.012 * self.height * (1 + math.sin(t * 0.9 + 1.0))
+        centre_x = min(max(centre_x, half_w), w - half_w)
+        centre_y = min(max(centre_y, half_h), h - half_h)
+        matrix = np.array([[1 / zoom, 0, centre_x - half_w], [0, 1 / zoom, centre_y - half_h]])
+        view = cv2.warpAffine(
+            self._image,
+            matrix,
+            (self.width, self.height),
+            flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
+            borderMode=cv2.BORDER_REPLICATE,
+        )
+        data = i420_from_image(view)
+        return np.asarray(
+            cv2.add(data, self._noise[self._seq % len(self._noise)], dtype=cv2.CV_8U), np.uint8
+        )
