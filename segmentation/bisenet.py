@@ -1,0 +1,211 @@
+"""BiSeNet for one class, person, from the paper, with a head that also sees fine detail."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from segmentation.layers import AttentionRefinement, BasicBlock, ConvBnRelu, FeatureFusion
+
+MEAN = (0.485, 0.456, 0.406)  # of ImageNet, RGB in 0..1
+STD = (0.229, 0.224, 0.225)
+
+
+class ContextPath(nn.Module):
+    """ResNet-18 trunk whose channels are scaled by `width`.
+
+    From "BiSeNet" (Yu et al., ECCV 2018), fig. 2(a), on "Deep Residual Learning" (He et al., 2016).
+
+    Shapes:
+        x: (B, 3, H, W) float
+        returns: features at strides 2, 4, 8, 16, 32 with 64, 64, 128, 256, 512 times width channels
+    """
+
+    def __init__(self, width: float) -> None:
+        super().__init__()
+        c = [channels(n, width) for n in (64, 64, 128, 256, 512)]
+        stem = 7 if width >= 0.75 else 3  # a 7x7 stem is 15 % of a narrow network's cost
+        self.conv1 = nn.Conv2d(3, c[0], stem, 2, stem // 2, bias=False)
+        self.bn1 = nn.BatchNorm2d(c[0])
+        self.layer1 = nn.Sequential(BasicBlock(c[0], c[1]), BasicBlock(c[1], c[1]))
+        self.layer2 = nn.Sequential(BasicBlock(c[1], c[2], 2), BasicBlock(c[2], c[2]))
+        self.layer3 = nn.Sequential(BasicBlock(c[2], c[3], 2), BasicBlock(c[3], c[3]))
+        self.layer4 = nn.Sequential(BasicBlock(c[3], c[4], 2), BasicBlock(c[4], c[4]))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        half = F.relu(self.bn1(self.conv1(x)))  # (B, c0, H/2, W/2)
+        quarter = self.layer1(F.max_pool2d(half, 3, 2, 1))  # (B, c1, H/4, W/4)
+        eighth = self.layer2(quarter)  # (B, c2, H/8, W/8)
+        sixteenth = self.layer3(eighth)  # (B, c3, H/16, W/16)
+        return half, quarter, eighth, sixteenth, self.layer4(sixteenth)  # (B, c4, H/32, W/32)
+
+
+class SpatialPath(nn.Module):
+    """Three strided convolutions that keep detail at 1/8 of the size.
+
+    From "BiSeNet" (Yu et al., ECCV 2018, https://arxiv.org/abs/1808.00897), section 3.1.
+
+    Shapes:
+        x: (B, 3, H, W) float
+        returns: (B, 128 * width, H/8, W/8)
+    """
+
+    def __init__(self, width: float) -> None:
+        super().__init__()
+        c = channels(64, width)
+        self.layers = nn.Sequential(
+            ConvBnRelu(3, c, 7, 2),
+            ConvBnRelu(c, c, 3, 2),
+            ConvBnRelu(c, c, 3, 2),
+            ConvBnRelu(c, channels(128, width), 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.layers(x)
+        return out
+
+
+class BiSeNet(nn.Module):
+    """Person logits for a picture.
+
+    From "BiSeNet" (Yu et al., ECCV 2018, https://arxiv.org/abs/1808.00897).
+    Differs: a 3x3 stem below full width; one class; after fusion at 1/8 a light decoder joins the trunk's features at 1/4 and
+    1/2, because a person's outline is what is looked at; below full width the spatial path is the
+    trunk's own 1/8 features (`spatial_path=False`), which costs nothing more.
+
+    Shapes:
+        x: (B, 3, H, W) float, RGB normalised by `MEAN` and `STD`; H, W multiples of 32
+        returns: (B, 1, H, W) logits, positive is person; while training also the auxiliary
+            logits of the 1/16 and 1/32 context features, at input size
+    """
+
+    def __init__(self, width: float = 1.0, *, spatial_path: bool | None = None) -> None:
+        super().__init__()
+        self.width = width
+        c = [channels(n, width) for n in (64, 64, 128, 256, 512)]
+        self.context = ContextPath(width)
+        has_spatial = width >= 0.75 if spatial_path is None else spatial_path
+        self.spatial = SpatialPath(width) if has_spatial else None
+        mid = channels(128, width)
+        self.arm16 = AttentionRefinement(c[3], mid)
+        self.arm32 = AttentionRefinement(c[4], mid)
+        self.tail = ConvBnRelu(c[4], mid, 1)
+        self.join32 = ConvBnRelu(mid, mid)
+        self.join16 = ConvBnRelu(mid, mid)
+        fused = channels(256, width)
+        self.fusion = FeatureFusion(channels(128, width) + mid, fused)
+        detail4, detail2 = max(channels(48, width), 16), max(channels(24, width), 8)
+        self.skip4 = ConvBnRelu(c[1], detail4, 1)
+        self.head8 = ConvBnRelu(fused, detail4, 1)
+        self.head4 = ConvBnRelu(detail4, detail4)
+        self.skip2 = ConvBnRelu(c[0], detail2, 1)
+        self.narrow = ConvBnRelu(detail4, detail2, 1)
+        self.head2 = ConvBnRelu(detail2, detail2)
+        self.logits = nn.Conv2d(detail2, 1, 3, 1, 1)
+        self.aux16 = nn.Conv2d(mid, 1, 1)
+        self.aux32 = nn.Conv2d(mid, 1, 1)
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor, Tensor]:
+        half, quarter, eighth, sixteenth, last = self.context(x)
+        tail = self.tail(last.mean(dim=(2, 3), keepdim=True))  # (B, mid, 1, 1)
+        at32 = self.arm32(last) + tail  # (B, mid, H/32, W/32)
+        at16 = self.arm16(sixteenth) + self.join32(_grow(at32))  # (B, mid, H/16, W/16)
+        context = self.join16(_grow(at16))  # (B, mid, H/8, W/8)
+        spatial = eighth if self.spatial is None else self.spatial(x)
+        fused = self.fusion(spatial, context)  # (B, fused, H/8, W/8)
+        at4 = self.head4(_grow(self.head8(fused)) + self.skip4(quarter))  # (B, d4, H/4, W/4)
+        at2 = self.head2(_grow(self.narrow(at4)) + self.skip2(half))  # (B, d2, H/2, W/2)
+        logits: Tensor = _grow(self.logits(at2))  # (B, 1, H, W)
+        if not self.training:
+            return logits
+        aux16 = F.interpolate(self.aux16(context), scale_factor=8.0, mode="bilinear")
+        aux32 = F.interpolate(self.aux32(at16), scale_factor=16.0, mode="bilinear")
+        return logits, aux16, aux32
+
+
+def channels(full: int, width: float) -> int:
+    """Scale a channel count and round it to a multiple of 8, which vector units like."""
+    return max(8, int(full * width / 8 + 0.5) * 8)
+
+
+def fold(model: BiSeNet) -> BiSeNet:
+    """Merge every BatchNorm into the convolution before it, in place, for inference.
+
+    Running statistics become weight and bias; the output stays the same to rounding.
+    """
+    model.eval()
+    for module in model.modules():
+        if isinstance(module, nn.Sequential):
+            layers = list(module._modules.items())
+            for (_, first), (name, second) in zip(layers, layers[1:], strict=False):
+                if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
+                    _merge(first, second)
+                    module._modules[name] = nn.Identity()
+        for conv_name, bn_name in (("conv1", "bn1"), ("conv2", "bn2"), ("attention", "bn")):
+            conv, bn = getattr(module, conv_name, None), getattr(module, bn_name, None)
+            if isinstance(conv, nn.Conv2d) and isinstance(bn, nn.BatchNorm2d):
+                _merge(conv, bn)
+                setattr(module, bn_name, nn.Identity())
+    return model
+
+
+def save_weights(model: BiSeNet, path: Path, *, note: str = "") -> None:
+    """Write folded float16 weights, with the width in the header, as safetensors."""
+    from safetensors.torch import save_file
+
+    state = {
+        k: v.detach().half().contiguous()
+        for k, v in model.state_dict().items()
+        if not k.startswith("aux")
+    }
+    header = {"arch": "BiSeNet", "width": str(model.width), "note": note}
+    save_file(state, str(path), metadata=header)
+
+
+def load_weights(path: Path) -> BiSeNet:
+    """Read a folded BiSeNet written by `save_weights`, ready for inference in float32.
+
+    Raises:
+        ValueError: missing, truncated, or not a BiSeNet of the width its header states.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(str(path), "pt") as file:
+            header = file.metadata() or {}
+            state = {k: file.get_tensor(k).float() for k in file.keys()}  # noqa: SIM118
+    except (OSError, SafetensorError, json.JSONDecodeError) as error:
+        raise ValueError(f"{path}: not a weights file that can be read: {error}") from error
+    if header.get("arch") != "BiSeNet":
+        raise ValueError(f"{path}: holds {header.get('arch', 'no architecture')!r}, not 'BiSeNet'")
+    model = _folded(float(header["width"]))
+    try:
+        found = model.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        raise ValueError(f"{path}: not a BiSeNet of width {header['width']}: {error}") from error
+    lost = [k for k in found.missing_keys if not k.startswith("aux")]
+    if lost or found.unexpected_keys:
+        raise ValueError(f"{path}: not a BiSeNet of width {header['width']}: lacks {lost[:3]}")
+    return model
+
+
+def _folded(width: float) -> BiSeNet:
+    with torch.device("cpu"):
+        return fold(BiSeNet(width))
+
+
+def _grow(x: Tensor) -> Tensor:
+    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
+def _merge(conv: nn.Conv2d, bn: nn.BatchNorm2d) -> None:
+    assert bn.running_mean is not None
+    assert bn.running_var is not None
+    scale = bn.weight / torch.sqrt(bn.running_var + bn.eps)
+    bias = torch.zeros_like(bn.running_mean) if conv.bias is None else conv.bias
+    conv.weight = nn.Parameter(conv.weight * scale[:, None, None, None])
+    conv.bias = nn.Parameter(bn.bias + (bias - bn.running_mean) * scale)
