@@ -1,0 +1,316 @@
+"""What can stand behind the person: pictures, clips, colours, presets, blur, or the room itself."""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal, Protocol
+
+import numpy as np
+from PIL import Image
+
+from vcam import pictures, scenery
+from vcam.errors import BackgroundError, SourceError
+from vcam.paths import backgrounds_dir
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+log = logging.getLogger(__name__)
+
+CLIP_SUFFIXES: Final = {".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".gif"}
+MAX_UPLOAD: Final = 64 * 1024 * 1024  # bytes of a picture or clip that is added as a preset
+AHEAD: Final = 3  # decoded clip frames kept ready
+
+
+@dataclass(frozen=True, slots=True)
+class Blurred:
+    """The room itself, out of focus by `strength` 0..1; still needs a matte for every frame."""
+
+    strength: float
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """The room as it is. Only `background = "none"`, chosen by the user, makes one."""
+
+
+class Backdrop(Protocol):
+    """A background that is open, at output size."""
+
+    name: str
+
+    def at(self, pts: float) -> NDArray[np.uint8] | Blurred | Room:
+        """Return what is behind the person at `pts` seconds.
+
+        Shapes:
+            returns: (H * 3 // 2, W) uint8 I420 limited range, or what makes it from the frame
+        """
+        ...
+
+    def close(self) -> None:
+        """Stop threads and give memory back."""
+        ...
+
+
+class Fixed:
+    """A background that does not move."""
+
+    def __init__(self, name: str, content: NDArray[np.uint8] | Blurred | Room) -> None:
+        self.name = name
+        self._content = content
+
+    def at(self, pts: float) -> NDArray[np.uint8] | Blurred | Room:
+        return self._content
+
+    def close(self) -> None:
+        pass
+
+
+class Looping:
+    """A clip at its own speed, decoded ahead on a thread; a damaged clip stands still.
+
+    Raises:
+        BackgroundError: nothing in the clip can be decoded.
+    """
+
+    def __init__(self, path: Path, width: int, height: int) -> None:
+        from vcam.sources.clip import ClipSource
+
+        self.name = str(path)
+        self.problem: str | None = None
+        self._size = (width, height)
+        self._source = ClipSource(path, live=False)
+        try:
+            self._source.__enter__()
+            self._now = self._decode()[1]
+        except (SourceError, EOFError) as error:
+            raise BackgroundError(
+                getattr(error, "message", f"{str(path)!r} holds no picture"),
+                hint="Give a video file that plays in a media player.",
+            ) from error
+        self._started: float | None = None
+        self._ready: deque[tuple[float, NDArray[np.uint8]]] = deque()
+        self._room = threading.Semaphore(AHEAD)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="backdrop", daemon=True)
+        self._thread.start()
+
+    def at(self, pts: float) -> NDArray[np.uint8]:
+        if self._started is None:
+            self._started = pts
+        due = pts - self._started
+        while self._ready and self._ready[0][0] <= due:
+            _, self._now = self._ready.popleft()
+            self._room.release()
+        # A pause or a slow disk must not be caught up with by racing through the clip.
+        if self._ready and due - self._ready[-1][0] > 1.0:
+            self._started = pts - self._ready[0][0]
+        return self._now
+
+    def close(self) -> None:
+        self._stop.set()
+        self._room.release()
+        self._thread.join(2)
+        self._source.__exit__(None, None, None)
+
+    def _run(self) -> None:
+        base, last = 0.0, 0.0
+        while not self._stop.is_set():
+            self._room.acquire()
+            try:
+                at, data = self._decode()
+                last = at
+            except EOFError:
+                base += last + 1 / self._source.fps
+                try:
+                    self._source.__exit__(None, None, None)
+                    self._source.__enter__()
+                    at, data = self._decode()
+                except (SourceError, EOFError) as error:
+                    self._fail(error)
+                    return
+            except (SourceError, ValueError, OSError) as error:
+                self._fail(error)
+                return
+            self._ready.append((base + at, data))
+
+    def _fail(self, error: Exception) -> None:
+        self.problem = f"background clip {self.name!r} stopped: {error}"
+        log.warning("%s", self.problem)
+
+    def _decode(self) -> tuple[float, NDArray[np.uint8]]:
+        frame = self._source.read(0)
+        assert frame is not None
+        rgb_free = pictures.fit_planes(frame.y, frame.u, frame.v, frame.full_range, *self._size)
+        return frame.pts, rgb_free
+
+
+def open_backdrop(use: str, width: int, height: int, *, blur: int = 50) -> Backdrop:
+    """Open what `[background] use` names, at output size.
+
+    Raises:
+        BackgroundError: no such preset or file, or it cannot be shown.
+    """
+    if use == "none":
+        return Fixed("none", Room())
+    if use == "blur" or use.startswith("blur:"):
+        percent = int(use[5:]) if use.startswith("blur:") else blur
+        return Fixed(use, Blurred(percent / 100))
+    if re.fullmatch(r"#[0-9a-fA-F]{6}", use):
+        colour = [int(use[i : i + 2], 16) for i in (1, 3, 5)]
+        flat = np.full((height, width, 3), colour, np.uint8)
+        return Fixed(use, pictures.i420_from_image(flat))
+    if use in scenery.SCENES:
+        return Fixed(use, pictures.i420_from_image(scenery.draw(use, width, height)))
+    path = _resolve(use)
+    if path.suffix.lower() in CLIP_SUFFIXES:
+        return Looping(path, width, height)
+    image = pictures.read_image(path, bound=2 * max(width, height))
+    return Fixed(use, pictures.i420_from_image(pictures.cover(image, width, height)))
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A background with a name: drawn by the program, or a file in the user's folder."""
+
+    name: str
+    kind: Literal["drawn", "picture", "clip"]
+    path: Path | None
+
+
+def presets() -> list[Preset]:
+    """Every background with a name: the drawn ones first, then the user's, by name."""
+    found = [Preset(name, "drawn", None) for name in scenery.SCENES]
+    try:
+        files = sorted(backgrounds_dir().iterdir())
+    except OSError:
+        files = []
+    for file in files:
+        suffix = file.suffix.lower()
+        if file.name.startswith(".") or not file.is_file() or file.stem in scenery.SCENES:
+            continue
+        if suffix in CLIP_SUFFIXES:
+            found.append(Preset(file.stem, "clip", file))
+        elif suffix in pictures.SUFFIXES:
+            found.append(Preset(file.stem, "picture", file))
+    return found
+
+
+def thumbnail(name: str, width: int = 256, height: int = 144) -> bytes:
+    """Draw a preset small, as JPEG.
+
+    Raises:
+        BackgroundError: no preset has that name, or its file cannot be read.
+    """
+    preset = _preset(name)
+    if preset is None:
+        raise BackgroundError(
+            f"{name!r} is not a preset", hint="Run `vcam background` to list presets."
+        )
+    backdrop = open_backdrop(preset.name, width, height)
+    try:
+        content = backdrop.at(0)
+        assert isinstance(content, np.ndarray)
+        image = pictures.image_from_i420(content)
+    finally:
+        backdrop.close()
+    buffer = io.BytesIO()
+    Image.fromarray(image).save(buffer, "JPEG", quality=82)
+    return buffer.getvalue()
+
+
+def add_file(content: bytes | Path, name: str) -> Preset:
+    """Keep a picture or clip as a preset under a safe form of `name`, after decoding it once.
+
+    Raises:
+        BackgroundError: too large, not a picture or clip, or the folder cannot be written.
+    """
+    stem = re.sub(r"[^\w\- ]+", "", Path(name).stem).strip()[:60] or "background"
+    suffix = Path(name).suffix.lower()
+    if suffix not in pictures.SUFFIXES | CLIP_SUFFIXES:
+        raise BackgroundError(
+            f"{name!r} is neither a picture nor a clip, expected JPEG, PNG, WebP or MP4",
+            hint="Save it in one of those formats.",
+        )
+    if stem in scenery.SCENES:
+        stem += " 2"
+    folder = backgrounds_dir()
+    part = folder / f".{stem}.{time.monotonic_ns()}{suffix}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        data = content.read_bytes() if isinstance(content, Path) else content
+        if len(data) > MAX_UPLOAD:
+            raise BackgroundError(
+                f"{name!r} is {len(data) >> 20} MiB, expected at most {MAX_UPLOAD >> 20}",
+                hint="Scale it down; 1920x1080 is plenty.",
+            )
+        part.write_bytes(data)
+        open_backdrop(str(part), 64, 36).close()
+        target = folder / f"{stem}{suffix}"
+        part.replace(target)
+    except OSError as error:
+        raise BackgroundError(
+            f"{str(folder)!r} cannot be written: {error.strerror}",
+            hint="Free some space or make the folder writable.",
+        ) from error
+    finally:
+        part.unlink(missing_ok=True) if _present(part) else None
+    kind: Literal["picture", "clip"] = "clip" if suffix in CLIP_SUFFIXES else "picture"
+    return Preset(stem, kind, target)
+
+
+def remove(name: str) -> None:
+    """Delete one of the user's own presets.
+
+    Raises:
+        BackgroundError: it is drawn by the program, or there is none of that name.
+    """
+    preset = _preset(name)
+    if preset is None or preset.path is None:
+        raise BackgroundError(
+            f"{name!r} is not a background of yours", hint="Run `vcam background` to list presets."
+        )
+    try:
+        preset.path.unlink()
+    except OSError as error:
+        raise BackgroundError(
+            f"{str(preset.path)!r} cannot be deleted: {error.strerror}",
+            hint="Make the folder writable.",
+        ) from error
+
+
+def _present(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def _preset(name: str) -> Preset | None:
+    return next((p for p in presets() if p.name == name), None)
+
+
+def _resolve(use: str) -> Path:
+    preset = _preset(use)
+    if preset is not None and preset.path is not None:
+        return preset.path
+    path = Path(use).expanduser()
+    if not _present(path):
+        near = [p.name for p in presets()]
+        raise BackgroundError(
+            f"background {use!r} is neither a file nor a preset ({', '.join(near)})",
+            hint="Give the path of a picture or clip, or run `vcam background` to list presets.",
+        )
+    if path.is_dir():
+        raise BackgroundError(
+            f"background {use!r} is a folder, expected a picture or a clip",
+            hint="Give one file of it.",
+        )
+    return path
