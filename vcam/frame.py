@@ -66,6 +66,16 @@ class SafeFrame:
         self.seq = seq
         self.is_card = is_card
 
+    def copy(self) -> SafeFrame:
+        """The same picture in memory of its own, valid for as long as it is kept."""
+        return SafeFrame(
+            self.data.copy(),
+            self.pts,
+            self.seq,
+            is_card=self.is_card,
+            maker="vcam.card" if self.is_card else "vcam.compositor",
+        )
+
     def __init_subclass__(cls) -> None:
         raise TypeError("SafeFrame cannot be subclassed: its makers are fixed")
 

@@ -1,0 +1,168 @@
+"""The camera thread: reads a source into a one-slot mailbox, the newest frame wins."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from vcam.errors import VcamError
+from vcam.guard import Fault
+
+if TYPE_CHECKING:
+    from vcam.frame import Frame
+    from vcam.sources.base import Source
+
+log = logging.getLogger(__name__)
+
+READ_TIMEOUT = 0.5  # seconds without a frame before the source counts as silent
+FIRST_BACK_OFF, LAST_BACK_OFF = 0.25, 5.0  # seconds between tries to open it again
+
+
+class Capture:
+    """Keeps a source open while it is wanted, and opens it again when it went away.
+
+    Started on entry, joined on exit. `opener` makes a source that is not open yet; it is asked
+    anew after every failure, so that a camera may come back under another number.
+    """
+
+    def __init__(
+        self,
+        opener: Callable[[], Source],
+        *,
+        wait_for_change: Callable[[float], object] | None = None,
+    ) -> None:
+        self._opener = opener
+        self._wait_for_change = wait_for_change
+        self._condition = threading.Condition()
+        self._slot: Frame | Fault | None = None
+        self._wanted = False
+        self._stop = False
+        self._generation = 0  # grows when another source is chosen
+        self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
+        self.dropped = 0
+        self.error: BaseException | None = None  # what ended the thread, if anything did
+        self.source: Source | None = None  # while open
+
+    def __enter__(self) -> Capture:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._condition:
+            self._stop = True
+            self._condition.notify_all()
+        self._thread.join(5)
+
+    def want(self, wanted: bool) -> None:
+        """Open the source, or close it and forget its last frame."""
+        with self._condition:
+            if wanted != self._wanted:
+                self._wanted = wanted
+                self._slot = None
+                self._condition.notify_all()
+
+    def switch(self, opener: Callable[[], Source]) -> None:
+        """Close the source and go on with another."""
+        with self._condition:
+            self._opener = opener
+            self._generation += 1
+            self._slot = None
+            self._condition.notify_all()
+
+    def read(self, timeout: float) -> Frame | Fault | None:
+        """Take the newest frame; a fault if there is no camera, None if nothing came in time."""
+        deadline = time.monotonic() + timeout
+        with self._condition:
+            while self._slot is None:
+                left = deadline - time.monotonic()
+                if left <= 0 or self._stop:
+                    return None
+                self._condition.wait(left)
+            taken = self._slot
+            self._slot = None
+            return taken
+
+    def _run(self) -> None:
+        try:
+            back_off = FIRST_BACK_OFF
+            while self._wait_until_wanted():
+                if self._session():
+                    back_off = FIRST_BACK_OFF
+                    continue
+                self._pause(back_off)
+                back_off = min(back_off * 2, LAST_BACK_OFF)
+        except BaseException as error:
+            self.error = error
+            log.exception("the camera thread ended")
+            self._put(Fault("camera thread failed"))
+
+    def _wait_until_wanted(self) -> bool:
+        with self._condition:
+            while not self._wanted and not self._stop:
+                self._condition.wait()
+            return not self._stop
+
+    def _session(self) -> bool:
+        """Read one source until it fails or is not wanted; True unless it failed early."""
+        generation = self._generation
+        try:
+            source = self._opener()
+            with source:
+                self.source = source
+                log.info("camera: %s, %g fps", source.name, source.fps)
+                return self._pump(source, generation)
+        except VcamError as error:
+            log.warning("camera: %s", error)
+            self._put(Fault(_short(error)))
+            return False
+        except EOFError:
+            self._put(Fault("the clip ended"))
+            return False
+        finally:
+            self.source = None
+
+    def _pump(self, source: Source, generation: int) -> bool:
+        silent = 0
+        while self._wanted and not self._stop and generation == self._generation:
+            frame = source.read(READ_TIMEOUT)
+            if frame is None:
+                silent += 1
+                self._put(Fault("no picture from the camera"))
+                if silent >= 4:
+                    log.warning("camera: %s is silent, opening it again", source.name)
+                    return False
+                continue
+            silent = 0
+            self._put(frame)
+        return True
+
+    def _put(self, item: Frame | Fault) -> None:
+        with self._condition:
+            if not self._wanted:
+                return
+            if self._slot is not None and not isinstance(self._slot, Fault):
+                self.dropped += 1
+            self._slot = item
+            self._condition.notify_all()
+
+    def _pause(self, seconds: float) -> None:
+        """Wait until another try is worth it: a device appeared or the time is up."""
+        if self._wait_for_change is not None:
+            self._wait_for_change(min(seconds, 1.0))
+            return
+        with self._condition:
+            if not self._stop:
+                self._condition.wait(seconds)
+
+
+def _short(error: VcamError) -> str:
+    """An error in the few words a card has room for."""
+    text = str(error).lower()
+    if "busy" in text or "in use" in text:
+        return "camera is used by another program"
+    if "permission" in text:
+        return "no permission for the camera"
+    return "camera unplugged"

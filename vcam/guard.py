@@ -1,0 +1,159 @@
+"""The one door to the sinks: decides for every frame whether people see you or the privacy card.
+
+`Guard.judge` looks at a frame and the matte that was computed for it and answers with a `Verdict`.
+Everything it is not sure of is the card. It never touches pixels that are shown; the compositor
+and the card do that.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from segmentation.segmenter import Matte
+    from vcam.frame import Frame
+    from vcam.settings import Mode
+
+State = Literal["starting", "live", "paused", "frozen", "idle", "fault"]
+
+# A matte may call no more than this share of its pixels undecided (between 0.1 and 0.9).
+MAX_UNDECIDED: Final = 0.45
+# The person may not grow by more than this share of the picture from one second to the next.
+MAX_GROWTH: Final = 0.45
+# Mean luma difference, in steps of 0..255, above which two pictures are certainly not the same.
+MOVED: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """Why there is no matte, or no frame: a value, not an exception, so that the loop runs on."""
+
+    reason: str  # what the card says: "camera unplugged"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the sinks may show for one frame."""
+
+    state: State
+    reason: str = ""
+
+    @property
+    def live(self) -> bool:
+        """True if the composite may be shown; everything else is the card or the frozen frame."""
+        return self.state == "live"
+
+
+class Guard:
+    """Judges each frame. Owned by the pipeline thread.
+
+    `confident_frames` frames in a row must pass before anything but the card is shown, at the
+    start and after every fault.
+    """
+
+    def __init__(self, confident_frames: int = 3, deadline: float = 0.5) -> None:
+        self.confident_frames = confident_frames
+        self.deadline = deadline  # seconds from capture to write
+        self._streak = 0
+        self._areas: deque[tuple[float, float]] = deque()
+        self._last_raw: np.ndarray[tuple[int, ...], np.dtype[np.float32]] | None = None
+        self._last_picture: np.ndarray[tuple[int, ...], np.dtype[np.uint8]] | None = None
+        self._reason = ""
+
+    def judge(self, frame: Frame | Fault | None, matte: Matte | Fault, mode: Mode) -> Verdict:
+        """Say what may be shown for `frame`, whose matte is `matte`."""
+        reason = self._objection(frame, matte)
+        if reason:
+            self._streak = 0
+            self._reason = reason
+        else:
+            self._streak += 1
+        if mode == "paused":
+            self._streak = 0
+            return Verdict("paused", "paused")
+        if mode == "frozen":
+            return Verdict("frozen", "frozen")
+        if reason:
+            return Verdict("fault", reason)
+        if self._streak < self.confident_frames:
+            return Verdict("fault" if self._reason else "starting", self._reason or "starting")
+        self._reason = ""
+        return Verdict("live")
+
+    def in_time(self, pts: float, now: float) -> bool:
+        """True if a composite of a frame captured at `pts` may still be written at `now`."""
+        if -0.5 <= now - pts <= self.deadline:
+            return True
+        self.distrust("late")
+        return False
+
+    def distrust(self, reason: str = "") -> None:
+        """Start over: the camera, the model or the clock changed under the loop."""
+        self._streak = 0
+        self._reason = reason
+        self._areas.clear()
+        self._last_raw = self._last_picture = None
+
+    def _objection(self, frame: Frame | Fault | None, matte: Matte | Fault) -> str:
+        """The first thing that is wrong, in the words of the card; "" if nothing is."""
+        if frame is None:
+            return "no picture from the camera"
+        if isinstance(frame, Fault):
+            return frame.reason
+        if isinstance(matte, Fault):
+            return matte.reason
+        if matte.seq != frame.seq:
+            return "matte of another frame"
+        raw, alpha = matte.raw, matte.alpha
+        if raw.ndim != 2 or alpha.shape != raw.shape or matte.a.shape != raw.shape:
+            return "matte of the wrong shape"
+        if matte.b.shape != raw.shape:
+            return "matte of the wrong shape"
+        low, high, total = float(raw.min()), float(raw.max()), float(raw.sum())
+        if not np.isfinite(total) or not np.isfinite(float(alpha.sum())):
+            return "matte is not a number"
+        if not np.isfinite(float(matte.a.sum())) or not np.isfinite(float(matte.b.sum())):
+            return "matte is not a number"
+        if low < -0.01 or high > 1.01:
+            return "matte out of range"
+        if high - low < 1e-6:
+            return "matte is constant"
+        if self._is_frozen(matte):
+            return "matte stands still"
+        undecided = float(np.count_nonzero((raw > 0.1) & (raw < 0.9))) / raw.size
+        if undecided > MAX_UNDECIDED:
+            return "looking for you"
+        if self._jumped(frame.pts, float(alpha.mean())):
+            return "looking for you"
+        return ""
+
+    def _is_frozen(self, matte: Matte) -> bool:
+        """True if the network answered bit for bit the same although the picture moved."""
+        raw, picture = matte.raw, matte.picture[0]
+        last_raw, last_picture = self._last_raw, self._last_picture
+        if last_raw is None or last_picture is None or last_raw.shape != raw.shape:
+            self._last_raw, self._last_picture = raw.copy(), picture.copy()
+            return False
+        same = bool(np.array_equal(last_raw, raw))
+        if same:
+            # Compared with the picture the answer was first given for, so that a slow drift counts.
+            moved = float(np.mean(np.abs(picture.astype(np.int16) - last_picture)))
+            return moved > MOVED
+        np.copyto(last_raw, raw)
+        np.copyto(last_picture, picture)
+        return False
+
+    def _jumped(self, pts: float, area: float) -> bool:
+        """True if the person suddenly covers far more than within the last second."""
+        areas = self._areas
+        while areas and not 0 <= pts - areas[0][0] <= 1.0:
+            areas.popleft()
+        jumped = bool(areas) and area - float(np.median([a for _, a in areas])) > MAX_GROWTH
+        if jumped:
+            areas.clear()  # if it stays so, it is the new normal once the streak is long enough
+        areas.append((pts, area))
+        return jumped

@@ -1,0 +1,160 @@
+"""Everything that is shown goes through here: all sinks, and a watchdog that shows the card.
+
+The pipeline writes each frame; if it is late, for whatever reason, the watchdog's thread writes
+the card instead, so that a hanging model or camera never freezes a picture of you on air.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from vcam.errors import SinkError
+from vcam.frame import SafeFrame
+
+if TYPE_CHECKING:
+    from vcam.card import Card
+    from vcam.sinks.base import Sink
+    from vcam.stats import Stats
+
+log = logging.getLogger(__name__)
+
+REOPEN_AFTER = 2.0  # seconds between tries to open a sink that failed
+LATE = 2.0  # intervals without a write before the watchdog shows the card
+
+
+class Outlet:
+    """Writes to every sink under one lock. Opened on entry; sinks are closed on exit.
+
+    `openers` make sinks that are not open yet; one that fails is closed and tried again while
+    the others go on.
+    """
+
+    def __init__(
+        self,
+        openers: Sequence[Callable[[], Sink]],
+        card: Card,
+        stats: Stats,
+        *,
+        fps: float,
+        opened: Sequence[Sink] = (),
+    ) -> None:
+        self.card = card
+        self.width, self.height = card.width, card.height
+        self.interval = 1 / fps
+        self.relaxed = False  # idle: the card comes a few times a second, which is not late
+        self._openers = list(openers)
+        self._sinks: list[Sink | None] = list(opened) or [None] * len(self._openers)
+        self._retry_at = [0.0] * len(self._openers)
+        self.problems: list[str] = [""] * len(self._openers)
+        self._stats = stats
+        self._lock = threading.Lock()
+        self._last_write = time.monotonic()
+        self._last: SafeFrame | None = None
+        self._stop = threading.Event()
+        self._watchdog = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+        self.late_reason = "one moment"
+
+    def __enter__(self) -> Outlet:
+        self._watchdog.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._watchdog.join(2)
+        with self._lock:
+            for sink in self._sinks:
+                if sink is not None:
+                    _close(sink)
+            self._sinks = [None] * len(self._openers)
+
+    @property
+    def sinks(self) -> list[Sink]:
+        """The sinks that are open now."""
+        return [s for s in self._sinks if s is not None]
+
+    def watchers(self) -> list[str] | None:
+        """Who streams from any sink; None if at least one cannot know."""
+        names: list[str] = []
+        for sink in self.sinks:
+            found = sink.watchers()
+            if found is None:
+                return None
+            names += found
+        return names
+
+    def write(self, frame: SafeFrame) -> None:
+        """Show `frame` on every sink that works."""
+        with self._lock:
+            self._write(frame)
+
+    def latest(self) -> SafeFrame | None:
+        """A copy of the last frame that was shown."""
+        with self._lock:
+            last = self._last
+            if last is None:
+                return None
+            return last.copy()
+
+    def _write(self, frame: SafeFrame) -> None:
+        now = time.monotonic()
+        for i, sink in enumerate(self._sinks):
+            if sink is None:
+                if now < self._retry_at[i]:
+                    continue
+                sink = self._open(i, now)
+                if sink is None:
+                    continue
+            try:
+                sink.write(frame)
+            except SinkError as error:
+                log.warning("%s: %s", sink.name, error)
+                self._drop(i, str(error), now)
+        self._last = frame
+        self._last_write = now
+        self._stats.wrote(card=frame.is_card)
+
+    def _open(self, i: int, now: float) -> Sink | None:
+        try:
+            sink = self._openers[i]()
+            sink.__enter__()
+        except SinkError as error:
+            if self.problems[i] != str(error):
+                log.warning("%s", error)
+            self.problems[i] = str(error)
+            self._retry_at[i] = now + REOPEN_AFTER
+            return None
+        self._sinks[i] = sink
+        self.problems[i] = ""
+        log.info("virtual camera: %s", sink.name)
+        return sink
+
+    def _drop(self, i: int, problem: str, now: float) -> None:
+        sink, self._sinks[i] = self._sinks[i], None
+        self.problems[i] = problem
+        self._retry_at[i] = now + REOPEN_AFTER
+        if sink is not None:
+            _close(sink)
+
+    def _watch(self) -> None:
+        while not self._stop.wait(self.interval / 2):
+            patience = 1.5 if self.relaxed else LATE * self.interval
+            if time.monotonic() - self._last_write < patience:
+                continue
+            if not self._lock.acquire(timeout=self.interval):
+                continue  # a sink is blocking; nobody else may write to it meanwhile
+            try:
+                now = time.monotonic()
+                if now - self._last_write >= patience:
+                    self._write(self.card.frame(now, -1, self.late_reason))
+            finally:
+                self._lock.release()
+
+
+def _close(sink: Sink) -> None:
+    with contextlib.suppress(SinkError):
+        sink.__exit__(None, None, None)
