@@ -1,0 +1,49 @@
+"""What runs the network: OpenVINO on a CPU, torch on a CUDA card."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from segmentation.engines.layout import Engine, Layout, weights_dir
+from segmentation.errors import EngineError
+
+if TYPE_CHECKING:
+    from typing import Final
+
+log = logging.getLogger(__name__)
+
+ENGINES: Final = ("auto", "cpu", "cuda")
+
+__all__ = ["ENGINES", "Engine", "Layout", "open_engine", "weights_dir"]
+
+
+def open_engine(
+    model: str = "auto",
+    *,
+    engine: str = "auto",
+    threads: int = 1,
+    cache_dir: Path | None = None,
+) -> Engine:
+    """Open `model` ("auto": the shipped one, else a path) on the engine asked for.
+
+    `cache_dir` keeps compiled models and the choice between int8 and fp32; None keeps neither.
+
+    Raises:
+        ModelError: the weights are missing, damaged, or not a person model.
+        EngineError: the engine is unknown or does not work on this machine.
+    """
+    if engine == "cuda":
+        raise EngineError(
+            "engine 'cuda' runs whole frames, not single mattes, and was asked for one",
+            hint='Set engine = "cpu".',
+        )
+    if engine not in ENGINES:
+        raise EngineError(
+            f"engine is {engine!r}, expected one of {', '.join(map(repr, ENGINES))}",
+            hint='Set engine = "auto".',
+        )
+    from segmentation.engines.openvino import open_openvino  # a third of a second: only when used
+
+    return open_openvino(model, threads=threads, cache_dir=cache_dir)

@@ -1,0 +1,67 @@
+"""How a person model wants its picture and where in its output the person is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Protocol
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A model's input and output conventions.
+
+    The network sees `(rgb - mean) / std` with rgb in 0..1, planes in the order `order`.
+    """
+
+    name: str  # "bisenet", "mediapipe", "sinet", "pphumanseg", "rvm"
+    mean: tuple[float, float, float] = IMAGENET_MEAN  # in the order R, G, B
+    std: tuple[float, float, float] = IMAGENET_STD
+    order: Literal["rgb", "bgr"] = "rgb"
+    channels_last: bool = False
+    size: tuple[int, int] | None = None  # (h, w) where fixed; None: any multiple of 32
+    channel: int = 0  # of the output: the person
+    logits: bool = False  # the output still needs a sigmoid
+
+
+class Engine(Protocol):
+    """Runs one model. Opened by `open_engine`, owned by one thread, closed by who opened it."""
+
+    name: str  # "openvino", "cuda"
+    device: str  # "CPU", "GPU.0", "NVIDIA T4"
+    model: str  # the weights' name, without the directory
+    precision: str  # "int8", "fp32", "fp16"
+    layout: Layout
+
+    def infer(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the person's alpha; the array is overwritten by the next call.
+
+        Shapes:
+            x: (1, 3, h, w) float32, normalised and ordered as `layout` says, C-contiguous
+            returns: (h, w) float32 in 0..1
+
+        Raises:
+            EngineError: the device refused or went away.
+        """
+        ...
+
+    def reset(self) -> None:
+        """Forget what a recurrent model remembers of the frames before."""
+        ...
+
+    def close(self) -> None:
+        """Give the device's memory back; the engine cannot be used afterwards."""
+        ...
+
+
+def weights_dir() -> Path:
+    """Where the shipped weights lie."""
+    return Path(__file__).resolve().parent.parent / "weights"

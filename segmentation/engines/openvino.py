@@ -1,0 +1,373 @@
+"""Person models on the CPU through OpenVINO: the shipped BiSeNet, and other people's."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import platform
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from segmentation.engines.layout import Layout, weights_dir
+from segmentation.errors import EngineError, ModelError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+log = logging.getLogger(__name__)
+
+SHIPPED = "bisenet-small"
+TRIALS = 12  # timed runs of each precision; the fastest half counts
+TRIAL_SIZE = (160, 288)
+SAME = 0.02  # int8 may differ from fp32 by this much on average and still be "no worse"
+
+
+def open_openvino(
+    model: str = "auto", *, threads: int = 1, cache_dir: Path | None = None
+) -> OpenVinoEngine:
+    """Open the shipped model in the faster precision, or the model file `model`.
+
+    Raises:
+        ModelError: the weights are missing, damaged, or not a person model.
+        EngineError: OpenVINO does not work on this machine.
+    """
+    cache = usable(cache_dir)
+    if model != "auto":
+        return OpenVinoEngine(Path(model), threads=threads, cache_dir=cache)
+    full, small = (weights_dir() / f"{SHIPPED}{tail}.xml" for tail in ("", "-int8"))
+    if not full.exists() and not small.exists():
+        raise ModelError(
+            f"the shipped model {full.name} is missing from {full.parent}",
+            hint="Install the program again, or set model to the path of a person model.",
+        )
+    if not (full.exists() and small.exists()):
+        only = full if full.exists() else small
+        return OpenVinoEngine(only, threads=threads, cache_dir=cache)
+    remembered = cache / "precision.json" if cache else None
+    key = _fingerprint(full, small, threads)
+    choice = _recall(remembered, key)
+    if choice is None:
+        return _measured(full, small, threads, cache, remembered, key)
+    return OpenVinoEngine(small if choice == "int8" else full, threads=threads, cache_dir=cache)
+
+
+def usable(cache_dir: Path | None) -> Path | None:
+    """Return `cache_dir`, made if missing, or None where nothing can be written there."""
+    if cache_dir is None:
+        return None
+    try:
+        cache_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        log.info("Nothing is cached: %s: %s", cache_dir, error.strerror)
+        return None
+    if not os.access(cache_dir, os.W_OK):
+        log.info("Nothing is cached: %s cannot be written", cache_dir)
+        return None
+    return cache_dir
+
+
+class OpenVinoEngine:
+    """One compiled model with its preallocated input. Owned by one thread.
+
+    Raises:
+        ModelError: `path` is missing, damaged, or not a person model that is understood.
+    """
+
+    name = "openvino"
+
+    def __init__(
+        self, path: Path, *, threads: int = 1, device: str = "CPU", cache_dir: Path | None = None
+    ) -> None:
+        import openvino as ov
+
+        self._ov = ov
+        core = ov.Core()
+        graph = _read(core, path)
+        self.layout = recognise(graph, path)
+        self.device = device
+        self.model = path.stem
+        options: dict[str, Any] = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_NUM_THREADS": max(1, threads),
+            "NUM_STREAMS": 1,
+        }
+        quantised = any(op.get_type_name() == "FakeQuantize" for op in graph.get_ops())
+        self.precision = "int8" if quantised else "fp32"
+        if device == "CPU":
+            # bfloat16 is ten times slower where the processor only imitates it.
+            options["INFERENCE_PRECISION_HINT"] = "f32"
+        if cache_dir is not None:
+            options["CACHE_DIR"] = str(cache_dir / "openvino")
+        try:
+            self._compiled = core.compile_model(graph, device, options)
+            self._request = self._compiled.create_infer_request()
+        except RuntimeError as error:
+            raise EngineError(
+                f"OpenVINO cannot run {path.name} on {device}: {_first_line(error)}",
+                hint='Set engine = "cpu" and model = "auto".',
+            ) from error
+        self._shape: tuple[int, ...] = ()
+        self._x: NDArray[np.float32] = np.empty(0, np.float32)
+        self._memory: list[NDArray[np.float32]] = []
+
+    def infer(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the person's alpha; the array is overwritten by the next call.
+
+        Shapes:
+            x: (1, 3, h, w) float32, normalised and ordered as `layout` says, C-contiguous
+            returns: (h, w) float32 in 0..1
+
+        Raises:
+            EngineError: OpenVINO failed.
+        """
+        if x.shape != self._shape or (not self.layout.channels_last and x is not self._x):
+            self._bind(x)
+        if self.layout.channels_last:
+            np.copyto(self._x, x.transpose(0, 2, 3, 1))
+        try:
+            self._request.infer()
+        except RuntimeError as error:
+            raise EngineError(
+                f"OpenVINO failed on {self.model}: {_first_line(error)}",
+                hint='Set model = "auto".',
+            ) from error
+        if self.layout.name == "rvm":
+            return self._recurrent()
+        out: NDArray[np.float32] = self._request.get_output_tensor(0).data
+        return _person(out, self.layout)
+
+    def reset(self) -> None:
+        """Forget what a recurrent model remembers of the frames before."""
+        self._shape = ()
+
+    def close(self) -> None:
+        """Give the model's memory back; the engine cannot be used afterwards."""
+        del self._request, self._compiled
+
+    def _bind(self, x: NDArray[np.float32]) -> None:
+        self._shape = x.shape
+        self._x = np.ascontiguousarray(x.transpose(0, 2, 3, 1)) if self.layout.channels_last else x
+        tensor = self._ov.Tensor(self._x, shared_memory=True)
+        if self.layout.name != "rvm":
+            self._request.set_input_tensor(0, tensor)
+            return
+        self._request.set_tensor("src", tensor)
+        self._memory = [np.zeros((1, 1, 1, 1), np.float32) for _ in range(4)]
+        for i, memory in enumerate(self._memory):
+            self._request.set_tensor(f"r{i + 1}i", self._ov.Tensor(memory, shared_memory=True))
+        ratio = np.array([min(1.0, 512 / max(x.shape[2:]))], np.float32)
+        self._ratio = ratio
+        if any("downsample_ratio" in port.names for port in self._compiled.inputs):
+            self._request.set_tensor("downsample_ratio", self._ov.Tensor(ratio, shared_memory=True))
+
+    def _recurrent(self) -> NDArray[np.float32]:
+        for i in range(4):
+            kept = np.array(self._request.get_tensor(f"r{i + 1}o").data)
+            self._memory[i] = kept
+            self._request.set_tensor(f"r{i + 1}i", self._ov.Tensor(kept, shared_memory=True))
+        alpha: NDArray[np.float32] = self._request.get_tensor("pha").data
+        person: NDArray[np.float32] = alpha[0, 0]
+        return person
+
+
+def recognise(graph: Any, path: Path) -> Layout:
+    """Tell from a model's inputs and outputs how it wants to be used.
+
+    Raises:
+        ModelError: it takes or gives something that no person model known here does.
+    """
+    inputs = {name: port.partial_shape for port in graph.inputs for name in port.names}
+    if {"src", "r1i", "r2i", "r3i", "r4i"} <= inputs.keys():
+        if all("pha" not in port.names for port in graph.outputs):
+            raise _unfit(graph, path, "it has RVM's inputs but no output named 'pha'")
+        return Layout("rvm", mean=(0, 0, 0), std=(1, 1, 1))
+    if len(graph.inputs) != 1:
+        raise _unfit(graph, path, f"it takes {len(graph.inputs)} inputs")
+    given, shape = graph.inputs[0], graph.inputs[0].partial_shape
+    result = graph.outputs[0].partial_shape
+    if shape.rank.is_dynamic or len(shape) != 4:
+        raise _unfit(graph, path, f"its input is {shape}")
+    if result.rank.is_dynamic or len(result) != 4:
+        raise _unfit(graph, path, f"its output is {result}")
+    if "float" not in str(given.element_type) and "f32" not in str(given.element_type):
+        raise _unfit(graph, path, f"its input is of type {given.element_type}")
+    dims = [None if d.is_dynamic else d.get_length() for d in shape]
+    outs = [None if d.is_dynamic else d.get_length() for d in result]
+    if dims[0] not in (None, 1):
+        raise _unfit(graph, path, f"it takes {dims[0]} pictures at once")
+    if dims[3] == 3 and outs[3] in (1, 2):
+        if dims[1] is None or dims[2] is None:
+            raise _unfit(graph, path, f"its input is {shape}")
+        last = _producer(graph.outputs[0])
+        raw = last not in ("Sigmoid", "Softmax", "SoftMax") and outs[3] == 2
+        return Layout(
+            "mediapipe",
+            mean=(0, 0, 0),
+            std=(1, 1, 1),
+            channels_last=True,
+            size=(dims[1], dims[2]),
+            channel=outs[3] - 1,
+            logits=raw,
+        )
+    size = None if dims[2] is None or dims[3] is None else (dims[2], dims[3])
+    if dims[1] != 3 or outs[1] not in (1, 2):
+        raise _unfit(graph, path, f"its input is {shape} and its output {result}")
+    if outs[1] == 1:
+        return Layout("bisenet", size=size, logits="logits" in graph.outputs[0].names)
+    if "data" in given.names:
+        return Layout(
+            "sinet",
+            mean=(126.91 / 255, 111.25 / 255, 102.89 / 255),
+            std=(66.36, 62.82, 62.93),
+            order="bgr",
+            size=size,
+            channel=1,
+        )
+    return Layout("pphumanseg", (0.5,) * 3, (0.5,) * 3, size=size or (192, 192), channel=1)
+
+
+def _person(out: NDArray[np.float32], layout: Layout) -> NDArray[np.float32]:
+    alpha = out[0, :, :, layout.channel] if layout.channels_last else out[0, layout.channel]
+    if layout.logits:
+        alpha = 1 / (1 + np.exp(-alpha))
+    return alpha
+
+
+def _producer(port: Any) -> str:
+    """The type of the operation that makes an output, looking through changes of shape alone."""
+    node = port.node.input_value(0).get_node()
+    while node.get_type_name() in ("Reshape", "Transpose", "Convert", "Identity"):
+        node = node.input_value(0).get_node()
+    return str(node.get_type_name())
+
+
+def _read(core: Any, path: Path) -> Any:
+    if not path.is_file():
+        raise ModelError(
+            f"the model {str(path)!r} does not exist",
+            hint='Set model = "auto", or give the path of an .xml, .onnx or .tflite file.',
+        )
+    beside = path.with_suffix(".bin")
+    if path.suffix == ".xml" and not beside.is_file():
+        raise ModelError(
+            f"the model {path.name} lacks its weights {str(beside)!r}",
+            hint="Put both files side by side, or install the program again.",
+        )
+    try:
+        return core.read_model(path)
+    except RuntimeError as error:
+        if "No translator found" in str(error):
+            what = f"{path.name} uses an operation that OpenVINO does not know: {_last_line(error)}"
+            hint = "Convert the model to ONNX, where it is made of standard operations."
+        else:
+            what = f"{str(path)!r} is damaged or not a model: {_last_line(error)}"
+            hint = 'Set model = "auto", or fetch the file again.'
+        raise ModelError(what, hint=hint) from error
+
+
+def _unfit(graph: Any, path: Path, why: str) -> ModelError:
+    return ModelError(
+        f"{path.name} is not a person model that is understood: {why}; expected one picture "
+        "(1, 3, H, W) or (1, H, W, 3) in and one or two planes of the same layout out",
+        hint='Set model = "auto", or use a BiSeNet, MediaPipe, SINet, PP-HumanSeg or RVM model.',
+    )
+
+
+def _last_line(error: Exception) -> str:
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return lines[-1].strip() if lines else type(error).__name__
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _fingerprint(full: Path, small: Path, threads: int) -> str:
+    """Name this machine, these weights and this OpenVINO: a measurement holds for all of them."""
+    import openvino as ov
+
+    parts = [ov.__version__, str(threads), _processor()]
+    for path in (full, small):
+        seen = path.with_suffix(".bin")
+        parts += [path.name, str(seen.stat().st_size if seen.exists() else 0)]
+        parts.append(str(path.stat().st_mtime_ns))
+    return hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _recall(path: Path | None, key: str) -> str | None:
+    if path is None:
+        return None
+    try:
+        known = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    choice = known.get("precision") if isinstance(known, dict) and known.get("key") == key else None
+    return choice if choice in ("int8", "fp32") else None
+
+
+def _measured(
+    full: Path,
+    small: Path,
+    threads: int,
+    cache: Path | None,
+    remembered: Path | None,
+    key: str,
+) -> OpenVinoEngine:
+    """Open both precisions, keep the faster one, and write down which."""
+    engines = {
+        "fp32": OpenVinoEngine(full, threads=threads, cache_dir=cache),
+        "int8": OpenVinoEngine(small, threads=threads, cache_dir=cache),
+    }
+    x = _trial_picture()
+    apart = float(np.abs(engines["fp32"].infer(x) - engines["int8"].infer(x)).mean())
+    spent = {name: _best_of(engine, x) for name, engine in engines.items()}
+    choice = "int8" if spent["int8"] < 0.95 * spent["fp32"] and apart < SAME else "fp32"
+    log.info(
+        "Model in %s: fp32 %.1f ms, int8 %.1f ms a frame, %.4f apart",
+        choice,
+        spent["fp32"] * 1000,
+        spent["int8"] * 1000,
+        apart,
+    )
+    if remembered is not None:
+        try:
+            remembered.write_text(
+                json.dumps({"key": key, "precision": choice, "seconds": spent, "apart": apart})
+            )
+        except OSError as error:
+            log.info("The choice is not remembered: %s", error)
+    engines.pop("fp32" if choice == "int8" else "int8").close()
+    return engines[choice]
+
+
+def _best_of(engine: OpenVinoEngine, x: NDArray[np.float32]) -> float:
+    """CPU seconds of one run: mean of the faster half of `TRIALS`."""
+    spent = []
+    for _ in range(TRIALS):
+        start = time.process_time()
+        engine.infer(x)
+        spent.append(time.process_time() - start)
+    return float(np.mean(sorted(spent)[: TRIALS // 2]))
+
+
+def _trial_picture() -> NDArray[np.float32]:
+    """A smooth random picture, normalised, so that both precisions have something to disagree on."""
+    rng = np.random.default_rng(0)
+    h, w = TRIAL_SIZE
+    coarse = rng.normal(0, 1, (1, 3, h // 16, w // 16)).astype(np.float32)
+    return np.ascontiguousarray(coarse.repeat(16, axis=2).repeat(16, axis=3))

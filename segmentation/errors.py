@@ -1,0 +1,25 @@
+"""What can be wrong with a model or an engine, with the sentence that mends it.
+
+SegmentationError
+├── ModelError     weights missing, damaged, or not a person model that is understood
+└── EngineError    the engine cannot be opened, or failed on a frame
+"""
+
+from __future__ import annotations
+
+
+class SegmentationError(Exception):
+    """A fault of the user's files or machine; `hint` is one imperative sentence."""
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class ModelError(SegmentationError):
+    """Weights that are missing, damaged, or do not hold a person model that is understood."""
+
+
+class EngineError(SegmentationError):
+    """An engine that cannot be opened, or failed on a frame."""

@@ -1,0 +1,172 @@
+"""Tidies a matte and makes its edges follow the picture: islands, holes, fast guided filter."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, Literal
+
+import cv2
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+People = Literal["everyone", "only-me"]
+
+FAINT: Final = 0.1  # below this a pixel joins nothing
+ISLAND: Final = 0.004  # share of the frame: detached pieces smaller than this go
+HOLE: Final = 0.0012  # share of the frame: enclosed gaps smaller than this are filled
+ARRIVE: Final = 0.015  # share of the frame that a person covers at least, to be noticed
+LEAVE: Final = 0.008  # and below which a person who was there counts as gone
+SURE: Final = 0.75  # mean alpha inside the largest piece, for a person to be noticed
+LEVELS: Final = (0.03, 0.97)  # alpha outside these is pure background or pure person
+
+
+class Tidy:
+    """Removes what is no person from mattes at model size. Owned by one thread.
+
+    `people` says who stays: everyone, or the largest and most central person, kept until
+    somebody else is clearly larger.
+    """
+
+    def __init__(self, people: People = "everyone") -> None:
+        self.people = people
+        self.present = False
+        self._mine: NDArray[np.bool_] | None = None
+
+    def reset(self) -> None:
+        """Forget who was there."""
+        self.present = False
+        self._mine = None
+
+    def __call__(self, alpha: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the matte without islands, small holes and strangers; `alpha` stays as it is."""
+        h, w = alpha.shape
+        alpha = alpha.copy()
+        self._drop_islands(alpha)
+        if self.people == "only-me":
+            self._keep_mine(alpha)
+        self._fill_holes(alpha)
+        solid = alpha > 0.5
+        area = float(np.count_nonzero(solid)) / (h * w)
+        if self.present:
+            self.present = area >= LEAVE
+        else:
+            self.present = area >= ARRIVE and float(alpha[solid].mean()) >= SURE
+        if not self.present:
+            alpha[:] = 0
+        return alpha
+
+    def _drop_islands(self, alpha: NDArray[np.float32]) -> None:
+        h, w = alpha.shape
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(
+            (alpha > FAINT).view(np.uint8), connectivity=8
+        )
+        if count <= 2:
+            return
+        areas = stats[:, cv2.CC_STAT_AREA]
+        keep = areas >= ISLAND * h * w
+        sums = np.bincount(labels.ravel(), weights=alpha.ravel(), minlength=count)
+        keep &= sums >= 0.4 * areas
+        keep[0] = True
+        if not keep.all():
+            alpha[~keep[labels]] = 0
+
+    def _fill_holes(self, alpha: NDArray[np.float32]) -> None:
+        h, w = alpha.shape
+        _, labels, stats, _ = cv2.connectedComponentsWithStats(
+            (alpha < 0.9).view(np.uint8), connectivity=4
+        )
+        fill = stats[:, cv2.CC_STAT_AREA] < HOLE * h * w
+        fill &= (stats[:, cv2.CC_STAT_LEFT] > 0) & (stats[:, cv2.CC_STAT_TOP] > 0)
+        fill &= stats[:, cv2.CC_STAT_LEFT] + stats[:, cv2.CC_STAT_WIDTH] < w
+        fill &= stats[:, cv2.CC_STAT_TOP] + stats[:, cv2.CC_STAT_HEIGHT] < h
+        fill[0] = False
+        if fill.any():
+            alpha[fill[labels]] = 1
+
+    def _keep_mine(self, alpha: NDArray[np.float32]) -> None:
+        h, w = alpha.shape
+        # Two people whose shoulders touch are one piece; their cores are not.
+        reach = max(3, round(0.05 * h)) | 1
+        core = cv2.erode(
+            (alpha > 0.5).view(np.uint8),
+            cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)),
+            borderValue=1,
+        )
+        count, labels, stats, centres = cv2.connectedComponentsWithStats(core, connectivity=8)
+        if count <= 2:
+            self._mine = alpha > 0.5 if count == 2 else None
+            return
+        areas = stats[1:, cv2.CC_STAT_AREA].astype(np.float64)
+        aside = np.abs(centres[1:, 0] / w - 0.5)
+        score = areas * np.exp(-((aside / 0.35) ** 2))
+        if self._mine is not None and self._mine.shape == alpha.shape:
+            shared = np.bincount(labels[self._mine], minlength=count)[1:]
+            score *= 1 + shared / np.maximum(areas, 1)
+        best = 1 + int(score.argmax())
+        _, nearest = cv2.distanceTransformWithLabels(
+            1 - core, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_CCOMP
+        )
+        mine = nearest == nearest[labels == best][0]
+        alpha[~mine] = 0
+        self._mine = mine & (alpha > 0.5)
+
+
+class Guided:
+    """Fast guided filter: alpha as a local linear function of luma, to be evaluated at full size.
+
+    From "Fast Guided Filter" (He, Sun, 2015, https://arxiv.org/abs/1505.00996), algorithm 2.
+    Differs: the levels next to 0 and 1 are stretched first, so that flat parts are exactly so.
+    """
+
+    def __init__(self, *, radius: int = 2, epsilon: float = 1e-3) -> None:
+        self.window = (2 * radius + 1, 2 * radius + 1)
+        self.epsilon = epsilon
+        self._size = (0, 0)
+
+    def __call__(
+        self,
+        alpha: NDArray[np.float32],
+        luma: NDArray[np.uint8],
+        a: NDArray[np.float32],
+        b: NDArray[np.float32],
+    ) -> None:
+        """Fill `a` and `b` such that alpha = clip(a * Y + b), Y = luma / 255.
+
+        Shapes:
+            alpha, luma, a, b: (h, w); alpha is stretched in place
+        """
+        if alpha.shape != self._size:
+            self._allocate(*alpha.shape)
+        guide, p, mean_i, mean_p, work = self._buffers
+        low, high = LEVELS
+        np.subtract(alpha, np.float32(low), out=p)
+        np.multiply(p, np.float32(1 / (high - low)), out=p)
+        np.clip(p, 0, 1, out=p)
+        np.copyto(alpha, p)
+        np.multiply(luma, np.float32(1 / 255), out=guide)
+        box = self._box
+        box(guide, mean_i)
+        box(p, mean_p)
+        np.multiply(guide, p, out=work)
+        box(work, a)  # mean of I p
+        np.multiply(mean_i, mean_p, out=work)
+        np.subtract(a, work, out=a)  # covariance
+        np.multiply(guide, guide, out=work)
+        box(work, b)
+        np.multiply(mean_i, mean_i, out=work)
+        np.subtract(b, work, out=b)  # variance
+        np.maximum(b, 0, out=b)
+        np.add(b, np.float32(self.epsilon), out=b)
+        np.divide(a, b, out=work)
+        np.multiply(work, mean_i, out=guide)
+        np.subtract(mean_p, guide, out=mean_p)
+        box(work, a)
+        box(mean_p, b)
+
+    def _box(self, source: NDArray[np.float32], out: NDArray[np.float32]) -> None:
+        cv2.boxFilter(source, -1, self.window, out, borderType=cv2.BORDER_REPLICATE)
+
+    def _allocate(self, h: int, w: int) -> None:
+        self._size = (h, w)
+        self._buffers = [np.zeros((h, w), np.float32) for _ in range(5)]

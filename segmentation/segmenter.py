@@ -1,0 +1,221 @@
+"""From the planes of a frame to its matte: the engine, who is in it, steadiness and edges."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import cv2
+import numpy as np
+
+from segmentation.engines import open_engine
+from segmentation.errors import EngineError
+from segmentation.kernels import FULL, LIMITED, to_input
+from segmentation.refine import Guided, Tidy
+from segmentation.temporal import Smoother
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from segmentation.engines import Engine
+    from segmentation.refine import People
+
+# Area of the network's input in pixels; its shape follows the frame.
+AREAS: Final = {"low": 224 * 128, "balanced": 288 * 160, "high": 384 * 224}
+STEP: Final = 32  # both sides of the network's input are multiples of this
+STAGES: Final = ("prepare", "infer", "smooth", "refine")
+
+
+@dataclass(frozen=True, slots=True)
+class Matte:
+    """Where the person is in one frame. The arrays are overwritten two mattes later.
+
+    At full size alpha is `clip(a * Y + b, 0, 1)`, with a and b enlarged linearly and Y the
+    frame's own luma as stored, divided by 255.
+
+    Shapes:
+        alpha, raw, a, b: (h, w) float32; the whole frame at model size
+        picture: (3, h, w) uint8, the frame's Y, U and V at model size, range as stored
+    """
+
+    alpha: NDArray[np.float32]  # 0..1, 1 = person, smoothed
+    a: NDArray[np.float32]
+    b: NDArray[np.float32]
+    seq: int  # the frame it belongs to
+    pts: float
+    raw: NDArray[np.float32]  # what the network said, 0..1
+    picture: NDArray[np.uint8]
+    cut: bool  # the scene changed here; smoothing started afresh
+    present: bool  # somebody is there
+
+
+class Segmenter:
+    """Makes mattes. Owned by one thread, closed by who opened it.
+
+    Raises:
+        ModelError: the weights are missing, damaged, or not a person model.
+        EngineError: the engine does not work on this machine.
+    """
+
+    def __init__(
+        self,
+        model: str = "auto",
+        *,
+        engine: str = "auto",
+        threads: int = 1,
+        quality: str = "balanced",
+        smoothing: float = 0.6,
+        people: People = "everyone",
+        still: bool = False,
+        cache_dir: Path | None = None,
+    ) -> None:
+        self._engine: Engine = open_engine(
+            model, engine=engine, threads=threads, cache_dir=cache_dir
+        )
+        self.quality = quality
+        self.still = still
+        self._smoother = Smoother(0.0 if still else smoothing)
+        self._tidy = Tidy(people)
+        self._guided = Guided()
+        self._frame = (0, 0)
+        self._spent = dict.fromkeys(STAGES, 0.0)
+        self._turn = 0
+        self._sets: list[tuple[NDArray[np.float32], ...]] = []
+        self._pictures: list[NDArray[np.uint8]] = []
+        self._x: NDArray[np.float32] = np.zeros((1, 3, 0, 0), np.float32)
+        order = [0, 1, 2] if self._engine.layout.order == "rgb" else [2, 1, 0]
+        self._matrix = [np.ascontiguousarray(m[order], np.float32) for m in (LIMITED, FULL)]
+        mean, std = (
+            np.array(x)[order] for x in (self._engine.layout.mean, self._engine.layout.std)
+        )
+        self._scale = np.ascontiguousarray(np.stack([1 / std, -mean / std], axis=1), np.float32)
+
+    def matte(
+        self,
+        y: NDArray[np.uint8],
+        u: NDArray[np.uint8],
+        v: NDArray[np.uint8],
+        *,
+        full_range: bool,
+        seq: int,
+        pts: float,
+    ) -> Matte:
+        """Return the matte of the frame given by its planes.
+
+        Shapes:
+            y: (H, W) uint8; u, v: (H, W/2) or (H/2, W/2) uint8
+
+        Raises:
+            EngineError: the engine failed; try again with the next frame, or open another.
+        """
+        clock = time.perf_counter
+        started = clock()
+        if y.shape != self._frame:
+            self._fit(*y.shape)
+        self._turn = 1 - self._turn
+        alpha, a, b, raw = self._sets[self._turn]
+        picture = self._pictures[self._turn]
+        shrink(y, picture[0])
+        shrink(u, picture[1])
+        shrink(v, picture[2])
+        to_input(picture, self._matrix[full_range], self._scale, self._x)
+        prepared = clock()
+        out = self._engine.infer(self._x)
+        if out.shape != self._x.shape[2:]:
+            raise EngineError(
+                f"the model gave a matte of {out.shape}, expected {self._x.shape[2:]}",
+                hint='Set model = "auto".',
+            )
+        h, w = raw.shape
+        np.copyto(raw, out[:h, :w])
+        inferred = clock()
+        tidy = self._tidy(raw)
+        smoothed, cut = self._smoother(tidy, picture)
+        np.copyto(alpha, smoothed)
+        smoothened = clock()
+        self._guided(alpha, picture[0], a, b)
+        done = clock()
+        for stage, seconds in zip(
+            STAGES,
+            (prepared - started, inferred - prepared, smoothened - inferred, done - smoothened),
+            strict=True,
+        ):
+            self._spent[stage] += 0.05 * (seconds - self._spent[stage])
+        return Matte(alpha, a, b, seq, pts, raw, picture, cut, self._tidy.present)
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What runs, for `vcam status`; times are a moving average in milliseconds."""
+        return {
+            "engine": self._engine.name,
+            "device": self._engine.device,
+            "model": self._engine.model,
+            "precision": self._engine.precision,
+            "size": list(self._x.shape[:1:-1]) if self._frame != (0, 0) else None,
+            "quality": self.quality,
+            "present": self._tidy.present,
+            "stages_ms": {name: round(s * 1000, 2) for name, s in self._spent.items()},
+        }
+
+    def reset(self) -> None:
+        """Forget the frames before, as after another camera was chosen."""
+        self._smoother.reset()
+        self._tidy.reset()
+        self._engine.reset()
+
+    def close(self) -> None:
+        """Give the engine back."""
+        self._engine.close()
+
+    def _fit(self, height: int, width: int) -> None:
+        """Choose sizes for frames of this shape and allocate what they need."""
+        self._frame = (height, width)
+        layout = self._engine.layout
+        (full_h, full_w), (h, w) = input_size(
+            height, width, AREAS.get(self.quality, AREAS["balanced"]), layout.size
+        )
+        self._x = np.zeros((1, 3, full_h, full_w), np.float32)
+        self._sets = [tuple(np.zeros((h, w), np.float32) for _ in range(4)) for _ in range(2)]
+        self._pictures = [np.zeros((3, h, w), np.uint8) for _ in range(2)]
+        self.reset()
+
+
+def input_size(
+    height: int, width: int, area: int, fixed: tuple[int, int] | None = None
+) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Return the network's input size and the part of it that the frame fills, both as (h, w).
+
+    The frame keeps its shape: what it does not fill is padding, at the right and the bottom.
+    """
+    if fixed is not None:
+        full_h, full_w = fixed
+    else:
+        full_h, full_w = STEP, STEP
+        best = 0.0
+        for rows in range(STEP, area // STEP + 1, STEP):
+            columns = max(STEP, min(-(-round(rows * width / height) // STEP), area // STEP) * STEP)
+            for across in (columns, columns - STEP):
+                scale = min(rows / height, across / width)
+                if across > 0 and rows * across <= 1.12 * area and scale > best * 1.001:
+                    full_h, full_w, best = rows, across, scale
+    scale = min(full_h / height, full_w / width)
+    return (full_h, full_w), (
+        min(full_h, max(1, round(height * scale))),
+        min(full_w, max(1, round(width * scale))),
+    )
+
+
+def shrink(plane: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
+    """Scale a plane down into `out`: by whole-number areas first, then linearly.
+
+    An area resize by a ratio that is no whole number costs four times as much.
+    """
+    (height, width), (h, w) = plane.shape, out.shape
+    factor = min(height // max(h, 1), width // max(w, 1))
+    while factor > 1 and (height % factor or width % factor):
+        factor -= 1
+    if factor > 1:
+        plane = cv2.resize(plane, (width // factor, height // factor), interpolation=cv2.INTER_AREA)
+    cv2.resize(plane, (w, h), out, interpolation=cv2.INTER_LINEAR)

@@ -1,0 +1,311 @@
+"""Puts the person of a frame in front of a backdrop: one of the two makers of `SafeFrame`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import cv2
+import numpy as np
+
+from vcam import kernels
+from vcam.frame import SafeFrame
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from segmentation.segmenter import Matte
+    from vcam.frame import Frame
+
+BUFFERS: Final = 2  # a composite stays valid while the next one is drawn
+NEAR: Final = 4  # pixels at model size: how far the colours of person and room are looked up
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How the person is set into the backdrop."""
+
+    light_wrap: float = 0.0  # how much of a bright backdrop spills over the edges, 0..1
+    decontaminate: bool = True  # take the room's colour out of soft edges
+    mirror: bool = False  # flip the person left to right; the backdrop stays
+
+
+@dataclass(frozen=True, slots=True)
+class Blur:
+    """The room itself as backdrop, blurred; `strength` is 0..100 percent."""
+
+    strength: float = 50.0
+
+
+class Compositor:
+    """Draws composites of one fixed size, even in width and height. Owned by one thread."""
+
+    def __init__(self, width: int, height: int) -> None:
+        if width % 2 or height % 2 or width < 2 or height < 2:
+            raise ValueError(f"output is {width}x{height}, expected even numbers")
+        self.width = width
+        self.height = height
+        self._outputs = [np.zeros((height * 3 // 2, width), np.uint8) for _ in range(BUFFERS)]
+        self._turn = 0
+        self._blurred = np.zeros((height * 3 // 2, width), np.uint8)
+        self._fitted: _Fit | None = None
+
+    def compose(
+        self, frame: Frame, matte: Matte, backdrop: NDArray[np.uint8] | Blur, look: Look
+    ) -> SafeFrame:
+        """Return the person of `frame` in front of `backdrop`; valid until the call after next.
+
+        Shapes:
+            backdrop: (H * 3 // 2, W) uint8 I420, limited range, of the output's size
+
+        Raises:
+            ValueError: `matte` belongs to another frame, or `backdrop` has another size.
+        """
+        if matte.seq != frame.seq:
+            raise ValueError(f"matte of frame {matte.seq}, expected that of frame {frame.seq}")
+        fit = self._fit(frame, matte)
+        y, u, v = fit.planes(frame, mirror=look.mirror)
+        if isinstance(backdrop, Blur):
+            behind = self._blur(fit, matte, backdrop, y, u, v, frame.full_range, look.mirror)
+        else:
+            behind = backdrop
+            if behind.shape != self._blurred.shape or behind.dtype != np.uint8:
+                raise ValueError(
+                    f"backdrop is {behind.dtype} {behind.shape}, expected {self._blurred.shape}"
+                )
+        out = self._next()
+        if not fit.fills:
+            np.copyto(out, behind)  # the bars beside the person
+        fit.fill_low(matte, look, behind, full_range=frame.full_range)
+        flat_y, y_line = kernels.flat(y)
+        flat_u, c_line = kernels.flat(u)
+        flat_v, v_line = kernels.flat(v)
+        if v_line != c_line:
+            flat_u, c_line = kernels.flat(np.ascontiguousarray(u))
+            flat_v, _ = kernels.flat(np.ascontiguousarray(v))
+        kernels.compose(
+            flat_y,
+            y_line,
+            flat_u,
+            flat_v,
+            c_line,
+            2 * u.shape[0] // y.shape[0],
+            frame.full_range,
+            fit.low,
+            look.decontaminate,
+            look.light_wrap > 0,
+            *fit.rows,
+            *fit.columns,
+            behind.reshape(-1),
+            out.reshape(-1),
+            self.width,
+            self.height,
+            fit.left,
+            fit.top,
+        )
+        return SafeFrame(out, frame.pts, frame.seq, is_card=False, maker=__name__)
+
+    def reveal(self, frame: Frame, look: Look | None = None) -> SafeFrame:
+        """Return the frame as it is, room and all: only ever on the user's explicit wish.
+
+        Nothing in this module calls it; `vcam/guard.py` decides.
+        """
+        mirror = look is not None and look.mirror
+        fit = _Fit(frame, (2, 2), self.width, self.height)
+        y, u, v = fit.planes(frame, mirror=mirror)
+        fit.low[kernels.B] = 2
+        out = self._next()
+        if not fit.fills:
+            area = self.width * self.height
+            out.reshape(-1)[:area] = 16
+            out.reshape(-1)[area:] = 128
+        (flat_y, y_line), (flat_u, c_line), (flat_v, _) = (
+            kernels.flat(np.ascontiguousarray(plane)) for plane in (y, u, v)
+        )
+        kernels.compose(
+            flat_y,
+            y_line,
+            flat_u,
+            flat_v,
+            c_line,
+            2 * u.shape[0] // y.shape[0],
+            frame.full_range,
+            fit.low,
+            False,
+            False,
+            *fit.rows,
+            *fit.columns,
+            out.reshape(-1).copy(),
+            out.reshape(-1),
+            self.width,
+            self.height,
+            fit.left,
+            fit.top,
+        )
+        return SafeFrame(out, frame.pts, frame.seq, is_card=False, maker=__name__)
+
+    def _next(self) -> NDArray[np.uint8]:
+        self._turn = (self._turn + 1) % BUFFERS
+        return self._outputs[self._turn]
+
+    def _fit(self, frame: Frame, matte: Matte) -> _Fit:
+        key = (frame.y.shape, frame.u.shape, matte.a.shape)
+        if self._fitted is None or self._fitted.key != key:
+            self._fitted = _Fit(frame, matte.a.shape, self.width, self.height)
+        return self._fitted
+
+    def _blur(
+        self,
+        fit: _Fit,
+        matte: Matte,
+        blur: Blur,
+        y: NDArray[np.uint8],
+        u: NDArray[np.uint8],
+        v: NDArray[np.uint8],
+        full_range: bool,
+        mirror: bool,
+    ) -> NDArray[np.uint8]:
+        """Return the room at output size, blurred, the person's colours kept out of it.
+
+        Normalised convolution: blur(room * weight) / blur(weight), with no weight on the person.
+        """
+        h, w = matte.alpha.shape
+        weight = 1.0 - cv2.dilate(matte.alpha, np.ones((3, 3), np.uint8))
+        weight = np.clip(weight * 2 - 1, 0, 1)
+        if mirror:
+            weight = np.ascontiguousarray(weight[:, ::-1])
+        sigma = max(0.3, blur.strength / 100 * 0.06 * max(h, w))
+        area = self.width * self.height
+        out = self._blurred.reshape(-1)
+        if not fit.fills:
+            out[:area] = 16
+            out[area:] = 128
+        divisor = cv2.GaussianBlur(weight, (0, 0), sigma)
+        for channel, shape, at in (
+            (0, (self.height, self.width), 0),
+            (1, (self.height // 2, self.width // 2), area),
+            (2, (self.height // 2, self.width // 2), area * 5 // 4),
+        ):
+            plane = matte.picture[channel].astype(np.float32)
+            if mirror:
+                plane = plane[:, ::-1]
+            if full_range:
+                plane = (
+                    plane * (219 / 255) + 16 if channel == 0 else (plane - 128) * (224 / 255) + 128
+                )
+            mean = float((plane * weight).sum() / max(float(weight.sum()), 1e-3))
+            blurred = cv2.GaussianBlur(plane * weight, (0, 0), sigma)
+            room = (blurred + 1e-3 * mean) / (divisor + 1e-3)
+            half = 1 if channel == 0 else 2
+            part = out[at : at + shape[0] * shape[1]].reshape(shape)
+            size = (fit.width // half, fit.height // half)
+            part[
+                fit.top // half : fit.top // half + size[1],
+                fit.left // half : fit.left // half + size[0],
+            ] = cv2.resize(np.clip(room + 0.5, 0, 255).astype(np.uint8), size)
+        return self._blurred
+
+
+class _Fit:
+    """How frames of one shape sit in the output, and the buffers that takes."""
+
+    def __init__(self, frame: Frame, small: tuple[int, ...], width: int, height: int) -> None:
+        self.key = (frame.y.shape, frame.u.shape, small)
+        scale = min(width / frame.width, height / frame.height)
+        self.width = min(width, max(2, round(frame.width * scale / 2) * 2))
+        self.height = min(height, max(2, round(frame.height * scale / 2) * 2))
+        self.left = (width - self.width) // 4 * 2
+        self.top = (height - self.height) // 4 * 2
+        self.fills = (self.width, self.height) == (width, height)
+        self._shape = (height, width)
+        self.rows = kernels.taps(self.height, small[0])
+        self.columns = kernels.taps(self.width, small[1])
+        self.low = np.zeros((kernels.PLANES, *small), np.float32)
+        self._scaled: list[NDArray[np.uint8]] | None = None
+        if (self.width, self.height) != (frame.width, frame.height):
+            c = (self.height // 2, self.width // 2)
+            self._scaled = [np.zeros(s, np.uint8) for s in ((self.height, self.width), c, c)]
+        shapes = (
+            [plane.shape for plane in self._scaled]
+            if self._scaled
+            else [frame.y.shape, frame.u.shape, frame.v.shape]
+        )
+        self._flipped = [np.zeros(s, np.uint8) for s in shapes]
+
+    def planes(
+        self, frame: Frame, *, mirror: bool
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:
+        """Return the frame's planes at the size they have in the output, flipped if asked."""
+        planes = [frame.y, frame.u, frame.v]
+        if self._scaled:
+            shrinks = self.width < frame.width
+            method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+            for plane, scaled in zip(planes, self._scaled, strict=True):
+                cv2.resize(plane, scaled.shape[::-1], scaled, interpolation=method)
+            planes = list(self._scaled)
+        if mirror:
+            for plane, flipped in zip(planes, self._flipped, strict=True):
+                cv2.flip(plane, 1, flipped)
+            planes = list(self._flipped)
+        return planes[0], planes[1], planes[2]
+
+    def fill_low(
+        self, matte: Matte, look: Look, behind: NDArray[np.uint8], *, full_range: bool
+    ) -> None:
+        """Fill the planes at model size that the kernel enlarges."""
+        low = self.low
+        low[kernels.A] = matte.a
+        low[kernels.B] = matte.b
+        size = (2 * NEAR + 1, 2 * NEAR + 1)
+        if look.decontaminate:
+            inside = np.clip(matte.alpha * 2 - 1, 0, 1)
+            outside = np.clip(1 - matte.alpha * 2, 0, 1)
+            for at, weight in ((kernels.PERSON, inside), (kernels.ROOM, outside)):
+                divisor = cv2.blur(weight, size) + 1e-3
+                for channel in range(3):
+                    plane = matte.picture[channel].astype(np.float32)
+                    near = (cv2.blur(plane * weight, size) + 1e-3 * plane) / divisor
+                    if full_range:
+                        near = (
+                            near * (219 / 255) + 16
+                            if channel == 0
+                            else (near - 128) * (224 / 255) + 128
+                        )
+                    low[at + channel] = near
+        if look.light_wrap > 0:
+            h, w = matte.alpha.shape
+            reach = max(3, round(0.05 * h)) | 1
+            around = cv2.blur(cv2.blur(1 - matte.alpha, (reach, reach)), (reach, reach))
+            spill = np.clip(around * 1.6 - 0.1, 0, 1) * (0.6 * look.light_wrap)
+            height, width = self._shape
+            area = height * width
+            flat = behind.reshape(-1)
+            low[kernels.WRAP] = spill
+            for channel, (at, half) in enumerate(((0, 1), (area, 2), (area * 5 // 4, 2))):
+                shape = (height // half, width // half)
+                plane = flat[at : at + shape[0] * shape[1]].reshape(shape)[
+                    self.top // half : (self.top + self.height) // half,
+                    self.left // half : (self.left + self.width) // half,
+                ]
+                light = cv2.resize(plane, (w, h), interpolation=cv2.INTER_AREA)
+                light = cv2.blur(light, (reach, reach)).astype(np.float32)
+                if look.mirror:
+                    light = light[:, ::-1]
+                low[kernels.LIGHT + channel] = light * spill
+        if look.mirror:
+            low[:] = low[:, :, ::-1].copy()
+
+
+def alpha_at(matte: Matte, y: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the matte at the size of the frame it belongs to, 0..1.
+
+    Shapes:
+        y: (H, W) uint8 luma of that frame, as stored
+        returns: (H, W) float32
+    """
+    h, w = y.shape
+    a, b = (
+        cv2.resize(plane, (w, h), interpolation=cv2.INTER_LINEAR) for plane in (matte.a, matte.b)
+    )
+    alpha = (a * (y.astype(np.float32) / 255) + b) * kernels.GAIN - (kernels.GAIN - 1) / 2
+    return np.asarray(np.clip(alpha, 0, 1), np.float32)
