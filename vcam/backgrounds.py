@@ -16,6 +16,7 @@ import numpy as np
 from PIL import Image
 
 from vcam import pictures, scenery
+from vcam.compositor import Blur
 from vcam.errors import BackgroundError, SourceError
 from vcam.paths import backgrounds_dir
 
@@ -30,13 +31,6 @@ AHEAD: Final = 3  # decoded clip frames kept ready
 
 
 @dataclass(frozen=True, slots=True)
-class Blurred:
-    """The room itself, out of focus by `strength` 0..1; still needs a matte for every frame."""
-
-    strength: float
-
-
-@dataclass(frozen=True, slots=True)
 class Room:
     """The room as it is. Only `background = "none"`, chosen by the user, makes one."""
 
@@ -46,7 +40,7 @@ class Backdrop(Protocol):
 
     name: str
 
-    def at(self, pts: float) -> NDArray[np.uint8] | Blurred | Room:
+    def at(self, pts: float) -> NDArray[np.uint8] | Blur | Room:
         """Return what is behind the person at `pts` seconds.
 
         Shapes:
@@ -62,11 +56,11 @@ class Backdrop(Protocol):
 class Fixed:
     """A background that does not move."""
 
-    def __init__(self, name: str, content: NDArray[np.uint8] | Blurred | Room) -> None:
+    def __init__(self, name: str, content: NDArray[np.uint8] | Blur | Room) -> None:
         self.name = name
         self._content = content
 
-    def at(self, pts: float) -> NDArray[np.uint8] | Blurred | Room:
+    def at(self, pts: float) -> NDArray[np.uint8] | Blur | Room:
         return self._content
 
     def close(self) -> None:
@@ -162,7 +156,7 @@ def open_backdrop(use: str, width: int, height: int, *, blur: int = 50) -> Backd
         return Fixed("none", Room())
     if use == "blur" or use.startswith("blur:"):
         percent = int(use[5:]) if use.startswith("blur:") else blur
-        return Fixed(use, Blurred(percent / 100))
+        return Fixed(use, Blur(percent))
     if re.fullmatch(r"#[0-9a-fA-F]{6}", use):
         colour = [int(use[i : i + 2], 16) for i in (1, 3, 5)]
         flat = np.full((height, width, 3), colour, np.uint8)

@@ -66,6 +66,11 @@ class SafeFrame:
         self.seq = seq
         self.is_card = is_card
 
+    def again(self, pts: float) -> SafeFrame:
+        """The same picture, shown once more at `pts`."""
+        maker = "vcam.card" if self.is_card else "vcam.compositor"
+        return SafeFrame(self.data, pts, self.seq, is_card=self.is_card, maker=maker)
+
     def copy(self) -> SafeFrame:
         """The same picture in memory of its own, valid for as long as it is kept."""
         return SafeFrame(

@@ -1,0 +1,170 @@
+"""Owns the segmenter: opens it off the frame loop, swaps it when settings change, turns its
+failures into faults."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from segmentation.errors import SegmentationError
+from vcam.compositor import Blur, Compositor, Look
+from vcam.frame import Frame
+from vcam.guard import Fault
+
+if TYPE_CHECKING:
+    from segmentation.segmenter import Matte, Segmenter
+    from vcam.config import MatteSettings
+
+log = logging.getLogger(__name__)
+
+FAILURES = 3  # in a row before the engine is opened anew
+FIRST_BACK_OFF, LAST_BACK_OFF = 0.5, 30.0  # seconds between tries
+
+Opener = Callable[["MatteSettings", Path | None], "Segmenter"]
+
+
+def open_segmenter(settings: MatteSettings, cache_dir: Path | None) -> Segmenter:
+    """Open the segmenter that `settings` ask for, and warm the pixel kernels.
+
+    Raises:
+        SegmentationError: the model or the engine cannot be used.
+    """
+    from segmentation.segmenter import Segmenter  # openvino takes a third of a second
+
+    segmenter = Segmenter(
+        settings.model,
+        engine=settings.engine,
+        threads=settings.threads,
+        quality=settings.quality,
+        smoothing=settings.smoothing,
+        people=settings.people,
+        cache_dir=cache_dir,
+    )
+    _warm(segmenter)
+    return segmenter
+
+
+def _warm(segmenter: Segmenter) -> None:
+    """Run every kernel once, so that none is compiled while a call is on."""
+    luma, chroma = np.full((144, 256), 90, np.uint8), np.full((72, 128), 128, np.uint8)
+    backdrop = np.full((216, 256), 128, np.uint8)
+    compositor = Compositor(256, 144)
+    for seq, full_range in enumerate((False, True)):
+        frame = Frame(luma, chroma, chroma, full_range, 0.0, seq)
+        matte = segmenter.matte(luma, chroma, chroma, full_range=full_range, seq=seq, pts=0.0)
+        compositor.compose(frame, matte, backdrop, Look())
+        compositor.compose(frame, matte, Blur(50), Look())
+    segmenter.reset()
+
+
+class Matting:
+    """Makes the matte of each frame, or says why there is none. Opened on entry, closed on exit.
+
+    `matte` belongs to the pipeline thread; `apply` may be called from any.
+    """
+
+    def __init__(
+        self, settings: MatteSettings, cache_dir: Path | None, opener: Opener = open_segmenter
+    ) -> None:
+        self._settings = settings
+        self._cache_dir = cache_dir
+        self._opener = opener
+        self._segmenter: Segmenter | None = None
+        self._next: Segmenter | None = None  # opened, waits for the pipeline to take it
+        self._wake = threading.Event()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._open_when_asked, name="model", daemon=True)
+        self._failures = 0
+        self.problem = ""  # why the model that was asked for is not in use
+
+    def __enter__(self) -> Matting:
+        self._wake.set()
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._wake.set()
+        self._thread.join(5)
+        for segmenter in (self._segmenter, self._next):
+            if segmenter is not None:
+                segmenter.close()
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What runs, for the status."""
+        segmenter = self._segmenter
+        found = {"engine": None} if segmenter is None else segmenter.info
+        return {**found, "problem": self.problem or None}
+
+    def apply(self, settings: MatteSettings) -> None:
+        """Open what `settings` ask for; the matte in use goes on until the new one is ready."""
+        if settings != self._settings:
+            self._settings = settings
+            self._wake.set()
+
+    def reset(self) -> None:
+        """Forget the frames before. Pipeline thread only."""
+        if self._segmenter is not None:
+            self._segmenter.reset()
+
+    def matte(self, frame: Frame | Fault | None) -> Matte | Fault:
+        """Return the matte of `frame`, or the reason why there is none."""
+        if self._next is not None:
+            old, self._segmenter, self._next = self._segmenter, self._next, None
+            self._failures = 0
+            if old is not None:
+                old.close()
+        if frame is None or isinstance(frame, Fault):
+            return Fault("no frame")
+        if self._segmenter is None:
+            return Fault("model cannot be used" if self.problem else "starting")
+        try:
+            matte = self._segmenter.matte(
+                frame.y,
+                frame.u,
+                frame.v,
+                full_range=frame.full_range,
+                seq=frame.seq,
+                pts=frame.pts,
+            )
+        except Exception as error:  # whatever it is, the answer is the card
+            self._failures += 1
+            if self._failures == 1:
+                log.warning("engine: %s", error, exc_info=not isinstance(error, SegmentationError))
+            if self._failures % FAILURES == 0:
+                self._wake.set()
+            return Fault("engine failed")
+        self._failures = 0
+        return matte
+
+    def _open_when_asked(self) -> None:
+        back_off = FIRST_BACK_OFF
+        while True:
+            self._wake.wait()
+            self._wake.clear()
+            if self._stop.is_set():
+                return
+            settings, started = self._settings, time.monotonic()
+            try:
+                self._next = self._opener(settings, self._cache_dir)
+            except Exception as error:  # a damaged model must not end the program
+                self.problem = str(error)
+                hint = getattr(error, "hint", "")
+                log.warning("model: %s %s", error, hint)
+                if self._stop.wait(back_off):
+                    return
+                back_off = min(back_off * 2, LAST_BACK_OFF)
+                if self._segmenter is None or self._failures:
+                    self._wake.set()
+                continue
+            self.problem, back_off = "", FIRST_BACK_OFF
+            log.info("model: ready after %.1f s", time.monotonic() - started)
+            if settings != self._settings:
+                self._wake.set()

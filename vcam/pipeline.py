@@ -1,0 +1,123 @@
+"""The hot path: read a frame, find the person, put the background behind, show it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING
+
+from vcam.backgrounds import Room
+from vcam.compositor import Compositor, Look
+from vcam.guard import Fault, Guard, Verdict
+
+if TYPE_CHECKING:
+    from segmentation.segmenter import Matte
+    from vcam.backgrounds import Backdrop
+    from vcam.capture import Capture
+    from vcam.config import Config
+    from vcam.demand import Demand
+    from vcam.frame import Frame, SafeFrame
+    from vcam.matting import Matting
+    from vcam.outlet import Outlet
+    from vcam.settings import Settings
+    from vcam.stats import Stats
+
+CARD_INTERVAL = 0.2  # seconds between cards while paused
+IDLE_INTERVAL = 0.5  # seconds between cards while nobody watches: enough to stay listed
+
+
+class Pipeline:
+    """Pumps frames from the camera to the sinks. Everything it uses is opened by its caller."""
+
+    def __init__(
+        self,
+        capture: Capture,
+        matting: Matting,
+        backdrop: Backdrop,
+        outlet: Outlet,
+        settings: Settings,
+        demand: Demand,
+        stats: Stats,
+    ) -> None:
+        privacy = settings.current.privacy
+        self.capture, self.matting, self.outlet = capture, matting, outlet
+        self.settings, self.demand, self.stats = settings, demand, stats
+        self.backdrop = backdrop  # replaced as a whole by whoever opened the next one
+        self.guard = Guard(privacy.confident_frames, privacy.deadline)
+        self.compositor = Compositor(outlet.width, outlet.height)
+        self.verdict = Verdict("starting", "starting")
+        self._composite: SafeFrame | None = None  # the last one; what a freeze shows
+
+    def run(self, stop: threading.Event) -> None:
+        """Pump frames from source to sink until `stop` is set."""
+        while not stop.is_set():
+            self.step(stop)
+
+    def step(self, stop: threading.Event) -> None:
+        """Show one frame, or the card when there is none to show."""
+        config, mode = self.settings.current, self.settings.mode
+        wanted = self.demand.wanted(mode)
+        self.capture.want(wanted)
+        if not wanted:
+            self._rest(stop, paused=mode == "paused")
+            return
+        self.outlet.relaxed = False
+        frame = self.capture.read(2 * self.outlet.interval)
+        matte = self.matting.matte(frame) if mode == "live" else Fault(mode)
+        self.verdict = self.guard.judge(frame, matte, mode)
+        shown = self._picture(self.verdict, frame, matte, config)
+        started = time.perf_counter()
+        self.outlet.write(shown)
+        self.stats.stage("write", time.perf_counter() - started)
+
+    def _picture(
+        self,
+        verdict: Verdict,
+        frame: Frame | Fault | None,
+        matte: Matte | Fault,
+        config: Config,
+    ) -> SafeFrame:
+        now = time.monotonic()
+        if verdict.live:
+            assert frame is not None
+            assert not isinstance(frame, Fault)
+            assert not isinstance(matte, Fault)
+            started = time.perf_counter()
+            shown = self._compose(frame, matte, config)
+            self.stats.stage("compose", time.perf_counter() - started)
+            now = time.monotonic()
+            if self.guard.in_time(frame.pts, now):
+                self.stats.latency(now - frame.pts)
+                self._composite = shown
+                return shown
+            self.stats.late += 1
+            verdict = self.verdict = Verdict("fault", "one moment")
+        if verdict.state == "frozen" and self._composite is not None:
+            return self._composite.again(now)
+        if frame is None:
+            self.stats.stalled += 1
+        return self.outlet.card.frame(now, -1, verdict.reason)
+
+    def _compose(self, frame: Frame, matte: Matte, config: Config) -> SafeFrame:
+        look = Look(
+            light_wrap=config.background.light_wrap,
+            decontaminate=config.background.decontaminate,
+            mirror=config.camera.mirror,
+        )
+        behind = self.backdrop.at(frame.pts)
+        if isinstance(behind, Room):
+            return self.compositor.reveal(frame, look)
+        return self.compositor.compose(frame, matte, behind, look)
+
+    def _rest(self, stop: threading.Event, *, paused: bool) -> None:
+        """Show the card now and then: paused, or nobody watches. No picture of the room is kept."""
+        self.outlet.relaxed = True
+        self.guard.distrust()
+        self.matting.reset()
+        if not paused:
+            self._composite = None
+        self.verdict = Verdict("paused", "paused") if paused else Verdict("idle", "nobody watches")
+        now = time.monotonic()
+        self.outlet.write(self.outlet.card.frame(now, -1, "paused" if paused else ""))
+        interval = CARD_INTERVAL if paused else IDLE_INTERVAL
+        self.demand.wait(stop, interval, self.settings)
