@@ -41,7 +41,7 @@ class Outlet:
         stats: Stats,
         *,
         fps: float,
-        opened: Sequence[Sink] = (),
+        opened: Sequence[Sink | None] = (),
     ) -> None:
         self.card = card
         self.width, self.height = card.width, card.height

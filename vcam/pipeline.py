@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from vcam.backgrounds import Room
@@ -38,10 +39,13 @@ class Pipeline:
         settings: Settings,
         demand: Demand,
         stats: Stats,
+        *,
+        alive: Callable[[], None] = lambda: None,
     ) -> None:
         privacy = settings.current.privacy
         self.capture, self.matting, self.outlet = capture, matting, outlet
         self.settings, self.demand, self.stats = settings, demand, stats
+        self._alive = alive  # tells the service manager, every frame, that the loop runs
         self.backdrop = backdrop  # replaced as a whole by whoever opened the next one
         self.guard = Guard(privacy.confident_frames, privacy.deadline)
         self.compositor = Compositor(outlet.width, outlet.height)
@@ -52,6 +56,7 @@ class Pipeline:
         """Pump frames from source to sink until `stop` is set."""
         while not stop.is_set():
             self.step(stop)
+            self._alive()
 
     def step(self, stop: threading.Event) -> None:
         """Show one frame, or the card when there is none to show."""

@@ -1,0 +1,110 @@
+"""Which sinks an `[output] sink` names, and why one that was hoped for is not there."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from vcam.errors import ConfigError, SinkError
+
+if TYPE_CHECKING:
+    from vcam.card import Card
+    from vcam.outlet import Outlet
+    from vcam.sinks.base import Sink
+    from vcam.stats import Stats
+
+log = logging.getLogger(__name__)
+
+Opener = Callable[[], "Sink"]
+
+
+@dataclass(slots=True)
+class Sinks:
+    """The sinks that are open, how to open each again, and what to tell the user."""
+
+    openers: list[Opener] = field(default_factory=list)
+    opened: list[Sink | None] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def outlet(self, card: Card, stats: Stats, *, fps: float) -> Outlet:
+        """Hand the open sinks over to an outlet, which closes them."""
+        from vcam.outlet import Outlet
+
+        opened, self.opened = self.opened, []
+        return Outlet(self.openers, card, stats, fps=fps, opened=opened)
+
+
+@contextlib.contextmanager
+def open_sinks(names: str, width: int, height: int, fps: float) -> Iterator[Sinks]:
+    """Open every sink in `names`, which are separated by commas.
+
+    What "auto" hopes for may be missing, which is noted; what was named must open.
+
+    Raises:
+        SinkError: a sink that was named cannot be opened.
+        ConfigError: a name means nothing.
+    """
+    sinks = Sinks()
+    try:
+        for name in (part.strip() for part in names.split(",")):
+            if name == "auto":
+                _open_auto(sinks, width, height, fps)
+            elif name != "none":
+                opener = _opener(name, width, height, fps)
+                sink = opener()
+                sink.__enter__()
+                sinks.openers.append(opener)
+                sinks.opened.append(sink)
+        yield sinks
+    finally:
+        for left in sinks.opened:
+            if left is not None:
+                left.__exit__(None, None, None)
+
+
+def _open_auto(sinks: Sinks, width: int, height: int, fps: float) -> None:
+    """Every virtual camera there is; one that is missing now is tried again while running."""
+    for kind in ("v4l2loopback", "pipewire") if sys.platform.startswith("linux") else ("obs",):
+        opener = _opener(kind, width, height, fps)
+        try:
+            sink: Sink | None = opener()
+            assert sink is not None
+            sink.__enter__()
+        except SinkError as error:
+            sinks.notes.append(f"{kind}: {error} {error.hint}".strip())
+            log.info("no %s: %s", kind, error)
+            if kind != "v4l2loopback":
+                continue
+            sink = None
+        sinks.openers.append(opener)
+        sinks.opened.append(sink)
+
+
+def _opener(name: str, width: int, height: int, fps: float) -> Opener:
+    if name.startswith("file:"):
+        from vcam.sinks.file import FileSink
+
+        path = name.removeprefix("file:")
+        return lambda: FileSink(path, width, height, fps)
+    if name == "v4l2loopback" or name.startswith("/dev/"):
+        from vcam.sinks.v4l2loopback import V4L2LoopbackSink
+
+        device = name if name.startswith("/dev/") else None
+        return lambda: V4L2LoopbackSink(device, width, height, fps)
+    if name == "pipewire":
+        from vcam.sinks.pipewire import PipeWireSink
+
+        return lambda: PipeWireSink(width, height, fps)
+    if name == "obs":
+        from vcam.sinks.obs import ObsSink
+
+        return lambda: ObsSink(width, height, fps)
+    raise ConfigError(
+        f"[output] sink {name!r} is unknown, expected auto, v4l2loopback, pipewire, obs, none, "
+        "a /dev path or file:NAME.mp4",
+        hint="Run `vcam devices` to list virtual cameras.",
+    )

@@ -1,0 +1,81 @@
+"""Which source a `[camera] source` names, opened anew each time it is asked for."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vcam.errors import SourceError
+
+if TYPE_CHECKING:
+    from vcam.config import Camera, Output
+    from vcam.sources.base import Source
+
+log = logging.getLogger(__name__)
+
+
+def source_opener(camera: Camera, output: Output) -> Callable[[], Source]:
+    """Return what makes the source that `camera` asks for; nothing is opened here."""
+    return lambda: _make(camera, output)
+
+
+def resolve(camera: Camera) -> str:
+    """Say what `source = "auto"` means right now: a camera's path, or "demo".
+
+    Raises:
+        VcamError: a camera that was named does not exist.
+    """
+    if camera.source != "auto":
+        return camera.source
+    from vcam.devices import list_cameras
+
+    cameras = list_cameras()
+    return cameras[0].path if cameras else "demo"
+
+
+def wait_for_camera(timeout: float) -> object:
+    """Sleep until a device comes or goes, at most `timeout` seconds."""
+    if sys.platform.startswith("linux"):
+        from vcam.sources.webcam import wait_for_change
+
+        return wait_for_change(timeout)
+    time.sleep(timeout)
+    return None
+
+
+def _make(camera: Camera, output: Output) -> Source:
+    from vcam.backgrounds import CLIP_SUFFIXES
+    from vcam.pictures import SUFFIXES
+    from vcam.sources.clip import ClipSource
+    from vcam.sources.still import PORTRAIT, StillSource
+
+    wanted = resolve(camera)
+    if camera.source == "auto":
+        log.info("camera: auto is %s", wanted)
+    if wanted == "demo":
+        return StillSource(PORTRAIT, output.width, output.height, output.fps)
+    path = Path(wanted).expanduser()
+    suffix = path.suffix.lower()
+    if suffix in SUFFIXES - {".gif"} and path.exists():
+        return StillSource(path, output.width, output.height, output.fps, motion=False)
+    if suffix in CLIP_SUFFIXES or path.is_file():
+        if not path.exists():
+            raise SourceError(
+                f"camera source {wanted!r} does not exist",
+                hint="Run `vcam devices` to list cameras, or give a clip or picture.",
+            )
+        return ClipSource(path)
+    from vcam.sources.webcam import open_webcam
+
+    return open_webcam(
+        wanted,
+        camera.width,
+        camera.height,
+        camera.fps,
+        format=camera.format,
+        controls=camera.controls,
+    )

@@ -1,0 +1,437 @@
+"""The command line: `vcam start` leads to `vcam/daemon.py: run`, the rest talks to the daemon.
+
+Nothing heavy is imported before a command needs it, so that `vcam --help` answers at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vcam import __version__
+from vcam.errors import ConfigError, DaemonError, UsageError, VcamError
+
+if TYPE_CHECKING:
+    from vcam.config import Config
+
+START_TIMEOUT = 60.0  # seconds until the first composite; a cold cache compiles kernels and model
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code: 0 done, 1 failed, 2 usage, 3 config, 4 device."""
+    parser = build_parser()
+    options = parser.parse_args(argv)
+    if options.command is None:
+        parser.print_help()
+        return 2
+    command: Callable[[argparse.Namespace], int] = options.run
+    try:
+        return command(options)
+    except VcamError as error:
+        print(f"vcam: {error}", file=sys.stderr)
+        if error.hint:
+            print(f"      {error.hint}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Every command and flag; completion and the manual page are made from it."""
+    parser = argparse.ArgumentParser(
+        prog="vcam",
+        description="A virtual camera that shows you and never the room.",
+        epilog="Start with `vcam start`, then choose VBG Camera in your meeting.",
+    )
+    parser.add_argument("--version", action="version", version=f"vcam {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+
+    def add(
+        name: str, run: Callable[[argparse.Namespace], int], text: str
+    ) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        command.set_defaults(run=run)
+        return command
+
+    start = add("start", _start, "start the camera")
+    start.add_argument("--foreground", action="store_true", help="stay in this terminal")
+    start.add_argument("--source", metavar="S", help="camera, clip, picture or demo")
+    start.add_argument(
+        "--sink", metavar="K", help="v4l2loopback, pipewire, obs, file:NAME.mp4, none"
+    )
+    start.add_argument("--background", metavar="B", help="picture, clip, preset, blur, #rrggbb")
+    start.add_argument("--config", metavar="FILE", type=Path, help="settings file")
+    start.add_argument("--page", action="store_true", help="print the settings page's address")
+
+    add("stop", _stop, "stop the camera")
+    status = add("status", _status, "show what the camera does")
+    status.add_argument("--json", action="store_true", help="everything, for programs")
+    add("pause", _mode("pause"), "show the privacy card; the webcam goes off")
+    add("resume", _mode("resume"), "show yourself again")
+    add("freeze", _mode("freeze"), "keep showing the last picture of you")
+    background = add("background", _background, "choose a background, or list the presets")
+    background.add_argument(
+        "background", nargs="?", metavar="B", help='file, preset, blur, blur:N, "#rrggbb" or none'
+    )
+    devices = add("devices", _devices, "list cameras and virtual cameras")
+    devices.add_argument("--json", action="store_true", help="for programs")
+    doctor = add("doctor", _doctor, "find out why the camera does not show up")
+    doctor.add_argument("--json", action="store_true", help="for programs")
+    doctor.add_argument("--fix", action="store_true", help="run the commands that need no root")
+    add("open", _open, "open the settings page in the browser")
+    add("tray", _tray, "show the tray icon")
+
+    render = add("render", _render, "replace the background of pictures or a clip, offline")
+    render.add_argument("input", type=Path, metavar="INPUT", help="picture, folder or clip")
+    render.add_argument("-o", "--output", type=Path, metavar="OUTPUT", help="file or folder")
+    render.add_argument("--background", metavar="B", help="as for start")
+    render.add_argument("--alpha", type=Path, metavar="DIR", help="write mattes as grey PNGs")
+    render.add_argument("--config", metavar="FILE", type=Path, help="settings file")
+
+    bench = add("bench", _bench, "measure the time per frame on this machine")
+    bench.add_argument("--json", action="store_true", help="for programs")
+    bench.add_argument("--frames", type=int, default=120, metavar="N", help="frames per case")
+    bench.add_argument("--config", metavar="FILE", type=Path, help="settings file")
+
+    config = add("config", _config, "settings: where they are, all of them, or check the file")
+    config.add_argument("what", nargs="?", choices=("path", "show", "check"), default="path")
+    config.add_argument("--config", metavar="FILE", type=Path, help="settings file")
+    return parser
+
+
+def _load(options: argparse.Namespace) -> Config:
+    from vcam.config import load
+
+    flags: dict[str, dict[str, Any]] = {}
+    for option, section, key in (
+        ("source", "camera", "source"),
+        ("sink", "output", "sink"),
+        ("background", "background", "use"),
+    ):
+        value = getattr(options, option, None)
+        if value is not None:
+            flags.setdefault(section, {})[key] = _absolute(value, option)
+    return load(options.config, flags=flags)
+
+
+def _absolute(value: str, option: str) -> str:
+    """Make a file name independent of the directory the daemon will run in."""
+    prefix = "file:" if option == "sink" and value.startswith("file:") else ""
+    path = Path(value.removeprefix(prefix))
+    if prefix or (not value.startswith("#") and path.exists()):
+        return prefix + str(path.absolute())
+    return value
+
+
+def _start(options: argparse.Namespace) -> int:
+    config = _load(options)
+    if options.foreground:
+        return _run_here(config, options)
+    if _running() is not None:
+        raise DaemonError(
+            "VBG Camera runs already",
+            hint="Run `vcam status` to see it, or `vcam stop` to end it.",
+        )
+    from vcam import paths, service
+
+    plain = not (options.source or options.sink or options.background or options.config)
+    if plain and service.installed():
+        service.start()
+        print("VBG Camera runs. Choose it in your meeting.")
+        return 0
+    _check_background(config)
+    log_path = paths.log_path()
+    command = [sys.executable, "-m", "vcam", "start", "--foreground"]
+    for flag in ("source", "sink", "background", "config"):
+        value = getattr(options, flag)
+        if value is not None:
+            text = str(value.absolute()) if isinstance(value, Path) else _absolute(value, flag)
+            command += [f"--{flag}", text]
+    with log_path.open("ab") as log:
+        at = log.tell()
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd="/" if os.name == "posix" else None,
+            env={**os.environ, "VCAM_DAEMON": "1"},
+        )
+    return _await_first_frame(child, log_path, at)
+
+
+def _check_background(config: Config) -> None:
+    """Open the background once here, so that a wrong one is told of before anything starts."""
+    from vcam.backgrounds import open_backdrop
+
+    open_backdrop(config.background.use, 64, 36, blur=config.background.blur).close()
+
+
+def _await_first_frame(child: subprocess.Popen[bytes], log_path: Path, at: int) -> int:
+    """Wait until the daemon shows somebody, waits for a watcher, or says why not."""
+    deadline = time.monotonic() + START_TIMEOUT
+    seen: dict[str, Any] = {}
+    since_fault = None
+    while time.monotonic() < deadline:
+        if child.poll() is not None:
+            return _tell_failure(child, log_path, at)
+        with contextlib.suppress(DaemonError, OSError):
+            seen = _client().status()
+        if seen.get("frames", {}).get("composited"):
+            print(f"VBG Camera runs: {_where(seen)}")
+            return 0
+        if seen.get("state") == "idle":
+            print(f"VBG Camera is ready and waits for a program to use it: {_where(seen)}")
+            return 0
+        if seen.get("state") == "fault":
+            since_fault = since_fault or time.monotonic()
+            if time.monotonic() - since_fault > 10:
+                break
+        else:
+            since_fault = None
+        time.sleep(0.1)
+    problem = seen.get("engine", {}).get("problem")
+    print(
+        f"vcam: the camera runs but shows the privacy card: {problem or seen.get('reason', '?')}\n"
+        f"      Run `vcam doctor`, or look into {log_path}.",
+        file=sys.stderr,
+    )
+    return 1
+
+
+def _tell_failure(child: subprocess.Popen[bytes], log_path: Path, at: int) -> int:
+    with log_path.open("rb") as log:
+        log.seek(at)
+        lines = log.read().decode(errors="replace").splitlines()
+    said = [i for i, line in enumerate(lines) if line.startswith("vcam: ")]
+    print("\n".join(lines[said[-1] :] if said else lines[-5:]), file=sys.stderr)
+    return child.returncode or 1
+
+
+def _where(status: dict[str, Any]) -> str:
+    sinks = ", ".join(sink["name"] for sink in status.get("sinks", [])) or "settings page alone"
+    return f"{status.get('source', {}).get('name', '?')} to {sinks}"
+
+
+def _run_here(config: Config, options: argparse.Namespace) -> int:
+    import logging
+
+    from vcam import daemon
+
+    logging.basicConfig(
+        level=config.control.log.upper(),
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    logging.getLogger("aiohttp.access").setLevel("WARNING")
+    daemon.run(config, config_path=options.config, page=options.page)
+    return 0
+
+
+def _client() -> Any:
+    from vcam.control.client import Client
+
+    return Client.connect()
+
+
+def _running() -> dict[str, Any] | None:
+    try:
+        status: dict[str, Any] = _client().status()
+    except DaemonError:
+        return None
+    return status
+
+
+def _stop(options: argparse.Namespace) -> int:
+    from vcam import service
+
+    client = _client()
+    status = client.status()
+    if service.installed() and service.under_manager():
+        service.stop()
+    else:
+        client.stop()
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        if not _alive(status["pid"]):
+            print("VBG Camera has stopped.")
+            return 0
+        time.sleep(0.05)
+    raise DaemonError(
+        f"VBG Camera (process {status['pid']}) does not stop",
+        hint=f"End it with `kill -9 {status['pid']}`.",
+    )
+
+
+def _alive(pid: int) -> bool:
+    with contextlib.suppress(ChildProcessError, OSError):
+        os.waitpid(pid, os.WNOHANG)
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def _status(options: argparse.Namespace) -> int:
+    status = _client().status()
+    if options.json:
+        print(json.dumps(status, indent=2))
+        return 0
+    reason = f" ({status['reason']})" if status.get("reason") else ""
+    engine, latency = status["engine"], status["latency_ms"]
+    watchers = ", ".join(status["watchers"]) or "nobody"
+    print(f"state       {status['state']}{reason}")
+    print(f"camera      {status['source']['name']}")
+    for sink in status["sinks"]:
+        print(f"output      {sink['name']}, {sink['width']}x{sink['height']}")
+    print(f"background  {status['background']}")
+    print(f"watched by  {watchers}")
+    print(f"speed       {status['fps']} fps, {latency['p50']} ms from camera to output")
+    print(f"model       {engine.get('model')} on {engine.get('device')}, {engine.get('precision')}")
+    print(f"costs       {status['cpu_percent']} % of a core, {status['rss_mb']} MB")
+    for problem in (*status["problems"], engine.get("problem"), status["config_problem"]):
+        if problem:
+            print(f"note        {problem}")
+    return 0
+
+
+def _mode(name: str) -> Callable[[argparse.Namespace], int]:
+    words = {"pause": "Paused: others see the card.", "resume": "Live.", "freeze": "Frozen."}
+
+    def run(options: argparse.Namespace) -> int:
+        getattr(_client(), name)()
+        print(words[name])
+        return 0
+
+    return run
+
+
+def _background(options: argparse.Namespace) -> int:
+    if options.background is None:
+        from vcam.backgrounds import presets
+
+        running = _running()
+        used = running["background"] if running else None
+        for preset in presets():
+            print(f"{'*' if preset.name == used else ' '} {preset.name:<16} {preset.kind}")
+        print('  blur, blur:N, "#rrggbb", none, or the path of a picture or clip')
+        return 0
+    from vcam.config import load
+
+    use = _absolute(options.background, "background")
+    load(flags={"background": {"use": use}})
+    _client().change({"background": {"use": use}})
+    print(f"Background: {options.background}")
+    if use == "none":
+        print("Others see your room as it is.")
+    return 0
+
+
+def _devices(options: argparse.Namespace) -> int:
+    from vcam.devices import run
+
+    return run(as_json=options.json)
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from vcam.doctor import run
+
+    return run(json=options.json, fix=options.fix)
+
+
+def _open(options: argparse.Namespace) -> int:
+    import webbrowser
+
+    url = _client().open_page()
+    print(url)
+    webbrowser.open(url)
+    return 0
+
+
+def _tray(options: argparse.Namespace) -> int:
+    from vcam.tray import run
+
+    return run()
+
+
+def _render(options: argparse.Namespace) -> int:
+    if options.output is None and options.alpha is None:
+        raise UsageError("render has nowhere to write to", hint="Give -o OUTPUT or --alpha DIR.")
+    config = _load(options)
+    import logging
+
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    from vcam.render import render
+
+    logging.basicConfig(level="WARNING", format="vcam: %(message)s")
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("rendering", total=None)
+
+        def report(what: str, done: int, total: int) -> None:
+            progress.update(task, description=what, completed=done, total=total or None)
+
+        failures = render(options.input, options.output, config, alpha=options.alpha, report=report)
+    if options.output is not None:
+        print(f"wrote {options.output}")
+    if options.alpha is not None:
+        print(f"wrote mattes to {options.alpha}")
+    return 1 if failures else 0
+
+
+def _bench(options: argparse.Namespace) -> int:
+    from vcam.bench import run
+
+    return run(options)
+
+
+def _config(options: argparse.Namespace) -> int:
+    from vcam import config
+
+    path = options.config or config.user_path()
+    if options.what == "path":
+        print(path)
+    elif options.what == "show":
+        print(config.default_path().read_text(encoding="utf-8"), end="")
+    else:
+        if not path.exists():
+            if options.config:
+                raise ConfigError(
+                    f"{path} does not exist", hint="Give the path of a settings file."
+                )
+            print(f"{path} does not exist; the defaults are used.")
+            return 0
+        config.load(path)
+        print(f"{path} is fine.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,321 @@
+"""The daemon's life: who opens what, in which order, and closes it in reverse."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vcam import __version__, paths
+from vcam.backgrounds import Backdrop, open_backdrop
+from vcam.capture import Capture
+from vcam.card import Card
+from vcam.demand import Demand
+from vcam.errors import DaemonError
+from vcam.matting import Matting
+from vcam.pipeline import Pipeline
+from vcam.service import Notifier, SuspendWatch
+from vcam.settings import Settings
+from vcam.sinks import open_sinks
+from vcam.sources import source_opener, wait_for_camera
+from vcam.stats import Stats
+
+if TYPE_CHECKING:
+    from vcam.config import Config
+    from vcam.frame import SafeFrame
+
+log = logging.getLogger(__name__)
+
+# Settings that need a restart: a virtual camera keeps its size for life, or calls would break.
+FIXED = {("output", "sink"), ("output", "width"), ("output", "height"), ("output", "fps")}
+
+
+def run(config: Config, *, config_path: Path | None = None, page: bool = False) -> None:
+    """Run until stopped; with `page`, open the settings page's door and print its address.
+
+    Raises:
+        DaemonError: another daemon runs already.
+        VcamError: something that was asked for explicitly cannot be opened.
+    """
+    from vcam.control import server
+
+    stop = threading.Event()
+    stats = Stats()
+    settings = Settings(config)
+    notifier = Notifier()
+    out = config.output
+    with contextlib.ExitStack() as opened:
+        opened.enter_context(_lock())
+        opened.enter_context(_stop_on_signal(stop, settings))
+        backdrop = _open_backdrop(config)
+        card = Card(
+            out.width, out.height, picture=config.privacy.card, reasons=config.privacy.card_reason
+        )
+        sinks = opened.enter_context(open_sinks(out.sink, out.width, out.height, out.fps))
+        outlet = opened.enter_context(sinks.outlet(card, stats, fps=out.fps))
+        demand = Demand(outlet, on_demand=out.on_demand, idle_after=out.idle_after)
+        capture = opened.enter_context(
+            Capture(source_opener(config.camera, out), wait_for_change=wait_for_camera)
+        )
+        matting = opened.enter_context(Matting(config.matte, paths.cache_dir()))
+        pipeline = Pipeline(
+            capture, matting, backdrop, outlet, settings, demand, stats, alive=notifier.watchdog
+        )
+        opened.callback(lambda: pipeline.backdrop.close())
+        daemon = Daemon(pipeline, config_path, stop, notes=sinks.notes)
+        settings.check(daemon.prepare)
+        settings.subscribe(daemon.apply)
+        opened.enter_context(settings.kept_in(config_path or _user_path()))
+        doors = opened.enter_context(
+            server.serve(daemon, socket_path=paths.socket_path(), port=config.control.port)
+        )
+        opened.enter_context(_background(daemon.tend, stop, notifier))
+        if page:
+            print(f"Settings page: {doors.open_page()}", flush=True)
+        log.info("running; sinks: %s", ", ".join(s.name for s in outlet.sinks) or "none")
+        try:
+            pipeline.run(stop)
+        finally:
+            notifier.stopping()
+            log.info("stopping")
+
+
+class Daemon:
+    """A running daemon as its doors see it; implements `vcam.control.runtime.Runtime`."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        config_path: Path | None,
+        stop: threading.Event,
+        *,
+        notes: list[str],
+    ) -> None:
+        self.settings = pipeline.settings
+        self._pipeline = pipeline
+        self._config_path = config_path
+        self._stop = stop
+        self._notes = notes
+        self._started = time.monotonic()
+        self._cpu = (time.monotonic(), time.process_time())
+        self._cpu_percent = 0.0
+        self._pending: Backdrop | None = None
+        self._suspend = SuspendWatch()
+        self._camera = self.settings.current.camera.model_dump(exclude={"mirror"})
+        self._logged = self._started
+        self._ready = False
+
+    def stop(self) -> None:
+        """Ask the daemon to end; returns at once."""
+        self._stop.set()
+
+    def latest(self) -> SafeFrame | None:
+        """The last frame that reached a sink; asking for it counts as watching."""
+        self._pipeline.demand.glance()
+        return self._pipeline.outlet.latest()
+
+    def status(self) -> dict[str, Any]:
+        """The state as plain JSON values."""
+        pipe, now = self._pipeline, time.monotonic()
+        config = self.settings.current
+        source = pipe.capture.source
+        pipe.stats.dropped = pipe.capture.dropped
+        info = pipe.matting.info
+        figures = pipe.stats.snapshot()
+        figures["stages_ms"] = {**info.pop("stages_ms", {}), **figures["stages_ms"]}
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "uptime_s": round(now - self._started, 1),
+            "state": pipe.verdict.state,
+            "reason": pipe.verdict.reason if pipe.verdict.state != "live" else "",
+            "mode": self.settings.mode,
+            "source": {
+                "name": source.name if source else config.camera.source,
+                "open": source is not None,
+                "width": getattr(source, "width", 0) or getattr(source, "size", (0, 0))[0],
+                "height": getattr(source, "height", 0) or getattr(source, "size", (0, 0))[1],
+                "fps": round(source.fps, 2) if source else 0.0,
+                "live": bool(source and source.live),
+            },
+            "sinks": [
+                {
+                    "name": sink.name,
+                    "kind": getattr(sink, "kind", type(sink).__name__),
+                    "width": sink.width,
+                    "height": sink.height,
+                    "watchers": sink.watchers(),
+                }
+                for sink in pipe.outlet.sinks
+            ],
+            "problems": [p for p in (*self._notes, *pipe.outlet.problems) if p],
+            "watchers": list(pipe.demand.watchers),
+            **figures,
+            "engine": info,
+            "quality": {"asked": config.matte.quality, "now": info.get("quality")},
+            "background": config.background.use,
+            "settings_revision": self.settings.revision,
+            "restart_needed": self._restart_needed(config),
+            "config_path": str(self._config_path or _user_path()),
+            "config_problem": self.settings.problem,
+            "config_unsaved": self.settings.unsaved,
+            "cpu_percent": self._cpu_percent,
+            "rss_mb": _rss_mb(),
+            "page": None,
+        }
+
+    def prepare(self, old: Config, new: Config) -> None:
+        """Open what a change needs before it takes effect; a VcamError refuses the change."""
+        if new.background != old.background or self._pending is not None:
+            if self._pending is not None:
+                self._pending.close()
+            self._pending = _open_backdrop(new)
+
+    def apply(self, config: Config) -> None:
+        """Take a change into the running loop; each swap is one assignment."""
+        pipe = self._pipeline
+        if self._pending is not None:
+            old, pipe.backdrop, self._pending = pipe.backdrop, self._pending, None
+            # The loop may be drawing with the old one right now.
+            threading.Timer(1.0, old.close).start()
+        pipe.matting.apply(config.matte)
+        pipe.demand.on_demand = config.output.on_demand
+        pipe.demand.idle_after = config.output.idle_after
+        pipe.guard.confident_frames = config.privacy.confident_frames
+        pipe.guard.deadline = config.privacy.deadline
+        camera = config.camera.model_dump(exclude={"mirror"})
+        if camera != self._camera:
+            self._camera = camera
+            pipe.capture.switch(source_opener(config.camera, config.output))
+            pipe.guard.distrust("camera switched")
+        level = config.control.log.upper()
+        logging.getLogger().setLevel(level)
+
+    def tend(self, notifier: Notifier) -> None:
+        """What is due twice a second: processor share, suspend, the service manager."""
+        pipe = self._pipeline
+        now, cpu = time.monotonic(), time.process_time()
+        then, spent = self._cpu
+        if now - then >= 2:
+            self._cpu_percent = round(100 * (cpu - spent) / (now - then), 1)
+            self._cpu = (now, cpu)
+        if self._suspend.slept() > 1:
+            log.info("woke up from suspend")
+            pipe.guard.distrust("just woke up")
+        if pipe.stats.written and not self._ready:
+            self._ready = True
+            notifier.ready()
+        notifier.status(f"{pipe.verdict.state} {pipe.verdict.reason}")
+        if now - self._logged >= 60:
+            self._logged = now
+            figures = pipe.stats.snapshot()
+            log.info("%s, %.1f fps, %s", pipe.verdict.state, figures["fps"], figures["frames"])
+
+    def _restart_needed(self, config: Config) -> bool:
+        outlet = self._pipeline.outlet
+        return (config.output.width, config.output.height) != (outlet.width, outlet.height)
+
+
+def _open_backdrop(config: Config) -> Backdrop:
+    return open_backdrop(
+        config.background.use,
+        config.output.width,
+        config.output.height,
+        blur=config.background.blur,
+    )
+
+
+def _user_path() -> Path:
+    from vcam.config import user_path
+
+    return user_path()
+
+
+def _rss_mb() -> float:
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, 1)
+    except (OSError, ValueError, IndexError, AttributeError):
+        if sys.platform == "win32":
+            return 0.0
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1)
+
+
+@contextlib.contextmanager
+def _lock() -> Iterator[None]:
+    """Hold the one lock that makes this the only daemon of this user."""
+    path = paths.lock_path()
+    file = path.open("a+")
+    try:
+        if sys.platform == "win32":
+            import msvcrt
+
+            file.seek(0)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        file.close()
+        raise DaemonError(
+            "VBG Camera runs already",
+            hint="Run `vcam status` to see it, or `vcam stop` to end it.",
+        ) from None
+    try:
+        yield
+    finally:
+        file.close()
+
+
+@contextlib.contextmanager
+def _stop_on_signal(stop: threading.Event, settings: Settings) -> Iterator[None]:
+    """First Ctrl-C or SIGTERM ends gracefully, the second at once; SIGHUP reads the file again."""
+
+    def ask(signum: int, frame: object) -> None:
+        if stop.is_set():
+            os._exit(130)
+        stop.set()
+
+    def reload(signum: int, frame: object) -> None:
+        threading.Thread(target=settings.reload, daemon=True).start()
+
+    wanted: dict[int, Callable[[int, object], None]] = {signal.SIGINT: ask, signal.SIGTERM: ask}
+    if hasattr(signal, "SIGHUP"):
+        wanted[signal.SIGHUP] = reload
+    before = {number: signal.signal(number, action) for number, action in wanted.items()}
+    try:
+        yield
+    finally:
+        for number, action in before.items():
+            signal.signal(number, action)
+
+
+@contextlib.contextmanager
+def _background(
+    tend: Callable[[Notifier], None], stop: threading.Event, notifier: Notifier
+) -> Iterator[None]:
+    """Call `tend` twice a second on a thread of its own."""
+    done = threading.Event()
+
+    def loop() -> None:
+        while not done.wait(0.5):
+            tend(notifier)
+
+    thread = threading.Thread(target=loop, name="tend", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join(2)
