@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from vcam import kernels
+from vcam.colours import Colours
 from vcam.frame import SafeFrame
 
 if TYPE_CHECKING:
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     from vcam.frame import Frame
 
 BUFFERS: Final = 2  # a composite stays valid while the next one is drawn
-NEAR: Final = 4  # pixels at model size: how far the colours of person and room are looked up
+NEAR: Final = 6  # pixels at model size: how far the colours of person and room are looked up
+BLUR_MOST: Final = 0.06  # deviation of the strongest blur, as a share of the longer side
+SPILL: Final = 0.05  # how far the backdrop's light spills over the person, as a share of the height
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +68,10 @@ class Compositor:
             raise ValueError(f"matte of frame {matte.seq}, expected that of frame {frame.seq}")
         fit = self._fit(frame, matte)
         y, u, v = fit.planes(frame, mirror=look.mirror)
+        if isinstance(backdrop, Blur) or look.decontaminate:
+            fit.colours.take(matte, full_range=frame.full_range)
         if isinstance(backdrop, Blur):
-            behind = self._blur(fit, matte, backdrop, y, u, v, frame.full_range, look.mirror)
+            behind = self._blur(fit, matte, backdrop, look.mirror)
         else:
             behind = backdrop
             if behind.shape != self._blurred.shape or behind.dtype != np.uint8:
@@ -76,7 +81,7 @@ class Compositor:
         out = self._next()
         if not fit.fills:
             np.copyto(out, behind)  # the bars beside the person
-        fit.fill_low(matte, look, behind, full_range=frame.full_range)
+        fit.fill_low(matte, look, behind)
         flat_y, y_line = kernels.flat(y)
         flat_u, c_line = kernels.flat(u)
         flat_v, v_line = kernels.flat(v)
@@ -94,8 +99,7 @@ class Compositor:
             fit.low,
             look.decontaminate,
             look.light_wrap > 0,
-            *fit.rows,
-            *fit.columns,
+            *fit.taps,
             behind.reshape(-1),
             out.reshape(-1),
             self.width,
@@ -133,8 +137,7 @@ class Compositor:
             fit.low,
             False,
             False,
-            *fit.rows,
-            *fit.columns,
+            *fit.taps,
             out.reshape(-1).copy(),
             out.reshape(-1),
             self.width,
@@ -154,55 +157,18 @@ class Compositor:
             self._fitted = _Fit(frame, matte.a.shape, self.width, self.height)
         return self._fitted
 
-    def _blur(
-        self,
-        fit: _Fit,
-        matte: Matte,
-        blur: Blur,
-        y: NDArray[np.uint8],
-        u: NDArray[np.uint8],
-        v: NDArray[np.uint8],
-        full_range: bool,
-        mirror: bool,
-    ) -> NDArray[np.uint8]:
-        """Return the room at output size, blurred, the person's colours kept out of it.
-
-        Normalised convolution: blur(room * weight) / blur(weight), with no weight on the person.
-        """
-        h, w = matte.alpha.shape
-        weight = 1.0 - cv2.dilate(matte.alpha, np.ones((3, 3), np.uint8))
-        weight = np.clip(weight * 2 - 1, 0, 1)
-        if mirror:
-            weight = np.ascontiguousarray(weight[:, ::-1])
-        sigma = max(0.3, blur.strength / 100 * 0.06 * max(h, w))
-        area = self.width * self.height
+    def _blur(self, fit: _Fit, matte: Matte, blur: Blur, mirror: bool) -> NDArray[np.uint8]:
+        """Return the room at output size, blurred, the person's colours kept out of it."""
         out = self._blurred.reshape(-1)
+        area = self.width * self.height
         if not fit.fills:
             out[:area] = 16
             out[area:] = 128
-        divisor = cv2.GaussianBlur(weight, (0, 0), sigma)
-        for channel, shape, at in (
-            (0, (self.height, self.width), 0),
-            (1, (self.height // 2, self.width // 2), area),
-            (2, (self.height // 2, self.width // 2), area * 5 // 4),
-        ):
-            plane = matte.picture[channel].astype(np.float32)
-            if mirror:
-                plane = plane[:, ::-1]
-            if full_range:
-                plane = (
-                    plane * (219 / 255) + 16 if channel == 0 else (plane - 128) * (224 / 255) + 128
-                )
-            mean = float((plane * weight).sum() / max(float(weight.sum()), 1e-3))
-            blurred = cv2.GaussianBlur(plane * weight, (0, 0), sigma)
-            room = (blurred + 1e-3 * mean) / (divisor + 1e-3)
-            half = 1 if channel == 0 else 2
-            part = out[at : at + shape[0] * shape[1]].reshape(shape)
-            size = (fit.width // half, fit.height // half)
-            part[
-                fit.top // half : fit.top // half + size[1],
-                fit.left // half : fit.left // half + size[0],
-            ] = cv2.resize(np.clip(room + 0.5, 0, 255).astype(np.uint8), size)
+        sigma = max(0.0, min(blur.strength, 100.0)) / 100 * BLUR_MOST * max(matte.alpha.shape)
+        fit.colours.blurred(sigma, fit.inside(self._blurred))
+        if mirror:
+            for part in fit.inside(self._blurred):
+                cv2.flip(part, 1, part)
         return self._blurred
 
 
@@ -218,9 +184,14 @@ class _Fit:
         self.top = (height - self.height) // 4 * 2
         self.fills = (self.width, self.height) == (width, height)
         self._shape = (height, width)
-        self.rows = kernels.taps(self.height, small[0])
-        self.columns = kernels.taps(self.width, small[1])
+        self.taps = (
+            *kernels.taps(self.height, small[0]),
+            *kernels.taps(self.width, small[1]),
+            *kernels.taps(self.height // 2, small[0]),
+            *kernels.taps(self.width // 2, small[1]),
+        )
         self.low = np.zeros((kernels.PLANES, *small), np.float32)
+        self.colours = Colours(*small[:2])
         self._scaled: list[NDArray[np.uint8]] | None = None
         if (self.width, self.height) != (frame.width, frame.height):
             c = (self.height // 2, self.width // 2)
@@ -249,51 +220,40 @@ class _Fit:
             planes = list(self._flipped)
         return planes[0], planes[1], planes[2]
 
-    def fill_low(
-        self, matte: Matte, look: Look, behind: NDArray[np.uint8], *, full_range: bool
-    ) -> None:
+    def fill_low(self, matte: Matte, look: Look, behind: NDArray[np.uint8]) -> None:
         """Fill the planes at model size that the kernel enlarges."""
         low = self.low
-        low[kernels.A] = matte.a
+        np.multiply(matte.a, np.float32(1 / 255), out=low[kernels.A])
         low[kernels.B] = matte.b
-        size = (2 * NEAR + 1, 2 * NEAR + 1)
         if look.decontaminate:
-            inside = np.clip(matte.alpha * 2 - 1, 0, 1)
-            outside = np.clip(1 - matte.alpha * 2, 0, 1)
-            for at, weight in ((kernels.PERSON, inside), (kernels.ROOM, outside)):
-                divisor = cv2.blur(weight, size) + 1e-3
-                for channel in range(3):
-                    plane = matte.picture[channel].astype(np.float32)
-                    near = (cv2.blur(plane * weight, size) + 1e-3 * plane) / divisor
-                    if full_range:
-                        near = (
-                            near * (219 / 255) + 16
-                            if channel == 0
-                            else (near - 128) * (224 / 255) + 128
-                        )
-                    low[at + channel] = near
+            self.colours.person(low[kernels.PERSON : kernels.PERSON + 3], NEAR)
+            self.colours.room(low[kernels.ROOM : kernels.ROOM + 3], NEAR)
         if look.light_wrap > 0:
             h, w = matte.alpha.shape
-            reach = max(3, round(0.05 * h)) | 1
-            around = cv2.blur(cv2.blur(1 - matte.alpha, (reach, reach)), (reach, reach))
-            spill = np.clip(around * 1.6 - 0.1, 0, 1) * (0.6 * look.light_wrap)
-            height, width = self._shape
-            area = height * width
-            flat = behind.reshape(-1)
+            reach = (max(3, round(SPILL * h)) | 1,) * 2
+            around = cv2.blur(cv2.blur(1 - matte.alpha, reach), reach)
+            spill = np.clip(around * 1.6 - 0.1, 0, 1) * np.float32(0.6 * look.light_wrap)
+            spill[spill < 1e-3] = 0  # the kernel takes tiles without any as they are
             low[kernels.WRAP] = spill
-            for channel, (at, half) in enumerate(((0, 1), (area, 2), (area * 5 // 4, 2))):
-                shape = (height // half, width // half)
-                plane = flat[at : at + shape[0] * shape[1]].reshape(shape)[
-                    self.top // half : (self.top + self.height) // half,
-                    self.left // half : (self.left + self.width) // half,
-                ]
-                light = cv2.resize(plane, (w, h), interpolation=cv2.INTER_AREA)
-                light = cv2.blur(light, (reach, reach)).astype(np.float32)
+            for channel, plane in enumerate(self.inside(behind)):
+                light = cv2.blur(cv2.resize(plane, (w, h), interpolation=cv2.INTER_AREA), reach)
                 if look.mirror:
                     light = light[:, ::-1]
-                low[kernels.LIGHT + channel] = light * spill
+                np.multiply(light, spill, out=low[kernels.LIGHT + channel])
         if look.mirror:
-            low[:] = low[:, :, ::-1].copy()
+            for plane in low:
+                cv2.flip(plane, 1, plane)
+
+    def inside(self, data: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+        """The parts of an output's planes that the frame covers."""
+        height, width = self._shape
+        area = height * width
+        flat, parts = data.reshape(-1), []
+        for at, half in ((0, 1), (area, 2), (area * 5 // 4, 2)):
+            plane = flat[at : at + area // half**2].reshape(height // half, width // half)
+            top, left = self.top // half, self.left // half
+            parts.append(plane[top : top + self.height // half, left : left + self.width // half])
+        return parts
 
 
 def alpha_at(matte: Matte, y: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -17,14 +17,14 @@ if TYPE_CHECKING:
 
     Bytes = NDArray[np.uint8]
     Floats = NDArray[np.float32]
-    Ints = NDArray[np.int32]
+    Ints = NDArray[np.uint32]
 
 TILE: Final = (16, 32)  # rows and columns of luma handled at once; even
 # Alpha is stretched by this much about its middle, so that almost-0 and almost-1 are exactly so.
 GAIN: Final = 1.02
 
 # Planes of `low`, the arrays at model size that `compose` enlarges as it goes.
-A, B = 0, 1  # alpha = clip(A * Y + B)
+A, B = 0, 1  # alpha = clip(A * Y + B), Y = luma as stored, 0..255
 PERSON, ROOM = 2, 5  # Y, U, V of the person and of the room near each pixel, limited range
 WRAP, LIGHT = 8, 9  # how much of the backdrop spills over the person, and what: Y, U, V times WRAP
 PLANES: Final = 12
@@ -38,25 +38,54 @@ def taps(size: int, small: int) -> tuple[Ints, Ints, Floats]:
     at = ((np.arange(size) + 0.5) * (small / size) - 0.5).astype(np.float32)
     first = np.floor(at)
     weight = at - first
-    low = np.clip(first, 0, small - 1).astype(np.int32)
-    high = np.clip(first + 1, 0, small - 1).astype(np.int32)
+    low = np.clip(first, 0, small - 1).astype(np.uint32)
+    high = np.clip(first + 1, 0, small - 1).astype(np.uint32)
     return low, high, weight.astype(np.float32)
 
 
-_COMPOSE = (
-    "i8("
-    "Array(u1, 1, 'C', readonly=True), i8,"  # y
-    "Array(u1, 1, 'C', readonly=True), Array(u1, 1, 'C', readonly=True), i8, i8,"  # u, v
-    "b1,"
-    "Array(f4, 3, 'C', readonly=True), b1, b1,"  # low
-    "i4[::1], i4[::1], f4[::1],"  # rows
-    "i4[::1], i4[::1], f4[::1],"  # columns
-    "Array(u1, 1, 'C', readonly=True), u1[::1],"
-    "i8, i8, i8, i8)"
+_READ = "Array(u1, 1, 'C', readonly=True)"
+_TAPS = "u4[::1], u4[::1], f4[::1]"
+
+
+@compiled(f"void(Array(f4, 1, 'C', readonly=True), {_TAPS}, f4[::1])")
+def _widen(source: Floats, j0: Ints, j1: Ints, wx: Floats, out: Floats) -> None:
+    for j in range(out.size):
+        left = source[j0[j]]
+        out[j] = left + (source[j1[j]] - left) * wx[j]
+
+
+@compiled("void(f4[::1], f4[::1], f4, f4[::1])")
+def _between(upper: Floats, lower: Floats, weight: float, out: Floats) -> None:
+    for j in range(out.size):
+        out[j] = upper[j] + (lower[j] - upper[j]) * weight
+
+
+@compiled("void(f4[::1], f4[::1], f4[::1], f4[::1])")
+def _purify(t: Floats, person: Floats, room: Floats, c: Floats) -> None:
+    one, zero, white = np.float32(1), np.float32(0), np.float32(255)
+    for j in range(c.size):
+        pure = c[j] + (one - t[j]) * ((person[j] - c[j]) + t[j] * (person[j] - room[j]))
+        c[j] = min(max(pure, zero), white)
+
+
+@compiled("void(f4[::1], f4[::1], f4[::1])")
+def _spill(wrap: Floats, light: Floats, c: Floats) -> None:
+    one = np.float32(1)
+    for j in range(c.size):
+        c[j] = c[j] * (one - wrap[j]) + light[j]
+
+
+@compiled(f"void(f4[::1], f4[::1], {_READ}, u1[::1])")
+def _mix(t: Floats, c: Floats, behind: Bytes, to: Bytes) -> None:
+    one, half = np.float32(1), np.float32(0.5)
+    for j in range(to.size):
+        to[j] = np.uint8(np.int32(c[j] * t[j] + np.float32(behind[j]) * (one - t[j]) + half))
+
+
+@compiled(
+    f"i8({_READ}, i8, {_READ}, {_READ}, i8, i8, b1, Array(f4, 3, 'C', readonly=True), b1, b1, "
+    f"{_TAPS}, {_TAPS}, {_TAPS}, {_TAPS}, {_READ}, u1[::1], i8, i8, i8, i8)"
 )
-
-
-@compiled(_COMPOSE)
 def _compose_compiled(
     y: Bytes,
     y_line: int,
@@ -74,6 +103,12 @@ def _compose_compiled(
     j0: Ints,
     j1: Ints,
     wx: Floats,
+    ci0: Ints,
+    ci1: Ints,
+    cwy: Floats,
+    cj0: Ints,
+    cj1: Ints,
+    cwx: Floats,
     backdrop: Bytes,
     out: Bytes,
     width: int,
@@ -82,44 +117,70 @@ def _compose_compiled(
     top: int,
 ) -> int:
     one, zero, half = np.float32(1), np.float32(0), np.float32(0.5)
-    gain = np.float32(1.02)
-    shift = np.float32(0.01)
-    slope = np.float32(219 / 255)
-    c_slope = np.float32(224 / 255)
-    black, grey, white = np.float32(16), np.float32(128), np.float32(255)
-    h, w = i0.size, j0.size
+    quarter, white = np.float32(0.25), np.float32(255)
+    gain, shift = np.float32(1.02), np.float32(0.01)
+    slope, c_slope = np.float32(219 / 255), np.float32(224 / 255)
+    black, grey = np.float32(16), np.float32(128)
+    h, w, lw = i0.size, j0.size, low.shape[2]
     u_at = width * height
-    v_at = u_at + u_at // 4
-    line = np.empty((12, low.shape[2]), np.float32)
-    alpha = np.empty((16, 32), np.float32)
+    c_width = width // 2
+    tall = 0
+    for ty in range(0, h, 16):
+        tall = max(tall, int(i1[min(ty + 16, h) - 1]) - int(i0[ty]) + 1)
+    most, least = np.empty(lw, np.float32), np.empty(lw, np.float32)
+    kinds = np.empty((w + 31) // 32, np.uint8)
+    wide = np.empty((13, tall, w), np.float32)
+    alpha = np.empty((16, w), np.float32)
+    colour, thin = np.empty(w, np.float32), np.empty(w, np.float32)
+    first, second = np.empty(w, np.float32), np.empty(w, np.float32)
     soft_tiles = 0
     for ty in range(0, h, 16):
         th = min(16, h - ty)
-        for tx in range(0, w, 32):
-            tw = min(32, w - tx)
-            x0, x1 = j0[tx], j1[tx + tw - 1]
-            least, most = np.float32(9), np.float32(-9)
-            for i in range(i0[ty], i1[ty + th - 1] + 1):
-                for j in range(x0, x1 + 1):
-                    a, b = low[0, i, j], low[1, i, j]
-                    most = max(most, b + max(a, zero))
-                    least = min(least, b + min(a, zero))
-                    if wrap and low[8, i, j] > zero:
-                        least = zero
+        base, end = np.int64(i0[ty]), np.int64(i1[ty + th - 1]) + 1
+        # What alpha can be at most and at least, whatever the luma.
+        most[:] = np.float32(-9)
+        least[:] = np.float32(9)
+        for i in range(base, end):
+            row_a, row_b = low[0, i], low[1, i]
+            for j in range(lw):
+                a = row_a[j] * white
+                most[j] = max(most[j], row_b[j] + max(a, zero))
+                least[j] = min(least[j], row_b[j] + min(a, zero))
+            if wrap:
+                row_w = low[8, i]
+                for j in range(lw):
+                    least[j] = min(least[j], one - row_w[j] * np.float32(1000))
+        for n in range(kinds.size):
+            x0, x1 = np.int64(j0[n * 32]), np.int64(j1[min(n * 32 + 32, w) - 1])
+            high, deep = most[x0], least[x0]
+            for j in range(x0 + 1, x1 + 1):
+                high = max(high, most[j])
+                deep = min(deep, least[j])
+            kinds[n] = 0 if high < np.float32(0.005) else 1 if deep > np.float32(0.995) else 2
+        n = 0
+        while n < kinds.size:
+            start, kind = n, kinds[n]
+            while n < kinds.size and kinds[n] == kind:
+                n += 1
+            tx = start * 32
+            tw = min(n * 32, w) - tx
+            cw = tw // 2
             o = (top + ty) * width + left + tx
-            oc = ((top + ty) // 2) * (width // 2) + (left + tx) // 2
-            if most < np.float32(0.005):
+            oc = u_at + ((top + ty) // 2) * c_width + (left + tx) // 2
+            if kind == 0:
                 for r in range(th):
                     k = o + r * width
-                    out[k : k + tw] = backdrop[k : k + tw]
-                for r in range(th // 2):
-                    k = u_at + oc + r * (width // 2)
-                    out[k : k + tw // 2] = backdrop[k : k + tw // 2]
-                    k += v_at - u_at
-                    out[k : k + tw // 2] = backdrop[k : k + tw // 2]
+                    to, behind = out[k : k + tw], backdrop[k : k + tw]
+                    for j in range(tw):
+                        to[j] = behind[j]
+                for p in range(2):
+                    for r in range(th // 2):
+                        k = oc + p * (u_at // 4) + r * c_width
+                        to, behind = out[k : k + cw], backdrop[k : k + cw]
+                        for j in range(cw):
+                            to[j] = behind[j]
                 continue
-            whole = least > np.float32(0.995)
-            if whole:
+            if kind == 1:
                 for r in range(th):
                     k, s = o + r * width, (ty + r) * y_line + tx
                     to, src = out[k : k + tw], y[s : s + tw]
@@ -129,86 +190,112 @@ def _compose_compiled(
                     else:
                         for j in range(tw):
                             to[j] = src[j]
-            else:
-                soft_tiles += 1
-                for r in range(th):
-                    ia, ib, f = i0[ty + r], i1[ty + r], wy[ty + r]
-                    for p in range(12):
-                        if p in (3, 4, 6, 7, 10, 11):
-                            continue
-                        if (p == 2 or p == 5) and not clean:
-                            continue
-                        if p > 7 and not wrap:
-                            continue
-                        for j in range(x0, x1 + 1):
-                            line[p, j] = low[p, ia, j] + (low[p, ib, j] - low[p, ia, j]) * f
-                    k, s = o + r * width, (ty + r) * y_line + tx
-                    to, src, behind = out[k : k + tw], y[s : s + tw], backdrop[k : k + tw]
-                    for j in range(tw):
-                        ja, jb, g = j0[tx + j], j1[tx + j], wx[tx + j]
-                        stored = np.float32(src[j])
-                        a = line[0, ja] + (line[0, jb] - line[0, ja]) * g
-                        b = line[1, ja] + (line[1, jb] - line[1, ja]) * g
-                        t = (a * (stored / white) + b) * gain - shift
-                        t = min(max(t, zero), one)
-                        alpha[r, j] = t
-                        c = stored * slope + black if full_range else stored
-                        if clean:
-                            person = line[2, ja] + (line[2, jb] - line[2, ja]) * g
-                            room = line[5, ja] + (line[5, jb] - line[5, ja]) * g
-                            c = c + (one - t) * ((person - c) + t * (person - room))
-                            c = min(max(c, zero), white)
-                        if wrap:
-                            spill = line[8, ja] + (line[8, jb] - line[8, ja]) * g
-                            light = line[9, ja] + (line[9, jb] - line[9, ja]) * g
-                            c = c * (one - spill) + light
-                        to[j] = np.uint8(np.int32(c * t + np.float32(behind[j]) * (one - t) + half))
-            for r in range(th // 2):
-                row = ty + 2 * r
-                s = (row // 2) * c_step * c_line + tx // 2
-                s2 = s + (c_step - 1) * c_line
                 for p in range(2):
                     plane = u if p == 0 else v
-                    k = (u_at if p == 0 else v_at) + oc + r * (width // 2)
-                    to, behind = out[k : k + tw // 2], backdrop[k : k + tw // 2]
-                    upper, lower = plane[s : s + tw // 2], plane[s2 : s2 + tw // 2]
-                    if whole:
-                        for j in range(tw // 2):
-                            c = (np.float32(upper[j]) + np.float32(lower[j])) * half
-                            if full_range:
-                                c = (c - grey) * c_slope + grey
-                            to[j] = np.uint8(np.int32(c + half))
-                        continue
-                    if clean or wrap:
-                        ia, ib, f = i0[row], i1[row], wy[row]
-                        for q in (3, 6, 8, 10):
-                            n = q if q == 8 else q + p
-                            if (q < 8 and not clean) or (q >= 8 and not wrap):
-                                continue
-                            for j in range(x0, x1 + 1):
-                                line[n, j] = low[n, ia, j] + (low[n, ib, j] - low[n, ia, j]) * f
-                    for j in range(tw // 2):
-                        ja, jb, g = j0[tx + 2 * j], j1[tx + 2 * j], wx[tx + 2 * j]
-                        c = (np.float32(upper[j]) + np.float32(lower[j])) * half
+                    for r in range(th // 2):
+                        k = oc + p * (u_at // 4) + r * c_width
+                        s = (ty // 2 + r) * c_step * c_line + tx // 2
+                        s2 = s + (c_step - 1) * c_line
+                        to = out[k : k + cw]
+                        upper, lower = plane[s : s + cw], plane[s2 : s2 + cw]
                         if full_range:
-                            c = (c - grey) * c_slope + grey
-                        t = (alpha[2 * r, 2 * j] + alpha[2 * r, 2 * j + 1]) + (
-                            alpha[2 * r + 1, 2 * j] + alpha[2 * r + 1, 2 * j + 1]
+                            for j in range(cw):
+                                both = (np.float32(upper[j]) + np.float32(lower[j])) * half
+                                both = (both - grey) * c_slope + grey
+                                to[j] = np.uint8(np.int32(both + half))
+                        else:
+                            for j in range(cw):
+                                both = (np.float32(upper[j]) + np.float32(lower[j])) * half
+                                to[j] = np.uint8(np.int32(both + half))
+                continue
+            soft_tiles += n - start
+            for p in range(12):
+                if (p > 1 and p < 8 and not clean) or (p > 7 and not wrap):
+                    continue
+                if p < 3 or p == 5 or p == 8 or p == 9:
+                    for i in range(end - base):
+                        _widen(
+                            low[p, base + i],
+                            j0[tx : tx + tw],
+                            j1[tx : tx + tw],
+                            wx[tx : tx + tw],
+                            wide[p, i, tx : tx + tw],
                         )
-                        t = t * np.float32(0.25)
-                        if clean:
-                            n = 3 + p
-                            person = line[n, ja] + (line[n, jb] - line[n, ja]) * g
-                            n = 6 + p
-                            room = line[n, ja] + (line[n, jb] - line[n, ja]) * g
-                            c = c + (one - t) * ((person - c) + t * (person - room))
-                            c = min(max(c, zero), white)
-                        if wrap:
-                            n = 10 + p
-                            spill = line[8, ja] + (line[8, jb] - line[8, ja]) * g
-                            light = line[n, ja] + (line[n, jb] - line[n, ja]) * g
-                            c = c * (one - spill) + light
-                        to[j] = np.uint8(np.int32(c * t + np.float32(behind[j]) * (one - t) + half))
+                else:
+                    for i in range(end - base):
+                        _widen(
+                            low[p, base + i],
+                            cj0[tx // 2 : tx // 2 + cw],
+                            cj1[tx // 2 : tx // 2 + cw],
+                            cwx[tx // 2 : tx // 2 + cw],
+                            wide[p, i, tx // 2 : tx // 2 + cw],
+                        )
+            if wrap:  # the spill once more, for chroma
+                for i in range(end - base):
+                    _widen(
+                        low[8, base + i],
+                        cj0[tx // 2 : tx // 2 + cw],
+                        cj1[tx // 2 : tx // 2 + cw],
+                        cwx[tx // 2 : tx // 2 + cw],
+                        wide[12, i, tx // 2 : tx // 2 + cw],
+                    )
+            f, g = first[:tw], second[:tw]
+            for r in range(th):
+                ia, ib = np.int64(i0[ty + r]) - base, np.int64(i1[ty + r]) - base
+                weight = wy[ty + r]
+                k, s = o + r * width, (ty + r) * y_line + tx
+                src = y[s : s + tw]
+                t, c = alpha[r, tx : tx + tw], colour[:tw]
+                _between(wide[0, ia, tx : tx + tw], wide[0, ib, tx : tx + tw], weight, f)
+                _between(wide[1, ia, tx : tx + tw], wide[1, ib, tx : tx + tw], weight, g)
+                for j in range(tw):
+                    stored = np.float32(src[j])
+                    c[j] = stored * slope + black if full_range else stored
+                    a = (f[j] * stored + g[j]) * gain - shift
+                    t[j] = min(max(a, zero), one)
+                if clean:
+                    _between(wide[2, ia, tx : tx + tw], wide[2, ib, tx : tx + tw], weight, f)
+                    _between(wide[5, ia, tx : tx + tw], wide[5, ib, tx : tx + tw], weight, g)
+                    _purify(t, f, g, c)
+                if wrap:
+                    _between(wide[8, ia, tx : tx + tw], wide[8, ib, tx : tx + tw], weight, f)
+                    _between(wide[9, ia, tx : tx + tw], wide[9, ib, tx : tx + tw], weight, g)
+                    _spill(f, g, c)
+                _mix(t, c, backdrop[k : k + tw], out[k : k + tw])
+            f, g, c, t = first[:cw], second[:cw], colour[:cw], thin[:cw]
+            tc = tx // 2
+            for r in range(th // 2):
+                upper_t, lower_t = alpha[2 * r, tx : tx + tw], alpha[2 * r + 1, tx : tx + tw]
+                row = ty // 2 + r
+                ia, ib = np.int64(ci0[row]) - base, np.int64(ci1[row]) - base
+                weight = cwy[row]
+                for j in range(cw):
+                    a = (upper_t[2 * j] + upper_t[2 * j + 1]) + (
+                        lower_t[2 * j] + lower_t[2 * j + 1]
+                    )
+                    t[j] = a * quarter
+                for p in range(2):
+                    plane = u if p == 0 else v
+                    k = oc + p * (u_at // 4) + r * c_width
+                    s = row * c_step * c_line + tc
+                    s2 = s + (c_step - 1) * c_line
+                    upper, lower = plane[s : s + cw], plane[s2 : s2 + cw]
+                    for j in range(cw):
+                        mean = (np.float32(upper[j]) + np.float32(lower[j])) * half
+                        c[j] = (mean - grey) * c_slope + grey if full_range else mean
+                    if clean:
+                        q = 3 + p
+                        _between(wide[q, ia, tc : tc + cw], wide[q, ib, tc : tc + cw], weight, f)
+                        q = 6 + p
+                        _between(wide[q, ia, tc : tc + cw], wide[q, ib, tc : tc + cw], weight, g)
+                        _purify(t, f, g, c)
+                    if wrap:
+                        q = 12
+                        _between(wide[q, ia, tc : tc + cw], wide[q, ib, tc : tc + cw], weight, f)
+                        q = 10 + p
+                        _between(wide[q, ia, tc : tc + cw], wide[q, ib, tc : tc + cw], weight, g)
+                        _spill(f, g, c)
+                    _mix(t, c, backdrop[k : k + cw], out[k : k + cw])
     return soft_tiles
 
 
@@ -229,6 +316,12 @@ def _compose_plain(
     j0: Ints,
     j1: Ints,
     wx: Floats,
+    ci0: Ints,
+    ci1: Ints,
+    cwy: Floats,
+    cj0: Ints,
+    cj1: Ints,
+    cwx: Floats,
     backdrop: Bytes,
     out: Bytes,
     width: int,
@@ -239,28 +332,30 @@ def _compose_plain(
     one, zero, half, white = (np.float32(value) for value in (1, 0, 0.5, 255))
     h, w = i0.size, j0.size
 
-    def enlarged(plane: int, step: int) -> Floats:
-        rows, columns = slice(None, None, step), slice(None, None, step)
-        upper, lower = low[plane, i0[rows]], low[plane, i1[rows]]
-        line = upper + (lower - upper) * wy[rows, None]
-        first, second = line[:, j0[columns]], line[:, j1[columns]]
-        made: Floats = first + (second - first) * wx[columns]
+    def enlarged(plane: int, channel: int) -> Floats:
+        rows, columns = ((i0, i1, wy), (j0, j1, wx))
+        if channel:
+            rows, columns = ((ci0, ci1, cwy), (cj0, cj1, cwx))
+        source = low[plane]
+        first, second = source[:, columns[0]], source[:, columns[1]]
+        wide = first + (second - first) * columns[2]
+        upper, lower = wide[rows[0]], wide[rows[1]]
+        made: Floats = upper + (lower - upper) * rows[2][:, None]
         return made
 
     def blended(c: Floats, t: Floats, channel: int, behind: Bytes) -> Bytes:
-        step = 1 if channel == 0 else 2
         if clean:
-            person, room = enlarged(PERSON + channel, step), enlarged(ROOM + channel, step)
+            person, room = enlarged(PERSON + channel, channel), enlarged(ROOM + channel, channel)
             c = c + (one - t) * ((person - c) + t * (person - room))
             c = np.clip(c, zero, white)
         if wrap:
-            c = c * (one - enlarged(WRAP, step)) + enlarged(LIGHT + channel, step)
+            c = c * (one - enlarged(WRAP, channel)) + enlarged(LIGHT + channel, channel)
         mixed = c * t + behind.astype(np.float32) * (one - t) + half
         made: Bytes = mixed.astype(np.int32).astype(np.uint8)
         return made
 
     stored = _rows(y, y_line, h, w).astype(np.float32)
-    t = (enlarged(A, 1) * (stored / white) + enlarged(B, 1)) * np.float32(1.02) - np.float32(0.01)
+    t = (enlarged(A, 0) * stored + enlarged(B, 0)) * np.float32(1.02) - np.float32(0.01)
     t = np.clip(t, zero, one)
     luma = stored * np.float32(219 / 255) + np.float32(16) if full_range else stored
     shape, area = (height, width), height * width

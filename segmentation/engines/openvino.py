@@ -366,7 +366,7 @@ def _best_of(engine: OpenVinoEngine, x: NDArray[np.float32]) -> float:
 
 
 def _trial_picture() -> NDArray[np.float32]:
-    """A smooth random picture, normalised, so that both precisions have something to disagree on."""
+    """A smooth random picture, normalised: both precisions find something to disagree on."""
     rng = np.random.default_rng(0)
     h, w = TRIAL_SIZE
     coarse = rng.normal(0, 1, (1, 3, h // 16, w // 16)).astype(np.float32)
