@@ -1,17 +1,37 @@
-"""The settings in force: one immutable object swapped as a whole, and who wants to know."""
+"""The settings in force: one immutable object swapped as a whole, kept in the user's file.
+
+`Settings.change` takes effect at once; writing the file happens on a thread of its own, so that a
+slow or read-only disk never delays a picture. Edits made by hand are read back the same way.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
+import tempfile
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Literal
 
+from vcam import config as configuration
 from vcam.config import Config
+from vcam.errors import ConfigError, VcamError
 
 log = logging.getLogger(__name__)
 
 Mode = Literal["live", "paused", "frozen"]
+Changes = Mapping[str, Mapping[str, Any]]
+
+SAVE_AFTER = 0.25  # seconds of quiet before the file is written: a dragged slider is one write
+SAVE_WITHIN = 1.0  # seconds after which it is written even while changes keep coming
+
+HEADER = (
+    "# VBG Camera: your own settings. Only the lines that differ from the defaults are needed;\n"
+    "# `vcam config show` lists every setting with its meaning.\n"
+)
 
 
 class Settings:
@@ -25,20 +45,32 @@ class Settings:
         self.mode: Mode = "live"
         self.revision = 0  # grows with every change; doors compare it
         self.problem: str | None = None  # why the last edit of the file was not taken
+        self.unsaved: str | None = None  # why the last change could not be written to the file
         self._listeners: list[Callable[[Config], None]] = []
         self._checks: list[Callable[[Config, Config], None]] = []
-        self._lock = threading.Lock()
+        self._observers: list[Callable[[], None]] = []
+        self._changing = threading.Lock()  # held while a change is checked, which may take a while
+        self._counting = threading.Lock()  # held for an instant, so that a pause never waits
+        self._file: _SettingsFile | None = None
 
-    def change(self, changes: Mapping[str, Mapping[str, Any]]) -> Config:
+    @property
+    def path(self) -> Path | None:
+        """The file the settings are kept in, while they are."""
+        return self._file.path if self._file else None
+
+    def change(self, changes: Changes) -> Config:
         """Apply `{section: {key: value}}`; takes effect on the next frame.
 
         Raises:
             ConfigError: something is wrong; nothing was changed.
             VcamError: the daemon cannot do it (a background that does not open); nothing changed.
         """
-        with self._lock:
+        with self._changing:
             config = self.current.with_changes(changes)
             self._swap(config)
+            if self._file:
+                self._file.save(changes)
+        self._tell()
         return config
 
     def check(self, check: Callable[[Config, Config], None]) -> None:
@@ -49,25 +81,337 @@ class Settings:
         self._checks.append(check)
 
     def replace(self, config: Config) -> None:
-        """Take a whole new configuration, as after an edit of the file."""
-        with self._lock:
+        """Take a whole new configuration, as after an edit of the file.
+
+        Raises:
+            VcamError: a check refused it; nothing changed.
+        """
+        with self._changing:
             self._swap(config)
+        self._tell()
 
     def set_mode(self, mode: Mode) -> None:
-        """Pause, freeze or go live."""
-        self.mode = mode
-        self.revision += 1
+        """Pause, freeze or go live; never waits for a change that is being checked."""
+        with self._counting:
+            self.mode = mode
+            self.revision += 1
+        self._tell()
 
     def subscribe(self, listener: Callable[[Config], None]) -> None:
         """Call `listener(config)` after each change, on the thread that made it."""
         self._listeners.append(listener)
+
+    def observe(self, observer: Callable[[], None]) -> Callable[[], None]:
+        """Call `observer()` after anything here changed, mode and problems too; returns the undo.
+
+        It is called on the thread that made the change and must return at once.
+        """
+        self._observers.append(observer)
+        return lambda: self._observers.remove(observer)
+
+    @contextlib.contextmanager
+    def kept_in(
+        self,
+        path: Path,
+        *,
+        flags: Changes | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> Iterator[Settings]:
+        """Write changes to `path` and take up edits of it, until the block ends.
+
+        The file need not exist, nor its directory. `flags` and `environ` are what outranked the
+        file when the settings were loaded; each yields to a change of the same setting.
+        """
+        self._file = _SettingsFile(self, path, flags or {}, environ)
+        try:
+            with self._file:
+                yield self
+        finally:
+            self._file = None
+
+    def flush(self, timeout: float = 5.0) -> bool:
+        """Wait until every change so far is in the file; False if that took too long or failed."""
+        return self._file.flush(timeout) if self._file else True
+
+    def reload(self) -> None:
+        """Read the file again now, as after SIGHUP; a bad file is reported in `problem`."""
+        if self._file:
+            self._file.load()
 
     def _swap(self, config: Config) -> None:
         if config == self.current:
             return
         for check in self._checks:
             check(self.current, config)
-        self.current = config
-        self.revision += 1
+        with self._counting:
+            self.current = config
+            self.revision += 1
         for listener in self._listeners:
             listener(config)
+
+    def _report(self, *, problem: str | None, unsaved: str | None) -> None:
+        if (problem, unsaved) == (self.problem, self.unsaved):
+            return
+        for new, old in ((problem, self.problem), (unsaved, self.unsaved)):
+            if new and new != old:
+                log.warning("%s", new)
+        with self._counting:
+            self.problem, self.unsaved = problem, unsaved
+            self.revision += 1
+        self._tell()
+
+    def _tell(self) -> None:
+        for observer in tuple(self._observers):
+            observer()
+
+
+class _SettingsFile:
+    """The user's file: written by one thread, watched by another, both ended on exit."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        path: Path,
+        flags: Changes,
+        environ: Mapping[str, str] | None,
+    ) -> None:
+        self.path = path
+        self._settings = settings
+        self._flags = {section: dict(keys) for section, keys in flags.items()}
+        self._environ = dict(os.environ if environ is None else environ)
+        self._pending: dict[str, dict[str, Any]] = {}
+        self._first = self._last = 0.0  # when the oldest and newest pending change came
+        self._hurry = False
+        self._wake = threading.Condition()
+        self._io = threading.Lock()  # one reader or writer of the file at a time
+        self._seen: str | None = None  # what was read or written last
+        with contextlib.suppress(OSError):
+            self._seen = _read(path)
+        self._stop = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._save_until_stopped, name="settings-save", daemon=True),
+            threading.Thread(target=self._watch_until_stopped, name="settings-watch", daemon=True),
+        ]
+
+    def __enter__(self) -> _SettingsFile:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with self._wake:
+            self._stop.set()
+            self._wake.notify_all()
+        for thread in self._threads:
+            thread.join(2.0)
+
+    def save(self, changes: Changes) -> None:
+        """Remember to write `changes`; returns at once."""
+        now = time.monotonic()
+        with self._wake:
+            for section, keys in changes.items():
+                self._pending.setdefault(section, {}).update(keys)
+                for key in keys:
+                    self._flags.get(section, {}).pop(key, None)
+                    self._environ.pop(f"VCAM_{section}_{key}".upper(), None)
+            self._first = self._first or now
+            self._last = now
+            self._wake.notify_all()
+
+    def flush(self, timeout: float) -> bool:
+        until = time.monotonic() + timeout
+        with self._wake:
+            self._hurry = True
+            self._wake.notify_all()
+            while self._pending:
+                left = until - time.monotonic()
+                if left <= 0 or self._settings.unsaved:
+                    return False
+                self._wake.wait(left)
+        return True
+
+    def load(self) -> None:
+        """Take up what the file says now, unless it is what was read or written last."""
+        settings = self._settings
+        with self._io:
+            try:
+                text = _read(self.path)
+            except OSError:
+                text = ""  # `configuration.load` says what is wrong with it
+            if text is None:
+                return  # some editors remove the file before they write it again
+            known, self._seen = text == self._seen, text
+            if known and not settings.problem:
+                return
+            problem = None
+            try:
+                config = configuration.load(self.path, flags=self._flags, environ=self._environ)
+                with self._wake:
+                    pending = {section: dict(keys) for section, keys in self._pending.items()}
+                settings.replace(config.with_changes(pending))
+                log.info("Settings read again from %s", self.path)
+            except ConfigError as error:
+                problem = f"{error.message}\nThe settings in force stay as they were."
+            except VcamError as error:
+                problem = f"{self.path}: {error.message}\nThe settings in force stay as they were."
+        settings._report(problem=problem, unsaved=settings.unsaved)
+        with self._wake:
+            self._wake.notify_all()  # a file that was mended can be written again
+
+    def _save_until_stopped(self) -> None:
+        while True:
+            with self._wake:
+                while not self._due():
+                    self._wake.wait(self._patience())
+                if not self._pending:
+                    return  # due with nothing pending: stopped
+                batch, self._pending = self._pending, {}
+                self._first = 0.0
+            problem = self._write(batch)
+            self._settings._report(problem=self._settings.problem, unsaved=problem)
+            with self._wake:
+                if problem:
+                    # Newer changes win over those that could not be written.
+                    for section, keys in batch.items():
+                        self._pending[section] = keys | self._pending.get(section, {})
+                    self._first = self._last = time.monotonic() + (30.0 - SAVE_AFTER)
+                self._hurry = False
+                self._wake.notify_all()
+                if problem and self._stop.is_set():
+                    return
+
+    def _due(self) -> bool:
+        if self._stop.is_set():
+            return True
+        if not self._pending:
+            self._hurry = False
+            return False
+        now = time.monotonic()
+        return self._hurry or now >= min(self._last + SAVE_AFTER, self._first + SAVE_WITHIN)
+
+    def _patience(self) -> float | None:
+        if not self._pending:
+            return None
+        now = time.monotonic()
+        return max(0.01, min(self._last + SAVE_AFTER, self._first + SAVE_WITHIN) - now)
+
+    def _write(self, changes: Changes) -> str | None:
+        """Put `changes` into the file; the problem as a sentence, or None."""
+        try:
+            with self._io:
+                for _ in range(5):
+                    before = _read(self.path)
+                    after = edited(before if before is not None else HEADER, changes)
+                    # Somebody may have saved the file meanwhile: start again from theirs.
+                    if _read(self.path) == before:
+                        if after != before:
+                            _replace(self.path, after)
+                            # An edit by hand that was not read yet must still be noticed.
+                            if before == self._seen:
+                                self._seen = after
+                        return None
+            return f"{self.path} keeps changing, so the settings in force could not be saved to it."
+        except ConfigError as error:
+            return f"The change is in force but not saved: {error.message}"
+        except (OSError, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or str(error)
+            return f"The change is in force but not saved: {self.path} cannot be written: {reason}."
+
+    def _watch_until_stopped(self) -> None:
+        import watchfiles  # a third of a second on a slow machine, so not before it is needed
+
+        while not self._stop.is_set():
+            target = Path(os.path.realpath(self.path))
+            if not target.parent.is_dir():
+                self._stop.wait(1.0)
+                if not target.exists():
+                    continue
+            self.load()
+            try:
+                for _ in watchfiles.watch(
+                    target.parent,
+                    watch_filter=_only(target.name),
+                    recursive=False,
+                    debounce=200,
+                    step=50,
+                    rust_timeout=2000,
+                    yield_on_timeout=True,
+                    stop_event=self._stop,
+                    raise_interrupt=False,
+                ):
+                    self.load()
+                    if Path(os.path.realpath(self.path)) != target or not target.parent.is_dir():
+                        break  # the link points elsewhere, or the directory went away
+            except (OSError, RuntimeError) as error:
+                log.info("Edits of %s are noticed by looking every 2 s: %s", self.path, error)
+                while not self._stop.wait(2.0):
+                    self.load()
+
+
+def edited(text: str, changes: Changes) -> str:
+    """Return the TOML `text` with `changes` applied; comments, order and layout stay.
+
+    Raises:
+        ConfigError: `text` is not TOML, so that nothing can be put into it.
+    """
+    import tomlkit
+    from tomlkit.exceptions import TOMLKitError
+
+    try:
+        document = tomlkit.parse(text)
+        for section, keys in changes.items():
+            if section not in document:
+                if document.as_string().strip():
+                    document.add(tomlkit.nl())
+                document.add(section, tomlkit.table())
+            table: Any = document[section]
+            for key, value in keys.items():
+                if key in table and _same(table[key], value):
+                    continue
+                plain = isinstance(value, Mapping)
+                table[key] = tomlkit.inline_table() if plain else value
+                if plain:
+                    table[key].update(value)
+        result = document.as_string()
+        tomlkit.parse(result)  # never write what could not be read again
+        return result
+    except (TOMLKitError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"your settings file is not valid TOML: {error}", hint="Mend that line of the file."
+        ) from error
+
+
+def _only(name: str) -> Callable[[object, str], bool]:
+    return lambda _, changed: Path(changed).name == name
+
+
+def _same(old: Any, new: Any) -> bool:
+    plain = old.unwrap() if hasattr(old, "unwrap") else old
+    return type(plain) is type(new) and bool(plain == new)
+
+
+def _read(path: Path) -> str | None:
+    """The file's text, or None where there is no file."""
+    try:
+        return path.read_bytes().decode(errors="surrogateescape")
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _replace(path: Path, text: str) -> None:
+    """Write `text` beside `path` and rename it over, so that no reader ever sees half a file."""
+    target = Path(os.path.realpath(path))  # a link into a dotfiles repository stays a link
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=".config-", suffix=".toml", dir=target.parent)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        with contextlib.suppress(OSError):
+            os.chmod(name, target.stat().st_mode & 0o777)
+        os.replace(name, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            os.unlink(name)
+        raise

@@ -1,0 +1,162 @@
+"""The typed client of a running daemon, used by the command line and the tray.
+
+Standard library alone, so that `vcam status` answers before a web framework would be imported.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from vcam import __version__, paths
+from vcam.errors import ConfigError, DaemonError, VcamError
+
+VERSION_HEADER = "X-Vcam-Version"
+TIMEOUT = 10.0  # seconds; opening a large background may take a few
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    """HTTP over a unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=TIMEOUT)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+class Client:
+    """Speaks to the daemon of this user. Makes a connection for each request; any thread.
+
+    Raises, from every method:
+        DaemonError: no daemon runs, it does not answer, or it is of another version.
+        ConfigError, VcamError: the daemon refused; its sentence and hint are passed on.
+    """
+
+    def __init__(self, address: Path | tuple[str, int], token: str = "") -> None:
+        self._address = address
+        self._token = token
+
+    @classmethod
+    def connect(cls) -> Client:
+        """Find the daemon's door.
+
+        Raises:
+            DaemonError: there is none.
+        """
+        path = paths.socket_path()
+        if not path.exists():
+            raise _not_running()
+        if sys.platform == "win32":
+            try:
+                door = json.loads(path.read_text(encoding="utf-8"))
+                return cls(("127.0.0.1", int(door["port"])), str(door["token"]))
+            except (OSError, ValueError, KeyError) as error:
+                raise _not_running() from error
+        return cls(path)
+
+    def status(self) -> dict[str, Any]:
+        """What the daemon does right now."""
+        return self._ask("GET", "/status")
+
+    def settings(self) -> dict[str, Any]:
+        """`{"values": {section: {key: value}}, "schema": …, "revision": n}`."""
+        return self._ask("GET", "/settings")
+
+    def change(self, changes: dict[str, dict[str, Any]]) -> dict[str, Any]:
+        """Change settings; takes effect on the next frame."""
+        return self._ask("PATCH", "/settings", changes)
+
+    def presets(self) -> list[dict[str, Any]]:
+        """Backgrounds with a name: `{"name", "kind"}`."""
+        found: list[dict[str, Any]] = self._ask("GET", "/presets")["presets"]
+        return found
+
+    def add_preset(self, file: Path) -> dict[str, Any]:
+        """Keep a picture or clip as a preset."""
+        return self._ask("POST", f"/presets?name={quote(file.name)}", file.read_bytes())
+
+    def remove_preset(self, name: str) -> None:
+        """Delete one of the user's own presets."""
+        self._ask("DELETE", f"/presets/{quote(name, safe='')}")
+
+    def pause(self) -> None:
+        """Show the privacy card."""
+        self._ask("POST", "/pause")
+
+    def resume(self) -> None:
+        """Show the person again."""
+        self._ask("POST", "/resume")
+
+    def freeze(self) -> None:
+        """Keep showing the last composite."""
+        self._ask("POST", "/freeze")
+
+    def stop(self) -> None:
+        """End the daemon."""
+        self._ask("POST", "/stop")
+
+    def devices(self) -> dict[str, Any]:
+        """Cameras and virtual cameras as the daemon sees them."""
+        return self._ask("GET", "/devices")
+
+    def open_page(self) -> str:
+        """Open the settings page's door and return an address that works once."""
+        return str(self._ask("POST", "/page")["url"])
+
+    def _ask(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+        connection = (
+            _UnixConnection(self._address)
+            if isinstance(self._address, Path)
+            else http.client.HTTPConnection(*self._address, timeout=TIMEOUT)
+        )
+        headers = {VERSION_HEADER: __version__}
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        data: bytes | None = None
+        if isinstance(body, bytes):
+            data, headers["Content-Type"] = body, "application/octet-stream"
+        elif body is not None:
+            data, headers["Content-Type"] = json.dumps(body).encode(), "application/json"
+        try:
+            connection.request(method, path, data, headers)
+            response = connection.getresponse()
+            text = response.read()
+        except (ConnectionRefusedError, FileNotFoundError) as error:
+            raise _not_running() from error
+        except (OSError, http.client.HTTPException) as error:
+            raise DaemonError(
+                f"VBG Camera does not answer: {error}",
+                hint="Run `vcam stop` and `vcam start`, or look into the log.",
+            ) from error
+        finally:
+            connection.close()
+        try:
+            answer = json.loads(text) if text else {}
+        except ValueError as error:
+            raise DaemonError(
+                "VBG Camera gave an answer that cannot be read",
+                hint="Run `vcam stop`, then `vcam start`.",
+            ) from error
+        if response.status >= 400:
+            raise _refused(response.status, answer)
+        return dict(answer)
+
+
+def _not_running() -> DaemonError:
+    return DaemonError("VBG Camera is not running", hint="Run `vcam start`.")
+
+
+def _refused(status: int, answer: dict[str, Any]) -> VcamError:
+    message, hint = str(answer.get("error", status)), str(answer.get("hint", ""))
+    if answer.get("problems"):
+        return ConfigError(message, hint=hint, problems=tuple(answer["problems"]))
+    return DaemonError(message, hint=hint)
