@@ -101,8 +101,12 @@ def build_parser() -> argparse.ArgumentParser:
 
     bench = add("bench", _bench, "measure the time per frame on this machine")
     bench.add_argument("--json", action="store_true", help="for programs")
-    bench.add_argument("--frames", type=int, default=120, metavar="N", help="frames per case")
-    bench.add_argument("--config", metavar="FILE", type=Path, help="settings file")
+    bench.add_argument("--frames", metavar="N", help="frames per case")
+    bench.add_argument("--case", metavar="NAME", action="append", help="this case alone")
+    bench.add_argument("--quality", metavar="Q", help="low, balanced or high")
+    bench.add_argument("--threads", metavar="N", help="threads for the model")
+    bench.add_argument("--model", metavar="FILE", help="another person model")
+    bench.add_argument("--peer", metavar="FILE", help="a model to compare with")
 
     config = add("config", _config, "settings: where they are, all of them, or check the file")
     config.add_argument("what", nargs="?", choices=("path", "show", "check"), default="path")
@@ -363,7 +367,7 @@ def _open(options: argparse.Namespace) -> int:
 
 
 def _tray(options: argparse.Namespace) -> int:
-    from vcam.tray import run
+    from vcam.tray.app import run
 
     return run()
 
@@ -409,7 +413,11 @@ def _render(options: argparse.Namespace) -> int:
 def _bench(options: argparse.Namespace) -> int:
     from vcam.bench import run
 
-    return run(options)
+    argv = ["--json"] if options.json else []
+    for flag in ("frames", "quality", "threads", "model", "peer"):
+        if getattr(options, flag) is not None:
+            argv += [f"--{flag}", getattr(options, flag)]
+    return run([*argv, *(word for name in options.case or () for word in ("--case", name))])
 
 
 def _config(options: argparse.Namespace) -> int:
