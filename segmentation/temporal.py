@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CUT: Final = 0.14  # mean change of the picture, brightness shift removed, that is a new scene
-STILL: Final = 5.0  # levels of 255: change of colour that counts as movement
-FOLLOW: Final = (0.30, 0.75)  # the matte changed by this much: follow it, whatever the colours say
+STILL: Final = 4.0  # levels of 255: change of colour that counts as movement
+NOISIEST: Final = 8.0  # levels: no sensor is noisier than this, averaged to model size
+FOLLOW: Final = (0.20, 0.60)  # the matte changed by this much: follow it, whatever the colours say
 
 
 class Smoother:
@@ -24,7 +25,7 @@ class Smoother:
     """
 
     def __init__(self, strength: float) -> None:
-        self.decay = 0.0 if strength <= 0 else min(0.55 + 0.4 * strength, 0.95)
+        self.decay = 0.96 * min(max(strength, 0.0), 1.0) ** 0.17  # 0.88 at 0.6
         self._size = (0, 0)
         self._fresh = True
 
@@ -64,8 +65,13 @@ class Smoother:
             return True
         np.maximum(self._change[1], self._change[2], out=self._change[1])
         cv2.addWeighted(self._change[0], 1.0, self._change[1], 1.0, 0, self._sum)
-        cv2.blur(self._sum, (5, 5), self._sum)
-        np.copyto(self._motion, self._sum)
+        np.multiply(self._sum, np.float32(1), out=self._motion)
+        cv2.blur(self._motion, (5, 5), self._motion)
+        # What the sensor's noise alone does: little of the picture moves less than that.
+        quiet = float(np.partition(self._motion[::8, ::8].ravel(), self._quarter)[self._quarter])
+        self._noise = min(quiet, self._noise * 1.02 + 0.02, NOISIEST)
+        np.subtract(self._motion, np.float32(self._noise), out=self._motion)
+        np.maximum(self._motion, 0, out=self._motion)
         return False
 
     def _allocate(self, h: int, w: int) -> None:
@@ -75,4 +81,6 @@ class Smoother:
         self._sum = np.zeros((h, w), np.uint8)
         self._motion = np.zeros((h, w), np.float32)
         self._held = np.zeros((h, w), np.float32)
+        self._quarter = ((h + 7) // 8) * ((w + 7) // 8) // 4
+        self._noise = 0.0
         self._fresh = True
