@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterable
 from types import SimpleNamespace
 
@@ -27,8 +28,6 @@ h, w = 54, 96
 
 def room(seq: int, pts: float | None = None, *, seed: int = 0) -> Frame:
     """A frame whose every 4x4 block differs from its neighbours: easy to find again."""
-    import time
-
     rng = np.random.default_rng(seed + seq % 7)
     y = np.kron(rng.integers(40, 220, (H // 4, W // 4)), np.ones((4, 4))).astype(np.uint8)
     y.setflags(write=False)
@@ -62,6 +61,8 @@ class ListSource:
         item = self.items.pop(0)
         if isinstance(item, SourceError):
             raise item
+        if item is None:
+            time.sleep(min(timeout, 0.02))
         return item
 
     def __enter__(self) -> ListSource:
