@@ -1,0 +1,357 @@
+"""The tray: looks at the daemon once a second, shows its state, passes on what is chosen."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import webbrowser
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+from vcam.errors import VcamError
+from vcam.tray import icons
+from vcam.tray.view import BLURS, View, news, view
+
+os.environ.setdefault("PYSTRAY_BACKEND", "dummy")  # the import itself must not look for a display
+from pystray import Menu, MenuItem
+
+log = logging.getLogger(__name__)
+
+TITLE = "VBG Camera"
+INTERVAL = 1.0  # seconds between two looks at the daemon
+SLOW_LOOKS = 10  # presets and cameras are looked up every so many looks: they change rarely
+FAULT_LOOKS = 3  # looks a fault must last before it is announced: a replug takes less
+
+NO_TRAY = "This desktop has no place for tray icons"
+NO_TRAY_HINT = "Run `vcam open` for the settings page, and `vcam doctor` for what is missing."
+
+
+class Daemon(Protocol):
+    """The part of `vcam.control.client.Client` the tray needs."""
+
+    def status(self) -> dict[str, Any]: ...
+    def settings(self) -> dict[str, Any]: ...
+    def change(self, changes: dict[str, dict[str, Any]]) -> Any: ...
+    def presets(self) -> list[dict[str, Any]]: ...
+    def pause(self) -> Any: ...
+    def resume(self) -> Any: ...
+    def freeze(self) -> Any: ...
+    def stop(self) -> Any: ...
+    def open_page(self) -> str: ...
+
+
+class Tray:
+    """Owns the icon and the thread that watches the daemon.
+
+    `connect` returns a daemon or raises VcamError; `cameras` lists what can be chosen.
+    """
+
+    def __init__(
+        self,
+        icon_type: Callable[..., Any],
+        connect: Callable[[], Daemon],
+        cameras: Callable[[], list[tuple[str, str]]] = list,
+        interval: float = INTERVAL,
+    ) -> None:
+        self._connect = connect
+        self._list_cameras = cameras
+        self._interval = interval
+        self._cameras: list[tuple[str, str]] = []
+        self._presets: list[dict[str, Any]] = []
+        self._looks = 0
+        self._faults = 0
+        self._announced = View()
+        self._wake = threading.Event()
+        self._ended = threading.Event()
+        self.view = View()
+        self.icon = icon_type("vbg-camera", icons.icon("off"), TITLE, Menu(self._entries))
+
+    def run(self) -> None:
+        """Show the icon until it is quit; call it on the main thread."""
+        self.icon.run(setup=self._watch)
+
+    def stop(self) -> None:
+        """Take the icon away; any thread may call it, a signal handler too."""
+        self._ended.set()
+        self._wake.set()
+        self.icon.stop()
+
+    def _watch(self, icon: Any) -> None:
+        icon.visible = True
+        while not self._ended.is_set():
+            try:
+                self._show(self._look())
+            except Exception:
+                log.exception("The tray could not be brought up to date")
+            self._wake.wait(self._interval)
+            self._wake.clear()
+
+    def _look(self) -> View:
+        try:
+            daemon = self._connect()
+            status = daemon.status()
+            settings = daemon.settings()
+            if self._looks % SLOW_LOOKS == 0 or not self._presets:
+                self._presets = daemon.presets()
+                self._cameras = self._list_cameras()
+            self._looks += 1
+        except (VcamError, OSError):
+            self._looks = 0  # a new daemon may offer other things
+            return View()
+        return view(status, settings["values"], self._presets, self._cameras)
+
+    def _show(self, now: View) -> None:
+        before, self.view = self.view, now
+        self._faults = self._faults + 1 if now.state == "fault" else 0
+        if not 0 < self._faults < FAULT_LOOKS:
+            message = news(self._announced, now)
+            self._announced = now
+            if message and self.icon.HAS_NOTIFICATION:
+                title, text = message
+                self.icon.notify(text, title)
+        if now == before:
+            return
+        if now.sign != before.sign:
+            self.icon.icon = icons.icon(now.sign)
+        self.icon.title = f"{TITLE}: {now.headline}"
+        self.icon.update_menu()
+
+    def _entries(self) -> Iterator[MenuItem]:
+        now = self.view
+        yield MenuItem(now.headline, None, enabled=False)
+        if not now.running:
+            yield MenuItem("Start the camera", self._start, default=True)
+            yield Menu.SEPARATOR
+            yield MenuItem("Quit", self.stop)
+            return
+        yield MenuItem(now.audience, None, enabled=False)
+        yield Menu.SEPARATOR
+        yield MenuItem("Background", Menu(lambda: self._backgrounds(now)))
+        yield MenuItem("Blur strength", Menu(lambda: self._blurs(now)))
+        yield MenuItem("Camera", Menu(lambda: self._sources(now)))
+        yield self._check(
+            "Mirror my picture", now.mirror, _changes("camera", "mirror", not now.mirror)
+        )
+        yield Menu.SEPARATOR
+        paused, frozen = now.state == "paused", now.state == "frozen"
+        yield self._check("Pause (privacy card)", paused, _resume if paused else _pause)
+        yield self._check("Freeze my picture", frozen, _resume if frozen else _freeze)
+        yield Menu.SEPARATOR
+        # A click on the icon itself takes the default entry.
+        yield MenuItem("Open settings", self._does(_open_page), default=True)
+        yield MenuItem("Stop the camera", self._does(_stop))
+        yield MenuItem("Quit (the camera keeps running)", self.stop)
+
+    def _backgrounds(self, now: View) -> Iterator[MenuItem]:
+        known = {name for name, _ in now.presets}
+        for name, title in now.presets:
+            yield self._radio(title, now.background == name, _background(name))
+        if now.presets:
+            yield Menu.SEPARATOR
+        blurred = now.background.startswith("blur") and now.background not in known
+        yield self._radio("Blur my room", blurred, _background("blur"))
+        if now.background not in {*known, "none"} and not blurred:
+            own = now.background if now.background.startswith("#") else Path(now.background).name
+            yield self._radio(own, True, _background(now.background))
+        yield self._radio("Show my room", now.background == "none", _background("none"))
+        yield Menu.SEPARATOR
+        yield MenuItem("Add a picture …", self._does(_open_page))
+
+    def _blurs(self, now: View) -> Iterator[MenuItem]:
+        strength = now.blur
+        if now.background.startswith("blur:"):
+            with contextlib.suppress(ValueError):
+                strength = int(now.background[5:])
+        blurred = now.background.startswith("blur")
+        nearest = min((number for _, number in BLURS), key=lambda number: abs(number - strength))
+        for title, number in BLURS:
+            yield self._radio(title, blurred and number == nearest, _blur(number))
+
+    def _sources(self, now: View) -> Iterator[MenuItem]:
+        known = {name for name, _ in now.cameras}
+        cameras = now.cameras if now.source in known else (*now.cameras, (now.source, now.source))
+        for name, title in cameras:
+            if name == "auto" and now.source == "auto" and now.camera:
+                title = f"{title} ({now.camera})"
+            yield self._radio(title, now.source == name, _changes("camera", "source", name))
+
+    def _check(self, title: str, on: bool, wish: Callable[[Daemon], Any]) -> MenuItem:
+        return MenuItem(title, self._does(wish), checked=lambda _: on)
+
+    def _radio(self, title: str, on: bool, wish: Callable[[Daemon], Any]) -> MenuItem:
+        return MenuItem(title, self._does(wish), checked=lambda _: on, radio=True)
+
+    def _does(self, wish: Callable[[Daemon], Any]) -> Callable[[], None]:
+        """What a click does: ask the daemon, and show the outcome at once."""
+
+        def click() -> None:
+            try:
+                wish(self._connect())
+            except (VcamError, OSError) as error:
+                log.warning("%s", error)
+                if self.icon.HAS_NOTIFICATION:
+                    self.icon.notify(str(error), "That did not work")
+            self._wake.set()
+
+        return click
+
+    def _start(self) -> None:
+        try:
+            done = subprocess.run(
+                [*command(), "start"], capture_output=True, text=True, timeout=120, check=False
+            )
+            problem = done.stderr.strip() if done.returncode else ""
+        except (OSError, subprocess.TimeoutExpired) as error:
+            problem = str(error)
+        if problem and self.icon.HAS_NOTIFICATION:
+            self.icon.notify(problem, "The camera did not start")
+        self._wake.set()
+
+
+def _open_page(daemon: Daemon) -> None:
+    if address := daemon.open_page():
+        webbrowser.open(address)
+
+
+def _pause(daemon: Daemon) -> Any:
+    return daemon.pause()
+
+
+def _resume(daemon: Daemon) -> Any:
+    return daemon.resume()
+
+
+def _freeze(daemon: Daemon) -> Any:
+    return daemon.freeze()
+
+
+def _stop(daemon: Daemon) -> Any:
+    return daemon.stop()
+
+
+def _changes(section: str, key: str, value: object) -> Callable[[Daemon], Any]:
+    return lambda daemon: daemon.change({section: {key: value}})
+
+
+def _background(name: str) -> Callable[[Daemon], Any]:
+    return _changes("background", "use", name)
+
+
+def _blur(strength: int) -> Callable[[Daemon], Any]:
+    return lambda daemon: daemon.change({"background": {"use": "blur", "blur": strength}})
+
+
+def command() -> list[str]:
+    """How to call `vcam` from here: the script beside this Python, else the one on the path."""
+    beside = Path(sys.executable).with_name("vcam")
+    found = str(beside) if beside.exists() else shutil.which("vcam")
+    return [found] if found else [sys.executable, "-m", "vcam.cli"]
+
+
+def choose_icon(patience: float) -> Callable[..., Any]:
+    """The kind of icon this desktop can show, waiting up to `patience` seconds for its panel.
+
+    Raises:
+        VcamError: there is none.
+    """
+    if sys.platform == "win32":
+        return _own("_win32")
+    if sys.platform == "darwin":
+        return _own("_darwin")
+    from vcam.tray import status_item
+
+    try:
+        if asyncio.run(status_item.watcher_runs(patience)):
+            return status_item.Icon
+        reason = "no panel takes them"
+    except (OSError, ValueError, EOFError) as error:
+        reason = f"there is no session bus ({error})"
+    # Older panels: through GTK where it is installed, else a bare X icon, which has no menu but
+    # opens the settings page when clicked.
+    if os.environ.get("DISPLAY") and _x_tray_runs():
+        for name in ("_gtk", "_xorg"):
+            try:
+                return _own(name)
+            except Exception as error:  # each of them fails in ways of its own
+                log.debug("pystray%s cannot be used: %s", name, error)
+    raise VcamError(f"{NO_TRAY}: {reason}", hint=NO_TRAY_HINT)
+
+
+def _own(name: str) -> Callable[..., Any]:
+    """One of pystray's own icons."""
+    icon: Callable[..., Any] = importlib.import_module(f"pystray.{name}").Icon
+    return icon
+
+
+def _x_tray_runs() -> bool:
+    """Whether an X11 system tray is there."""
+    try:
+        from Xlib.display import Display
+
+        display = Display()
+        try:
+            screen = display.get_default_screen()
+            owner = display.get_selection_owner(display.intern_atom(f"_NET_SYSTEM_TRAY_S{screen}"))
+            return bool(owner)
+        finally:
+            display.close()
+    except Exception as error:  # no Xlib, no display, no permission: no tray either way
+        log.debug("No X11 tray: %s", error)
+        return False
+
+
+@contextlib.contextmanager
+def only_one() -> Iterator[None]:
+    """Hold the tray's lock, so that autostart and a hand-typed `vcam tray` show one icon.
+
+    Raises:
+        VcamError: another tray runs.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    import fcntl
+
+    from vcam.paths import runtime_dir
+
+    with (runtime_dir() / "tray.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise VcamError("The tray icon is there already", hint="Look at the panel.") from None
+        yield
+
+
+def list_cameras() -> list[tuple[str, str]]:
+    """What can be chosen as camera: (value of `camera.source`, name)."""
+    try:
+        from vcam.devices import list_cameras as found
+    except ImportError:
+        return []
+    return [(str(camera.name), str(camera.name)) for camera in found()]
+
+
+def run(patience: float = 15.0) -> int:
+    """Show the tray icon until it is quit; the exit code.
+
+    Raises:
+        VcamError: no tray here, or one is shown already.
+    """
+    from vcam.control.client import Client
+
+    with only_one():
+        tray = Tray(choose_icon(patience), Client.connect, list_cameras)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            # The icon joins threads when it stops, which a handler must not wait for.
+            signal.signal(number, lambda *_: threading.Thread(target=tray.stop).start())
+        tray.run()
+    return 0

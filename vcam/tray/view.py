@@ -1,0 +1,97 @@
+"""What the tray knows about the daemon at one moment, in the words it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+BLURS = (("Light", 25), ("Medium", 50), ("Strong", 75), ("Strongest", 100))
+
+
+@dataclass(frozen=True)
+class View:
+    """The daemon's state, its settings and what can be chosen; `state` "off": no daemon."""
+
+    state: str = "off"
+    reason: str = ""
+    background: str = ""
+    blur: int = 50
+    mirror: bool = False
+    source: str = "auto"
+    camera: str = ""  # the name of what is being read
+    watchers: tuple[str, ...] = ()
+    presets: tuple[tuple[str, str], ...] = ()  # what to set, what to show
+    cameras: tuple[tuple[str, str], ...] = field(default=(("auto", "Automatic"),))
+
+    @property
+    def running(self) -> bool:
+        return self.state != "off"
+
+    @property
+    def sign(self) -> str:
+        """Which icon to show: the room being visible is a state of its own."""
+        return "room" if self.state == "live" and self.background == "none" else self.state
+
+    @property
+    def headline(self) -> str:
+        """The menu's first line and the icon's tooltip."""
+        reason = f": {self.reason}" if self.reason else ""
+        return {
+            "off": "The camera is off",
+            "starting": "Starting",
+            "live": "Your room is visible" if self.background == "none" else "Live",
+            "idle": "Ready: your webcam stays off until a program watches",
+            "paused": "Paused: others see the privacy card",
+            "frozen": "Frozen: others see a still picture",
+            "fault": f"Others see the privacy card{reason}",
+        }.get(self.state, self.state)
+
+    @property
+    def audience(self) -> str:
+        """Who is watching."""
+        if not self.watchers:
+            return "Nobody is watching"
+        return "Watching: " + ", ".join(self.watchers)
+
+
+def view(
+    status: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    presets: Sequence[Mapping[str, Any]] = (),
+    cameras: Sequence[tuple[str, str]] = (),
+) -> View:
+    """Read the daemon's answers; what is missing keeps its default."""
+    background = settings.get("background", {})
+    camera = settings.get("camera", {})
+    use = str(background.get("use") or status.get("background") or "")
+    return View(
+        state=str(status.get("state", "starting")),
+        reason=str(status.get("reason") or ""),
+        background=use,
+        blur=int(background.get("blur", 50)),
+        mirror=bool(camera.get("mirror", False)),
+        source=str(camera.get("source", "auto")),
+        camera=str((status.get("source") or {}).get("name", "")),
+        watchers=tuple(str(name) for name in status.get("watchers") or ()),
+        presets=tuple(_preset(entry) for entry in presets),
+        cameras=(("auto", "Automatic"), *cameras),
+    )
+
+
+def _preset(entry: Mapping[str, Any]) -> tuple[str, str]:
+    """A preset's name and what to call it."""
+    name = str(entry["name"])
+    return name, name.replace("-", " ").capitalize()
+
+
+def news(before: View, now: View) -> tuple[str, str] | None:
+    """What a person should hear about without looking: (title, message), or None."""
+    if now.state == "fault" and before.state != "fault":
+        return "You cannot be seen", now.headline
+    if before.state == "fault" and now.state == "live":
+        return "You can be seen again", now.camera
+    fresh = [name for name in now.watchers if name not in before.watchers]
+    if fresh and before.running:
+        return "Camera in use", f"Camera in use by {', '.join(fresh)}"
+    return None
