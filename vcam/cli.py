@@ -117,6 +117,11 @@ def build_parser() -> argparse.ArgumentParser:
 def _load(options: argparse.Namespace) -> Config:
     from vcam.config import load
 
+    return load(options.config, flags=_flags(options))
+
+
+def _flags(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+    """The settings that the command line gives, which outrank the file."""
     flags: dict[str, dict[str, Any]] = {}
     for option, section, key in (
         ("source", "camera", "source"),
@@ -126,7 +131,7 @@ def _load(options: argparse.Namespace) -> Config:
         value = getattr(options, option, None)
         if value is not None:
             flags.setdefault(section, {})[key] = _absolute(value, option)
-    return load(options.config, flags=flags)
+    return flags
 
 
 def _absolute(value: str, option: str) -> str:
@@ -239,7 +244,7 @@ def _run_here(config: Config, options: argparse.Namespace) -> int:
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
     logging.getLogger("aiohttp.access").setLevel("WARNING")
-    daemon.run(config, config_path=options.config, page=options.page)
+    daemon.run(config, config_path=options.config, flags=_flags(options), page=options.page)
     return 0
 
 

@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,8 +37,16 @@ log = logging.getLogger(__name__)
 FIXED = {("output", "sink"), ("output", "width"), ("output", "height"), ("output", "fps")}
 
 
-def run(config: Config, *, config_path: Path | None = None, page: bool = False) -> None:
+def run(
+    config: Config,
+    *,
+    config_path: Path | None = None,
+    flags: Mapping[str, Mapping[str, Any]] | None = None,
+    page: bool = False,
+) -> None:
     """Run until stopped; with `page`, open the settings page's door and print its address.
+
+    `flags` are the settings that outrank the file at `config_path` when it is read again.
 
     Raises:
         DaemonError: another daemon runs already.
@@ -72,7 +80,9 @@ def run(config: Config, *, config_path: Path | None = None, page: bool = False) 
         daemon = Daemon(pipeline, config_path, stop, notes=sinks.notes)
         settings.check(daemon.prepare)
         settings.subscribe(daemon.apply)
-        opened.enter_context(settings.kept_in(config_path or _user_path()))
+        opened.enter_context(
+            settings.kept_in(config_path or _user_path(), flags=flags, environ=os.environ)
+        )
         doors = opened.enter_context(
             server.serve(daemon, socket_path=paths.socket_path(), port=config.control.port)
         )

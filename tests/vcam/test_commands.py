@@ -1,0 +1,257 @@
+"""The program as a person uses it: real processes, a real socket, real files."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import av
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.vcam.clips import make_clip
+
+PORTRAIT = Path(__file__).resolve().parents[2] / "vcam" / "assets" / "portrait.jpg"
+
+
+@pytest.fixture
+def home(tmp_path):
+    """An environment of its own: nothing of the person who runs the tests is touched."""
+    for name in ("home", "run"):
+        (tmp_path / name).mkdir(mode=0o700)
+    keep = {k: v for k, v in os.environ.items() if not k.startswith(("VCAM_", "XDG_"))}
+    environ = {
+        **keep,
+        "HOME": str(tmp_path / "home"),
+        "XDG_RUNTIME_DIR": str(tmp_path / "run"),
+        "XDG_CACHE_HOME": str(Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()),
+    }
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "DBUS_SESSION_BUS_ADDRESS", "NOTIFY_SOCKET"):
+        environ.pop(name, None)
+    yield environ
+    vcam(environ, "stop")
+
+
+def vcam(environ, *words, timeout=120.0):
+    return subprocess.run(
+        [sys.executable, "-m", "vcam", *map(str, words)],
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def status(environ):
+    return json.loads(vcam(environ, "status", "--json").stdout)
+
+
+def colour_behind(path, index=-3):
+    """The mean RGB of the top left corner of one frame of a video."""
+    with av.open(str(path)) as container:
+        frames = [f.to_ndarray(format="rgb24") for f in container.decode(video=0)]
+    return frames[index][:30, :30].reshape(-1, 3).mean(0)
+
+
+def test_help_is_quick_and_imports_nothing_heavy():
+    code = (
+        "import sys\nfrom vcam.cli import build_parser\nbuild_parser().format_help()\n"
+        "bad = {'torch', 'cv2', 'openvino', 'numba', 'numpy', 'aiohttp'} & set(sys.modules)\n"
+        "sys.exit(str(bad) if bad else 0)"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_daemon_starts_switches_background_and_leaves_a_playable_file(home, tmp_path):
+    out = tmp_path / "out.mp4"
+
+    started = vcam(
+        home, "start", "--source", "demo", "--sink", f"file:{out}", "--background", "#ff0000"
+    )
+
+    assert started.returncode == 0, started.stderr
+    assert "VBG Camera runs" in started.stdout
+    live = status(home)
+    assert live["state"] == "live"
+    assert live["frames"]["composited"] > 0
+    assert {"prepare", "infer", "smooth", "refine", "compose", "write"} <= set(live["stages_ms"])
+
+    again = vcam(home, "start")
+    assert again.returncode == 1
+    assert "runs already" in again.stderr
+
+    time.sleep(0.5)
+    assert vcam(home, "background", "#0000ff").returncode == 0
+    time.sleep(1)
+    stopped = time.monotonic()
+    assert vcam(home, "stop").returncode == 0
+    assert time.monotonic() - stopped < 5
+    with pytest.raises(ProcessLookupError):
+        os.kill(live["pid"], 0)
+    assert not list((tmp_path / "run" / "vcam").glob("control.sock"))
+    red, _, blue = colour_behind(out)
+    assert blue > 150 > red
+
+
+def test_pause_freeze_and_resume_show_in_the_status(home):
+    vcam(home, "start", "--source", "demo", "--sink", "none")
+
+    seen = []
+    for command in ("pause", "freeze", "resume"):
+        assert vcam(home, command).returncode == 0
+        time.sleep(0.8)
+        seen.append(status(home)["state"])
+
+    assert seen[0] == "paused"
+    assert seen[1] == "frozen"
+    assert seen[2] in ("live", "starting")
+
+
+def test_a_bad_background_is_refused_and_the_old_one_stays_live(home, tmp_path):
+    (tmp_path / "bad.png").write_bytes(b"no picture")
+    vcam(home, "start", "--source", "demo", "--sink", "none", "--background", "slate")
+
+    refused = vcam(home, "background", tmp_path / "bad.png")
+
+    assert refused.returncode == 1
+    assert "not a picture" in refused.stderr
+    assert status(home)["background"] == "slate"
+    assert status(home)["state"] == "live"
+
+
+def test_a_bad_model_leaves_the_running_one_live(home, tmp_path):
+    (tmp_path / "bad.onnx").write_bytes(b"no model")
+    vcam(home, "start", "--source", "demo", "--sink", "none")
+    config = Path(home["HOME"]) / ".config" / "vcam" / "config.toml"
+    config.parent.mkdir(parents=True, exist_ok=True)
+
+    config.write_text(f'[matte]\nmodel = "{tmp_path / "bad.onnx"}"\n')
+    until = time.monotonic() + 10
+    while time.monotonic() < until and not status(home)["engine"]["problem"]:
+        time.sleep(0.2)
+
+    seen = status(home)
+    assert seen["state"] == "live"
+    assert seen["engine"]["problem"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "told"),
+    [
+        (("status",), 1, "not running"),
+        (("start", "--background", "/nowhere.png"), 1, "neither a file nor a preset"),
+        (("start", "--sink", "teleport"), 3, "teleport"),
+        (("start", "--config", "/nowhere.toml"), 3, "cannot be read"),
+        (("render", "/nowhere.mp4", "-o", "x.mp4"), 2, "does not exist"),
+        (("render", PORTRAIT), 2, "nowhere to write"),
+        (("background", "#12"), 3, "#rrggbb"),
+    ],
+)
+def test_mistakes_end_with_one_sentence_a_hint_and_the_right_code(home, words, code, told):
+    done = vcam(home, *words)
+
+    assert done.returncode == code, done.stderr
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_wrong_model_file_is_told_at_start(home, tmp_path):
+    (tmp_path / "bad.xml").write_text("<net/>")
+    home["VCAM_MATTE_MODEL"] = str(tmp_path / "bad.xml")
+
+    done = vcam(home, "render", PORTRAIT, "-o", tmp_path / "x.png")
+
+    assert done.returncode == 1
+    assert "bad.xml" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("case", ["unset", "read-only"])
+def test_it_works_with_no_home(home, tmp_path, case):
+    if case == "unset":
+        home.pop("HOME")
+    else:
+        home["HOME"] = "/proc"
+        home["XDG_CACHE_HOME"] = "/proc/cache"
+
+    started = vcam(home, "start", "--source", "demo", "--sink", "none")
+
+    assert started.returncode == 0, started.stderr
+    assert vcam(home, "stop").returncode == 0
+
+
+def test_a_killed_daemon_leaves_nothing_in_the_way_of_the_next(home):
+    vcam(home, "start", "--source", "demo", "--sink", "none")
+    os.kill(status(home)["pid"], signal.SIGKILL)
+
+    assert "not running" in vcam(home, "status").stderr
+    assert vcam(home, "start", "--source", "demo", "--sink", "none").returncode == 0
+
+
+def test_a_picture_of_odd_size_keeps_its_size_and_loses_its_room(home, tmp_path):
+    portrait = Image.open(PORTRAIT).crop((0, 0, 511, 401))
+    portrait.save(tmp_path / "odd.png")
+
+    done = vcam(
+        home,
+        "render",
+        tmp_path / "odd.png",
+        "-o",
+        tmp_path / "out.png",
+        "--alpha",
+        tmp_path / "alpha",
+        "--background",
+        "#00ff00",
+    )
+
+    assert done.returncode == 0, done.stderr
+    out = np.asarray(Image.open(tmp_path / "out.png"))
+    alpha = np.asarray(Image.open(tmp_path / "alpha" / "odd.png"))
+    assert out.shape == (401, 511, 3)
+    assert alpha.shape == (401, 511)
+    assert alpha.dtype == np.uint8
+    face, wall = alpha[60:160, 200:250], alpha[20:120, 330:380]
+    assert face.mean() > 240
+    assert wall.mean() < 15
+    assert np.allclose(out[40:60, 340:360].reshape(-1, 3).mean(0), (0, 255, 0), atol=12)
+
+
+def test_a_folder_is_rendered_and_a_bad_picture_in_it_left_out(home, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a", "b"):
+        Image.open(PORTRAIT).resize((200, 200)).save(folder / f"{name}.jpg")
+    (folder / "c.jpg").write_bytes(b"broken")
+
+    done = vcam(home, "render", folder, "-o", tmp_path / "out", "--alpha", tmp_path / "alpha")
+
+    assert done.returncode == 1
+    assert "c.jpg" in done.stderr
+    assert sorted(f.name for f in (tmp_path / "alpha").iterdir()) == ["a.png", "b.png"]
+    assert sorted(f.name for f in (tmp_path / "out").iterdir()) == ["a.png", "b.png"]
+
+
+def test_a_clip_keeps_its_frames_rate_and_size(home, tmp_path):
+    clip = make_clip(tmp_path / "in.mp4", 12, (200, 120), fps=12)
+
+    done = vcam(home, "render", clip, "-o", tmp_path / "out.mp4", "--alpha", tmp_path / "alpha")
+
+    assert done.returncode == 0, done.stderr
+    video = cv2.VideoCapture(str(tmp_path / "out.mp4"))
+    assert video.get(cv2.CAP_PROP_FRAME_COUNT) == 12
+    assert video.get(cv2.CAP_PROP_FPS) == pytest.approx(12)
+    assert (video.get(cv2.CAP_PROP_FRAME_WIDTH), video.get(cv2.CAP_PROP_FRAME_HEIGHT)) == (200, 120)
+    names = sorted(f.name for f in (tmp_path / "alpha").iterdir())
+    assert names[0] == "000000.png"
+    assert len(names) == 12
