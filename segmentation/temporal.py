@@ -33,10 +33,8 @@ class Smoother:
         """Forget the frames before."""
         self._fresh = True
 
-    def __call__(
-        self, alpha: NDArray[np.float32], picture: NDArray[np.uint8]
-    ) -> tuple[NDArray[np.float32], bool]:
-        """Return the smoothed matte, overwritten by the next call, and whether the scene was cut.
+    def __call__(self, alpha: NDArray[np.float32], picture: NDArray[np.uint8]) -> bool:
+        """Smooth `alpha` in place; return whether the scene was cut, and smoothing began afresh.
 
         Shapes:
             alpha: (h, w) float32 in 0..1, of the same frame as `picture`
@@ -49,8 +47,9 @@ class Smoother:
             np.copyto(self._held, alpha)
         else:
             smooth(alpha, self._motion, self._held, self.decay, STILL, *FOLLOW)
+            np.copyto(alpha, self._held)
         self._fresh = False
-        return self._held, cut
+        return cut
 
     def _look(self, picture: NDArray[np.uint8]) -> bool:
         """Update the motion map and the picture remembered; say whether the scene was cut."""

@@ -147,7 +147,7 @@ class _Loop:
 
     def __init__(self, case: Case, segmenter: Segmenter) -> None:
         from vcam.compositor import Blur, Compositor, Look
-        from vcam.decode import MjpegDecoder, planes_from_yuyv
+        from vcam.decode import MjpegDecoder, Unpacker
         from vcam.pictures import i420_from_image
         from vcam.scenery import draw
 
@@ -157,8 +157,7 @@ class _Loop:
         self._segmenter = segmenter
         self._compositor = Compositor(width, height)
         self._decoder = MjpegDecoder()
-        self._yuyv = planes_from_yuyv
-        self._size = (width, height)
+        self._unpack = Unpacker(width, height).yuyv
         self._backdrop: NDArray[np.uint8] | Blur = Blur(50.0)
         if case.background == "picture":
             self._backdrop = i420_from_image(draw("studio", width, height))
@@ -177,7 +176,7 @@ class _Loop:
         if self.case.format == "mjpg":
             y, u, v, full = self._decoder.decode(self.jpegs[index % len(self.jpegs)])
         else:
-            y, u, v, full = self._yuyv(self.yuyv[index % len(self.yuyv)], *self._size)
+            y, u, v, full = self._unpack(self.yuyv[index % len(self.yuyv)])
         marks[1] = clock()
         frame: Frame = Frame(y, u, v, full, time.monotonic(), index)
         matte = self._segmenter.matte(y, u, v, full_range=full, seq=frame.seq, pts=frame.pts)

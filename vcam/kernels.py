@@ -379,6 +379,23 @@ def _compose_plain(
 compose = _compose_compiled if COMPILED else _compose_plain
 
 
+@compiled(f"void({_READ}, u1[::1], u1[::1], u1[::1])")
+def _split_yuyv_compiled(data: Bytes, y: Bytes, u: Bytes, v: Bytes) -> None:
+    for j in range(y.size):
+        y[j] = data[2 * j]
+    for j in range(u.size):
+        u[j] = data[4 * j + 1]
+    for j in range(v.size):
+        v[j] = data[4 * j + 3]
+
+
+def _split_yuyv_plain(data: Bytes, y: Bytes, u: Bytes, v: Bytes) -> None:
+    y[:], u[:], v[:] = data[0 : 2 * y.size : 2], data[1 : 4 * u.size : 4], data[3::4][: v.size]
+
+
+split_yuyv = _split_yuyv_compiled if COMPILED else _split_yuyv_plain
+
+
 def flat(plane: NDArray[np.uint8]) -> tuple[Bytes, int]:
     """Return a plane's memory as one row of bytes, padding included, and its bytes per line.
 
