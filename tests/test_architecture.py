@@ -1,0 +1,120 @@
+"""The arrows between the rooms, and the one door to the sinks."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("vcam", "segmentation", "train")
+ALLOWED = {"vcam": {"vcam", "segmentation"}, "segmentation": {"segmentation"}}
+ALLOWED["train"] = {"train", "segmentation"}
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def files() -> dict[str, Path]:
+    return {module_of(p): p for package in PACKAGES for p in sorted((ROOT / package).rglob("*.py"))}
+
+
+def imports(path: Path, *, at_top: bool = False) -> Iterator[str]:
+    """Names of modules a file imports; `at_top` leaves out functions and TYPE_CHECKING blocks."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = list(tree.body) if at_top else list(ast.walk(tree))
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def test_arrows_between_the_packages_point_down():
+    wrong = [
+        f"{name} imports {target}"
+        for name, path in files().items()
+        for target in imports(path)
+        if target.split(".")[0] in PACKAGES
+        and target.split(".")[0] not in ALLOWED[name.split(".")[0]]
+    ]
+
+    assert not wrong
+
+
+def test_no_file_imports_itself_through_others():
+    known = files()
+    graph = {
+        name: {t for t in imports(path, at_top=True) if t in known and t != name}
+        for name, path in known.items()
+    }
+    done: set[str] = set()
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, " → ".join((*trail, name))
+        if name not in done:
+            for target in graph[name]:
+                visit(target, (*trail, name))
+            done.add(name)
+
+    for name in graph:
+        visit(name, ())
+
+
+def calls(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            function = node.func
+            if isinstance(function, ast.Name):
+                yield function.id
+            elif isinstance(function, ast.Attribute):
+                yield function.attr
+
+
+@pytest.mark.parametrize(
+    ("called", "callers"),
+    [
+        ("SafeFrame", {"vcam.compositor", "vcam.card", "vcam.frame"}),
+        ("reveal", {"vcam.pipeline", "vcam.render"}),
+        ("Room", {"vcam.backgrounds"}),
+        (
+            "compose",
+            {"vcam.pipeline", "vcam.render", "vcam.matting", "vcam.bench", "vcam.compositor"},
+        ),
+    ],
+)
+def test_only_the_makers_make_what_others_may_see(called, callers):
+    found = {name for name, path in files().items() if called in set(calls(path))}
+
+    assert found <= callers
+
+
+def test_every_sink_checks_what_it_is_given():
+    sinks = [p for p in (ROOT / "vcam" / "sinks").glob("*.py") if "def write" in p.read_text()]
+    writers = [p.stem for p in sinks if p.stem != "base"]
+
+    assert writers
+    assert [p.stem for p in sinks if p.stem != "base" and "check" not in set(calls(p))] == []
+
+
+def test_segmentation_opens_no_device_and_reads_no_settings():
+    for name, path in files().items():
+        if name.startswith("segmentation"):
+            text = path.read_text(encoding="utf-8")
+            assert "/dev/" not in text, name
+            assert "config.toml" not in text, name
+
+
+def test_every_file_says_in_one_sentence_what_it_is_for():
+    silent = [
+        name
+        for name, path in files().items()
+        if not (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").strip()
+    ]
+
+    assert [n for n in silent if files()[n].stat().st_size > 0] == []
