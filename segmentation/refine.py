@@ -20,7 +20,7 @@ LEAVE: Final = 0.008  # and below which a person who was there counts as gone
 FIRM: Final = 0.4  # mean alpha of a piece, below which it is a ghost
 SURE: Final = 0.75  # mean alpha inside the largest piece, for a person to be noticed
 _BLOCK: Final = np.ones((3, 3), np.uint8)
-LEVELS: Final = (0.03, 0.97)  # alpha outside these is pure background or pure person
+LEVELS: Final = (0.1, 0.95)  # alpha outside these is pure background or pure person
 
 
 class Tidy:
