@@ -1,0 +1,102 @@
+"""Training state on disk: written whole or not at all, read without running anybody's code."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from segmentation.bisenet import BiSeNet, fold
+from train.errors import CheckpointError
+
+
+def save_checkpoint(state: dict[str, Any], path: Path) -> None:
+    """Write `state` beside `path` and move it there; what was there stays until then.
+
+    Raises:
+        CheckpointError: the disk is full or the folder cannot be written.
+    """
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with temporary.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:  # torch's zip writer reports a full disk as the latter
+        temporary.unlink(missing_ok=True)
+        why = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        kept = "; the checkpoint before it is untouched" if path.exists() else ""
+        raise CheckpointError(
+            f"{path}: cannot be written: {why}{kept}",
+            hint="Make room on that disk, then go on with --resume.",
+        ) from error
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint's tensors and numbers; a file that holds anything else is refused.
+
+    Raises:
+        CheckpointError: missing, damaged, or a pickle of something other than tensors.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as error:
+        raise CheckpointError(
+            f"{path}: there is no such checkpoint",
+            hint="Give the path of a last.pt or best.pt that `train fit` wrote.",
+        ) from error
+    except pickle.UnpicklingError as error:
+        raise CheckpointError(
+            f"{path}: holds more than tensors and numbers, which could run code when read; refused",
+            hint="Use a checkpoint written by `train fit`.",
+        ) from error
+    except (OSError, RuntimeError, EOFError, ValueError) as error:
+        raise CheckpointError(
+            f"{path}: damaged or not a checkpoint: {str(error).splitlines()[0]}",
+            hint="Use another checkpoint, or train again.",
+        ) from error
+    if not isinstance(state, dict) or "ema" not in state or "width" not in state:
+        raise CheckpointError(
+            f"{path}: not a checkpoint of `train fit`, which holds 'ema' and 'width'",
+            hint="Give the path of a last.pt or best.pt that `train fit` wrote.",
+        )
+    return state
+
+
+def fill(model: BiSeNet, weights: dict[str, Tensor], path: Path) -> None:
+    """Put a checkpoint's weights into `model`, which must have the same shape.
+
+    Raises:
+        CheckpointError: the weights are of another width or another network.
+    """
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"{path}: not a BiSeNet of width {model.width:g}: {_first_mismatch(error)}",
+            hint="Set the recipe's [network] width to that of the checkpoint.",
+        ) from error
+
+
+def load_network(path: Path, *, folded: bool = True) -> BiSeNet:
+    """Return the averaged network of a checkpoint, in evaluation mode.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read or does not match its own width.
+    """
+    state = load_checkpoint(path)
+    model = BiSeNet(float(state["width"]))
+    fill(model, state["ema"], path)
+    model.eval()
+    return fold(model) if folded else model
+
+
+def _first_mismatch(error: RuntimeError) -> str:
+    lines = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
+    return lines[0] if lines else str(error)

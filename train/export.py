@@ -1,0 +1,254 @@
+"""A checkpoint becomes what the program loads: safetensors for CUDA, OpenVINO IR for CPUs."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from segmentation.bisenet import MEAN, STD, BiSeNet, load_weights, save_weights
+from train.checkpoint import load_network
+from train.datasets import Pair, find_pairs, read_image, read_matte
+from train.errors import ExportError
+from train.metrics import Figures
+
+log = logging.getLogger(__name__)
+
+TOLERANCE = 0.01  # weights rounded to fp16 may move any pixel's alpha by this much, on photographs
+INT8_LOSS = 0.2  # points of person IoU that int8 may lose
+SIZES = ((160, 288), (192, 256), (224, 224))  # 16:9, 4:3 and square, as cameras give them
+CALIBRATION = 300  # pictures that quantisation looks at
+CHECK = 300  # other pictures on which fp32 and int8 are compared
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """One file that was written and how far it is from the network it came from."""
+
+    path: Path
+    size: int  # bytes, graph and weights
+    largest: float  # greatest difference of alpha on one pixel
+    mean: float  # mean difference of alpha
+    person_iou: float | None = None  # against the mattes that came with the pictures
+
+
+class Matting(nn.Module):
+    """The network with its sigmoid, which is what gets exported."""
+
+    def __init__(self, network: BiSeNet) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Shapes: x: (B, 3, H, W) float, normalised RGB; returns: (B, 1, H, W) alpha in 0..1."""
+        return torch.sigmoid(self.network(x))
+
+
+def export(checkpoint: Path, stem: Path, *, calibrate: Path | None = None) -> list[Exported]:
+    """Write `stem`.safetensors, `stem`.xml/.bin and, with `calibrate`, `stem`-int8.xml/.bin.
+
+    `calibrate` is a folder of training pictures, `img/` and `mask/`.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be read or does not match its own width.
+        DataError: `calibrate` holds no pictures with mattes.
+        ExportError: an exported file differs too much; that file is not written.
+    """
+    import openvino as ov
+
+    network = load_network(checkpoint)
+    eager = Matting(network).eval()
+    pairs = _spread(find_pairs(calibrate), CALIBRATION + CHECK) if calibrate else []
+    calibration, check = pairs[0::2], pairs[1::2]
+    probes = [_prepared(pair) for pair in check[:24]] or _noise()
+    stem.parent.mkdir(parents=True, exist_ok=True)
+
+    weights = stem.with_name(stem.name + ".safetensors")
+    _write_weights(network, weights, note=f"BiSeNet width {network.width:g} for one person class")
+    reread = Matting(load_weights(weights)).eval()
+    exported = [_compared(weights, _eager(eager), _eager(reread), probes, TOLERANCE)]
+
+    graph = to_openvino(eager)
+    full = stem.with_name(stem.name + ".xml")
+    _write_graph(graph, full)
+    halved = ov.Core().read_model(full)
+    exported.append(_compared(full, _eager(eager), runner(halved), probes, TOLERANCE))
+
+    if calibrate:
+        pictures = [_prepared(pair, webcam=i % 3 == 0) for i, pair in enumerate(calibration)]
+        int8 = quantise(graph, pictures)
+        before, after = (person_iou(runner(model), check) for model in (halved, int8))
+        lost = 100 * (before - after)
+        log.info("Person IoU on %d pictures: fp32 %.4f, int8 %.4f", len(check), before, after)
+        small = stem.with_name(stem.name + "-int8.xml")
+        if lost > INT8_LOSS:
+            raise ExportError(
+                f"{small.name}: int8 loses {lost:.2f} points of person IoU on {len(check)} "
+                f"pictures ({before:.4f} to {after:.4f}), at most {INT8_LOSS} are allowed; "
+                "it was not written",
+                hint="Ship fp32 alone, or calibrate on more and more varied pictures.",
+            )
+        _write_graph(int8, small)
+        exported[-1] = _with_iou(exported[-1], before)
+        result = _compared(small, runner(halved), runner(ov.Core().read_model(small)), probes, 1.0)
+        exported.append(_with_iou(result, after))
+    return exported
+
+
+def to_openvino(eager: nn.Module) -> Any:
+    """Convert to an OpenVINO model: "x" (1, 3, H, W) to "alpha" (1, 1, H, W), any H and W."""
+    import openvino as ov
+
+    shape = ov.PartialShape([1, 3, -1, -1])
+    with torch.no_grad():
+        graph = ov.convert_model(eager, example_input=torch.zeros(1, 3, 160, 288), input=[shape])
+    graph.inputs[0].get_tensor().set_names({"x"})
+    graph.outputs[0].get_tensor().set_names({"alpha"})
+    return graph
+
+
+def quantise(graph: Any, pictures: list[NDArray[np.float32]]) -> Any:
+    """Quantise to int8 after training, on pictures prepared for the network.
+
+    From NNCF's post-training quantisation (https://github.com/openvinotoolkit/nncf).
+    """
+    import nncf
+
+    return nncf.quantize(
+        graph,
+        nncf.Dataset(pictures, lambda x: x),
+        preset=nncf.QuantizationPreset.MIXED,
+        subset_size=len(pictures),
+        fast_bias_correction=True,
+    )
+
+
+def runner(graph: Any) -> Any:
+    """Compile on the CPU in float32 and return a function from a picture to its alpha."""
+    import openvino as ov
+
+    options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+    compiled = ov.Core().compile_model(graph, "CPU", options)
+    request = compiled.create_infer_request()
+
+    def run(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        request.infer([x])
+        return np.array(request.get_output_tensor(0).data, np.float32)
+
+    return run
+
+
+def person_iou(run: Any, pairs: list[Pair]) -> float:
+    """Person IoU over all pixels of `pairs`, each at the network's size for it."""
+    figures = Figures()
+    for pair in pairs:
+        truth = read_matte(pair.matte)
+        alpha = run(_prepared(pair))[0, 0]
+        alpha = cv2.resize(alpha, truth.shape[::-1], interpolation=cv2.INTER_LINEAR)
+        figures.add(alpha, truth)
+    return figures.summary()["person_iou"]
+
+
+def normalise(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.float32]:
+    """Resize an RGB image and normalise it for the network.
+
+    Shapes:
+        image: (H, W, 3) uint8 RGB
+        returns: (1, 3, height, width) float32
+    """
+    small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    x = (small.astype(np.float32) / 255 - MEAN) / STD
+    return np.ascontiguousarray(x.transpose(2, 0, 1)[None], np.float32)
+
+
+def _prepared(pair: Pair, *, webcam: bool = False) -> NDArray[np.float32]:
+    """Read a picture at the network's size for it, or at a webcam's shape whatever its own."""
+    image = read_image(pair.image)
+    shape = image.shape[1] / image.shape[0]
+    height, width = min(SIZES, key=lambda s: abs(np.log(s[1] / s[0] / shape)))
+    if webcam:
+        height, width = SIZES[0]
+        image = _central(image, width / height)
+    return normalise(image, height, width)
+
+
+def _central(image: NDArray[np.uint8], shape: float) -> NDArray[np.uint8]:
+    """Return `image` padded by its mirror image until it has the width-to-height ratio."""
+    height, width = image.shape[:2]
+    x, y = max(0, round(height * shape) - width), max(0, round(width / shape) - height)
+    padded = cv2.copyMakeBorder(
+        image, y // 2, y - y // 2, x // 2, x - x // 2, cv2.BORDER_REFLECT_101
+    )
+    return np.asarray(padded, np.uint8)
+
+
+def _spread(pairs: list[Pair], count: int) -> list[Pair]:
+    """Choose `count` pairs evenly from the whole list."""
+    if len(pairs) <= count:
+        return pairs
+    return [pairs[int(i)] for i in np.linspace(0, len(pairs) - 1, count)]
+
+
+def _noise() -> list[NDArray[np.float32]]:
+    rng = np.random.default_rng(0)
+    shapes = [(1, 3, h, w) for h, w in SIZES]
+    return [cv2.GaussianBlur(rng.normal(0, 1, s), (0, 0), 2).astype(np.float32) for s in shapes]
+
+
+def _eager(module: nn.Module) -> Any:
+    def run(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            return module(torch.from_numpy(x)).numpy()
+
+    return run
+
+
+def _compared(
+    path: Path, wanted: Any, got: Any, probes: list[NDArray[np.float32]], tolerance: float
+) -> Exported:
+    apart = [np.abs(wanted(x) - got(x)) for x in probes]
+    largest = float(max(a.max() for a in apart))
+    mean = float(np.mean([a.mean() for a in apart]))
+    files = [path, path.with_suffix(".bin")] if path.suffix == ".xml" else [path]
+    if not largest <= tolerance:
+        for file in files:
+            file.unlink(missing_ok=True)
+        raise ExportError(
+            f"{path.name}: alpha differs by {largest:.4f} from the network it came from, "
+            f"at most {tolerance:g} is allowed; it was removed",
+            hint="Check that the checkpoint holds finite weights of ordinary size.",
+        )
+    return Exported(path, sum(f.stat().st_size for f in files), largest, mean)
+
+
+def _with_iou(exported: Exported, iou: float) -> Exported:
+    return Exported(exported.path, exported.size, exported.largest, exported.mean, iou)
+
+
+def _write_weights(network: BiSeNet, path: Path, *, note: str) -> None:
+    try:
+        save_weights(network, path, note=note)
+        path.chmod(0o644)
+    except OSError as error:
+        raise ExportError(
+            f"{path}: cannot be written: {error.strerror}", hint="Choose another folder with -o."
+        ) from error
+
+
+def _write_graph(graph: Any, path: Path) -> None:
+    import openvino as ov
+
+    try:
+        ov.save_model(graph, path, compress_to_fp16=True)
+    except RuntimeError as error:
+        raise ExportError(
+            f"{path}: cannot be written: {str(error).splitlines()[-1]}",
+            hint="Choose another folder with -o.",
+        ) from error
