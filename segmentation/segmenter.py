@@ -11,7 +11,9 @@ import cv2
 import numpy as np
 
 from segmentation.engines import open_engine
-from segmentation.errors import EngineError
+from segmentation.errors import EngineError, SegmentationError
+from segmentation.flow import Carrier
+from segmentation.governor import LADDER, START, Governor, Level
 from segmentation.kernels import FULL, LIMITED, to_input
 from segmentation.refine import Guided, Tidy
 from segmentation.temporal import Smoother
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from segmentation.refine import People
 
 # Area of the network's input in pixels; its shape follows the frame.
+QUALITIES: Final = ("auto", "low", "balanced", "high")
 AREAS: Final = {"low": 224 * 128, "balanced": 288 * 160, "high": 384 * 224}
 STEP: Final = 32  # both sides of the network's input are multiples of this
 STAGES: Final = ("prepare", "infer", "smooth", "refine")
@@ -69,13 +72,23 @@ class Segmenter:
         smoothing: float = 0.6,
         people: People = "everyone",
         still: bool = False,
+        max_cpu_percent: float = 50.0,
         cache_dir: Path | None = None,
     ) -> None:
+        if quality not in QUALITIES:
+            raise SegmentationError(
+                f"quality is {quality!r}, expected one of {', '.join(map(repr, QUALITIES))}",
+                hint='Set quality = "auto".',
+            )
         self._engine: Engine = open_engine(
             model, engine=engine, threads=threads, cache_dir=cache_dir
         )
         self.quality = quality
         self.still = still
+        self._governor = Governor(max_cpu_percent) if quality == "auto" else None
+        self._level = LADDER[START] if self._governor else Level(quality, 1, 1.0)
+        self._carrier = Carrier()
+        self._carried = 0  # frames since the network looked
         self._smoother = Smoother(0.0 if still else smoothing)
         self._tidy = Tidy(people)
         self._guided = Guided()
@@ -123,10 +136,11 @@ class Segmenter:
         self._shrink_c(v, picture[2])
         to_input(picture, self._matrix[full_range], self._scale, self._x)
         prepared = clock()
-        self._infer(raw)
+        self._look(raw, picture[0])
         inferred = clock()
         if self.still:
             self._tidy.reset()
+            self._smoother.reset()
         np.copyto(alpha, raw)
         self._tidy(alpha)
         cut = self._smoother(alpha, picture)
@@ -139,7 +153,21 @@ class Segmenter:
             strict=True,
         ):
             self._spent[stage] += 0.05 * (seconds - self._spent[stage])
+        if self._governor and self._governor.frame(done - started, inferred - prepared):
+            self._level = self._governor.level
+            self._fit(y.shape, u.shape)
         return Matte(alpha, a, b, seq, pts, raw, picture, cut, self._tidy.present)
+
+    def _look(self, raw: NDArray[np.float32], luma: NDArray[np.uint8]) -> None:
+        """Fill `raw` with this frame's matte: from the network, or carried along the flow."""
+        every = self._level.every
+        if every > 1 and 0 < self._carried < every and self._carrier.carry(luma, raw):
+            self._carried += 1
+        else:
+            self._infer(raw)
+            self._carried = 1
+        if every > 1:
+            self._carrier.keep(luma, raw)
 
     def _infer(self, raw: NDArray[np.float32]) -> None:
         """Fill `raw` with what the network says of `_x`; twice for stills, once mirrored."""
@@ -165,7 +193,10 @@ class Segmenter:
             "model": self._engine.model,
             "precision": self._engine.precision,
             "size": list(self._x.shape[:1:-1]) if self._frame else None,
-            "quality": self.quality,
+            "quality": self._level.quality,
+            "every": self._level.every,
+            "governed": self._governor is not None,
+            "cpu_percent": round(self._governor.load * 100, 1) if self._governor else None,
             "present": self._tidy.present,
             "stages_ms": {name: round(s * 1000, 2) for name, s in self._spent.items()},
         }
@@ -174,6 +205,8 @@ class Segmenter:
         """Forget the frames before, as after another camera was chosen."""
         self._smoother.reset()
         self._tidy.reset()
+        self._carrier.reset()
+        self._carried = 0
         self._engine.reset()
 
     def close(self) -> None:
@@ -182,16 +215,22 @@ class Segmenter:
 
     def _fit(self, luma: tuple[int, ...], chroma: tuple[int, ...]) -> None:
         """Choose sizes for frames of this shape and allocate what they need."""
-        self._frame = (luma, chroma)
+        fresh, self._frame = (luma, chroma) != self._frame, (luma, chroma)
         height, width = luma
         layout = self._engine.layout
         (full_h, full_w), (h, w) = input_size(
-            height, width, AREAS.get(self.quality, AREAS["balanced"]), layout.size
+            height, width, AREAS[self._level.quality], layout.size
         )
         self._x = np.zeros((1, 3, full_h, full_w), np.float32)
         self._sets = [tuple(np.zeros((h, w), np.float32) for _ in range(4)) for _ in range(2)]
         self._pictures = [np.zeros((3, h, w), np.uint8) for _ in range(2)]
         self._shrink_y, self._shrink_c = Shrink(luma, (h, w)), Shrink(chroma, (h, w))
+        if not fresh:
+            # Another input size for the same camera: nobody should see the change.
+            self._smoother.resize(h, w)
+            self._carrier.reset()
+            self._carried = 0
+            return
         self.reset()
 
 

@@ -33,6 +33,17 @@ class Smoother:
         """Forget the frames before."""
         self._fresh = True
 
+    def resize(self, h: int, w: int) -> None:
+        """Go on with mattes of another size; what was seen so far is scaled to it."""
+        if self._size in ((0, 0), (h, w)):
+            return
+        held, before, noise, fresh = self._held, self._before, self._noise, self._fresh
+        self._allocate(h, w)
+        self._held[:] = cv2.resize(held, (w, h), interpolation=cv2.INTER_LINEAR)
+        for channel in range(3):
+            self._before[channel] = cv2.resize(before[channel], (w, h))
+        self._noise, self._fresh = noise, fresh
+
     def __call__(self, alpha: NDArray[np.float32], picture: NDArray[np.uint8]) -> bool:
         """Smooth `alpha` in place; return whether the scene was cut, and smoothing began afresh.
 
