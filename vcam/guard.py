@@ -24,6 +24,8 @@ State = Literal["starting", "live", "paused", "frozen", "idle", "fault"]
 MAX_UNDECIDED: Final = 0.45
 # The person may not grow by more than this share of the picture from one second to the next.
 MAX_GROWTH: Final = 0.45
+# A matte that calls nearly everything person shows nearly all of the room, whoever is right.
+MAX_AREA: Final = 0.96
 # Mean luma difference, in steps of 0..255, above which two pictures are certainly not the same.
 MOVED: Final = 1.0
 
@@ -62,6 +64,7 @@ class Guard:
         self._areas: deque[tuple[float, float]] = deque()
         self._last_raw: np.ndarray[tuple[int, ...], np.dtype[np.float32]] | None = None
         self._last_picture: np.ndarray[tuple[int, ...], np.dtype[np.uint8]] | None = None
+        self._last_pts = float("-inf")
         self._reason = ""
 
     def judge(self, frame: Frame | Fault | None, matte: Matte | Fault, mode: Mode) -> Verdict:
@@ -108,6 +111,9 @@ class Guard:
             return matte.reason
         if matte.seq != frame.seq:
             return "matte of another frame"
+        if frame.pts <= self._last_pts < frame.pts + 5:
+            return "an old picture"
+        self._last_pts = frame.pts
         raw, alpha = matte.raw, matte.alpha
         if raw.ndim != 2 or alpha.shape != raw.shape or matte.a.shape != raw.shape:
             return "matte of the wrong shape"
@@ -127,7 +133,8 @@ class Guard:
         undecided = float(np.count_nonzero((raw > 0.1) & (raw < 0.9))) / raw.size
         if undecided > MAX_UNDECIDED:
             return "looking for you"
-        if self._jumped(frame.pts, float(alpha.mean())):
+        area = float(alpha.mean())
+        if area > MAX_AREA or self._jumped(frame.pts, area):
             return "looking for you"
         return ""
 

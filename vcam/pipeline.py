@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from vcam.outlet import Outlet
     from vcam.settings import Settings
     from vcam.stats import Stats
+
+log = logging.getLogger(__name__)
 
 CARD_INTERVAL = 0.2  # seconds between cards while paused
 IDLE_INTERVAL = 0.5  # seconds between cards while nobody watches: enough to stay listed
@@ -53,10 +56,24 @@ class Pipeline:
         self._composite: SafeFrame | None = None  # the last one; what a freeze shows
 
     def run(self, stop: threading.Event) -> None:
-        """Pump frames from source to sink until `stop` is set."""
+        """Pump frames from source to sink until `stop` is set; whatever fails ends in the card."""
+        while not stop.is_set():
+            try:
+                self._pump(stop)
+            except Exception:
+                log.exception("a frame could not be shown")
+                self.recover()
+
+    def _pump(self, stop: threading.Event) -> None:
         while not stop.is_set():
             self.step(stop)
             self._alive()
+
+    def recover(self) -> None:
+        """Show the card and start over, after something failed that nobody foresaw."""
+        self.guard.distrust("one moment")
+        self.verdict = Verdict("fault", "one moment")
+        self.outlet.write(self.outlet.card.frame(time.monotonic(), -1, "one moment"))
 
     def step(self, stop: threading.Event) -> None:
         """Show one frame, or the card when there is none to show."""

@@ -137,7 +137,7 @@ def test_an_engine_that_fails_becomes_the_card():
 
 def test_a_frame_that_is_too_old_becomes_the_card():
     old = time.monotonic() - 5
-    pipe, sink = pipeline([room(i, pts=old) for i in range(8)])
+    pipe, sink = pipeline([room(i, pts=old + i / 30) for i in range(8)])
 
     drain(pipe, 8)
 

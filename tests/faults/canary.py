@@ -1,0 +1,64 @@
+"""A room made of recognisable texture, and a detector that finds any 16x16 patch of it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vcam.frame import Frame
+
+W, H = 192, 112
+PATCH = 16
+PERSON = 64  # columns of the person, at the left; soft up to 80, all room from there
+ALIKE = 0.7  # correlation above which a patch is the room's; by chance it is 0.0 ± 0.13
+_CHROMA = np.full((H // 2, W // 2), 128, np.uint8)
+
+
+def frame(seq: int, pts: float, *, size: tuple[int, int] = (W, H)) -> Frame:
+    """A frame: a plain person at the left, fresh texture of 2x2 cells everywhere else."""
+    width, height = size
+    rng = np.random.default_rng(seq * 7919 + width)
+    cells = rng.integers(0, 2, (height // 2, width // 2)) * 150 + 50
+    y = np.kron(cells, np.ones((2, 2))).astype(np.uint8)
+    y[:, : PERSON * width // W] = 120 + seq % 5
+    chroma = _CHROMA if size == (W, H) else np.full((height // 2, width // 2), 128, np.uint8)
+    y.setflags(write=False)
+    return Frame(y, chroma, chroma, False, pts, seq)
+
+
+def seen(shown: np.ndarray, frames: list[Frame], *, blurred: bool = False) -> int:
+    """Count the 16x16 patches of the room of any of `frames` that appear in `shown`.
+
+    With `blurred` the room's coarse shapes are the user's choice, and only detail counts: what is
+    left of both after everything coarser than 8 pixels is taken away.
+
+    Shapes:
+        shown: (H * 3 // 2, W) uint8 I420
+    """
+    return sum(_patches(shown[:H], f.y, blurred=blurred) for f in frames if f.y.shape == (H, W))
+
+
+def _patches(shown: np.ndarray, room: np.ndarray, *, blurred: bool) -> int:
+    a, b = (_blocks(p[:, 80:].astype(np.float32)) for p in (shown, room))
+    if blurred:
+        # Fine texture that survives a blur would correlate however faint it is, so strength counts.
+        a, b = (x - _coarse(x) for x in (a, b))
+    a = a - a.mean(axis=(1, 2), keepdims=True)
+    b = b - b.mean(axis=(1, 2), keepdims=True)
+    power = np.sqrt((a * a).sum((1, 2)) * (b * b).sum((1, 2)))
+    alike = (a * b).sum((1, 2)) / np.maximum(power, 1)
+    strong = a.std((1, 2)) > (4.0 if blurred else 1.5)
+    return int(np.count_nonzero((alike > ALIKE) & strong))
+
+
+def _blocks(plane: np.ndarray) -> np.ndarray:
+    h, w = plane.shape
+    cut = plane[: h // PATCH * PATCH, : w // PATCH * PATCH]
+    grid = cut.reshape(h // PATCH, PATCH, w // PATCH, PATCH).swapaxes(1, 2)
+    return grid.reshape(-1, PATCH, PATCH)
+
+
+def _coarse(blocks: np.ndarray) -> np.ndarray:
+    """The mean of each 4x4 cell: everything slower than about 8 pixels."""
+    n = blocks.shape[0]
+    means = blocks.reshape(n, 4, 4, 4, 4).mean(axis=(2, 4))
+    return np.kron(means, np.ones((1, 4, 4))).astype(np.float32)

@@ -1,0 +1,216 @@
+"""Runs the real loop, guard, compositor and outlet through scheduled faults and counts canaries."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from tests.fakes import ListSink, Slot, matting, settings
+from tests.faults import canary
+from tests.faults.kinds import CARD, Scene, Spoil, truth
+from tests.vcam.clips import make_clip
+from vcam import guard as guard_module
+from vcam.backgrounds import Backdrop, open_backdrop
+from vcam.card import Card
+from vcam.compositor import Blur
+from vcam.demand import Demand
+from vcam.frame import Frame, SafeFrame
+from vcam.guard import Fault, Verdict
+from vcam.outlet import Outlet
+from vcam.pipeline import Pipeline
+from vcam.stats import Stats
+
+PHASES = ("start", "live", "idle")
+FAULTY = 3  # frames in a row that are spoiled
+SETTLE = 6  # good frames before "live", and after every fault
+
+
+@dataclass
+class Tally:
+    """What a run saw."""
+
+    frames: int = 0
+    canaries: int = 0
+    composites: int = 0
+    faults: int = 0
+    slow_cards: list[str] = field(default_factory=list)  # the card came too late
+    slow_returns: list[str] = field(default_factory=list)  # back to live too late
+    shown: list[str] = field(default_factory=list)  # where a canary was seen
+
+
+class _Spoilable:
+    """A backdrop that fails when the scene says so."""
+
+    def __init__(self, real: Backdrop) -> None:
+        self.real, self.name = real, real.name
+        self.scene: Scene | None = None
+
+    def at(self, pts: float):
+        if self.scene and self.scene.backdrop_error:
+            raise self.scene.backdrop_error
+        if self.scene and self.scene.backdrop_wrong is not None:
+            return self.scene.backdrop_wrong
+        return self.real.at(pts)
+
+    def close(self) -> None:
+        self.real.close()
+
+
+class Bench:
+    """One pipeline over one background, stepped frame by frame."""
+
+    def __init__(self, background: str) -> None:
+        chosen = settings(output={"width": canary.W, "height": canary.H})
+        self.sink = ListSink(canary.W, canary.H)
+        stats = Stats()
+        outlet = Outlet(
+            [lambda: self.sink], Card(canary.W, canary.H), stats, fps=30, opened=[self.sink]
+        )
+        self.demand = Demand(outlet, on_demand=True, idle_after=0.0)
+        self.backdrop = _Spoilable(open_backdrop(background, canary.W, canary.H))
+        self.blurred = isinstance(self.backdrop.real.at(0.0), Blur)
+        self.slot = Slot([])
+        self.answer: object = None
+        self.pipe = Pipeline(
+            self.slot,
+            matting(lambda frame: self.answer),
+            self.backdrop,
+            outlet,
+            chosen,
+            self.demand,
+            stats,
+        )
+        compose = self.pipe.compositor.compose
+
+        def fragile(*args):
+            if self.backdrop.scene and self.backdrop.scene.compose_error:
+                raise self.backdrop.scene.compose_error
+            return compose(*args)
+
+        self.pipe.compositor.compose = fragile
+        outlet._retry_at = [0.0]
+        self.outlet = outlet
+        self.seq = 0
+        self.recent: deque[Frame] = deque(maxlen=3)
+        self.last: tuple[Frame, object] | None = None
+        self._stop = threading.Event()
+
+    def step(self, spoil: Spoil | None, *, watched: bool = True) -> SafeFrame | None:
+        """Run the loop once; return what the sink was shown, None if it was shown nothing."""
+        self.seq += 1
+        frame = canary.frame(self.seq, time.monotonic())
+        scene = Scene(frame, truth(frame), *(self.last or (None, None)))
+        if spoil is not None:
+            spoil(scene)
+        elif isinstance(scene.frame, Frame):
+            self.last = (scene.frame, scene.matte)
+        if isinstance(scene.frame, Frame):
+            self.recent.append(scene.frame)
+        self.backdrop.scene = scene
+        self.answer = scene.matte
+        self.slot.items = [scene.frame]
+        self.sink.broken = scene.sink_broken
+        self.sink.who = ["Meeting"] if watched else []
+        self.demand._asked_at = 0.0
+        self.outlet._retry_at = [0.0]
+        before = len(self.sink.frames)
+        try:
+            self.pipe.step(self._stop)
+        except Exception:
+            self.pipe.recover()  # as Pipeline.run does
+        self.sink.broken = False
+        return self.sink.frames[-1] if len(self.sink.frames) > before else None
+
+    def close(self) -> None:
+        self.backdrop.close()
+
+
+def backgrounds(folder: Path) -> list[str]:
+    """One of each kind: preset, picture, clip, colour, two strengths of blur."""
+    rng = np.random.default_rng(1)
+    image = rng.integers(0, 255, (60, 100, 3), dtype=np.uint8)
+    Image.fromarray(image).resize((200, 120)).save(folder / "picture.png")
+    clip = make_clip(folder / "clip.mp4", 8, (canary.W, canary.H))
+    return ["studio", str(folder / "picture.png"), str(clip), "#00ff00", "blur:30", "blur:90"]
+
+
+def case(bench: Bench, name: str, spoil: Spoil, phase: str, tally: Tally) -> None:
+    """Bring the loop into `phase`, spoil it for a while, and let it settle."""
+    bench.pipe.guard.distrust()
+    bench.sink.frames.clear()
+    where = f"{name} / {bench.backdrop.name} / {phase}"
+
+    def watch(shown: SafeFrame | None) -> None:
+        tally.frames += 1
+        if shown is None or shown.is_card:
+            return
+        tally.composites += 1
+        found = canary.seen(shown.data, list(bench.recent), blurred=bench.blurred)
+        if found:
+            tally.canaries += found
+            tally.shown.append(where)
+
+    if phase == "live":
+        for _ in range(SETTLE):
+            watch(bench.step(None))
+    if phase == "idle":
+        for _ in range(2):
+            watch(bench.step(None, watched=False))
+    for i in range(FAULTY):
+        shown = bench.step(spoil)
+        watch(shown)
+        if name in CARD and shown is not None and not shown.is_card and i >= 1:
+            tally.slow_cards.append(where)
+    for _ in range(SETTLE):
+        shown = bench.step(None)
+        watch(shown)
+    tally.faults += 1
+    if shown is None or shown.is_card:
+        tally.slow_returns.append(where)
+
+
+@contextlib.contextmanager
+def without_guard() -> Iterator[None]:
+    """Let everything through: shows that the detector finds what the guard holds back."""
+    judge, in_time = guard_module.Guard.judge, guard_module.Guard.in_time
+
+    def open_door(self, frame, matte, mode):
+        usable = isinstance(frame, Frame) and not isinstance(matte, Fault)
+        return Verdict("live") if usable else Verdict("fault", "")
+
+    guard_module.Guard.judge = open_door
+    guard_module.Guard.in_time = lambda self, pts, now: True
+    try:
+        yield
+    finally:
+        guard_module.Guard.judge, guard_module.Guard.in_time = judge, in_time
+
+
+def run(kinds: dict[str, Spoil], folder: Path, *, frames: int) -> Tally:
+    """Go through every kind, background and phase again and again until `frames` were stepped."""
+    tally = Tally()
+    logging.disable(logging.CRITICAL)
+    benches = [Bench(name) for name in backgrounds(folder)]
+    for bench in benches:
+        bench.demand.wait = lambda *_: None  # idle without sleeping
+    try:
+        while True:
+            for bench in benches:
+                for name, spoil in kinds.items():
+                    for phase in PHASES:
+                        case(bench, name, spoil, phase, tally)
+            if tally.frames >= frames:
+                return tally
+    finally:
+        logging.disable(logging.NOTSET)
+        for bench in benches:
+            bench.close()

@@ -1,0 +1,114 @@
+"""No fault shows the room: not one 16x16 patch of it, over every background and phase."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+
+import numpy as np
+
+from tests.fakes import ListSink, left_half, matting, room, settings
+from tests.faults import canary
+from tests.faults.harness import run, without_guard
+from tests.faults.kinds import ALL, CARD
+from vcam.backgrounds import open_backdrop
+from vcam.card import Card
+from vcam.demand import Demand
+from vcam.guard import Fault
+from vcam.outlet import Outlet
+from vcam.pipeline import Pipeline
+from vcam.stats import Stats
+
+
+def test_no_fault_shows_the_room_and_every_one_ends_in_the_card(tmp_path):
+    tally = run(ALL, tmp_path, frames=1)
+
+    assert len(ALL) >= 40
+    assert tally.frames > 5000
+    assert tally.composites > 1000
+    assert tally.shown == []
+    assert tally.slow_cards == []
+    assert tally.slow_returns == []
+
+
+def test_without_the_guard_the_same_harness_finds_the_room(tmp_path):
+    some = {name: CARD[name] for name in ("matte all one", "matte nearly one", "matte undecided")}
+
+    with without_guard():
+        tally = run(some, tmp_path, frames=1)
+
+    assert tally.canaries > 1000
+
+
+def test_the_detector_finds_a_single_patch():
+    frame = canary.frame(5, 0.0)
+    shown = np.full((canary.H * 3 // 2, canary.W), 90, np.uint8)
+    shown[32:48, 96:112] = frame.y[32:48, 96:112]
+
+    assert canary.seen(shown, [frame]) == 1
+    assert canary.seen(np.full_like(shown, 90), [frame]) == 0
+
+
+def test_an_engine_that_hangs_shows_the_card_within_two_frames_and_nothing_old_afterwards():
+    hang = threading.Event()
+
+    def answer(frame):
+        if hang.is_set():
+            hang.clear()
+            time.sleep(1.0)
+        return left_half(frame)
+
+    class Camera:
+        source, dropped, seq = None, 0, 0
+
+        def want(self, wanted):
+            pass
+
+        def read(self, timeout):
+            time.sleep(1 / 60)
+            self.seq += 1
+            return room(self.seq)
+
+    sink, stats, stop = ListSink(), Stats(), threading.Event()
+    times = []
+    real = sink.write
+    sink.write = lambda frame: (times.append((time.monotonic(), frame.is_card)), real(frame))
+    with Outlet([lambda: sink], Card(192, 108), stats, fps=30, opened=[sink]) as outlet:
+        demand = Demand(outlet, on_demand=False, idle_after=1)
+        pipe = Pipeline(
+            Camera(),
+            matting(answer),
+            open_backdrop("#00ff00", 192, 108),
+            outlet,
+            settings(),
+            demand,
+            stats,
+        )
+        thread = threading.Thread(target=pipe.run, args=(stop,))
+        thread.start()
+        time.sleep(0.6)
+        hang.set()
+        hung = time.monotonic()
+        time.sleep(2.0)
+        stop.set()
+        thread.join(3)
+
+    cards = [t - hung for t, is_card in times if is_card and t > hung]
+    longest = max(b[0] - a[0] for a, b in itertools.pairwise(times))
+    assert len(cards) > 10
+    assert cards[0] < 0.2
+    assert longest < 0.25  # never more than a few frames without a picture
+    assert not times[-1][1]  # live again
+
+
+def test_a_fault_is_not_forgotten_by_freezing():
+    from tests.fakes import drain, pipeline
+
+    pipe, sink = pipeline([room(i) for i in range(6)] + [Fault("camera unplugged")] * 3)
+    drain(pipe, 7)
+    pipe.settings.set_mode("frozen")
+    drain(pipe, 2)
+
+    composites = [f for f in sink.frames if not f.is_card]
+    assert np.array_equal(sink.frames[-1].data, composites[3].data)
