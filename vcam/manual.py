@@ -1,0 +1,263 @@
+"""The manual page and the shells' completions, made from the command line's own parser.
+
+`python -m vcam.manual man|bash|zsh|fish` prints one of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from vcam import __version__
+from vcam.cli import build_parser
+
+FILES: Final = (
+    ("~/.config/vcam/config.toml", "Your settings; only the lines that differ from the default."),
+    ("~/.local/share/vcam/backgrounds/", "Pictures and clips put here become presets."),
+    ("~/.local/state/vcam/log/vcam.log", "The log, where systemd does not collect it."),
+    ("/etc/modprobe.d/vcam.conf", "The virtual camera's name and number."),
+)
+EXITS: Final = (
+    ("0", "Done."),
+    ("1", "It failed; the message says why and what to do."),
+    ("2", "The command line makes no sense."),
+    ("3", "A setting is wrong."),
+    ("4", "A camera or a virtual camera cannot be used."),
+)
+WORDS: Final = {"background": ("blur", "none")}  # what an argument takes besides files
+TAKES_FILES: Final = {"FILE", "INPUT", "OUTPUT", "B", "S"}
+TAKES_FOLDERS: Final = {"DIR"}
+
+
+def commands(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.ArgumentParser, str]]:
+    """Every command: its name, its own parser, what it is for."""
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            texts = {choice.dest: choice.help or "" for choice in action._choices_actions}
+            for name, command in action.choices.items():
+                yield name, command, texts.get(name, "")
+
+
+def options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """A command's flags, `--help` left out."""
+    return [a for a in parser._actions if a.option_strings and a.dest != "help"]
+
+
+def arguments(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """A command's arguments without a flag."""
+    return [
+        a
+        for a in parser._actions
+        if not a.option_strings and not isinstance(a, argparse._SubParsersAction)
+    ]
+
+
+def _value(action: argparse.Action) -> str:
+    """The word that stands for what a flag takes, "" if it takes nothing."""
+    if action.nargs == 0:
+        return ""
+    return str(action.metavar or "") or "|".join(_words(action)) or action.dest.upper()
+
+
+def _words(action: argparse.Action) -> list[str]:
+    """What an argument takes besides files."""
+    return [str(word) for word in action.choices or WORDS.get(action.dest) or ()]
+
+
+def man() -> str:
+    """The manual page vcam(1), in roff."""
+    parser = build_parser()
+    lines = [
+        f'.TH VCAM 1 "" "VBG Camera {__version__}" "User commands"',
+        ".SH NAME",
+        "vcam \\- " + _roff((parser.description or "").rstrip(".")),
+        ".SH SYNOPSIS",
+        ".B vcam",
+        "[\\-\\-version] [\\-\\-help] COMMAND [...]",
+        ".SH DESCRIPTION",
+        "A background daemon reads the webcam, finds the person in every frame, puts a background "
+        "of your choice behind them and shows the result as the camera “VBG Camera”.",
+        ".PP",
+        _roff(parser.epilog or ""),
+        ".SH COMMANDS",
+    ]
+    for name, command, text in commands(parser):
+        shown = [f"\\fB{_roff(name)}\\fR"]
+        shown += [f"\\fI{_roff(_value(action))}\\fR" for action in arguments(command)]
+        lines += [".TP", " ".join(shown), _roff(_sentence(text))]
+        for action in options(command):
+            flags = ", ".join(f"\\fB{_roff(flag)}\\fR" for flag in action.option_strings)
+            value = f" \\fI{_roff(_value(action))}\\fR" if _value(action) else ""
+            lines += [".RS", ".TP", flags + value, _roff(_sentence(action.help or "")), ".RE"]
+    for title, rows in (("FILES", FILES), ("EXIT STATUS", EXITS)):
+        lines.append(f".SH {title}")
+        for term, text in rows:
+            lines += [".TP", f"\\fB{_roff(term)}\\fR", _roff(text)]
+    lines += [
+        ".SH ENVIRONMENT",
+        ".TP",
+        "\\fBVCAM_SECTION_KEY\\fR",
+        "Outranks the settings file: \\fBVCAM_OUTPUT_FPS=24\\fR sets fps in [output].",
+        ".TP",
+        "\\fBVCAM_CONFIG\\fR",
+        "Another settings file.",
+        ".SH EXAMPLES",
+        ".TP",
+        "\\fBvcam start \\-\\-background blur\\fR",
+        "Start, with your room blurred.",
+        ".TP",
+        "\\fBvcam render holiday.mp4 \\-o out.mp4 \\-\\-background beach.jpg\\fR",
+        "Replace the background of a clip.",
+        ".TP",
+        "\\fBvcam doctor\\fR",
+        "Find out why the camera does not show up.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _sentence(text: str) -> str:
+    first = text.split(",")[0].split(" ")[0]
+    start = text[:1].upper() if first.isalpha() else text[:1]
+    return start + text[1:].rstrip(".") + "."
+
+
+def _roff(text: str) -> str:
+    """Text as roff takes it: no hyphen turned into a dash, no line read as a request."""
+    safe = text.replace("\\", "\\e").replace("-", "\\-")
+    return f"\\&{safe}" if safe.startswith((".", "'")) else safe
+
+
+def bash() -> str:
+    """Completion for bash."""
+    parser = build_parser()
+    known = list(commands(parser))
+    cases = []
+    for name, command, _ in known:
+        flags = [flag for action in options(command) for flag in action.option_strings]
+        words = [word for action in arguments(command) for word in _words(action)]
+        files = any(_value(a) in TAKES_FILES for a in arguments(command))
+        cases.append(
+            f"        {name}) flags='{' '.join([*flags, '--help'])}' "
+            f"words='{' '.join(words)}' files={'1' if files else ''} ;;"
+        )
+    folders: list[str] = []
+    paths: list[str] = []
+    plain: list[str] = []
+    for _, command, _ in known:
+        for action in options(command):
+            if value := _value(action):
+                kind = folders if value in TAKES_FOLDERS else paths
+                kind = kind if value in TAKES_FILES | TAKES_FOLDERS else plain
+                kind += [flag for flag in action.option_strings if flag not in kind]
+    names = " ".join(name for name, _, _ in known)
+    previous = [
+        f"        {'|'.join(flags)}) {action}return ;;"
+        for flags, action in (
+            (paths, 'mapfile -t COMPREPLY < <(compgen -f -- "$current"); '),
+            (folders, 'mapfile -t COMPREPLY < <(compgen -d -- "$current"); '),
+            (plain, ""),
+        )
+        if flags
+    ]
+    return "\n".join(
+        [
+            "# bash completion for vcam",
+            "_vcam() {",
+            "    local current=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]}",
+            "    local command='' flags='' words='' files='' word",
+            '    for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do',
+            "        if [[ $word != -* ]]; then command=$word; break; fi",
+            "    done",
+            "    COMPREPLY=()",
+            '    case "$before" in',
+            *previous,
+            "    esac",
+            '    case "$command" in',
+            f"        '') words='{names}' flags='--help --version' ;;",
+            *cases,
+            "    esac",
+            "    if [[ $current == -* ]]; then words=$flags; files=; fi",
+            '    mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")',
+            "    if [[ -n $files ]]; then",
+            '        mapfile -t -O ${#COMPREPLY[@]} COMPREPLY < <(compgen -f -- "$current")',
+            "    fi",
+            "}",
+            "complete -o filenames -F _vcam vcam",
+            "",
+        ]
+    )
+
+
+def zsh() -> str:
+    """Completion for zsh: commands and flags with what they are for."""
+    parser = build_parser()
+    known = list(commands(parser))
+    lines = ["#compdef vcam", "_vcam() {", "    local -a commands", "    commands=("]
+    lines += [f"        {_quoted(name + ':' + text)}" for name, _, text in known]
+    lines += [
+        "    )",
+        "    if (( CURRENT == 2 )); then",
+        "        _describe command commands",
+        "        _arguments '--help[show help]' '--version[show the version]'",
+        "        return",
+        "    fi",
+        '    case "$words[2]" in',
+    ]
+    for name, command, _ in known:
+        parts = []
+        for action in options(command):
+            value = _value(action)
+            how = "_files -/" if value in TAKES_FOLDERS else "_files"
+            how = how if value in TAKES_FILES | TAKES_FOLDERS else ""
+            takes = f":{value}:{how}" if value else ""
+            text = (action.help or "").replace("[", "(").replace("]", ")").replace(":", "\\:")
+            parts += [_quoted(f"{flag}[{text}]{takes}") for flag in action.option_strings]
+        for action in arguments(command):
+            choices = _words(action)
+            how = f"({' '.join(choices)})" if choices else "_files"
+            parts.append(_quoted(f"*:{action.dest}:{how}"))
+        lines.append(f"        {name}) _arguments {' '.join(parts)} ;;")
+    # Read from a folder of functions the file itself is called; sourced, it registers.
+    last = 'if [[ $funcstack[1] == _vcam ]]; then _vcam "$@"; else compdef _vcam vcam; fi'
+    return "\n".join([*lines, "    esac", "}", last, ""])
+
+
+def fish() -> str:
+    """Completion for fish."""
+    lines = ["# fish completion for vcam", "complete -c vcam -n __fish_use_subcommand -f"]
+    for name, command, text in commands(build_parser()):
+        lines.append(f"complete -c vcam -n __fish_use_subcommand -f -a {name} -d {_quoted(text)}")
+        here = f"complete -c vcam -n '__fish_seen_subcommand_from {name}'"
+        for action in options(command):
+            flags = " ".join(
+                f"-l {flag[2:]}" if flag.startswith("--") else f"-s {flag[1:]}"
+                for flag in action.option_strings
+            )
+            needs = " -r" if _value(action) else ""
+            lines.append(f"{here} {flags}{needs} -d {_quoted(action.help or '')}")
+        for action in arguments(command):
+            if words := _words(action):
+                lines.append(f"{here} -a '{' '.join(words)}'")
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "'\\''") + "'"
+
+
+KINDS: Final[dict[str, Callable[[], str]]] = {"man": man, "bash": bash, "zsh": zsh, "fish": fish}
+
+
+def main() -> int:
+    """Print what was asked for; the exit code."""
+    if len(sys.argv) != 2 or sys.argv[1] not in KINDS:
+        print(f"usage: python -m vcam.manual {'|'.join(KINDS)}", file=sys.stderr)
+        return 2
+    sys.stdout.write(KINDS[sys.argv[1]]())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
