@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,9 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         CheckpointError: missing, damaged, or a pickle of something other than tensors.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # about pickles of odd versions, refused below
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise CheckpointError(
             f"{path}: there is no such checkpoint",
@@ -56,9 +59,10 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
             f"{path}: holds more than tensors and numbers, which could run code when read; refused",
             hint="Use a checkpoint written by `train fit`.",
         ) from error
-    except (OSError, RuntimeError, EOFError, ValueError) as error:
+    except (OSError, RuntimeError, EOFError, ValueError, LookupError, TypeError) as error:
+        why = (str(error).splitlines() or [type(error).__name__])[0]
         raise CheckpointError(
-            f"{path}: damaged or not a checkpoint: {str(error).splitlines()[0]}",
+            f"{path}: damaged or not a checkpoint: {why}",
             hint="Use another checkpoint, or train again.",
         ) from error
     if not isinstance(state, dict) or "ema" not in state or "width" not in state:

@@ -62,7 +62,7 @@ def read_matte(path: Path) -> NDArray[np.float32]:
     Raises:
         DataError: missing, corrupt, or not a picture.
     """
-    return read_matte_bytes(path).astype(np.float32) / 255
+    return read_matte_bytes(path).astype(np.float32) / np.float32(255)
 
 
 def read_matte_bytes(path: Path) -> NDArray[np.uint8]:

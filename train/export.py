@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -107,7 +108,8 @@ def to_openvino(eager: nn.Module) -> Any:
     import openvino as ov
 
     shape = ov.PartialShape([1, 3, -1, -1])
-    with torch.no_grad():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # OpenVINO traces, which newer releases of torch lament
         graph = ov.convert_model(eager, example_input=torch.zeros(1, 3, 160, 288), input=[shape])
     graph.inputs[0].get_tensor().set_names({"x"})
     graph.outputs[0].get_tensor().set_names({"alpha"})
@@ -121,13 +123,15 @@ def quantise(graph: Any, pictures: list[NDArray[np.float32]]) -> Any:
     """
     import nncf
 
-    return nncf.quantize(
-        graph,
-        nncf.Dataset(pictures, lambda x: x),
-        preset=nncf.QuantizationPreset.MIXED,
-        subset_size=len(pictures),
-        fast_bias_correction=True,
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return nncf.quantize(
+            graph,
+            nncf.Dataset(pictures, lambda x: x),
+            preset=nncf.QuantizationPreset.MIXED,
+            subset_size=len(pictures),
+            fast_bias_correction=True,
+        )
 
 
 def runner(graph: Any) -> Any:
@@ -198,14 +202,14 @@ def _spread(pairs: list[Pair], count: int) -> list[Pair]:
 
 def _noise() -> list[NDArray[np.float32]]:
     rng = np.random.default_rng(0)
-    shapes = [(1, 3, h, w) for h, w in SIZES]
-    return [cv2.GaussianBlur(rng.normal(0, 1, s), (0, 0), 2).astype(np.float32) for s in shapes]
+    coarse = [rng.integers(0, 255, (h // 16, w // 16, 3), np.uint8) for h, w in SIZES]
+    return [normalise(image, *size) for image, size in zip(coarse, SIZES, strict=True)]
 
 
 def _eager(module: nn.Module) -> Any:
     def run(x: NDArray[np.float32]) -> NDArray[np.float32]:
         with torch.inference_mode():
-            return module(torch.from_numpy(x)).numpy()
+            return np.asarray(module(torch.from_numpy(x)), np.float32)
 
     return run
 
