@@ -1,0 +1,404 @@
+"""What the doors offer: one function an endpoint, one table that names them all."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import logging
+import threading
+from collections.abc import Awaitable, Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from aiohttp import web
+
+from vcam import __version__, backgrounds
+from vcam.control import guards
+from vcam.control.metrics import CONTENT_TYPE, prometheus
+from vcam.control.preview import Preview
+from vcam.control.schema import settings_schema
+from vcam.errors import VcamError
+
+if TYPE_CHECKING:
+    from vcam.control.runtime import Runtime
+
+log = logging.getLogger(__name__)
+
+PAGE: Final = Path(__file__).resolve().parent / "page"
+MAX_JSON: Final = 64 * 1024  # bytes
+MAX_STREAMS: Final = 16  # watchers of /events at a time
+EVENT_INTERVAL: Final = 1.0  # seconds between statuses when nothing changes
+HINT: Final = 'Send {"section": {"key": value}}.'
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+T = TypeVar("T")
+
+_threads = threading.BoundedSemaphore(16)
+
+
+async def aside(call: Callable[..., T], *args: object) -> T:
+    """Run a blocking call on a thread that neither a door nor the program's end waits for."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: T | None, error: BaseException | None) -> None:
+        if answer.done():
+            return
+        if error is not None:
+            answer.set_exception(error)
+        else:
+            answer.set_result(result)  # type: ignore[arg-type]
+
+    def work() -> None:
+        result, failure = None, None
+        try:
+            result = call(*args)
+        except Exception as error:
+            failure = error
+        finally:
+            _threads.release()
+        try:
+            loop.call_soon_threadsafe(settle, result, failure)
+        except RuntimeError:
+            pass  # the doors closed meanwhile
+
+    while not _threads.acquire(blocking=False):
+        await asyncio.sleep(0.01)
+    threading.Thread(target=work, name="control-aside", daemon=True).start()
+    return await answer
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """One line of the table: what is asked, who answers, and what the description says."""
+
+    method: str
+    path: str
+    handler: Handler
+    summary: str
+    body: dict[str, Any] | None = None
+    answers: str = "application/json"
+    query: dict[str, str] = field(default_factory=dict)
+
+
+class Api:
+    """Answers for one daemon. Belongs to the control thread; long work runs aside."""
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        *,
+        open_page: Callable[[], Awaitable[str]],
+        page_url: Callable[[], str | None],
+    ) -> None:
+        self._runtime = runtime
+        self._open_page = open_page
+        self._page_url = page_url
+        self.preview = Preview(runtime)
+        self._streams = 0
+
+    def endpoints(self, *, local: bool) -> list[Endpoint]:
+        """The table; what only the `local` door offers is left out for the page's."""
+        settings = {"type": "object", "additionalProperties": {"type": "object"}}
+        table = [
+            Endpoint("GET", "/status", self.status, "What the daemon does right now."),
+            Endpoint(
+                "GET", "/metrics", self.metrics, "The status for Prometheus.", answers="text/plain"
+            ),
+            Endpoint("GET", "/settings", self.settings, "Every setting: value, range, meaning."),
+            Endpoint("PATCH", "/settings", self.change, "Change settings; all or none.", settings),
+            Endpoint("GET", "/presets", self.presets, "Backgrounds with a name."),
+            Endpoint(
+                "POST",
+                "/presets",
+                self.add_preset,
+                "Keep a picture or clip as a background.",
+                {"type": "string", "format": "binary"},
+                query={"name": "file name, with its suffix"},
+            ),
+            Endpoint(
+                "GET",
+                "/presets/{name}/thumbnail",
+                self.thumbnail,
+                "A preset, small.",
+                answers="image/jpeg",
+            ),
+            Endpoint(
+                "DELETE", "/presets/{name}", self.remove_preset, "Delete a background of yours."
+            ),
+            Endpoint("POST", "/pause", self.mode("paused"), "Show the privacy card."),
+            Endpoint("POST", "/resume", self.mode("live"), "Show the person again."),
+            Endpoint("POST", "/freeze", self.mode("frozen"), "Keep showing the last picture."),
+            Endpoint("POST", "/stop", self.stop, "End the daemon."),
+            Endpoint(
+                "GET",
+                "/preview.mjpg",
+                self.stream,
+                "What others see, live; with view=matte the matte instead.",
+                answers="multipart/x-mixed-replace",
+                query={"view": "composite or matte"},
+            ),
+            Endpoint(
+                "GET",
+                "/events",
+                self.events,
+                "Status and settings as they change.",
+                answers="text/event-stream",
+            ),
+            Endpoint("GET", "/devices", self.devices, "Cameras and virtual cameras."),
+            Endpoint("GET", "/doctor", self.doctor, "What keeps the camera from showing up."),
+            Endpoint("GET", "/openapi.json", self.openapi, "This description."),
+        ]
+        if local:
+            page = Endpoint("POST", "/page", self.page, "Open the settings page's door.")
+            return [*table, page]
+        return table
+
+    async def status(self, request: web.Request) -> web.Response:
+        return web.json_response(await self._status())
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        text = prometheus(await self._status())
+        return web.Response(text=text, headers={"Content-Type": CONTENT_TYPE})
+
+    async def settings(self, request: web.Request) -> web.Response:
+        return web.json_response(self._settings() | {"schema": settings_schema()})
+
+    async def change(self, request: web.Request) -> web.Response:
+        changes = await _json_object(request)
+        for section, keys in changes.items():
+            if not isinstance(keys, dict):
+                raise VcamError(f"[{section}] is {keys!r}, expected a table of settings", hint=HINT)
+        await aside(self._runtime.settings.change, changes)
+        return web.json_response(self._settings())
+
+    async def presets(self, request: web.Request) -> web.Response:
+        found = await aside(backgrounds.presets)
+        listed = [{"name": p.name, "kind": p.kind, "mine": p.path is not None} for p in found]
+        return web.json_response({"presets": listed})
+
+    async def add_preset(self, request: web.Request) -> web.Response:
+        name = request.query.get("name", "")[:200]
+        if not name or any(ord(c) < 32 for c in name):
+            raise VcamError("the background has no name", hint="Send it as ?name=FILE.jpg.")
+        if (request.content_length or 0) > backgrounds.MAX_UPLOAD:
+            raise web.HTTPRequestEntityTooLarge(backgrounds.MAX_UPLOAD, request.content_length or 0)
+        preset = await aside(backgrounds.add_file, await request.read(), name)
+        return web.json_response({"name": preset.name, "kind": preset.kind}, status=201)
+
+    async def thumbnail(self, request: web.Request) -> web.Response:
+        try:
+            picture = await aside(backgrounds.thumbnail, request.match_info["name"])
+        except VcamError as error:
+            return guards.refusal(404, error.message, error.hint)
+        return web.Response(body=picture, content_type="image/jpeg")
+
+    async def remove_preset(self, request: web.Request) -> web.Response:
+        try:
+            await aside(backgrounds.remove, request.match_info["name"])
+        except VcamError as error:
+            return guards.refusal(404, error.message, error.hint)
+        return web.json_response({})
+
+    def mode(self, mode: Any) -> Handler:
+        async def handler(request: web.Request) -> web.StreamResponse:
+            self._runtime.settings.set_mode(mode)
+            return web.json_response({"mode": mode})
+
+        return handler
+
+    async def stop(self, request: web.Request) -> web.Response:
+        # After the answer has left; a client that hears nothing would call it a failure.
+        asyncio.get_running_loop().call_later(0.05, self._runtime.stop)
+        return web.json_response({})
+
+    async def page(self, request: web.Request) -> web.Response:
+        return web.json_response({"url": await self._open_page()})
+
+    async def stream(self, request: web.Request) -> web.StreamResponse:
+        view = request.query.get("view", "composite")
+        if view not in self.preview.views():
+            return guards.refusal(404, f"There is no view {view[:40]!r}.")
+        return await self.preview.stream(request, view)
+
+    async def events(self, request: web.Request) -> web.StreamResponse:
+        if self._streams >= MAX_STREAMS:
+            return guards.refusal(503, "Too many windows watch already.", "Close some of them.")
+        loop, changed = asyncio.get_running_loop(), asyncio.Event()
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        guards.stamp(response)
+        await response.prepare(request)
+
+        def wake() -> None:
+            try:
+                loop.call_soon_threadsafe(changed.set)
+            except RuntimeError:
+                pass  # the doors are closing
+
+        unobserve = self._runtime.settings.observe(wake)
+        self._streams += 1
+        told = -1
+        try:
+            while True:
+                settings = self._settings()
+                if settings["revision"] != told:
+                    told = settings["revision"]
+                    await _send(response, "settings", settings)
+                await _send(response, "status", await self._status())
+                try:
+                    await asyncio.wait_for(changed.wait(), EVENT_INTERVAL)
+                except asyncio.TimeoutError:
+                    continue
+                changed.clear()
+        except ConnectionError:
+            return response
+        finally:
+            self._streams -= 1
+            unobserve()
+
+    async def devices(self, request: web.Request) -> web.Response:
+        def look() -> dict[str, Any]:
+            from vcam import devices
+
+            return {
+                "cameras": [asdict(c) for c in devices.list_cameras()],
+                "virtual": [asdict(c) for c in devices.list_virtual_cameras()],
+            }
+
+        return web.json_response(await aside(look), dumps=_dumps)
+
+    async def doctor(self, request: web.Request) -> web.Response:
+        def look() -> list[dict[str, Any]]:
+            from vcam import doctor
+
+            return [asdict(finding) for finding in doctor.run_checks()]
+
+        return web.json_response({"findings": await aside(look)}, dumps=_dumps)
+
+    async def openapi(self, request: web.Request) -> web.Response:
+        local = "/page" in {r.canonical for r in request.app.router.resources()}
+        return web.json_response(describe(self.endpoints(local=local)))
+
+    async def _status(self) -> dict[str, Any]:
+        status = await aside(self._runtime.status)
+        return status | {"page": self._page_url(), "views": self.preview.views()}
+
+    def _settings(self) -> dict[str, Any]:
+        settings = self._runtime.settings
+        return {
+            "values": settings.current.model_dump(),
+            "mode": settings.mode,
+            "revision": settings.revision,
+            "problem": settings.problem,
+            "unsaved": settings.unsaved,
+        }
+
+
+_FILES: Final = {
+    "/": ("index.html", "text/html"),
+    "/app.css": ("app.css", "text/css"),
+    "/app.js": ("app.js", "text/javascript"),
+    "/icon.svg": ("icon.svg", "image/svg+xml"),
+}
+
+
+def application(api: Api, guard: Any, *, local: bool) -> web.Application:
+    """The API behind `guard`; the settings page too, except at the `local` door."""
+    app = web.Application(
+        middlewares=[guards.answers, guard], client_max_size=backgrounds.MAX_UPLOAD + 4096
+    )
+    for endpoint in api.endpoints(local=local):
+        if endpoint.method == "GET":
+            app.router.add_get(endpoint.path, endpoint.handler, allow_head=False)
+        else:
+            app.router.add_route(endpoint.method, endpoint.path, endpoint.handler)
+    if not local:
+        for path, (name, kind) in _FILES.items():
+            app.router.add_get(path, functools.partial(_file, name, kind), allow_head=False)
+    return app
+
+
+async def _file(name: str, kind: str, request: web.Request) -> web.StreamResponse:
+    text = (PAGE / name).read_text(encoding="utf-8")
+    return web.Response(text=text, content_type=kind, charset="utf-8")
+
+
+def describe(endpoints: list[Endpoint]) -> dict[str, Any]:
+    """The table as an OpenAPI 3.1 document."""
+    paths: dict[str, dict[str, Any]] = {}
+    for one in endpoints:
+        names = [part[1:-1] for part in one.path.split("/") if part.startswith("{")]
+        parameters = [
+            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
+            for name in names
+        ] + [
+            {"name": name, "in": "query", "description": text, "schema": {"type": "string"}}
+            for name, text in one.query.items()
+        ]
+        kind = "application/json"
+        if one.body and one.body["type"] == "string":
+            kind = "application/octet-stream"
+        operation: dict[str, Any] = {
+            "summary": one.summary,
+            "parameters": parameters,
+            "responses": {
+                "2XX": {"description": "Done.", "content": {one.answers: {}}},
+                "4XX": {
+                    "description": "Refused.",
+                    "content": {
+                        "application/json": {"schema": {"$ref": "#/components/schemas/Refusal"}}
+                    },
+                },
+            },
+        }
+        if one.body:
+            operation["requestBody"] = {"required": True, "content": {kind: {"schema": one.body}}}
+        paths.setdefault(one.path, {})[one.method.lower()] = operation
+    words = {"type": "string"}
+    refusal = {
+        "type": "object",
+        "required": ["error", "hint", "problems"],
+        "properties": {
+            "error": words,
+            "hint": words,
+            "problems": {"type": "array", "items": words},
+        },
+    }
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "VBG Camera", "version": __version__},
+        "paths": paths,
+        "components": {"schemas": {"Refusal": refusal}},
+    }
+
+
+async def _send(response: web.StreamResponse, event: str, value: object) -> None:
+    await response.write(f"event: {event}\ndata: {_dumps(value)}\n\n".encode())
+
+
+def _dumps(value: object) -> str:
+    return json.dumps(value, default=str)
+
+
+async def _json_object(request: web.Request) -> dict[str, Any]:
+    """Read a JSON object of at most `MAX_JSON` bytes.
+
+    Raises:
+        VcamError: anything else.
+    """
+    if (request.content_length or 0) > MAX_JSON:
+        raise web.HTTPRequestEntityTooLarge(MAX_JSON, request.content_length or 0)
+    raw = b""
+    async for piece in request.content.iter_chunked(MAX_JSON):
+        raw += piece
+        if len(raw) > MAX_JSON:
+            raise web.HTTPRequestEntityTooLarge(MAX_JSON, len(raw))
+    try:
+        value = guards.read_json(raw)
+    except ValueError as error:
+        raise VcamError(f"{error}", hint=HINT) from None
+    if not isinstance(value, dict):
+        raise VcamError("the body is not a JSON object", hint=HINT)
+    return value

@@ -1,0 +1,478 @@
+// The settings page: shows what the daemon says at /events and sends changes to it.
+
+const $ = (id) => document.getElementById(id);
+const PICTURES = ["jpg", "jpeg", "png", "webp", "bmp", "gif", "mp4", "mkv", "webm", "mov", "avi", "m4v"];
+const MAX_UPLOAD = 64 * 1024 * 1024;
+const SIZES = [[640, 360], [640, 480], [960, 540], [1280, 720], [1920, 1080]];
+const LONG = 120; // seconds shown by the graphs
+
+const STATES = {
+  live: ["Live", "This is what others see."],
+  idle: ["Ready", "Your webcam is off until a program watches."],
+  starting: ["Starting…", "Looking for you."],
+  paused: ["Paused", "Others see this card."],
+  frozen: ["Frozen", "Others see this still picture."],
+  fault: ["Problem", "Others see this card."],
+  room: ["Room visible", "Others see your room."],
+  off: ["Not running", ""],
+};
+
+let status = {};
+let values = {};
+let revision = -1;
+let presets = [];
+
+// Talking to the daemon
+
+async function ask(method, path, body) {
+  const headers = {};
+  if (body && !(body instanceof Blob)) {
+    headers["Content-Type"] = "application/json";
+    body = JSON.stringify(body);
+  }
+  let response;
+  try {
+    response = await fetch(path, { method, body, headers });
+  } catch {
+    throw { error: "VBG Camera does not answer.", hint: "Run `vcam start`." };
+  }
+  const answer = await response.json().catch(() => ({}));
+  if (!response.ok) throw answer.error ? answer : { error: `The daemon refused (${response.status}).` };
+  return answer;
+}
+
+function toast(text, more = "", bad = false) {
+  const box = make("div", bad ? "toast error" : "toast", make("strong", "", text), more && make("span", "", more));
+  if (bad) box.setAttribute("role", "alert");
+  $("toasts").append(box);
+  setTimeout(() => box.remove(), bad ? 9000 : 3500);
+}
+
+function complain(problem) {
+  const lines = problem.problems?.length ? problem.problems.join("\n") : problem.error;
+  toast(lines ?? String(problem), problem.hint, true);
+}
+
+// One request at a time; a dragged slider sends its newest value as soon as the last was taken.
+let waiting = null;
+let sending = false;
+async function change(section, key, value) {
+  waiting ??= {};
+  (waiting[section] ??= {})[key] = value;
+  if (values[section]) values[section][key] = value;
+  if (sending) return;
+  sending = true;
+  try {
+    while (waiting) {
+      const batch = waiting;
+      waiting = null;
+      const answer = await ask("PATCH", "/settings", batch);
+      if (!waiting) values = answer.values;
+    }
+  } catch (problem) {
+    waiting = null;
+    complain(problem);
+    await load();
+  } finally {
+    sending = false;
+    show();
+  }
+}
+
+async function load() {
+  const answer = await ask("GET", "/settings");
+  values = answer.values;
+  show();
+}
+
+async function mode(name) {
+  try {
+    await ask("POST", `/${name}`);
+  } catch (problem) {
+    complain(problem);
+  }
+}
+
+// Building blocks
+
+function make(tag, kind = "", ...inside) {
+  const element = document.createElement(tag);
+  if (kind) element.className = kind;
+  element.append(...inside.filter(Boolean));
+  return element;
+}
+
+function sign(path) {
+  const box = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  box.setAttribute("viewBox", "0 0 24 24");
+  box.setAttribute("aria-hidden", "true");
+  const line = document.createElementNS("http://www.w3.org/2000/svg", "path");
+  line.setAttribute("d", path);
+  box.append(line);
+  return box;
+}
+
+const nice = (name) => name.charAt(0).toUpperCase() + name.slice(1);
+const say = (element, text) => { if (element.textContent !== text) element.textContent = text; };
+
+// The gallery
+
+async function loadPresets() {
+  presets = (await ask("GET", "/presets")).presets;
+  const tiles = presets.map((preset) => {
+    const picture = make("img");
+    picture.alt = "";
+    picture.decoding = "async";
+    const fresh = preset.kind === "drawn" ? "" : `?${Date.now()}`;
+    picture.src = `/presets/${encodeURIComponent(preset.name)}/thumbnail${fresh}`;
+    const thumb = make("span", "thumb", picture, preset.kind === "clip" && make("span", "kind", "Clip"));
+    const made = tile(preset.name, preset.kind === "drawn" ? nice(preset.name) : preset.name, thumb);
+    if (preset.kind !== "drawn") {
+      const cross = make("button", "delete", sign("M6 6l12 12M18 6 6 18"));
+      cross.type = "button";
+      cross.setAttribute("aria-label", `Delete ${preset.name}`);
+      cross.addEventListener("click", () => drop(preset.name));
+      made.append(cross);
+    }
+    return made;
+  });
+  $("gallery").replaceChildren(
+    tile("blur", "Blur", make("span", "thumb blur")),
+    ...tiles,
+    tile("colour", "Colour", make("span", "thumb colour")),
+  );
+  show();
+}
+
+function tile(value, name, thumb) {
+  const input = make("input");
+  Object.assign(input, { type: "radio", name: "background", value });
+  input.addEventListener("change", () => choose(value));
+  return make("div", "tile", make("label", "", input, thumb, make("span", "name", name)));
+}
+
+const choose = (value) => change("background", "use", value === "colour" ? $("colour").value : value);
+
+function chosen() {
+  const use = values.background.use;
+  if (use.startsWith("#")) return "colour";
+  return use.startsWith("blur") ? "blur" : use;
+}
+
+async function drop(name) {
+  if (!confirm(`Delete the background “${name}”?`)) return;
+  try {
+    if (values.background.use === name) await change("background", "use", presets[0].name);
+    await ask("DELETE", `/presets/${encodeURIComponent(name)}`);
+    toast(`Deleted “${name}”.`);
+    await loadPresets();
+  } catch (problem) {
+    complain(problem);
+  }
+}
+
+async function upload(files) {
+  for (const file of files) {
+    const kind = file.name.split(".").pop().toLowerCase();
+    if (!PICTURES.includes(kind)) {
+      complain({ error: `“${file.name}” is neither a picture nor a clip.`, hint: "Use JPEG, PNG, WebP or MP4." });
+      continue;
+    }
+    if (file.size > MAX_UPLOAD) {
+      complain({ error: `“${file.name}” is larger than 64 MiB.`, hint: "Scale it down; 1920×1080 is plenty." });
+      continue;
+    }
+    $("add").disabled = true;
+    try {
+      const preset = await ask("POST", `/presets?name=${encodeURIComponent(file.name)}`, file);
+      await loadPresets();
+      await change("background", "use", preset.name);
+      toast(`Added “${preset.name}”.`);
+    } catch (problem) {
+      complain(problem);
+    } finally {
+      $("add").disabled = false;
+    }
+  }
+}
+
+// What the settings say
+
+function show() {
+  if (!values.background) return;
+  const now = chosen();
+  for (const input of document.querySelectorAll('[name="background"]')) input.checked = input.value === now;
+  if (now === "colour") $("colour").value = values.background.use;
+  document.documentElement.style.setProperty("--picked", $("colour").value);
+  $("colour-row").hidden = now !== "colour";
+  $("colour-row").lastElementChild.value = $("colour").value;
+  $("blur-row").hidden = now !== "blur";
+  for (const input of document.querySelectorAll("[data-set]")) {
+    const [section, key] = input.dataset.set.split(".");
+    const value = values[section][key];
+    if (input.type === "checkbox") input.checked = value;
+    else if (document.activeElement !== input || !sending) input.value = value;
+    if (input.type === "range") paint(input);
+  }
+  if (values.background.use.startsWith("blur:")) {
+    $("blur").value = values.background.use.slice(5);
+    paint($("blur"));
+  }
+  $("only-me").checked = values.matte.people === "only-me";
+  $("mirror").setAttribute("aria-pressed", values.camera.mirror);
+  for (const input of document.querySelectorAll('[name="quality"]')) input.checked = input.value === values.matte.quality;
+  $("room").disabled = values.background.use === "none";
+  offerCameras();
+  offerSizes();
+}
+
+function paint(input) {
+  const part = (input.value - input.min) / (input.max - input.min);
+  input.style.setProperty("--part", `${part * 100}%`);
+  input.parentElement.querySelector("output").value = `${Math.round(part * 100)} %`;
+}
+
+let cameras = [];
+function offerCameras() {
+  const options = [["auto", "Automatic"], ...cameras, ["demo", "Demo picture"]];
+  offer($("source"), options, values.camera.source);
+}
+
+function offerSizes() {
+  const { width, height, fps } = values.camera;
+  offer($("size"), SIZES.map(([w, h]) => [`${w}x${h}`, `${w} × ${h}`]), `${width}x${height}`, `${width} × ${height}, ${fps} a second`);
+}
+
+function offer(select, options, value, words = value) {
+  if (!options.some(([known]) => known === value)) options = [...options, [value, words]];
+  const wanted = JSON.stringify(options);
+  if (select.dataset.options !== wanted) {
+    select.dataset.options = wanted;
+    select.replaceChildren(...options.map(([known, name]) => new Option(name, known)));
+  }
+  select.value = value;
+}
+
+async function loadDevices() {
+  const found = await ask("GET", "/devices").catch(() => ({ cameras: [] }));
+  cameras = (found.cameras ?? []).map((camera) => [camera.name ?? camera.path, camera.label ?? camera.name ?? camera.path]);
+  show();
+}
+
+// What the daemon is doing
+
+function report(fresh) {
+  status = fresh;
+  const seen = status.mode === "live" && status.background === "none" && status.state === "live";
+  const state = seen ? "room" : status.state;
+  const [word, caption] = STATES[state] ?? [nice(state), ""];
+  document.body.dataset.state = state;
+  say($("state-word"), word);
+  say($("caption"), status.reason && state === "fault" ? nice(status.reason) : caption);
+  const held = status.mode !== "live";
+  $("pause").classList.toggle("held", held);
+  say($("pause").querySelector("span"), held ? "Resume" : "Pause");
+  $("freeze").setAttribute("aria-pressed", status.mode === "frozen");
+  const who = status.watchers ?? [];
+  say($("who"), who.length ? `In use by ${who.join(", ")}` : "No program is watching");
+  say($("version"), `VBG Camera ${status.version}`);
+  say($("path"), status.config_path ?? "config.toml");
+
+  const late = status.latency_ms?.p50 ?? 0;
+  say($("fps"), status.fps ? status.fps.toFixed(status.fps < 10 ? 1 : 0) : "–");
+  say($("ms"), late ? late.toFixed(late < 10 ? 1 : 0) : "–");
+  say($("cpu"), String(Math.round(status.cpu_percent ?? 0)));
+  plot($("fps-graph"), status.fps, Math.max(values.output?.fps ?? 30, 1) * 1.15);
+  plot($("ms-graph"), late, 50);
+  plot($("cpu-graph"), status.cpu_percent, 60);
+  stages(status.stages_ms ?? {});
+  const engine = status.engine ?? {};
+  const now = status.quality?.asked === "auto" && status.quality.now ? ` · quality now ${status.quality.now}` : "";
+  say($("engine"), engine.model ? `${engine.model} on ${engine.device ?? "the processor"}${engine.size ? `, ${engine.size[0]} × ${engine.size[1]}` : ""}${now}` : "");
+  const source = status.source ?? {};
+  say($("granted"), source.open ? `${nice(source.name)} gives ${source.width} × ${source.height} at ${Math.round(source.fps)} frames a second.` : "The webcam is closed.");
+  health();
+  if (status.settings_revision !== revision) {
+    revision = status.settings_revision;
+    if (!sending) load().catch(() => {});
+  }
+}
+
+const history = new Map();
+function plot(graph, value, top) {
+  const past = history.get(graph) ?? [];
+  past.push([performance.now() / 1000, value || 0]);
+  while (past.length > 2 && past.at(-1)[0] - past[1][0] > LONG) past.shift();
+  history.set(graph, past);
+  const highest = Math.max(top, ...past.map(([, seen]) => seen * 1.1));
+  const end = past.at(-1)[0];
+  const points = past.map(([at, seen]) => [240 - ((end - at) / LONG) * 240, 54 - (seen / highest) * 50]);
+  const line = points.map(([x, y], i) => `${i ? "L" : "M"}${x.toFixed(1)} ${y.toFixed(1)}`).join("");
+  graph.querySelector(".line").setAttribute("d", line);
+  graph.querySelector(".area").setAttribute("d", `${line}L240 56L${points[0][0].toFixed(1)} 56Z`);
+}
+
+const WORDS = { prepare: "Prepare", infer: "Find you", smooth: "Steady", refine: "Edges", compose: "Compose", write: "Hand over" };
+function stages(times) {
+  const order = Object.keys(WORDS);
+  const rows = Object.entries(times).sort(([a], [b]) => ((order.indexOf(a) + 99) % 100) - ((order.indexOf(b) + 99) % 100));
+  const bar = $("stages");
+  const names = rows.map(([name]) => name).join();
+  if (bar.dataset.names !== names) {
+    bar.dataset.names = names;
+    bar.replaceChildren(...rows.map((_, i) => make("i", `s${i % 7}`)));
+    $("legend").replaceChildren(...rows.map((_, i) => make("li", `s${i % 7}`)));
+  }
+  rows.forEach(([name, ms], i) => {
+    bar.children[i].style.setProperty("--share", Math.max(ms, 0.01));
+    say($("legend").children[i], `${WORDS[name] ?? nice(name)} ${ms.toFixed(ms < 10 ? 1 : 0)} ms`);
+  });
+}
+
+let healthy = "";
+function health() {
+  const told = JSON.stringify([status.sinks, status.problems, status.restart_needed, status.config_problem, status.config_unsaved, status.engine?.problem]);
+  if (told === healthy) return;
+  healthy = told;
+  const rows = (status.sinks ?? []).map((sink) => {
+    const who = sink.watchers === null ? "cannot tell who watches" : sink.watchers?.length ? `in use by ${sink.watchers.join(", ")}` : "nobody is watching";
+    return make("li", "", make("b", "", sink.name), make("span", "", `${sink.width} × ${sink.height} · ${who}`));
+  });
+  if (!rows.length) rows.push(make("li", "", make("span", "", "There is no virtual camera; your picture goes to this page alone.")));
+  $("sinks").replaceChildren(...rows);
+  const notes = [];
+  for (const problem of status.problems ?? []) notes.push(note("warning", problem));
+  if (status.engine?.problem) notes.push(note("warning", status.engine.problem));
+  if (status.config_problem) notes.push(note("error", "Your settings file was not taken", status.config_problem));
+  if (status.config_unsaved) notes.push(note("error", "Your change was not saved", status.config_unsaved));
+  if (status.restart_needed) notes.push(note("note", "Some changes take effect after a restart", "", "vcam stop && vcam start"));
+  $("problems").replaceChildren(...notes);
+}
+
+function note(kind, what, why = "", command = "") {
+  const box = make("div", kind === "note" ? "note note-note" : `note ${kind}`, make("strong", "", what), why && make("span", "", why));
+  if (command) {
+    const copy = make("button", "small", "Copy");
+    copy.type = "button";
+    copy.setAttribute("aria-label", `Copy the command ${command}`);
+    copy.addEventListener("click", async () => {
+      await navigator.clipboard.writeText(command).then(() => toast("Copied."), () => complain({ error: "Your browser did not allow copying." }));
+    });
+    const code = make("code", "", command);
+    code.tabIndex = 0;
+    code.setAttribute("role", "group");
+    code.setAttribute("aria-label", "Command");
+    box.append(make("div", "command", code, copy));
+  }
+  return box;
+}
+
+async function examine() {
+  $("examine").disabled = true;
+  try {
+    const { findings } = await ask("GET", "/doctor");
+    const notes = findings.map((found) => note(found.severity, found.what, found.why, found.command));
+    if (!notes.length) notes.push(note("fine", "Everything is fine", "Choose “VBG Camera” in your video program."));
+    $("findings").replaceChildren(...notes);
+  } catch (problem) {
+    $("findings").replaceChildren(note("error", problem.error, problem.hint));
+  } finally {
+    $("examine").disabled = false;
+  }
+}
+
+// The preview and the connection
+
+function watch(on) {
+  if (on === $("preview").hasAttribute("src")) return;
+  if (on) $("preview").src = `/preview.mjpg?${Date.now()}`;
+  else $("preview").removeAttribute("src");
+}
+
+let events = null;
+function connect() {
+  events = new EventSource("/events");
+  events.addEventListener("status", (event) => {
+    if (!$("lost").hidden) {
+      $("lost").hidden = true;
+      watch(false);
+      loadPresets().catch(() => {});
+    }
+    watch(!document.hidden);
+    report(JSON.parse(event.data));
+  });
+  events.addEventListener("error", () => {
+    $("lost").hidden = false;
+    watch(false);
+    document.body.dataset.state = "off";
+    say($("state-word"), STATES.off[0]);
+    if (events.readyState === EventSource.CLOSED) setTimeout(connect, 3000);
+  });
+}
+
+// Hands
+
+$("pause").addEventListener("click", () => mode(status.mode === "live" ? "pause" : "resume"));
+$("freeze").addEventListener("click", () => mode(status.mode === "frozen" ? "resume" : "freeze"));
+$("mirror").addEventListener("click", () => change("camera", "mirror", !values.camera.mirror).then(show));
+$("room").addEventListener("click", () => {
+  if (confirm("Others will see your room. Show it?")) change("background", "use", "none");
+});
+$("only-me").addEventListener("change", (event) => change("matte", "people", event.target.checked ? "only-me" : "everyone"));
+$("colour").addEventListener("input", (event) => change("background", "use", event.target.value));
+$("source").addEventListener("change", (event) => change("camera", "source", event.target.value));
+$("size").addEventListener("change", (event) => {
+  const [width, height] = event.target.value.split("x").map(Number);
+  change("camera", "width", width);
+  change("camera", "height", height);
+});
+for (const input of document.querySelectorAll('[name="quality"]')) {
+  input.addEventListener("change", () => change("matte", "quality", input.value));
+}
+for (const input of document.querySelectorAll("[data-set]")) {
+  const [section, key] = input.dataset.set.split(".");
+  input.addEventListener("input", () => {
+    if (input.type === "range") paint(input);
+    if (key === "blur" && values.background.use.startsWith("blur:")) change("background", "use", "blur");
+    change(section, key, input.type === "checkbox" ? input.checked : Number(input.value));
+  });
+}
+$("examine").addEventListener("click", examine);
+$("add").addEventListener("click", () => $("file").click());
+$("file").addEventListener("change", async (event) => {
+  await upload(event.target.files);
+  event.target.value = "";
+});
+addEventListener("keydown", (event) => {
+  if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, select, code")) return;
+  const button = { p: "pause", f: "freeze", m: "mirror" }[event.key.toLowerCase()];
+  if (button) $(button).click();
+});
+
+const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");
+let inside = 0;
+addEventListener("dragenter", (event) => {
+  if (carriesFiles(event)) $("drop").hidden = ++inside < 1;
+});
+addEventListener("dragleave", (event) => {
+  if (carriesFiles(event)) $("drop").hidden = --inside < 1;
+});
+addEventListener("dragover", (event) => {
+  if (carriesFiles(event)) event.preventDefault();
+});
+addEventListener("drop", (event) => {
+  if (!carriesFiles(event)) return;
+  event.preventDefault();
+  inside = 0;
+  $("drop").hidden = true;
+  upload(event.dataTransfer.files);
+});
+document.addEventListener("visibilitychange", () => watch(!document.hidden && $("lost").hidden));
+addEventListener("pagehide", () => watch(false));
+
+load().catch(() => {});
+loadPresets().catch(complain);
+loadDevices();
+examine();
+if (document.readyState === "complete") connect();
+else addEventListener("load", connect);
