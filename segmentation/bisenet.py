@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 
@@ -73,9 +74,9 @@ class BiSeNet(nn.Module):
     """Person logits for a picture.
 
     From "BiSeNet" (Yu et al., ECCV 2018, https://arxiv.org/abs/1808.00897).
-    Differs: a 3x3 stem below full width; one class; after fusion at 1/8 a light decoder joins the trunk's features at 1/4 and
-    1/2, because a person's outline is what is looked at; below full width the spatial path is the
-    trunk's own 1/8 features (`spatial_path=False`), which costs nothing more.
+    Differs: one class; after fusion at 1/8 a light decoder joins the trunk's features at 1/4 and
+    1/2, because a person's outline is what is looked at; below full width the stem is 3x3 and the
+    spatial path is the trunk's own 1/8 features (`spatial_path=False`), which costs nothing more.
 
     Shapes:
         x: (B, 3, H, W) float, RGB normalised by `MEAN` and `STD`; H, W multiples of 32
@@ -141,7 +142,7 @@ def fold(model: BiSeNet) -> BiSeNet:
     for module in model.modules():
         if isinstance(module, nn.Sequential):
             layers = list(module._modules.items())
-            for (_, first), (name, second) in zip(layers, layers[1:], strict=False):
+            for (_, first), (name, second) in itertools.pairwise(layers):
                 if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
                     _merge(first, second)
                     module._modules[name] = nn.Identity()

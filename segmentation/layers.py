@@ -99,4 +99,5 @@ class FeatureFusion(nn.Module):
         x = self.conv(torch.cat((spatial, context), dim=1))  # (B, out, h, w)
         weight = x.mean(dim=(2, 3), keepdim=True)  # (B, out, 1, 1)
         weight = torch.sigmoid(self.excite(F.relu(self.squeeze(weight))))
-        return x + x * weight
+        fused: Tensor = x + x * weight
+        return fused
