@@ -1,0 +1,287 @@
+"""The virtual camera on Linux: our own writer for v4l2loopback, behind pyvirtualcam's interface.
+
+pyvirtualcam's writer hides write errors, takes any device and leaves old modules stuck; ours
+takes its place as the library's backend of the same name.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final
+
+import pyvirtualcam
+
+from vcam import v4l2
+from vcam.consumers import Consumers
+from vcam.devices import LABEL, holders, list_virtual_cameras
+from vcam.errors import SinkError
+from vcam.sinks.file import check
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+    from typing_extensions import Self
+
+    from vcam.frame import SafeFrame
+
+log = logging.getLogger(__name__)
+
+FORMAT: Final = "YU12"
+_INSTALL: Final = "Run `vcam doctor` to see what is missing, or install/linux.sh to create one."
+
+
+class Loopback:
+    """A v4l2loopback device open for writing I420 of one size, with no other writer of ours.
+
+    Raises:
+        SinkError: none there, not ours to open, fed by another program, or of another size.
+    """
+
+    def __init__(self, device: str | None, width: int, height: int) -> None:
+        self.path = _find(device)
+        self.width, self.height = width, height
+        self._open()
+        try:
+            self._claim()
+            self._shape()
+        except BaseException:
+            os.close(self.fd)
+            raise
+        self.consumers = Consumers(self.path, self.fd)
+
+    def _open(self) -> None:
+        self.fd, known = self._look()
+        if not known.captures and not known.outputs:
+            log.info("%s is stuck, as 0.12 is after some writers; mending it", self.path)
+            with contextlib.suppress(OSError):
+                v4l2.stream_on(self.fd, v4l2.OUTPUT)
+            os.close(self.fd)
+            self.fd, known = self._look()
+        self.label = known.card
+        if not known.loopback:
+            os.close(self.fd)
+            raise SinkError(
+                f"{self.path!r} is not a v4l2loopback device (driver is {known.driver!r})",
+                hint="Run `vcam devices` to list virtual cameras.",
+            )
+        if not known.outputs:
+            os.close(self.fd)
+            raise self._taken()
+
+    def _look(self) -> tuple[int, v4l2.Capabilities]:
+        fd = -1
+        try:
+            fd = v4l2.open_node(self.path)
+            return fd, v4l2.capabilities(fd)
+        except OSError as error:
+            if fd >= 0:
+                os.close(fd)
+            if error.errno in (errno.EACCES, errno.EPERM):
+                raise SinkError(
+                    f"no permission to open {self.path}",
+                    hint="Run `vcam doctor`; your user has to be in the group video.",
+                ) from error
+            if error.errno == errno.EBUSY:
+                raise self._taken() from error
+            raise SinkError(
+                f"{self.path!r} cannot be opened: {error.strerror}", hint=_INSTALL
+            ) from error
+
+    def _claim(self) -> None:
+        try:
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise self._taken() from None
+        except OSError as error:
+            log.debug("%s cannot be locked: %s", self.path, error)
+
+    def _shape(self) -> None:
+        """Set the format and see what came of it; a device that is read keeps the size it has."""
+        try:
+            got = v4l2.set_format(
+                self.fd,
+                v4l2.OUTPUT,
+                self.width,
+                self.height,
+                FORMAT,
+                size=self.width * self.height * 3 // 2,
+            )
+        except OSError as error:
+            if error.errno not in (errno.EBUSY, errno.EINVAL):
+                raise SinkError(
+                    f"{self.path!r} refuses {self.width}x{self.height}: {error.strerror}",
+                    hint=_INSTALL,
+                ) from error
+            now = None
+            with contextlib.suppress(OSError):
+                now = v4l2.get_format(self.fd, v4l2.OUTPUT)
+            if now is not None and (now.width, now.height) != (self.width, self.height):
+                raise self._other_size(now) from error
+            raise self._taken() from error
+        if (got.width, got.height, got.fourcc) != (self.width, self.height, FORMAT):
+            raise self._other_size(got)
+        # 0.15 answers EINVAL and takes write() all the same; older ones are stuck later without.
+        with contextlib.suppress(OSError):
+            v4l2.stream_on(self.fd, v4l2.OUTPUT)
+
+    def _other_size(self, now: v4l2.PixelFormat) -> SinkError:
+        return SinkError(
+            f"{self.path!r} stays at {now.width}x{now.height} {now.fourcc} while programs read it, "
+            f"expected {self.width}x{self.height} {FORMAT}",
+            hint="Close the programs that use the camera, or set output.width and output.height.",
+        )
+
+    def _taken(self) -> SinkError:
+        names = ", ".join(f"{h.name} ({h.pid})" for h in holders(self.path) if h.pid != os.getpid())
+        return SinkError(
+            f"{self.path!r} is busy: another program feeds it already"
+            + (f", open in {names}" if names else ""),
+            hint="Stop the other program; only one can feed a virtual camera.",
+        )
+
+    def write(self, data: NDArray[np.uint8]) -> None:
+        """Show one picture.
+
+        Raises:
+            SinkError: the device is gone or took less than a picture.
+        """
+        try:
+            taken = os.write(self.fd, memoryview(data.reshape(-1)))
+        except OSError as error:
+            raise SinkError(
+                f"{self.path!r} cannot be written: {error.strerror}", hint=_INSTALL
+            ) from error
+        if taken != data.size:
+            raise SinkError(f"{self.path!r} took {taken} of {data.size} bytes", hint=_INSTALL)
+
+    def close(self) -> None:
+        """Close the device; programs that read it keep waiting for the next writer."""
+        if self.fd < 0:
+            return
+        self.consumers.close()
+        fd, self.fd = self.fd, -1
+        with contextlib.suppress(OSError):
+            fcntl.flock(fd, fcntl.LOCK_UN)
+        os.close(fd)
+
+
+def _find(device: str | None) -> str:
+    """The device that was named, or the one with our label."""
+    if device is not None:
+        if Path(device).exists():
+            return device
+        raise SinkError(
+            f"{device!r} does not exist", hint="Run `vcam devices` to list virtual cameras."
+        )
+    virtual = list_virtual_cameras()
+    for camera in virtual:
+        if camera.ours:
+            return camera.path
+    others = ", ".join(f"{camera.name} ({camera.path})" for camera in virtual)
+    raise SinkError(
+        f"there is no virtual camera named {LABEL!r}" + (f", only {others}" if others else ""),
+        hint=_INSTALL,
+    )
+
+
+class Backend:
+    """pyvirtualcam's interface to `Loopback`; `opened` hands over a device that is open."""
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        height: int,
+        fps: float,
+        fourcc: int,
+        device: str | None,
+        opened: Loopback | None = None,
+        **_: Any,
+    ) -> None:
+        i420 = pyvirtualcam.util.encode_fourcc("I420")
+        if fourcc != i420:
+            raise ValueError("expected pyvirtualcam.PixelFormat.I420: nothing is converted here")
+        self._loopback = opened or Loopback(device, width, height)
+        self._fourcc = i420
+
+    def send(self, frame: NDArray[np.uint8]) -> None:
+        """Show one picture, 1-D I420."""
+        self._loopback.write(frame)
+
+    def close(self) -> None:
+        """Close the device."""
+        self._loopback.close()
+
+    def device(self) -> str:
+        """The device's path."""
+        return self._loopback.path
+
+    def native_fourcc(self) -> int:
+        """The layout the device was set to."""
+        return int(self._fourcc)
+
+
+pyvirtualcam.register_backend("v4l2loopback", Backend)
+
+
+class V4L2LoopbackSink:
+    """Shows frames on the v4l2loopback device labelled "VBG Camera", or on `device`.
+
+    One writer; `watchers` may be asked from any thread.
+    """
+
+    kind = "v4l2loopback"
+
+    def __init__(self, device: str | None, width: int, height: int, fps: float) -> None:
+        self._device = device
+        self.name = f"{LABEL} ({device})" if device else LABEL
+        self.width, self.height, self.fps = width, height, fps
+        self._camera: Any = None
+        self._loopback: Loopback | None = None
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        loopback = Loopback(self._device, self.width, self.height)
+        self.name = f"{loopback.label} ({loopback.path})"
+        self._camera = pyvirtualcam.Camera(
+            self.width,
+            self.height,
+            self.fps,
+            fmt=pyvirtualcam.PixelFormat.I420,
+            device=loopback.path,
+            backend="v4l2loopback",
+            opened=loopback,
+        )
+        self._loopback = loopback
+        return self
+
+    def write(self, frame: SafeFrame) -> None:
+        """Show `frame`; the kernel has copied it when this returns."""
+        check(frame, self.width, self.height)
+        if self._camera is None:
+            raise SinkError(f"{self.name} is not open")
+        self._camera.send(frame.data)
+
+    def watchers(self) -> list[str] | None:
+        """Programs that stream from the device now."""
+        with self._lock:
+            return self._loopback.consumers.names() if self._loopback is not None else []
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        with self._lock:
+            self._loopback = None
+        if self._camera is not None:
+            camera, self._camera = self._camera, None
+            camera.close()
