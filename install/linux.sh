@@ -402,6 +402,7 @@ install_program() {
         problem "pip could not install $what."
         return
     fi
+    mine "$venv/bin/python" "$here/trim.py"
     if [[ ! -e $HOME/.local/bin/vcam ]]; then
         mine mkdir -p "$HOME/.local/bin"
         mine ln -s "$venv/bin/vcam" "$HOME/.local/bin/vcam"
