@@ -19,7 +19,7 @@ const STATES = {
 
 let status = {};
 let values = {};
-let revision = -1;
+let view = "composite";
 let presets = [];
 
 // Talking to the daemon
@@ -127,7 +127,7 @@ async function loadPresets() {
     picture.src = `/presets/${encodeURIComponent(preset.name)}/thumbnail${fresh}`;
     const thumb = make("span", "thumb", picture, preset.kind === "clip" && make("span", "kind", "Clip"));
     const made = tile(preset.name, preset.kind === "drawn" ? nice(preset.name) : preset.name, thumb);
-    if (preset.kind !== "drawn") {
+    if (preset.mine) {
       const cross = make("button", "delete", sign("M6 6l12 12M18 6 6 18"));
       cross.type = "button";
       cross.setAttribute("aria-label", `Delete ${preset.name}`);
@@ -268,7 +268,8 @@ function report(fresh) {
   const [word, caption] = STATES[state] ?? [nice(state), ""];
   document.body.dataset.state = state;
   say($("state-word"), word);
-  say($("caption"), status.reason && state === "fault" ? nice(status.reason) : caption);
+  const shown = status.reason && state === "fault" ? nice(status.reason) : caption;
+  say($("caption"), view === "matte" ? "White is shown, black is replaced. Only you see this." : shown);
   const held = status.mode !== "live";
   $("pause").classList.toggle("held", held);
   say($("pause").querySelector("span"), held ? "Resume" : "Pause");
@@ -292,10 +293,8 @@ function report(fresh) {
   const source = status.source ?? {};
   say($("granted"), source.open ? `${nice(source.name)} gives ${source.width} × ${source.height} at ${Math.round(source.fps)} frames a second.` : "The webcam is closed.");
   health();
-  if (status.settings_revision !== revision) {
-    revision = status.settings_revision;
-    if (!sending) load().catch(() => {});
-  }
+  const views = status.views ?? ["composite"];
+  $("matte").hidden = !views.includes("matte");
 }
 
 const history = new Map();
@@ -385,7 +384,7 @@ async function examine() {
 
 function watch(on) {
   if (on === $("preview").hasAttribute("src")) return;
-  if (on) $("preview").src = `/preview.mjpg?${Date.now()}`;
+  if (on) $("preview").src = `/preview.mjpg?view=${view}&${Date.now()}`;
   else $("preview").removeAttribute("src");
 }
 
@@ -401,6 +400,11 @@ function connect() {
     watch(!document.hidden);
     report(JSON.parse(event.data));
   });
+  events.addEventListener("settings", (event) => {
+    if (sending) return;
+    values = JSON.parse(event.data).values;
+    show();
+  });
   events.addEventListener("error", () => {
     $("lost").hidden = false;
     watch(false);
@@ -415,6 +419,14 @@ function connect() {
 $("pause").addEventListener("click", () => mode(status.mode === "live" ? "pause" : "resume"));
 $("freeze").addEventListener("click", () => mode(status.mode === "frozen" ? "resume" : "freeze"));
 $("mirror").addEventListener("click", () => change("camera", "mirror", !values.camera.mirror).then(show));
+$("matte").addEventListener("click", () => {
+  view = view === "matte" ? "composite" : "matte";
+  $("matte").setAttribute("aria-pressed", view === "matte");
+  $("preview").alt = view === "matte" ? "Where the program sees a person" : "What others see right now";
+  watch(false);
+  watch(true);
+  report(status);
+});
 $("room").addEventListener("click", () => {
   if (confirm("Others will see your room. Show it?")) change("background", "use", "none");
 });
