@@ -153,7 +153,7 @@ class Loopback:
             SinkError: the device is gone or took less than a picture.
         """
         try:
-            taken = os.write(self.fd, memoryview(data.reshape(-1)))
+            taken = os.write(self.fd, data.reshape(-1).data)
         except OSError as error:
             raise SinkError(
                 f"{self.path!r} cannot be written: {error.strerror}", hint=_INSTALL
