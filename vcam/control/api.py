@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import json
 import logging
@@ -59,10 +60,8 @@ async def aside(call: Callable[..., T], *args: object) -> T:
             failure = error
         finally:
             _threads.release()
-        try:
+        with contextlib.suppress(RuntimeError):  # the doors closed meanwhile
             loop.call_soon_threadsafe(settle, result, failure)
-        except RuntimeError:
-            pass  # the doors closed meanwhile
 
     while not _threads.acquire(blocking=False):
         await asyncio.sleep(0.01)
@@ -232,10 +231,8 @@ class Api:
         await response.prepare(request)
 
         def wake() -> None:
-            try:
+            with contextlib.suppress(RuntimeError):  # the doors are closing
                 loop.call_soon_threadsafe(changed.set)
-            except RuntimeError:
-                pass  # the doors are closing
 
         unobserve = self._runtime.settings.observe(wake)
         self._streams += 1

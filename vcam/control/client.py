@@ -5,10 +5,11 @@ Standard library alone, so that `vcam status` answers before a web framework wou
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
-import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -55,7 +56,7 @@ class Client:
         path = paths.socket_path()
         if not path.exists():
             raise _not_running()
-        if sys.platform == "win32":
+        if path.is_file():  # where unix sockets are missing: a port and a token
             try:
                 door = json.loads(path.read_text(encoding="utf-8"))
                 return cls(("127.0.0.1", int(door["port"])), str(door["token"]))
@@ -108,11 +109,39 @@ class Client:
         """Cameras and virtual cameras as the daemon sees them."""
         return self._ask("GET", "/devices")
 
+    def doctor(self) -> list[dict[str, Any]]:
+        """What keeps the camera from showing up, as the daemon sees it."""
+        found: list[dict[str, Any]] = self._ask("GET", "/doctor")["findings"]
+        return found
+
+    def thumbnail(self, name: str) -> bytes:
+        """A preset, small, as JPEG."""
+        return self._fetch("GET", f"/presets/{quote(name, safe='')}/thumbnail")
+
+    def events(self) -> Iterator[tuple[str, dict[str, Any]]]:
+        """`("status" | "settings", value)` as they change, until the daemon ends."""
+        with self._answer("GET", "/events", None) as response:
+            event = ""
+            while line := response.readline():
+                name, _, value = line.decode().rstrip("\n").partition(": ")
+                if name == "event":
+                    event = value
+                elif name == "data":
+                    yield event, json.loads(value)
+
     def open_page(self) -> str:
         """Open the settings page's door and return an address that works once."""
         return str(self._ask("POST", "/page")["url"])
 
     def _ask(self, method: str, path: str, body: object = None) -> dict[str, Any]:
+        return dict(_decoded(self._fetch(method, path, body)))
+
+    def _fetch(self, method: str, path: str, body: object = None) -> bytes:
+        with self._answer(method, path, body) as response:
+            return response.read()
+
+    @contextlib.contextmanager
+    def _answer(self, method: str, path: str, body: object) -> Iterator[http.client.HTTPResponse]:
         connection = (
             _UnixConnection(self._address)
             if isinstance(self._address, Path)
@@ -129,7 +158,9 @@ class Client:
         try:
             connection.request(method, path, data, headers)
             response = connection.getresponse()
-            text = response.read()
+            if response.status >= 400:
+                raise _refused(response.status, dict(_decoded(response.read())))
+            yield response
         except (ConnectionRefusedError, FileNotFoundError) as error:
             raise _not_running() from error
         except (OSError, http.client.HTTPException) as error:
@@ -139,16 +170,16 @@ class Client:
             ) from error
         finally:
             connection.close()
-        try:
-            answer = json.loads(text) if text else {}
-        except ValueError as error:
-            raise DaemonError(
-                "VBG Camera gave an answer that cannot be read",
-                hint="Run `vcam stop`, then `vcam start`.",
-            ) from error
-        if response.status >= 400:
-            raise _refused(response.status, answer)
-        return dict(answer)
+
+
+def _decoded(text: bytes) -> Any:
+    try:
+        return json.loads(text) if text else {}
+    except ValueError as error:
+        raise DaemonError(
+            "VBG Camera gave an answer that cannot be read",
+            hint="Run `vcam stop`, then `vcam start`.",
+        ) from error
 
 
 def _not_running() -> DaemonError:

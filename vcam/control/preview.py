@@ -1,4 +1,4 @@
-"""The live preview: composited frames as MJPEG, encoded once for all who look, only while they do."""
+"""The live preview: what others see as MJPEG, encoded once for all who look, while they do."""
 
 from __future__ import annotations
 
