@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import logging
 import sys
 from collections.abc import Callable, Sequence
@@ -44,7 +45,57 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument(
         "--calibrate", type=Path, metavar="FOLDER", help="training img/ and mask/, for int8"
     )
+
+    evaluate = commands.add_parser("evaluate", help="figures of models on pictures and clips")
+    evaluate.set_defaults(run=_evaluate)
+    evaluate.add_argument("folder", type=Path, metavar="FOLDER", help="validation img/ and mask/")
+    evaluate.add_argument(
+        "-m",
+        "--model",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help=".xml, .onnx or .tflite, any number of times; the shipped model when none is given",
+    )
+    evaluate.add_argument(
+        "--way",
+        action="append",
+        choices=("network", "still", "live"),
+        default=None,
+        help="the network alone, as the program treats pictures, or clips; default network",
+    )
+    evaluate.add_argument(
+        "--peer", type=Path, action="append", default=[], metavar="FILE", help="network alone"
+    )
+    evaluate.add_argument(
+        "--clip", type=Path, nargs=2, action="append", default=[], metavar=("CLIP", "ALPHA")
+    )
+    evaluate.add_argument("--quality", choices=("low", "balanced", "high"), default="balanced")
+    evaluate.add_argument("--json", type=Path, metavar="FILE", help="write every figure")
+    evaluate.add_argument("--card", type=Path, metavar="FILE", help="write the model card")
+    evaluate.add_argument("--recipe", type=Path, metavar="FILE", help="the recipe, for the card")
+    evaluate.add_argument("--sheet", type=Path, metavar="FILE", help="picture of the worst mattes")
     return parser
+
+
+def _evaluate(options: argparse.Namespace) -> int:
+    from segmentation.engines import weights_dir
+    from train.evaluate import evaluate, table
+
+    models = options.model or [weights_dir() / "bisenet-small.xml"]
+    ways = options.way or ["network"]
+    subjects = [(m, way) for m in models for way in ways] + [(p, "network") for p in options.peer]
+    clips = [(clip, alpha) for clip, alpha in options.clip]
+    results = evaluate(subjects, options.folder, clips, quality=options.quality)
+    print(table(results))
+    for result in results:
+        if result.milliseconds is not None:
+            print(f"{result.name}: {result.milliseconds:.1f} ms of one core a picture")
+    if options.json:
+        text = json.dumps([result.as_dict() for result in results], indent=1)
+        options.json.write_text(text + "\n")
+    return 0
 
 
 def _export(options: argparse.Namespace) -> int:
