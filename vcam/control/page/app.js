@@ -4,12 +4,12 @@ const $ = (id) => document.getElementById(id);
 const PICTURES = ["jpg", "jpeg", "png", "webp", "bmp", "gif", "mp4", "mkv", "webm", "mov", "avi", "m4v"];
 const MAX_UPLOAD = 64 * 1024 * 1024;
 const SIZES = [[640, 360], [640, 480], [960, 540], [1280, 720], [1920, 1080]];
-const LONG = 120; // seconds shown by the graphs
+const LONG = 60; // seconds shown by the graphs
 
 const STATES = {
   live: ["Live", "This is what others see."],
   idle: ["Ready", "Your webcam is off until a program watches."],
-  starting: ["Starting…", "Looking for you."],
+  starting: ["Looking for you", "Others see this card until you are found."],
   paused: ["Paused", "Others see this card."],
   frozen: ["Frozen", "Others see this still picture."],
   fault: ["Problem", "Others see this card."],
@@ -140,6 +140,7 @@ async function loadPresets() {
     tile("blur", "Blur", make("span", "thumb blur")),
     ...tiles,
     tile("colour", "Colour", make("span", "thumb colour")),
+    another(),
   );
   show();
 }
@@ -149,6 +150,16 @@ function tile(value, name, thumb) {
   Object.assign(input, { type: "radio", name: "background", value });
   input.addEventListener("change", () => choose(value));
   return make("div", "tile", make("label", "", input, thumb, make("span", "name", name)));
+}
+
+function another() {
+  const button = make("button", "thumb", sign("M12 5v14M5 12h14"));
+  button.type = "button";
+  button.setAttribute("aria-label", "Add a picture or clip");
+  button.addEventListener("click", () => $("file").click());
+  const name = make("span", "name", "Add…");
+  name.setAttribute("aria-hidden", "true");
+  return make("div", "tile more", button, name);
 }
 
 const choose = (value) => change("background", "use", value === "colour" ? $("colour").value : value);
@@ -182,7 +193,7 @@ async function upload(files) {
       complain({ error: `“${file.name}” is larger than 64 MiB.`, hint: "Scale it down; 1920×1080 is plenty." });
       continue;
     }
-    $("add").disabled = true;
+    document.body.setAttribute("aria-busy", "true");
     try {
       const preset = await ask("POST", `/presets?name=${encodeURIComponent(file.name)}`, file);
       await loadPresets();
@@ -191,7 +202,7 @@ async function upload(files) {
     } catch (problem) {
       complain(problem);
     } finally {
-      $("add").disabled = false;
+      document.body.removeAttribute("aria-busy");
     }
   }
 }
@@ -264,7 +275,8 @@ async function loadDevices() {
 function report(fresh) {
   status = fresh;
   const seen = status.mode === "live" && status.background === "none" && status.state === "live";
-  const state = seen ? "room" : status.state;
+  const searching = status.state === "fault" && status.reason === "looking for you";
+  const state = seen ? "room" : searching ? "starting" : status.state;
   const [word, caption] = STATES[state] ?? [nice(state), ""];
   document.body.dataset.state = state;
   say($("state-word"), word);
@@ -274,7 +286,7 @@ function report(fresh) {
   $("pause").classList.toggle("held", held);
   say($("pause").querySelector("span"), held ? "Resume" : "Pause");
   $("freeze").setAttribute("aria-pressed", status.mode === "frozen");
-  const who = status.watchers ?? [];
+  const who = (status.watchers ?? []).filter((name) => name !== "settings page");
   say($("who"), who.length ? `In use by ${who.join(", ")}` : "No program is watching");
   say($("version"), `VBG Camera ${status.version}`);
   say($("path"), status.config_path ?? "config.toml");
@@ -314,7 +326,8 @@ function plot(graph, value, top) {
 const WORDS = { prepare: "Prepare", infer: "Find you", smooth: "Steady", refine: "Edges", compose: "Compose", write: "Hand over" };
 function stages(times) {
   const order = Object.keys(WORDS);
-  const rows = Object.entries(times).sort(([a], [b]) => ((order.indexOf(a) + 99) % 100) - ((order.indexOf(b) + 99) % 100));
+  const place = ([name]) => (order.includes(name) ? order.indexOf(name) : order.length);
+  const rows = Object.entries(times).sort((a, b) => place(a) - place(b));
   const bar = $("stages");
   const names = rows.map(([name]) => name).join();
   if (bar.dataset.names !== names) {
@@ -450,7 +463,6 @@ for (const input of document.querySelectorAll("[data-set]")) {
   });
 }
 $("examine").addEventListener("click", examine);
-$("add").addEventListener("click", () => $("file").click());
 $("file").addEventListener("change", async (event) => {
   await upload(event.target.files);
   event.target.value = "";
