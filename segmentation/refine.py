@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import cv2
 import numpy as np
@@ -17,6 +17,8 @@ ISLAND: Final = 0.004  # share of the frame: detached pieces smaller than this g
 HOLE: Final = 0.0012  # share of the frame: enclosed gaps smaller than this are filled
 ARRIVE: Final = 0.015  # share of the frame that a person covers at least, to be noticed
 LEAVE: Final = 0.008  # and below which a person who was there counts as gone
+CORE: Final = 0.45  # of the depth of the thickest body: what is deeper inside is a body's core
+HAND: Final = 0.02  # share of the frame: a larger piece of its own is somebody else
 FIRM: Final = 0.4  # mean alpha of a piece, below which it is a ghost
 SURE: Final = 0.75  # mean alpha inside the largest piece, for a person to be noticed
 _BLOCK: Final = np.ones((3, 3), np.uint8)
@@ -52,19 +54,19 @@ class Tidy:
         cv2.resize(alpha, self._half.shape[::-1], self._half, interpolation=cv2.INTER_LINEAR)
         self._drop_islands(alpha)
         self._fill_holes(alpha)
-        area = cv2.countNonZero(cv2.compare(self._half, 0.5, cv2.CMP_GT, self._bits))
-        share = area / self._half.size
+        np.greater(self._half, 0.5, out=self._bits)
+        share = np.count_nonzero(self._bits) / self._half.size
         if self.present:
-            self.present = share >= LEAVE
+            self.present = bool(share >= LEAVE)
         elif share >= ARRIVE:
-            self.present = cv2.mean(self._half, self._bits)[0] >= SURE
+            self.present = float(self._half[self._bits].mean()) >= SURE
         if not self.present:
             alpha[:] = 0
 
     def _drop_islands(self, alpha: NDArray[np.float32]) -> None:
         half = self._half
-        cv2.compare(half, FAINT, cv2.CMP_GT, self._bits)
-        count, labels, stats, _ = cv2.connectedComponentsWithStats(self._bits, connectivity=8)
+        np.greater(half, FAINT, out=self._bits)
+        count, labels, stats, _ = self._pieces(8)
         if count <= 1:
             return
         areas = stats[:, cv2.CC_STAT_AREA]
@@ -80,8 +82,8 @@ class Tidy:
     def _fill_holes(self, alpha: NDArray[np.float32]) -> None:
         half = self._half
         h, w = half.shape
-        cv2.compare(half, 0.9, cv2.CMP_LT, self._bits)
-        count, labels, stats, _ = cv2.connectedComponentsWithStats(self._bits, connectivity=4)
+        np.less(half, 0.9, out=self._bits)
+        count, labels, stats, _ = self._pieces(4)
         if count <= 2:
             return
         fill = stats[:, cv2.CC_STAT_AREA] < HOLE * half.size
@@ -94,6 +96,11 @@ class Tidy:
             half[hole.view(np.bool_)] = 1
             alpha[self._enlarged(cv2.dilate(hole, _BLOCK))] = 1
 
+    def _pieces(self, connectivity: int) -> Any:
+        return cv2.connectedComponentsWithStats(
+            self._bits.view(np.uint8), connectivity=connectivity
+        )
+
     def _enlarged(self, mask: NDArray[np.uint8]) -> NDArray[np.bool_]:
         h, w = self._size
         whole: NDArray[np.uint8] = cv2.resize(mask, (w, h), interpolation=cv2.INTER_NEAREST)
@@ -102,21 +109,18 @@ class Tidy:
     def _allocate(self, h: int, w: int) -> None:
         self._size = (h, w)
         self._half = np.zeros((max(1, h // 2), max(1, w // 2)), np.float32)
-        self._bits = np.zeros(self._half.shape, np.uint8)
+        self._bits = np.zeros(self._half.shape, np.bool_)
         self._mine = None
 
     def _keep_mine(self, alpha: NDArray[np.float32]) -> None:
         h, w = alpha.shape
+        solid = alpha > 0.5
         # Two people whose shoulders touch are one piece; their cores are not.
-        reach = max(3, round(0.05 * h)) | 1
-        core = cv2.erode(
-            (alpha > 0.5).view(np.uint8),
-            cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (reach, reach)),
-            borderValue=1,
-        )
+        depth = cv2.distanceTransform(solid.view(np.uint8), cv2.DIST_L2, 3)
+        core = (depth > CORE * float(depth.max())).view(np.uint8)
         count, labels, stats, centres = cv2.connectedComponentsWithStats(core, connectivity=8)
-        if count <= 2:
-            self._mine = alpha > 0.5 if count == 2 else None
+        if count <= 1:
+            self._mine = None
             return
         areas = stats[1:, cv2.CC_STAT_AREA].astype(np.float64)
         aside = np.abs(centres[1:, 0] / w - 0.5)
@@ -129,8 +133,13 @@ class Tidy:
             1 - core, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_CCOMP
         )
         mine = nearest == nearest[labels == best][0]
+        # A raised hand has no core of its own and is small; somebody far behind is larger.
+        _, pieces, sizes, _ = cv2.connectedComponentsWithStats((alpha > FAINT).view(np.uint8))
+        keep = sizes[:, cv2.CC_STAT_AREA] < HAND * h * w
+        keep[np.unique(pieces[labels == best])] = True
+        mine &= keep[pieces]
         alpha[~mine] = 0
-        self._mine = mine & (alpha > 0.5)
+        self._mine = mine & solid
 
 
 class Guided:

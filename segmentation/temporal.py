@@ -79,7 +79,8 @@ class Smoother:
         cv2.blur(self._motion, (5, 5), self._motion)
         # What the sensor's noise alone does: little of the picture moves less than that.
         quiet = float(np.partition(self._motion[::8, ::8].ravel(), self._quarter)[self._quarter])
-        self._noise = min(quiet, self._noise * 1.02 + 0.02, NOISIEST)
+        known = quiet if self._noise < 0 else self._noise * 1.02 + 0.02
+        self._noise = min(quiet, known, NOISIEST)
         np.subtract(self._motion, np.float32(self._noise), out=self._motion)
         np.maximum(self._motion, 0, out=self._motion)
         return False
@@ -92,5 +93,5 @@ class Smoother:
         self._motion = np.zeros((h, w), np.float32)
         self._held = np.zeros((h, w), np.float32)
         self._quarter = ((h + 7) // 8) * ((w + 7) // 8) // 4
-        self._noise = 0.0
+        self._noise = -1.0  # not known yet
         self._fresh = True

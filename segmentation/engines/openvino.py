@@ -8,6 +8,7 @@ import logging
 import os
 import platform
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -130,6 +131,8 @@ class OpenVinoEngine:
         self._shape: tuple[int, ...] = ()
         self._x: NDArray[np.float32] = np.empty(0, np.float32)
         self._memory: list[NDArray[np.float32]] = []
+        if self.layout.channels_last and self._answers_beyond_one():
+            self.layout = replace(self.layout, logits=True)
 
     def infer(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the person's alpha; the array is overwritten by the next call.
@@ -164,6 +167,14 @@ class OpenVinoEngine:
     def close(self) -> None:
         """Give the model's memory back; the engine cannot be used afterwards."""
         del self._request, self._compiled
+
+    def _answers_beyond_one(self) -> bool:
+        """Try the model: some end before the sigmoid, and nothing in the file says so."""
+        assert self.layout.size is not None
+        h, w = self.layout.size
+        x = np.random.default_rng(0).random((1, 3, h, w), np.float32)
+        answer = self.infer(x)
+        return bool(answer.min() < -0.01 or answer.max() > 1.01)
 
     def _bind(self, x: NDArray[np.float32]) -> None:
         self._shape = x.shape
@@ -219,8 +230,6 @@ def recognise(graph: Any, path: Path) -> Layout:
     if dims[3] == 3 and outs[3] in (1, 2):
         if dims[1] is None or dims[2] is None:
             raise _unfit(graph, path, f"its input is {shape}")
-        last = _producer(graph.outputs[0])
-        raw = last not in ("Sigmoid", "Softmax", "SoftMax") and outs[3] == 2
         return Layout(
             "mediapipe",
             mean=(0, 0, 0),
@@ -228,7 +237,6 @@ def recognise(graph: Any, path: Path) -> Layout:
             channels_last=True,
             size=(dims[1], dims[2]),
             channel=outs[3] - 1,
-            logits=raw,
         )
     size = None if dims[2] is None or dims[3] is None else (dims[2], dims[3])
     if dims[1] != 3 or outs[1] not in (1, 2):
@@ -252,14 +260,6 @@ def _person(out: NDArray[np.float32], layout: Layout) -> NDArray[np.float32]:
     if layout.logits:
         alpha = 1 / (1 + np.exp(-alpha))
     return alpha
-
-
-def _producer(port: Any) -> str:
-    """The type of the operation that makes an output, looking through changes of shape alone."""
-    node = port.node.input_value(0).get_node()
-    while node.get_type_name() in ("Reshape", "Transpose", "Convert", "Identity"):
-        node = node.input_value(0).get_node()
-    return str(node.get_type_name())
 
 
 def _read(core: Any, path: Path) -> Any:

@@ -1,0 +1,73 @@
+"""The loops at model size: compiled and plain agree, colours are right."""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+import pytest
+
+from segmentation import kernels
+
+rng = np.random.default_rng(3)
+
+
+@pytest.mark.parametrize("matrix", [kernels.FULL, kernels.LIMITED], ids=["full", "limited"])
+@pytest.mark.parametrize("size", [(160, 284), (5, 7), (1, 1)], ids=str)
+def test_compiled_and_plain_inputs_are_the_same_bits(matrix, size):
+    h, w = size
+    small = rng.integers(0, 256, (3, h, w), dtype=np.uint8)
+    small.setflags(write=False)
+    matrix = np.ascontiguousarray(matrix, np.float32)
+    scale = np.array([[4.4, -2.1], [4.5, -2.0], [4.4, -1.8]], np.float32)
+    ours, theirs = (np.full((1, 3, h + 3, w + 5), np.nan, np.float32) for _ in "ab")
+
+    kernels._to_input_compiled(small, matrix, scale, ours)
+    kernels._to_input_plain(small, matrix, scale, theirs)
+
+    assert np.array_equal(ours, theirs)
+
+
+def test_the_network_sees_the_colours_of_the_frame():
+    image = rng.integers(0, 256, (1, 40, 3), dtype=np.uint8)
+    image = np.repeat(np.repeat(image, 32, axis=0), 4, axis=1)
+    y, cr, cb = cv2.split(cv2.cvtColor(image, cv2.COLOR_RGB2YCrCb))  # full range
+    planes = np.stack([y, cb, cr])
+    x = np.zeros((1, 3, *y.shape), np.float32)
+
+    kernels.to_input(planes, kernels.FULL.astype(np.float32), np.array([[1, 0]] * 3, np.float32), x)
+
+    assert np.abs(x[0].transpose(1, 2, 0) * 255 - image).max() < 3
+
+
+def test_limited_range_black_and_white_are_0_and_1():
+    planes = np.zeros((3, 1, 2), np.uint8)
+    planes[:] = [[[16, 235]], [[128, 128]], [[128, 128]]]
+    x = np.zeros((1, 3, 1, 2), np.float32)
+
+    kernels.to_input(
+        planes, kernels.LIMITED.astype(np.float32), np.array([[1, 0]] * 3, np.float32), x
+    )
+
+    assert np.allclose(x[0, :, 0], [[0, 1]] * 3, atol=1e-6)
+
+
+def test_padding_repeats_the_edge():
+    planes = rng.integers(0, 256, (3, 4, 6), dtype=np.uint8)
+    x = np.zeros((1, 3, 32, 32), np.float32)
+
+    kernels.to_input(planes, kernels.FULL.astype(np.float32), np.array([[1, 0]] * 3, np.float32), x)
+
+    assert np.array_equal(x[0, :, :4, 20], x[0, :, :4, 5])
+    assert np.array_equal(x[0, :, 20, :], x[0, :, 3, :])
+
+
+def test_compiled_and_plain_smoothing_are_the_same_bits():
+    alpha, motion, held = (rng.random((31, 57)).astype(np.float32) for _ in "abc")
+    motion *= 20
+    ours, theirs = held.copy(), held.copy()
+    alpha.setflags(write=False)
+
+    kernels._smooth_compiled(alpha, motion, ours, 0.9, 4.0, 0.2, 0.6)
+    kernels._smooth_plain(alpha, motion, theirs, 0.9, 4.0, 0.2, 0.6)
+
+    assert np.array_equal(ours, theirs)
