@@ -5,6 +5,7 @@
 # that step alone. Running it again changes nothing that is right already.
 
 set -euo pipefail
+export PIP_NO_CACHE_DIR=1  # its cache would be left behind
 
 usage() {
     cat <<'TEXT'

@@ -20,6 +20,7 @@ UNUSED = (
     "openvino/libs/*_paddle_frontend*",
     "openvino/libs/*_jax_frontend*",
     "openvino/libs/*_gguf_frontend*",
+    "openvino_telemetry",  # it would tell Google Analytics at every start; OpenVINO runs without
     "numba/tests",
     "numba/cuda/tests",
     "llvmlite/tests",

@@ -374,19 +374,30 @@ def daemon(seen: Surroundings) -> Iterator[Finding]:
             f"The camera shows the privacy card: {reason}.",
             "You are shown again as soon as the cause is gone.",
         )
+    told = [
+        *(seen.status.get("problems") or ()),
+        (seen.status.get("engine") or {}).get("problem"),
+        seen.status.get("config_problem"),
+        seen.status.get("config_unsaved"),
+    ]
+    for problem in dict.fromkeys(str(text) for text in told if text):
+        what, *more = problem.splitlines()
+        why = " ".join(more) or "The daemon says so; `vcam status` shows the rest."
+        yield Finding("warning", what, why)
 
 
 def frame_rate(seen: Surroundings) -> Iterator[Finding]:
     """The webcam grants about the rate that was asked for."""
     source = (seen.status or {}).get("source") or {}
+    if not source.get("open") or not source.get("live"):
+        return
     asked, granted = seen.setting("camera", "fps"), source.get("fps")
-    sort = str(source.get("format", "")).upper()
     if not asked or not isinstance(granted, (int, float)) or granted >= 0.8 * asked:
         return
-    if sort in ("", "MJPG", "MJPEG") or seen.setting("camera", "format") == "mjpg":
-        why = "In poor light many webcams halve their rate: more light, or fps = 15."
-    else:
-        why = f"It sends {sort}, for which USB is too slow at this size; MJPG or 640x480 is faster."
+    why = (
+        "In poor light many webcams halve their rate; and pictures that are not MJPG are too large "
+        'for USB 2 at this size: more light, format = "mjpg", or a smaller size.'
+    )
     name = source.get("name", "The webcam")
     yield Finding("warning", f"{name} grants {granted:g} of {asked:g} frames a second.", why)
 
@@ -394,7 +405,7 @@ def frame_rate(seen: Surroundings) -> Iterator[Finding]:
 def engine(seen: Surroundings) -> Iterator[Finding]:
     """The engine that was asked for is the one in use, and a GPU does not lie idle."""
     wanted = seen.setting("matte", "engine")
-    using = str((seen.status or {}).get("engine") or "")
+    using = str(((seen.status or {}).get("engine") or {}).get("device") or "")
     python = shlex.quote(sys.executable)
     if wanted == "cuda" and not seen.torch:
         yield Finding(

@@ -7,33 +7,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import fcntl
 import os
 import platform
 import re
 import shutil
-import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vcam import service
+from vcam.devices import LABEL, Holder
 
-QUERYCAP = 0x80685600  # VIDIOC_QUERYCAP, the same on every architecture we run on
-CAPTURE, OUTPUT = 1, 2  # V4L2_CAP_VIDEO_CAPTURE, V4L2_CAP_VIDEO_OUTPUT
+if TYPE_CHECKING:
+    from vcam.v4l2 import Capabilities
 
 Run = Callable[[list[str]], "str | None"]
-
-
-@dataclass(frozen=True)
-class Holder:
-    """A program that has a video node open."""
-
-    pid: int
-    name: str
 
 
 @dataclass(frozen=True)
@@ -96,7 +87,7 @@ class Surroundings:
 
     @property
     def ours(self) -> tuple[Node, ...]:
-        return tuple(node for node in self.loopbacks if node.name == "VBG Camera")
+        return tuple(node for node in self.loopbacks if node.name == LABEL)
 
     @property
     def webcams(self) -> tuple[Node, ...]:
@@ -252,6 +243,8 @@ def _video_group(environ: Mapping[str, str]) -> dict[str, Any]:
 
 def _nodes(root: Path) -> Iterator[Node]:
     """Every video node; opening one neither starts a camera nor disturbs who streams from it."""
+    from vcam import v4l2
+
     holders = _holders(root)
     parameters = root / "sys/module/v4l2loopback/parameters"
     numbers = _read(parameters / "video_nr").split(",")
@@ -268,31 +261,31 @@ def _nodes(root: Path) -> Iterator[Node]:
             place = numbers.index(number) if number in numbers else virtual_seen
             only = exclusive[place] == "Y" if place < len(exclusive) and exclusive[0] else None
             virtual_seen += 1
-        capabilities = _capabilities(path)
+        known = _capabilities(path)
         size = re.search(r"(\d+)x(\d+)", _read(entry / "format")) if virtual else None
         yield Node(
             path=f"/dev/{entry.name}",
             name=_read(entry / "name"),
             virtual=virtual,
             allowed=os.access(path, os.R_OK | os.W_OK),
-            captures=None if capabilities is None else bool(capabilities & CAPTURE),
-            outputs=None if capabilities is None else bool(capabilities & OUTPUT),
+            captures=None if known is None else known.captures and known.flags & v4l2.CAP_M2M == 0,
+            outputs=None if known is None else known.outputs,
             exclusive=only,
             size=(int(size[1]), int(size[2])) if size else None,
             holders=holders.get(f"/dev/{entry.name}", ()),
         )
 
 
-def _capabilities(path: Path) -> int | None:
-    """What this node can do, as V4L2 bits; None where it cannot be asked."""
-    answer = bytearray(104)
+def _capabilities(path: Path) -> Capabilities | None:
+    """What this node says it is; None where it cannot be asked."""
+    from vcam import v4l2
+
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+        descriptor = v4l2.open_node(path)
     except OSError:
         return None
     try:
-        fcntl.ioctl(descriptor, QUERYCAP, answer)
-        return int(struct.unpack_from("I", answer, 88)[0])
+        return v4l2.capabilities(descriptor)
     except OSError:
         return None
     finally:

@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from vcam import __version__, doctor
+from vcam.devices import Holder
 from vcam.doctor import Finding, mend, report, run_checks
-from vcam.surroundings import Holder, Node, Surroundings, look
+from vcam.surroundings import Node, Surroundings, look
 
 WEBCAM = Node("/dev/video0", "HD Webcam C920", captures=True, outputs=False)
 OURS = Node(
@@ -44,8 +45,9 @@ HEALTHY = Surroundings(
         "version": __version__,
         "pid": 4000,
         "state": "live",
-        "source": {"name": "HD Webcam C920", "fps": 30.0, "format": "MJPG"},
-        "engine": "OpenVINO",
+        "source": {"name": "HD Webcam C920", "fps": 30.0, "open": True, "live": True},
+        "engine": {"engine": "openvino", "device": "CPU", "problem": None},
+        "problems": [],
     },
     config=CONFIG,
     unit_file="/home/ann/.config/systemd/user/vcam.service",
@@ -192,15 +194,25 @@ FAULTS: dict[str, tuple[dict[str, Any], str, str]] = {
         "privacy card: camera unplugged",
         "",
     ),
+    "a sink that cannot be opened": (
+        {"status": with_status(problems=["pipewire: the connection was refused"])},
+        "pipewire: the connection was refused",
+        "",
+    ),
+    "an edit of the settings that was not taken": (
+        {"status": with_status(config_problem="fps is 'fast'\nThe settings in force stay.")},
+        "fps is 'fast'",
+        "",
+    ),
     "half the frame rate": (
-        {"status": with_status(source={"name": "C920", "fps": 10.0, "format": "YUYV"})},
+        {"status": with_status(source={"name": "C920", "fps": 10.0, "open": True, "live": True})},
         "C920 grants 10 of 30 frames a second",
         "",
     ),
     "cuda without torch": ({"config": with_settings(matte_engine="cuda")}, "torch is not", ""),
     "cuda asked, processor used": (
         {"config": with_settings(matte_engine="cuda"), "torch": True},
-        "in use is OpenVINO",
+        "in use is CPU",
         "",
     ),
     "idle GPU": ({"nvidia": True}, "There is an NVIDIA card", ""),
@@ -298,6 +310,12 @@ def test_the_worst_comes_first() -> None:
     ill = replace(HEALTHY, status=None, tray=False, nodes=with_ours(exclusive=False, holders=()))
 
     assert [f.severity for f in run_checks(ill)] == ["error", "warning", "note"]
+
+
+def test_a_webcam_that_is_closed_while_nobody_watches_is_not_called_slow() -> None:
+    asleep = {"name": "C920", "fps": 0.0, "open": False, "live": False}
+
+    assert run_checks(replace(HEALTHY, status=with_status(state="idle", source=asleep))) == []
 
 
 def test_a_machine_of_which_nothing_is_known_makes_nothing_up() -> None:
