@@ -1,0 +1,218 @@
+"""Random views of a picture and its matte, as webcams would show them.
+
+Every function takes its random generator, so that a seed names a picture. Images are
+(H, W, 3) uint8 RGB, mattes (H, W) uint8; views are of the size asked for, mattes float32 in 0..1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.random import Generator
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+Alpha = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Augment:
+    """How often each thing happens, 0..1, and how far it goes."""
+
+    empty: float = 0.05  # a room with nobody in it
+    composite: float = 0.38  # the person cut out and put into another room
+    occlude: float = 0.06  # something held or passing before the person
+    zoom: float = 1.9  # crop at most this much closer
+    rotate: float = 12.0  # degrees, either way
+    colour: float = 0.8  # exposure and white balance
+    dark: float = 0.12  # low light
+    blur: float = 0.12  # motion
+    soft: float = 0.25  # upscaled from fewer pixels
+    noise: float = 0.5  # of the sensor
+    jpeg: float = 0.4
+    chroma: float = 0.2  # 4:2:0 as cameras send it
+
+
+def view(
+    image: Image,
+    matte: Image,
+    rooms: Sequence[Image],
+    size: tuple[int, int],
+    rng: Generator,
+    options: Augment,
+) -> tuple[Image, Alpha]:
+    """Return one random view of a picture: framed, lit and degraded like a webcam's.
+
+    Shapes:
+        image: (H, W, 3) uint8 RGB; matte: (H, W) uint8; rooms: each (H, W, 3) uint8 RGB
+        returns: (h, w, 3) uint8 RGB, (h, w) float32 in 0..1
+    """
+    if rooms and rng.random() < options.empty:
+        return degrade(room(rooms, size, rng), rng, options), np.zeros(size, np.float32)
+    if rooms and rng.random() < options.composite:
+        image, alpha = transplant(image, matte, room(rooms, size, rng), rng)
+    else:
+        image, alpha = frame(image, matte, size, rng, options)
+    if rooms and rng.random() < options.occlude:
+        image, alpha = occlude(image, alpha, room(rooms, size, rng), rng)
+    return degrade(image, rng, options), alpha
+
+
+def frame(
+    image: Image, matte: Image, size: tuple[int, int], rng: Generator, options: Augment
+) -> tuple[Image, Alpha]:
+    """Crop, turn and mirror: heads stay near the top, as they do before a webcam."""
+    h, w = size
+    height, width = image.shape[:2]
+    scale = max(h / height, w / width)
+    if rng.random() < 0.75:
+        scale *= math.exp(rng.uniform(0, math.log(options.zoom)))
+    angle = rng.uniform(-options.rotate, options.rotate) if rng.random() < 0.35 else 0.0
+    mirror = -1 if rng.random() < 0.5 else 1
+    slack_x, slack_y = max(0.0, width * scale - w), max(0.0, height * scale - h)
+    centre = (
+        width / 2 + rng.uniform(-0.5, 0.5) * slack_x / scale,
+        height / 2 + (rng.beta(1.2, 2.2) - 0.5) * slack_y / scale,
+    )
+    cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
+    matrix = np.zeros((2, 3), np.float32)
+    matrix[:, :2] = (
+        (cos * scale * mirror, -sin * scale),
+        (sin * scale * mirror, cos * scale),
+    )
+    matrix[:, 2] = (w / 2, h / 2) - matrix[:, :2] @ np.array(centre, np.float32)
+    if scale < 0.6:  # linear interpolation looks at two pixels only
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), 0.4 / scale), np.uint8)
+    flags = {"flags": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_REFLECT_101}
+    seen = cv2.warpAffine(image, matrix, (w, h), **flags)
+    alpha = cv2.warpAffine(matte, matrix, (w, h), **flags)
+    return np.asarray(seen, np.uint8), alpha.astype(np.float32) / np.float32(255)
+
+
+def transplant(
+    image: Image, matte: Image, background: Image, rng: Generator
+) -> tuple[Image, Alpha]:
+    """Cut the person out and put them before `background`, near or far, lit alike half the time.
+
+    A person cut by the picture's side or lower edge stays cut by the view's.
+    """
+    h, w = background.shape[:2]
+    matrix = _placement(matte, (h, w), rng)
+    flags = {"flags": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_CONSTANT}
+    person = cv2.warpAffine(image, matrix, (w, h), **flags).astype(np.float32)
+    alpha = cv2.warpAffine(matte, matrix, (w, h), **flags).astype(np.float32) / np.float32(255)
+    # The rim of the old room goes: the edge moves in a little and becomes soft.
+    blurred = cv2.GaussianBlur(alpha, (0, 0), rng.uniform(0.5, 1.3))
+    soft = np.clip((blurred - 0.25) / 0.6, 0, 1).astype(np.float32)
+    behind = background.astype(np.float32)
+    inside = alpha > 0.5
+    if rng.random() < 0.5 and inside.any():
+        ratio = (float(behind.mean()) + 40) / (float(person[inside].mean()) + 40)
+        person *= np.float32(min(max(ratio, 0.6), 1.5))
+    seen = person * soft[..., None] + behind * (1 - soft[..., None])
+    seen = np.clip(seen, 0, 255).astype(np.uint8)
+    if rng.random() < 0.3:
+        seen = cv2.GaussianBlur(seen, (0, 0), 0.6)
+    return np.asarray(seen, np.uint8), soft
+
+
+def _placement(matte: Image, size: tuple[int, int], rng: Generator) -> NDArray[np.float32]:
+    (h, w), (height, width) = size, matte.shape
+    zoom = rng.uniform(0.55, 1.6)
+    scale = h / height * zoom if rng.random() < 0.6 else max(h / height, w / width) * zoom
+    mirror = -1 if rng.random() < 0.5 else 1
+    person = matte > 128
+    columns = np.flatnonzero(person.any(axis=0))
+    middle = float(columns.mean()) if columns.size else width / 2
+    cut_aside = person[:, :3].mean() > 0.02 or person[:, -3:].mean() > 0.02
+    x = rng.uniform(0.2, 0.8) * w - mirror * scale * middle
+    if cut_aside:
+        if scale * width < 1.02 * w:
+            scale = 1.02 * w / width * rng.uniform(1, 1.25)
+        x = (w - mirror * scale * width) / 2 + rng.uniform(-0.01, 0.01) * w
+    if person[-4:].any():
+        y = h - scale * height + rng.uniform(0, 0.25) * h
+    else:
+        y = rng.uniform(-0.1, 0.5) * h
+    return np.array([[mirror * scale, 0, x], [0, scale, y]], np.float32)
+
+
+def room(rooms: Sequence[Image], size: tuple[int, int], rng: Generator) -> Image:
+    """A random part of a random room, sometimes out of focus."""
+    h, w = size
+    picture = rooms[int(rng.integers(len(rooms)))]
+    height, width = picture.shape[:2]
+    scale = max(h / height, w / width) * rng.uniform(1, 2)
+    rows, columns = min(height, max(1, int(h / scale))), min(width, max(1, int(w / scale)))
+    y, x = int(rng.integers(height - rows + 1)), int(rng.integers(width - columns + 1))
+    part = picture[y : y + rows, x : x + columns]
+    part = cv2.resize(part, (w, h), interpolation=cv2.INTER_AREA)
+    if rng.random() < 0.4:
+        part = cv2.GaussianBlur(part, (0, 0), rng.uniform(0.5, 3))
+    return np.ascontiguousarray(part[:, ::-1] if rng.random() < 0.5 else part, np.uint8)
+
+
+def occlude(image: Image, alpha: Alpha, stuff: Image, rng: Generator) -> tuple[Image, Alpha]:
+    """Put something before the lower two thirds of the picture; it is not the person."""
+    h, w = alpha.shape
+    rows, columns = int(h * rng.uniform(0.1, 0.4)), int(w * rng.uniform(0.1, 0.3))
+    y = int(rng.integers(h // 3, h - rows + 1))
+    x = int(rng.integers(0, w - columns + 1))
+    shape = np.zeros((h, w), np.float32)
+    centre, axes = (x + columns // 2, y + rows // 2), (columns // 2, rows // 2)
+    cv2.ellipse(shape, centre, axes, rng.uniform(0, 180), 0, 360, 1, -1)
+    cover = cv2.GaussianBlur(shape, (0, 0), 1).astype(np.float32)
+    seen = image * (1 - cover[..., None]) + stuff * cover[..., None]
+    return seen.astype(np.uint8), alpha * (1 - cover)
+
+
+def degrade(image: Image, rng: Generator, options: Augment) -> Image:
+    """Light, lens, sensor and codec of a cheap camera."""
+    x = _light(image.astype(np.float32), rng, options)
+    h, w = x.shape[:2]
+    if rng.random() < options.soft:
+        part = rng.uniform(0.35, 0.9)
+        few = cv2.resize(x, (int(w * part), int(h * part)), interpolation=cv2.INTER_AREA)
+        x = cv2.resize(few, (w, h), interpolation=cv2.INTER_LINEAR)
+    if rng.random() < options.blur:
+        x = cv2.filter2D(x, -1, _streak(int(rng.integers(3, 9)), rng.uniform(0, 180)))
+    if rng.random() < options.noise:
+        shape = x.shape if rng.random() < 0.5 else (h, w, 1)
+        x = x + rng.normal(0, rng.uniform(1, 14), shape).astype(np.float32)
+    seen = np.clip(x, 0, 255).astype(np.uint8)
+    if rng.random() < options.chroma and h % 2 == w % 2 == 0:
+        seen = cv2.cvtColor(cv2.cvtColor(seen, cv2.COLOR_RGB2YUV_I420), cv2.COLOR_YUV2RGB_I420)
+    if rng.random() < options.jpeg:
+        _, coded = cv2.imencode(".jpg", seen, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(25, 95))])
+        seen = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR))
+    return np.ascontiguousarray(seen, np.uint8)
+
+
+def _light(x: NDArray[np.float32], rng: Generator, options: Augment) -> NDArray[np.float32]:
+    if rng.random() < options.colour:
+        if rng.random() < 0.5:  # white balance
+            x = x * rng.uniform(0.75, 1.25, 3).astype(np.float32)
+        x = x * rng.uniform(0.6, 1.35) + rng.uniform(-20, 20)
+    if rng.random() < 0.5 * options.colour:  # contrast
+        mean = float(x.mean())
+        x = (x - mean) * rng.uniform(0.6, 1.4) + mean
+    if rng.random() < 0.5 * options.colour:  # saturation, down to grey
+        grey = x.mean(axis=2, keepdims=True)
+        x = grey + (x - grey) * rng.uniform(0, 1.6)
+    if rng.random() < 0.375 * options.colour:  # gamma
+        x = 255 * np.power(np.clip(x, 0, 255) / 255, rng.uniform(0.5, 2.0))
+    if rng.random() < options.dark:
+        x = x * rng.uniform(0.2, 0.5)
+    return np.clip(x, 0, 255).astype(np.float32)
+
+
+def _streak(length: int, angle: float) -> NDArray[np.float32]:
+    line = np.zeros((length, length), np.float32)
+    line[length // 2] = 1 / length
+    turn = cv2.getRotationMatrix2D((length / 2 - 0.5, length / 2 - 0.5), angle, 1)
+    kernel = cv2.warpAffine(line, turn, (length, length))
+    return np.asarray(kernel / max(float(kernel.sum()), 1e-3), np.float32)

@@ -1,0 +1,187 @@
+"""A recipe: everything that makes one training what it is, in one TOML file."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_type_hints
+
+from train.augment import Augment
+from train.errors import RecipeError
+from train.losses import Weights
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+SHIPPED = Path(__file__).parent / "recipes"
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """Which network, and where it starts."""
+
+    width: float = 0.375  # of the paper's channel counts
+    start: str = ""  # "imagenet", a checkpoint's path, or nothing: from scratch
+    imagenet: str = ""  # ResNet-18 trunk with BatchNorm folded, .safetensors
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Which pictures; paths are relative to `--data`.
+
+    A set is a folder with img/ and mask/, a manifest of `train prepare`, or a pattern of .tar
+    shards such as "shards/*.tar".
+    """
+
+    train: tuple[str, ...] = ()
+    validation: tuple[str, ...] = ()
+    pseudo: tuple[str, ...] = ()  # sets whose mattes were made by other models
+    pseudo_share: float = 0.35  # of the views
+    rooms: str = ""  # a folder of pictures without people
+    longest: int = 384  # longer sides are shrunk to this when read
+    memory_gb: float = 4.0  # a set that needs more is read from disk again and again
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How long and how fast."""
+
+    epochs: int = 60
+    views: int = 2400  # in an epoch, all processes together
+    batch: int = 16  # all processes together
+    side: int = 224  # square root of the number of pixels the network sees, roughly
+    optimizer: str = "adamw"  # "adamw", "sgd"
+    learning_rate: float = 2e-3
+    trunk: float = 1.0  # of the learning rate, for the pretrained trunk
+    weight_decay: float = 0.02
+    warmup: int = 200  # steps
+    clip: float = 5.0  # greatest norm of the gradient
+    ema: float = 0.999  # decay of the weights that are kept
+    amp: str = "auto"  # "auto", "bf16", "off"; auto takes bf16 only where it is faster
+    validate: int = 4  # every so many epochs
+    sheet: int = 12  # a sheet of the worst validation pictures every so many epochs
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Distil:
+    """A teacher: the full-width ImageNet trunk, whose features the narrow one learns to predict."""
+
+    features: float = 0.0  # weight of the loss; falls to a fifth of this by the end
+
+
+@dataclass(frozen=True, slots=True)
+class Card:
+    """What the model card says beside the figures."""
+
+    about: str = ""
+    limits: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """One training."""
+
+    name: str = "bisenet"
+    network: Network = field(default_factory=Network)
+    data: Data = field(default_factory=Data)
+    fit: Fit = field(default_factory=Fit)
+    loss: Weights = field(default_factory=Weights)
+    augment: Augment = field(default_factory=Augment)
+    distil: Distil = field(default_factory=Distil)
+    card: Card = field(default_factory=Card)
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a recipe: a file, or the name of a shipped one.
+
+    Raises:
+        RecipeError: it cannot be read, or says what nobody understands; every problem is named.
+    """
+    if not path.exists() and (SHIPPED / f"{path}.toml").exists():
+        path = SHIPPED / f"{path}.toml"
+    try:
+        told = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        known = ", ".join(sorted(p.stem for p in SHIPPED.glob("*.toml")))
+        raise RecipeError(
+            f"{path}: cannot be read: {error.strerror}",
+            hint=f"Give a recipe's path, or one of {known}.",
+        ) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: not TOML: {error}", hint="Mend that line.") from error
+    problems: list[str] = []
+    recipe: Recipe = _filled(Recipe, told, "", problems)
+    problems += [] if problems else _wrong(recipe)
+    if problems:
+        raise RecipeError(f"{path}: " + "; ".join(problems), hint="Mend the recipe.")
+    return recipe
+
+
+def as_dict(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as plain values, for a checkpoint."""
+    return dataclasses.asdict(recipe)
+
+
+def _filled(kind: Any, told: dict[str, Any], where: str, problems: list[str]) -> Any:
+    """Build `kind` from what a table says, adding every misfit to `problems`."""
+    kinds = get_type_hints(kind)
+    values: dict[str, Any] = {}
+    for key, value in told.items():
+        name = f"[{where}] {key}" if where else key
+        if key not in kinds:
+            near = difflib.get_close_matches(key, kinds, 1)
+            problems.append(f"{name} is unknown" + (f", did you mean {near[0]!r}?" if near else ""))
+        elif dataclasses.is_dataclass(kinds[key]):
+            if isinstance(value, dict):
+                values[key] = _filled(kinds[key], value, key, problems)
+            else:
+                problems.append(f"{name} is {value!r}, expected a table [{key}]")
+        elif kinds[key] == tuple[str, ...]:
+            if isinstance(value, list) and all(isinstance(v, str) for v in value):
+                values[key] = tuple(value)
+            else:
+                problems.append(f"{name} is {value!r}, expected a list of paths")
+        elif kinds[key] is float and type(value) is int:
+            values[key] = float(value)
+        elif type(value) is kinds[key]:
+            values[key] = value
+        else:
+            problems.append(f"{name} is {value!r}, expected {_KINDS[kinds[key]]}")
+    return kind(**values)
+
+
+_KINDS = {int: "a whole number", float: "a number", str: "text"}
+
+
+def _wrong(recipe: Recipe) -> list[str]:
+    """Values of the right kind that cannot be meant."""
+    fit, data = recipe.fit, recipe.data
+    checks = [
+        (0.05 <= recipe.network.width <= 4, "[network] width", recipe.network.width, "0.05 to 4"),
+        (bool(data.train), "[data] train", list(data.train), "at least one set"),
+        (bool(data.validation), "[data] validation", list(data.validation), "at least one set"),
+        (0 <= data.pseudo_share <= 1, "[data] pseudo_share", data.pseudo_share, "0 to 1"),
+        (fit.epochs >= 1, "[fit] epochs", fit.epochs, "1 or more"),
+        (fit.batch >= 2, "[fit] batch", fit.batch, "2 or more"),
+        (fit.views >= fit.batch, "[fit] views", fit.views, "a batch or more"),
+        (fit.side >= 32, "[fit] side", fit.side, "32 or more"),
+        (fit.optimizer in ("adamw", "sgd"), "[fit] optimizer", fit.optimizer, "adamw or sgd"),
+        (fit.learning_rate > 0, "[fit] learning_rate", fit.learning_rate, "more than 0"),
+        (0 <= fit.ema < 1, "[fit] ema", fit.ema, "0 up to 1"),
+        (fit.amp in ("auto", "bf16", "off"), "[fit] amp", fit.amp, "auto, bf16 or off"),
+        (fit.validate >= 1, "[fit] validate", fit.validate, "1 or more"),
+    ]
+    wrong = [
+        f"{name} is {value!r}, expected {wanted}" for ok, name, value, wanted in checks if not ok
+    ]
+    if (
+        recipe.network.start == "imagenet" or recipe.distil.features
+    ) and not recipe.network.imagenet:
+        wrong.append("[network] imagenet is missing, expected the path of the ImageNet trunk")
+    return wrong
