@@ -1,0 +1,48 @@
+"""Doors that are open for one test, with a home of their own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.control.doors import Browser, Page, PlayRuntime
+from vcam import paths
+from vcam.control.client import Client
+from vcam.control.server import Doors, serve
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR"):
+        folder = tmp_path / name.lower()
+        folder.mkdir(mode=0o700)
+        monkeypatch.setenv(name, str(folder))
+    return tmp_path
+
+
+@pytest.fixture
+def runtime() -> PlayRuntime:
+    return PlayRuntime()
+
+
+@pytest.fixture
+def doors(runtime: PlayRuntime) -> Iterator[Doors]:
+    with serve(runtime, socket_path=paths.socket_path()) as opened:
+        yield opened
+
+
+@pytest.fixture
+def client(doors: Doors) -> Client:
+    return Client.connect()
+
+
+@pytest.fixture
+def local(doors: Doors) -> Browser:
+    return Browser(paths.socket_path())
+
+
+@pytest.fixture
+def page(doors: Doors) -> Page:
+    return Page(doors)

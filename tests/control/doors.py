@@ -1,0 +1,142 @@
+"""A daemon that lives behind real doors but has no camera: its picture is drawn by the clock."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tests.fakes import H, W
+from vcam import __version__, config
+from vcam.control.server import Doors
+from vcam.frame import SafeFrame
+from vcam.settings import Settings
+
+JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+
+
+class PlayRuntime:
+    """What the doors ask of a daemon; every settings section is the real one."""
+
+    def __init__(self, width: int = W, height: int = H) -> None:
+        self.settings = Settings(config.load(config.default_path(), environ={}))
+        self.stopped = threading.Event()
+        self.glances = 0
+        self._size = (width, height)
+        self._started = time.monotonic()
+
+    def status(self) -> dict[str, Any]:
+        mode = self.settings.mode
+        return {
+            "version": __version__,
+            "state": mode,
+            "mode": mode,
+            "fps": 30.0,
+            "watchers": [],
+            "background": self.settings.current.background.use,
+            "settings_revision": self.settings.revision,
+            "uptime_s": round(time.monotonic() - self._started, 1),
+        }
+
+    def stop(self) -> None:
+        self.stopped.set()
+
+    def latest(self) -> SafeFrame:
+        """A bar that moves over a grey that tells the mode: dark while paused."""
+        self.glances += 1
+        now = time.monotonic()
+        width, height = self._size
+        data = np.full((height * 3 // 2, width), 128, np.uint8)
+        data[:height] = 30 if self.settings.mode == "paused" else 150
+        at = int(now * 60) % (width - 8)
+        data[:height, at : at + 8] = 235
+        return SafeFrame(data, now, int(now * 30), is_card=False, maker="vcam.card")
+
+
+class Browser:
+    """Plain HTTP at a door, saying exactly the headers it is told to."""
+
+    def __init__(self, address: Path | int) -> None:
+        self.address = address
+
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: bytes | str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> tuple[int, dict[str, str], bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", 80, timeout=10)
+        connection.sock = self.connect()
+        try:
+            connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
+            told = {"Host": self.host, **(headers or {})}
+            for name, value in told.items():
+                connection.putheader(name, value)
+            raw = body.encode() if isinstance(body, str) else body
+            if raw is not None and "Content-Length" not in told:
+                connection.putheader("Content-Length", str(len(raw)))
+            connection.endheaders()
+            if raw:
+                connection.send(raw)
+            answer = connection.getresponse()
+            return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
+        finally:
+            connection.close()
+
+    @property
+    def host(self) -> str:
+        return "localhost" if isinstance(self.address, Path) else f"127.0.0.1:{self.address}"
+
+    def connect(self) -> socket.socket:
+        if isinstance(self.address, Path):
+            made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+            made.settimeout(10)
+            made.connect(str(self.address))
+            return made
+        return socket.create_connection(("127.0.0.1", self.address), timeout=10)
+
+    def json(self, method: str, path: str, value: object = None) -> tuple[int, Any]:
+        body = None if value is None else json.dumps(value)
+        status, _, raw = self.ask(method, path, body)
+        return status, json.loads(raw)
+
+
+class Page(Browser):
+    """A signed-in browser at the settings page's door."""
+
+    def __init__(self, doors: Doors) -> None:
+        url = doors.open_page()
+        super().__init__(int(url.split(":")[2].split("/")[0]))
+        self.token = url.split("token=")[1]
+        status, headers, _ = self.ask("GET", f"/?token={self.token}")
+        assert status == 303, status
+        self.cookie = headers["set-cookie"]
+        self.origin = f"http://{self.host}"
+
+    @property
+    def signed(self) -> dict[str, str]:
+        return {"Cookie": self.cookie.split(";")[0], "Origin": self.origin}
+
+
+def pictures(address: Path, count: int, path: str = "/preview.mjpg") -> list[bytes]:
+    """The first JPEGs of the preview."""
+    with Browser(address).connect() as link:
+        link.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        held, found = b"", []
+        while len(found) < count:
+            piece = link.recv(65536)
+            if not piece:
+                break
+            held += piece
+            while (end := held.find(JPEG_END)) >= 0:
+                found.append(held[held.index(JPEG_START) : end + 2])
+                held = held[end + 2 :]
+    return found

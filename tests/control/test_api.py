@@ -1,0 +1,258 @@
+"""The command line's door: what it answers over the real socket."""
+
+from __future__ import annotations
+
+import io
+import socket
+import threading
+import time
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.control.doors import Browser, PlayRuntime, pictures
+from tests.fakes import room
+from vcam import paths
+from vcam.control import client as client_module
+from vcam.control.client import Client
+from vcam.control.preview import encode
+from vcam.control.server import serve
+from vcam.errors import ConfigError, DaemonError, VcamError
+
+
+def png(colour: tuple[int, int, int] = (10, 200, 30), size: tuple[int, int] = (64, 36)) -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", size, colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_status_tells_what_the_daemon_does(client, runtime):
+    told = client.status()
+
+    assert told["state"] == "live"
+    assert told["background"] == runtime.settings.current.background.use
+
+
+def test_modes_change_at_once(client, runtime):
+    for ask, expected in (
+        (client.pause, "paused"),
+        (client.freeze, "frozen"),
+        (client.resume, "live"),
+    ):
+        ask()
+
+        assert runtime.settings.mode == expected
+        assert client.status()["mode"] == expected
+
+
+def test_stop_answers_before_the_daemon_ends(client, runtime):
+    client.stop()
+
+    assert runtime.stopped.wait(2)
+
+
+def test_a_setting_is_changed_and_told_back(client, runtime):
+    answer = client.change({"background": {"use": "dusk", "blur": 20}, "camera": {"mirror": True}})
+
+    now = runtime.settings.current
+    assert (now.background.use, now.background.blur, now.camera.mirror) == ("dusk", 20, True)
+    assert answer["values"] == client.settings()["values"] == now.model_dump()
+
+
+def test_a_wrong_setting_is_refused_with_every_problem_and_changes_nothing(client, runtime):
+    before = runtime.settings.current
+
+    with pytest.raises(ConfigError) as caught:
+        client.change({"background": {"blur": 500, "light_wrap": 0.5}, "matte": {"peeple": "x"}})
+
+    assert len(caught.value.problems) == 2
+    assert runtime.settings.current is before
+
+
+def test_the_schema_describes_every_setting_in_words(client):
+    told = client.settings()
+
+    for section, keys in told["values"].items():
+        for key in keys:
+            described = told["schema"][section][key]
+            assert described["description"], f"[{section}] {key}"
+            assert "default" in described
+
+
+def test_a_picture_becomes_a_preset_with_a_thumbnail_and_goes_away_again(client, home):
+    file = home / "Holiday at sea.png"
+    file.write_bytes(png())
+
+    made = client.add_preset(file)
+
+    assert made == {"name": "Holiday at sea", "kind": "picture"}
+    assert "Holiday at sea" in [preset["name"] for preset in client.presets()]
+    status, headers, thumb = Browser(paths.socket_path()).ask(
+        "GET", "/presets/Holiday%20at%20sea/thumbnail"
+    )
+    assert (status, headers["content-type"]) == (200, "image/jpeg")
+    assert Image.open(io.BytesIO(thumb)).size == (256, 144)
+
+    client.remove_preset("Holiday at sea")
+
+    assert "Holiday at sea" not in [preset["name"] for preset in client.presets()]
+
+
+def test_a_drawn_preset_cannot_be_deleted(client):
+    with pytest.raises(VcamError, match="not a background of yours"):
+        client.remove_preset("studio")
+
+
+def test_figures_are_told_to_prometheus(local):
+    status, headers, text = local.ask("GET", "/metrics")
+
+    assert status == 200
+    assert headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert b'vcam_state{state="live"} 1' in text
+    assert b"vcam_frames_per_second 30" in text
+
+
+def test_devices_and_findings_are_lists(client, local):
+    assert set(client.devices()) == {"cameras", "virtual"}
+    status, answer = local.json("GET", "/doctor")
+    assert status == 200
+    assert all({"severity", "what", "why", "command"} <= set(found) for found in answer["findings"])
+
+
+def test_the_description_names_every_endpoint(local):
+    status, told = local.json("GET", "/openapi.json")
+
+    assert status == 200
+    assert told["openapi"].startswith("3.")
+    assert {"/status", "/settings", "/presets/{name}/thumbnail", "/events"} <= set(told["paths"])
+
+
+def test_events_tell_a_change_at_once(doors, runtime):
+    with Browser(paths.socket_path()).connect() as link:
+        link.sendall(b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        held = read_until(link, b'"background": "studio"')
+        assert b"Content-Type: text/event-stream" in held
+        started = time.monotonic()
+
+        runtime.settings.change({"background": {"use": "coast"}})
+
+        read_until(link, b'"background": "coast"')
+        assert time.monotonic() - started < 0.9  # well before the next regular one
+
+
+def read_until(link, wanted: bytes) -> bytes:
+    held = b""
+    while wanted not in held:
+        piece = link.recv(65536)
+        assert piece, held[-500:]
+        held += piece
+    return held
+
+
+def test_preview_streams_the_frames_that_reach_a_sink(doors):
+    seen = [decode(jpeg) for jpeg in pictures(paths.socket_path(), 4)]
+
+    assert {image.shape for image in seen} == {(108, 192, 3)}
+    bars = {int(image[54].sum(axis=1).argmax()) for image in seen}
+    assert len(bars) > 1  # it moves
+    assert abs(int(np.median(seen[0])) - 156) < 12
+
+
+def decode(jpeg: bytes) -> np.ndarray:
+    image = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)
+    assert image is not None
+    return image
+
+
+def test_a_large_frame_is_scaled_down_for_the_preview():
+    image = decode(encode(PlayRuntime(1280, 720).latest()))
+
+    assert image.shape[1] < 1280
+    assert abs(image.shape[1] / image.shape[0] - 16 / 9) < 0.02
+
+
+def test_a_frame_of_the_room_cannot_be_encoded():
+    with pytest.raises(AttributeError):
+        encode(room(0))  # type: ignore[arg-type]
+
+
+def test_nothing_is_encoded_while_nobody_looks(doors, runtime):
+    pictures(paths.socket_path(), 2)
+    time.sleep(0.3)
+    before = runtime.glances
+
+    time.sleep(0.4)
+
+    assert runtime.glances - before <= 1
+
+
+def test_doors_close_within_half_a_second_while_previews_and_events_stream(runtime):
+    with serve(runtime, socket_path=paths.socket_path()) as doors:
+        links = [Browser(paths.socket_path()).connect() for _ in range(4)]
+        for link, path in zip(
+            links, ("/preview.mjpg", "/preview.mjpg", "/events", "/events"), strict=True
+        ):
+            link.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            assert link.recv(100)
+        doors.open_page()
+        started = time.monotonic()
+
+    took = time.monotonic() - started
+    for link in links:
+        link.close()
+    assert took < 0.5
+    assert not paths.socket_path().exists()
+
+
+def test_a_stale_socket_is_replaced(runtime):
+    with serve(runtime, socket_path=paths.socket_path()):
+        pass
+    left = socket.socket(socket.AF_UNIX)
+    left.bind(str(paths.socket_path()))
+    left.close()
+
+    with serve(runtime, socket_path=paths.socket_path()):
+        assert Client.connect().status()["state"] == "live"
+
+
+def test_without_a_daemon_the_client_says_how_to_start_one():
+    with pytest.raises(DaemonError) as caught:
+        Client.connect().status()
+
+    assert str(caught.value.message) == "VBG Camera is not running"
+    assert "vcam start" in caught.value.hint
+
+
+def test_an_old_command_and_a_new_daemon_give_a_clear_sentence(client, monkeypatch):
+    monkeypatch.setattr(client_module, "__version__", "99.1.0")
+
+    with pytest.raises(DaemonError) as caught:
+        client.pause()
+
+    assert "this command is version '99.1.0'" in caught.value.message
+    assert "vcam stop" in caught.value.hint
+    client.status()  # what ends or explains the mismatch still works
+    client.stop()
+
+
+def test_many_clients_at_once_are_all_answered(client, runtime):
+    faults: list[Exception] = []
+
+    def work(number: int) -> None:
+        try:
+            for step in range(10):
+                client.change({"background": {"blur": (number * 10 + step) % 101}})
+                client.status()
+        except Exception as error:
+            faults.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(20)
+
+    assert not faults
+    assert runtime.settings.revision > 0
