@@ -106,6 +106,7 @@ class Compositor:
             self.height,
             fit.left,
             fit.top,
+            fit.scratch,
         )
         return SafeFrame(out, frame.pts, frame.seq, is_card=False, maker=__name__)
 
@@ -144,6 +145,7 @@ class Compositor:
             self.height,
             fit.left,
             fit.top,
+            fit.scratch,
         )
         return SafeFrame(out, frame.pts, frame.seq, is_card=False, maker=__name__)
 
@@ -191,6 +193,7 @@ class _Fit:
             *kernels.taps(self.width // 2, small[1]),
         )
         self.low = np.zeros((kernels.PLANES, *small), np.float32)
+        self.scratch = kernels.scratch_for((self.height, self.width), (small[0], small[1]))
         self.colours = Colours(*small[:2])
         self._scaled: list[NDArray[np.uint8]] | None = None
         if (self.width, self.height) != (frame.width, frame.height):

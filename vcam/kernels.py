@@ -84,7 +84,7 @@ def _mix(t: Floats, c: Floats, behind: Bytes, to: Bytes) -> None:
 
 @compiled(
     f"i8({_READ}, i8, {_READ}, {_READ}, i8, i8, b1, Array(f4, 3, 'C', readonly=True), b1, b1, "
-    f"{_TAPS}, {_TAPS}, {_TAPS}, {_TAPS}, {_READ}, u1[::1], i8, i8, i8, i8)"
+    f"{_TAPS}, {_TAPS}, {_TAPS}, {_TAPS}, {_READ}, u1[::1], i8, i8, i8, i8, f4[::1])"
 )
 def _compose_compiled(
     y: Bytes,
@@ -115,6 +115,7 @@ def _compose_compiled(
     height: int,
     left: int,
     top: int,
+    scratch: Floats,
 ) -> int:
     one, zero, half = np.float32(1), np.float32(0), np.float32(0.5)
     quarter, white = np.float32(0.25), np.float32(255)
@@ -127,12 +128,16 @@ def _compose_compiled(
     tall = 0
     for ty in range(0, h, 16):
         tall = max(tall, int(i1[min(ty + 16, h) - 1]) - int(i0[ty]) + 1)
-    most, least = np.empty(lw, np.float32), np.empty(lw, np.float32)
-    kinds = np.empty((w + 31) // 32, np.uint8)
-    wide = np.empty((13, tall, w), np.float32)
-    alpha = np.empty((16, w), np.float32)
-    colour, thin = np.empty(w, np.float32), np.empty(w, np.float32)
-    first, second = np.empty(w, np.float32), np.empty(w, np.float32)
+    at = 13 * tall * w
+    wide = scratch[:at].reshape(13, tall, w)
+    alpha = scratch[at : at + 16 * w].reshape(16, w)
+    at += 16 * w
+    colour, thin = scratch[at : at + w], scratch[at + w : at + 2 * w]
+    first, second = scratch[at + 2 * w : at + 3 * w], scratch[at + 3 * w : at + 4 * w]
+    at += 4 * w
+    most, least = scratch[at : at + lw], scratch[at + lw : at + 2 * lw]
+    at += 2 * lw
+    kinds = scratch[at : at + (w + 31) // 32]
     soft_tiles = 0
     for ty in range(0, h, 16):
         th = min(16, h - ty)
@@ -299,6 +304,14 @@ def _compose_compiled(
     return soft_tiles
 
 
+def scratch_for(size: tuple[int, int], small: tuple[int, int]) -> Floats:
+    """Return what `compose` needs to work in, for a frame of `size` and arrays of `small`."""
+    (h, w), (lh, lw) = size, small
+    i0, i1, _ = taps(h, lh)
+    tall = int((i1[np.minimum(np.arange(15, h + 15, 16), h - 1)].astype(int) - i0[::16]).max()) + 1
+    return np.empty(13 * tall * w + 20 * w + 2 * lw + (w + 31) // 32, np.float32)
+
+
 def _compose_plain(
     y: Bytes,
     y_line: int,
@@ -328,6 +341,7 @@ def _compose_plain(
     height: int,
     left: int,
     top: int,
+    scratch: Floats,
 ) -> int:
     one, zero, half, white = (np.float32(value) for value in (1, 0, 0.5, 255))
     h, w = i0.size, j0.size

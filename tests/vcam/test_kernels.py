@@ -1,0 +1,257 @@
+"""The loops at full size: compiled and plain agree to the bit, at every size."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from segmentation.jit import COMPILED
+from vcam import kernels
+
+rng = np.random.default_rng(5)
+
+
+def scene(height: int, width: int, h: int, w: int) -> tuple[np.ndarray, ...]:
+    """Random planes, backdrop and low planes with a person in the middle; seeded."""
+    rng = np.random.default_rng(height * width + h)
+    low = np.zeros((kernels.PLANES, h, w), np.float32)
+    y, x = np.mgrid[0:h, 0:w]
+    inside = np.clip(4 - 9 * np.hypot((y + 0.5) / h - 0.6, (x + 0.5) / w - 0.5), 0, 1)
+    soft = inside * (1 - inside) * 4
+    low[kernels.A] = rng.normal(0, 0.5 / 255, (h, w)) * soft
+    low[kernels.B] = inside - low[kernels.A] * 128
+    low[2:8] = rng.random((6, h, w)) * 255
+    low[kernels.WRAP] = np.where(soft > 0.05, soft * 0.4, 0)
+    low[9:12] = low[kernels.WRAP] * rng.random((3, h, w)) * 255
+    luma = rng.integers(0, 256, (height, width), dtype=np.uint8)
+    chroma = rng.integers(0, 256, (2, height, width // 2), dtype=np.uint8)
+    backdrop = rng.integers(0, 256, height * width * 3 // 2, dtype=np.uint8)
+    return low, luma, chroma, backdrop
+
+
+def arguments(
+    low: np.ndarray,
+    luma: np.ndarray,
+    chroma: np.ndarray,
+    backdrop: np.ndarray,
+    out: np.ndarray,
+    *,
+    size: tuple[int, int],
+    corner: tuple[int, int] = (0, 0),
+    step: int = 1,
+    full_range: bool = False,
+    clean: bool = True,
+    wrap: bool = True,
+) -> tuple[object, ...]:
+    (height, width), (_, h, w) = luma.shape, low.shape
+    u, v = (np.ascontiguousarray(plane[: height * step // 2]) for plane in chroma)
+    return (
+        luma.reshape(-1),
+        width,
+        u.reshape(-1),
+        v.reshape(-1),
+        width // 2,
+        step,
+        full_range,
+        low,
+        clean,
+        wrap,
+        *kernels.taps(height, h),
+        *kernels.taps(width, w),
+        *kernels.taps(height // 2, h),
+        *kernels.taps(width // 2, w),
+        backdrop,
+        out,
+        size[1],
+        size[0],
+        corner[1],
+        corner[0],
+        kernels.scratch_for((height, width), (h, w)),
+    )
+
+
+def both(size: tuple[int, int], small: tuple[int, int], **options: object) -> list[np.ndarray]:
+    low, luma, chroma, backdrop = scene(*size, *small)
+    made = []
+    for compose in (kernels._compose_compiled, kernels._compose_plain):
+        out = np.zeros(size[0] * size[1] * 3 // 2, np.uint8)
+        compose(*arguments(low, luma, chroma, backdrop, out, size=size, **options))
+        made.append(out)
+    return made
+
+
+@pytest.mark.skipif(not COMPILED, reason="needs numba: pip install numba")
+@pytest.mark.parametrize("step", [1, 2], ids=["4:2:0", "4:2:2"])
+@pytest.mark.parametrize("full_range", [False, True], ids=["limited", "full"])
+@pytest.mark.parametrize("clean", [False, True], ids=["as it is", "decontaminated"])
+@pytest.mark.parametrize("wrap", [False, True], ids=["", "wrapped"])
+def test_compiled_and_plain_composites_are_the_same_bytes(step, full_range, clean, wrap):
+    options = {"step": step, "full_range": full_range, "clean": clean, "wrap": wrap}
+
+    ours, theirs = both((180, 320), (45, 80), **options)
+
+    assert np.array_equal(ours, theirs)
+
+
+@pytest.mark.skipif(not COMPILED, reason="needs numba: pip install numba")
+@pytest.mark.parametrize(
+    ("size", "small"),
+    [
+        ((2, 2), (1, 1)),
+        ((2, 4), (160, 284)),
+        ((34, 66), (160, 284)),
+        ((18, 130), (5, 3)),
+        ((718, 1278), (160, 284)),
+        ((1080, 1920), (160, 284)),
+        ((2160, 3840), (224, 398)),
+    ],
+    ids=str,
+)
+def test_every_even_size_comes_out_the_same(size, small):
+    ours, theirs = both(size, small, full_range=True)
+
+    assert np.array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize(
+    "compose", [kernels._compose_compiled, kernels._compose_plain], ids=["compiled", "plain"]
+)
+def test_only_the_part_that_the_frame_covers_is_drawn(compose):
+    low, luma, chroma, _ = scene(60, 80, 15, 20)
+    size = (100, 160)
+    backdrop = np.full(size[0] * size[1] * 3 // 2, 77, np.uint8)
+    out = np.zeros_like(backdrop)
+
+    luma |= 1
+    options = {"clean": False, "wrap": False}
+
+    compose(*arguments(low, luma, chroma, backdrop, out, size=size, corner=(20, 40), **options))
+
+    area = size[0] * size[1]
+    drawn = out[:area].reshape(size) > 0
+    assert drawn[20:80, 40:120].all()
+    assert drawn.sum() == 60 * 80
+    u = out[area : area * 5 // 4].reshape(50, 80)
+    assert u[10:40, 20:60].any()
+    assert not u[:10].any()
+
+
+@pytest.mark.parametrize("full_range", [False, True], ids=["limited", "full"])
+def test_all_person_is_the_frame_and_all_room_is_the_backdrop(full_range):
+    low, luma, chroma, backdrop = scene(64, 96, 16, 24)
+    low[:] = 0
+    size, area = luma.shape, luma.size
+    person, room = np.zeros_like(backdrop), np.zeros_like(backdrop)
+
+    kernels.compose(*arguments(low, luma, chroma, backdrop, room, size=size, wrap=False))
+    low[kernels.B] = 1
+    options = {"full_range": full_range, "wrap": False}
+    kernels.compose(*arguments(low, luma, chroma, backdrop, person, size=size, **options))
+
+    expected = np.floor(luma * (219 / 255) + 16.5) if full_range else luma
+    assert np.array_equal(room, backdrop)
+    assert np.abs(person[:area] - expected.reshape(-1)).max() == 0
+
+
+def test_the_edge_lies_where_linear_enlargement_puts_it():
+    import cv2
+
+    low, luma, chroma, backdrop = scene(144, 256, 18, 32)
+    low[kernels.A] = 0
+    luma[:], backdrop[:] = 255, 0
+    out = np.zeros_like(backdrop)
+
+    options = {"clean": False, "wrap": False}
+    kernels.compose(*arguments(low, luma, chroma, backdrop, out, size=luma.shape, **options))
+
+    alpha = cv2.resize(low[kernels.B], (256, 144), interpolation=cv2.INTER_LINEAR)
+    alpha = np.clip(alpha * 1.02 - 0.01, 0, 1)
+    assert np.abs(out[: luma.size].reshape(luma.shape) - alpha * 255).max() <= 1
+
+
+def test_without_numba_the_same_picture_comes_out():
+    program = textwrap.dedent(
+        """
+        import sys, hashlib
+        sys.modules["numba"] = None
+        from segmentation.jit import COMPILED
+        from vcam import kernels
+        from tests.vcam.test_kernels import arguments, scene
+        import numpy as np
+        assert not COMPILED and kernels.compose is kernels._compose_plain
+        low, luma, chroma, backdrop = scene(90, 160, 20, 36)
+        out = np.zeros_like(backdrop)
+        kernels.compose(*arguments(low, luma, chroma, backdrop, out, size=luma.shape))
+        print(hashlib.sha256(out).hexdigest())
+        """
+    )
+    low, luma, chroma, backdrop = scene(90, 160, 20, 36)
+    out = np.zeros_like(backdrop)
+    kernels.compose(*arguments(low, luma, chroma, backdrop, out, size=luma.shape))
+
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.strip() == hashlib.sha256(out).hexdigest()
+
+
+@pytest.mark.skipif(not COMPILED, reason="needs numba: pip install numba")
+def test_other_threads_run_while_a_composite_is_drawn():
+    low, luma, chroma, backdrop = scene(2160, 3840, 224, 398)
+    low[kernels.B] = 0.5
+    out = np.zeros_like(backdrop)
+    values = arguments(low, luma, chroma, backdrop, out, size=luma.shape)
+    drawing, turns = threading.Event(), 0
+
+    def draw() -> None:
+        for _ in range(12):
+            kernels.compose(*values)
+        drawing.set()
+
+    thread = threading.Thread(target=draw)
+    thread.start()
+    while not drawing.is_set():
+        turns += 1
+        time.sleep(0.001)
+    thread.join()
+
+    assert turns > 24
+
+
+def test_yuyv_is_taken_apart_the_same_way_by_both():
+    data = rng.integers(0, 256, 2 * 34 * 60, dtype=np.uint8)
+    sizes = (34 * 60, 34 * 30, 34 * 30)
+    ours, theirs = ([np.zeros(size, np.uint8) for size in sizes] for _ in "ab")
+
+    kernels._split_yuyv_compiled(data, *ours)
+    kernels._split_yuyv_plain(data, *theirs)
+
+    assert all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
+
+
+def test_rows_with_padding_are_used_in_place():
+    padded = rng.integers(0, 256, (20, 64), dtype=np.uint8)
+    plane = padded[:, :50]
+
+    data, line = kernels.flat(plane)
+
+    assert line == 64
+    assert data.size == 19 * 64 + 50
+    assert np.shares_memory(data, padded)
+    assert data[3 * 64 + 7] == plane[3, 7]
+
+
+def test_mirrored_planes_are_copied_first():
+    plane = rng.integers(0, 256, (20, 50), dtype=np.uint8)
+
+    data, line = kernels.flat(plane[:, ::-1])
+
+    assert line == 50
+    assert np.array_equal(data.reshape(20, 50), plane[:, ::-1])
