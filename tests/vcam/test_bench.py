@@ -1,0 +1,65 @@
+"""`vcam bench` prints what the documents promise."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.segmentation import tiny_models
+from vcam import bench
+from vcam.errors import UsageError
+
+
+@pytest.fixture
+def model(tmp_path) -> str:
+    return str(tiny_models.bright_is_person(tmp_path / "tiny.xml"))
+
+
+def test_json_has_the_promised_keys(model, capsys):
+    code = bench.run(["--json", "--frames", "3", "--model", model, "--case", "720p-yuyv-picture"])
+
+    report = json.loads(capsys.readouterr().out)
+    assert code == 0
+    assert {"machine", "cases", "rss_mb", "start_s"} <= report.keys()
+    (case,) = report["cases"]
+    assert case["name"] == "720p-yuyv-picture"
+    assert {"cpu_ms", "wall_ms", "p95_ms", "imdecode_cpu_ms", "ratio", "stages"} <= case.keys()
+    assert case["ratio"] == pytest.approx(case["cpu_ms"] / case["imdecode_cpu_ms"], rel=0.01)
+    assert sum(case["stages"].values()) == pytest.approx(case["cpu_ms"], rel=0.5)
+
+
+def test_every_promised_case_is_there():
+    names = {case.name for case in bench.cases()}
+
+    assert {
+        "720p-mjpg-picture",
+        "720p-mjpg-blur",
+        "720p-yuyv-picture",
+        "1080p-mjpg-picture",
+    } <= names
+
+
+def test_a_peer_is_measured_beside(model, tmp_path, capsys):
+    peer = str(tiny_models.bright_is_person(tmp_path / "peer.xml"))
+
+    bench.run(
+        ["--json", "--frames", "2", "--model", model, "--peer", peer, "--case", "720p-mjpg-blur"]
+    )
+
+    report = json.loads(capsys.readouterr().out)
+    assert report["peer"] == "peer"
+    assert report["cases"][0]["peer_cpu_ms"] > 0
+
+
+def test_the_table_names_the_machine(model, capsys):
+    bench.run(["--frames", "2", "--model", model, "--case", "720p-yuyv-blur"])
+
+    out = capsys.readouterr().out
+    assert "imdecode" in out
+    assert "Start to first composite" in out
+
+
+def test_an_unknown_case_is_a_usage_error():
+    with pytest.raises(UsageError, match="no benchmark case '8k'"):
+        bench.run(["--case", "8k"])

@@ -1,0 +1,184 @@
+"""What cameras send becomes planes, and what is damaged becomes an error, never half a picture."""
+
+from __future__ import annotations
+
+import io
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from vcam.decode import MjpegDecoder, Unpacker, planes_from_nv12, planes_from_yuyv
+from vcam.errors import SourceError
+
+W, H = 320, 180
+
+
+def picture(seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (H // 12, W // 16, 3)).astype(np.uint8)
+    image = cv2.resize(coarse, (W, H), interpolation=cv2.INTER_CUBIC)
+    return np.asarray(np.clip(image + rng.normal(0, 4, image.shape), 0, 255), np.uint8)
+
+
+def jpeg(image: np.ndarray, subsampling: str = "4:2:2", **options: object) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(image).save(file, "JPEG", quality=90, subsampling=subsampling, **options)
+    return file.getvalue()
+
+
+def rgb(y: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+    """Full-range planes as a picture."""
+    chroma = [cv2.resize(plane, y.shape[::-1], interpolation=cv2.INTER_LINEAR) for plane in (v, u)]
+    return np.asarray(cv2.cvtColor(np.dstack([y, *chroma]), cv2.COLOR_YCrCb2RGB), np.int16)
+
+
+@pytest.mark.parametrize(
+    ("subsampling", "rows"), [("4:2:2", H), ("4:2:0", H // 2), ("4:4:4", H)], ids=str
+)
+def test_a_jpeg_becomes_its_planes(subsampling, rows):
+    image = picture()
+
+    y, u, v, full_range = MjpegDecoder().decode(jpeg(image, subsampling))
+
+    assert (y.shape, u.shape, v.shape) == ((H, W), (rows, W // 2), (rows, W // 2))
+    assert full_range
+    assert np.abs(rgb(y, u, v) - image).mean() < 6
+
+
+def test_padding_after_the_picture_is_ignored():
+    y, *_ = MjpegDecoder().decode(jpeg(picture()) + bytes(300))
+
+    assert y.shape == (H, W)
+
+
+def test_planes_stay_as_they_are_while_the_next_pictures_are_decoded():
+    decoder = MjpegDecoder()
+    y, u, v, _ = decoder.decode(jpeg(picture()))
+    kept = y.copy(), u.copy(), v.copy()
+
+    for seed in range(1, 12):
+        decoder.decode(jpeg(picture(seed)))
+
+    assert all(np.array_equal(a, b) for a, b in zip((y, u, v), kept, strict=True))
+
+
+@given(st.integers(2, 20_000))
+@settings(max_examples=40, deadline=None)
+def test_a_truncated_jpeg_is_an_error(length):
+    data = jpeg(picture())
+
+    with pytest.raises(SourceError, match="no whole JPEG"):
+        MjpegDecoder().decode(data[: min(length, len(data) - 3)])
+
+
+@pytest.mark.parametrize("at", [0.2, 0.5, 0.8, 0.95])
+def test_a_jpeg_with_its_middle_missing_is_an_error(at):
+    data = jpeg(picture())
+    cut = round(len(data) * at)
+
+    with pytest.raises(SourceError, match="damaged JPEG"):
+        MjpegDecoder().decode(data[:cut] + data[cut + 1500 : -2] + b"\xff\xd9")
+
+
+@pytest.mark.parametrize("at", [0.3, 0.6, 0.9])
+def test_a_jpeg_that_ends_too_early_is_an_error_even_with_an_end_mark(at):
+    data = jpeg(picture())
+
+    with pytest.raises(SourceError, match="damaged JPEG"):
+        MjpegDecoder().decode(data[: round(len(data) * at)] + b"\xff\xd9")
+
+
+@pytest.mark.parametrize("garbage", [b"", b"\xff\xd8", b"\0" * 5000, b"\xff\xd8" + b"x" * 900])
+def test_garbage_is_an_error(garbage):
+    with pytest.raises(SourceError):
+        MjpegDecoder().decode(garbage)
+
+
+def test_noise_inside_the_jpeg_never_comes_out_as_grey():
+    """Flipped bytes either fail or stay a picture of the right size: nothing is concealed."""
+    rng = np.random.default_rng(0)
+    data = jpeg(picture())
+    failures = 0
+
+    for _ in range(40):
+        torn = bytearray(data)
+        for at in rng.integers(700, len(data) - 2, 40):
+            torn[at] = int(rng.integers(0, 255))
+        try:
+            y, *_ = MjpegDecoder().decode(bytes(torn))
+            assert y.shape == (H, W)
+        except SourceError:
+            failures += 1
+
+    assert failures >= 30
+
+
+def test_a_good_picture_after_a_bad_one_is_whole():
+    decoder, data = MjpegDecoder(), jpeg(picture())
+    expected = MjpegDecoder().decode(data)[0]
+    with pytest.raises(SourceError):
+        decoder.decode(data[: len(data) // 2] + b"\xff\xd9")
+
+    y, *_ = decoder.decode(data)
+
+    assert np.array_equal(y, expected)
+
+
+def test_an_odd_picture_is_refused_with_a_hint():
+    with pytest.raises(SourceError, match="319x180, expected even") as caught:
+        MjpegDecoder().decode(jpeg(np.ascontiguousarray(picture()[:, :319])))
+
+    assert "vcam devices" in caught.value.hint
+
+
+def test_yuyv_becomes_planes():
+    data = np.arange(8, dtype=np.uint8).repeat(1).reshape(2, 4)  # Y0 U Y1 V, two rows
+
+    y, u, v, full_range = planes_from_yuyv(data, 2, 2)
+
+    assert y.tolist() == [[0, 2], [4, 6]]
+    assert (u.tolist(), v.tolist()) == ([[1], [5]], [[3], [7]])
+    assert not full_range
+
+
+def test_nv12_becomes_planes():
+    data = np.array([1, 2, 3, 4, 9, 8], np.uint8)
+
+    y, u, v, _ = planes_from_nv12(data, 2, 2)
+
+    assert (y.tolist(), u.tolist(), v.tolist()) == ([[1, 2], [3, 4]], [[9]], [[8]])
+
+
+@pytest.mark.parametrize("unpack", [planes_from_yuyv, planes_from_nv12])
+def test_a_short_raw_picture_is_an_error(unpack):
+    with pytest.raises(SourceError, match="sent 40 bytes, expected"):
+        unpack(np.zeros(40, np.uint8), 64, 48)
+
+
+def test_an_odd_raw_size_is_refused():
+    with pytest.raises(SourceError, match="sends 63x48"):
+        Unpacker(63, 48)
+
+
+def test_held_planes_are_never_written_again_and_free_ones_are():
+    unpacker = Unpacker(64, 48)
+    rng = np.random.default_rng(0)
+    held = []
+    for _ in range(20):
+        data = rng.integers(0, 256, 64 * 48 * 2, dtype=np.uint8)
+        y, *_ = unpacker.yuyv(data)
+        held.append((y, data.reshape(48, 64, 2)[..., 0].copy()))
+
+    assert all(np.array_equal(y, kept) for y, kept in held)
+
+    y = None
+    held.clear()
+    places = set()
+    for _ in range(20):
+        y, *_ = unpacker.yuyv(data)
+        places.add(y.ctypes.data)
+    assert len(places) <= 2
