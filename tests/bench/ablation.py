@@ -1,0 +1,242 @@
+"""What each step from network to edge is worth, on a clip whose true alpha is known.
+
+    python -m tests.bench.ablation --clip CLIP --alpha ALPHA [--model PATH] [--frames N]
+
+`CLIP` is a composite of somebody keyed from a green screen, `ALPHA` its matte as a grey clip.
+Prints Markdown tables: figures against the truth with steps added one by one; leak while the
+person flies past a drawn room, smoothed against unsmoothed; the halo that blur leaves.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import av
+import cv2
+import numpy as np
+
+from segmentation.flow import Carrier
+from segmentation.refine import Guided, Tidy
+from segmentation.segmenter import Matte, Segmenter
+from segmentation.temporal import Smoother
+from tests.bench import figures
+from vcam.compositor import Blur, Compositor, Look, alpha_at
+from vcam.frame import Frame
+from vcam.pictures import i420_from_image, image_from_i420
+from vcam.scenery import draw
+from vcam.sources.clip import ClipSource
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+SPEEDS = (3, 10, 30)  # pixels a frame
+SMOOTHING = 0.6
+
+
+@dataclass
+class Take:
+    """A clip after the network: everything that the later steps need."""
+
+    raw: list[NDArray[np.float32]]
+    picture: list[NDArray[np.uint8]]
+    luma: list[NDArray[np.uint8]]
+    truth: list[NDArray[np.float32]]
+
+
+def shoot(model: str, quality: str, frames: Iterator[tuple[Frame, NDArray[np.float32]]]) -> Take:
+    """Run the network alone over `frames`."""
+    take = Take([], [], [], [])
+    segmenter = Segmenter(model, quality=quality, smoothing=0.0)
+    for frame, truth in frames:
+        matte = segmenter.matte(
+            frame.y, frame.u, frame.v, full_range=frame.full_range, seq=frame.seq, pts=frame.pts
+        )
+        take.raw.append(matte.raw.copy())
+        take.picture.append(matte.picture.copy())
+        take.luma.append(frame.y)
+        take.truth.append(truth)
+    segmenter.close()
+    return take
+
+
+def play(
+    take: Take, *, tidy: bool, smooth: float, guide: bool, every: int = 1, stale: bool = False
+) -> list[NDArray[np.float32]]:
+    """Return the mattes at full size with the steps that are asked for."""
+    tidies, smoother, guided, carrier = Tidy(), Smoother(smooth), Guided(), Carrier()
+    alphas, last = [], take.raw[0]
+    for i, (raw, picture, luma) in enumerate(zip(take.raw, take.picture, take.luma, strict=True)):
+        alpha = raw.copy()
+        if i % every and stale:
+            alpha = last.copy()
+        elif i % every and not carrier.carry(picture[0], alpha):
+            alpha = raw.copy()
+        last = alpha.copy()
+        if every > 1:
+            carrier.keep(picture[0], alpha)
+        if tidy:
+            tidies(alpha)
+        if smooth:
+            smoother(alpha, picture)
+        if guide:
+            a, b = np.zeros_like(alpha), np.zeros_like(alpha)
+            guided(alpha, picture[0], a, b)
+            alphas.append(alpha_at(Matte(alpha, a, b, i, 0.0, raw, picture, False, True), luma))
+        else:
+            alphas.append(np.asarray(cv2.resize(alpha, luma.shape[::-1]), np.float32))
+    return alphas
+
+
+def clip(path: Path, alpha: Path, limit: int) -> Iterator[tuple[Frame, NDArray[np.float32]]]:
+    """The frames of a clip with their true alpha."""
+    with ClipSource(path, live=False) as source, av.open(str(alpha)) as container:
+        truths = container.decode(video=0)
+        for _ in range(limit):
+            try:
+                frame, truth = source.read(1.0), next(truths)
+            except (EOFError, StopIteration):
+                return
+            assert frame is not None
+            yield frame, truth.to_ndarray(format="gray").astype(np.float32) / 255
+
+
+def flight(
+    frames: list[tuple[Frame, NDArray[np.float32]]], speed: float
+) -> Iterator[tuple[Frame, NDArray[np.float32]]]:
+    """The same person, swinging left and right in front of a drawn room, with sensor noise."""
+    height, width = frames[0][1].shape
+    room = draw("loft", width, height)
+    rng = np.random.default_rng(0)
+    swing = 0.3 * width
+    for i, (frame, alpha) in enumerate(frames):
+        move = np.array([[1, 0, swing * np.sin(i * speed / swing)], [0, 1, 0]], np.float32)
+        data = np.concatenate([plane.reshape(-1) for plane in (frame.y, frame.u, frame.v)])
+        person = cv2.warpAffine(
+            image_from_i420(data.reshape(height * 3 // 2, width)), move, (width, height)
+        )
+        moved = np.asarray(cv2.warpAffine(alpha, move, (width, height)), np.float32)
+        image = person * moved[..., None] + room * (1 - moved[..., None])
+        image += rng.normal(0, 2, (height, width, 1))
+        yield of_image(np.clip(image, 0, 255).astype(np.uint8), i), moved
+
+
+def of_image(image: NDArray[np.uint8], seq: int) -> Frame:
+    """An image of even size as a frame."""
+    h, w = image.shape[:2]
+    flat = i420_from_image(image).reshape(-1)
+    area = h * w
+    u, v = (flat[at : at + area // 4].reshape(h // 2, w // 2) for at in (area, area * 5 // 4))
+    return Frame(flat[:area].reshape(h, w), u, v, False, seq / 30, seq)
+
+
+def steps(take: Take) -> None:
+    """Print the table of steps."""
+    rows: dict[str, Callable[[], list[NDArray[np.float32]]]] = {
+        "network, bilinear": lambda: play(take, tidy=False, smooth=0, guide=False),
+        "+ guided edges": lambda: play(take, tidy=False, smooth=0, guide=True),
+        "+ islands and holes": lambda: play(take, tidy=True, smooth=0, guide=True),
+        "+ smoothing (as shipped)": lambda: play(take, tidy=True, smooth=SMOOTHING, guide=True),
+        "shipped, bilinear instead of guided": lambda: play(
+            take, tidy=True, smooth=SMOOTHING, guide=False
+        ),
+        "shipped, every 2nd frame carried by flow": lambda: play(
+            take, tidy=True, smooth=SMOOTHING, guide=True, every=2
+        ),
+        "shipped, every 2nd frame stale": lambda: play(
+            take, tidy=True, smooth=SMOOTHING, guide=True, every=2, stale=True
+        ),
+    }
+    print("| steps | person IoU | boundary F | MAD x1000 | leak | dtSSD | flicker |")
+    print("|---|---|---|---|---|---|---|")
+    for name, run in rows.items():
+        alphas = run()
+        still = figures.still(alphas, take.truth)
+        moving = figures.moving(np.array(alphas), np.array(take.truth))
+        print(
+            f"| {name} | {still['person_iou']:.4f} | {still['boundary_f']:.4f} "
+            f"| {still['mad'] * 1000:.2f} | {still['leak']:.4f} "
+            f"| {moving['dtssd']:.2f} | {moving['flicker']:.2f} |",
+            flush=True,
+        )
+
+
+def trail(speed: float, take: Take) -> None:
+    """Print how much smoothing adds to the leak behind somebody who moves."""
+    leaks, lights = [], []
+    for smooth in (0.0, SMOOTHING):
+        alphas = play(take, tidy=True, smooth=smooth, guide=True)
+        pairs = list(zip(alphas, take.truth, strict=True))
+        leaks.append(float(np.mean([figures.leak(a, t) for a, t in pairs])))
+        lights.append(float(np.mean([figures.leaked_light(a, t) for a, t in pairs])))
+    print(
+        f"| {speed:.0f} | {leaks[0]:.5f} | {leaks[1]:.5f} | {leaks[1] / max(leaks[0], 1e-9):.2f} "
+        f"| {lights[0]:.5f} | {lights[1]:.5f} | {lights[1] / max(lights[0], 1e-9):.2f} |",
+        flush=True,
+    )
+
+
+def halo(take: Take, model: str, quality: str) -> None:
+    """Print how far the blurred room beside the person is from the same room without anybody."""
+    height, width = take.truth[0].shape
+    room = draw("loft", width, height)
+    red = np.array([220, 40, 40], np.float32)
+    segmenter = Segmenter(model, quality=quality, still=True)
+    compositor = Compositor(width, height)
+    print("| blur | error in the 40 px band | the same with plain blur |")
+    print("|---|---|---|")
+    for strength in (20, 50, 100):
+        errors, plain = [], []
+        for i in range(0, len(take.truth), 12):
+            alpha = take.truth[i][..., None]
+            frames = [of_image(room, i)]
+            image = np.clip(red * alpha + room * (1 - alpha), 0, 255).astype(np.uint8)
+            frames.append(of_image(image, i))
+            shown = []
+            for frame, truth in zip(
+                frames, (np.zeros_like(take.truth[i]), take.truth[i]), strict=True
+            ):
+                matte = segmenter.matte(frame.y, frame.u, frame.v, full_range=False, seq=i, pts=0.0)
+                # The true matte: this table judges the blur and not the network.
+                small = np.asarray(cv2.resize(truth, matte.alpha.shape[::-1]), np.float32)
+                matte.alpha[:], matte.raw[:] = small, small
+                Guided()(matte.alpha, matte.picture[0], matte.a, matte.b)
+                safe = compositor.compose(frame, matte, Blur(strength), Look())
+                shown.append(image_from_i420(safe.data).astype(np.int16))
+            outside = (take.truth[i] < 0.01).astype(np.uint8)
+            distance = cv2.distanceTransform(outside, cv2.DIST_L2, 5)
+            band = (distance > 2) & (distance <= 40)
+            errors.append(np.abs(shown[1] - shown[0])[band].mean())
+            sigma = strength / 100 * 0.06 * width
+            naive = [cv2.GaussianBlur(p, (0, 0), sigma).astype(np.int16) for p in (room, image)]
+            plain.append(np.abs(naive[1] - naive[0])[band].mean())
+        print(f"| {strength} % | {np.mean(errors):.2f} | {np.mean(plain):.2f} |", flush=True)
+    segmenter.close()
+
+
+def main() -> None:
+    """Print all tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--clip", type=Path, required=True)
+    parser.add_argument("--alpha", type=Path, required=True)
+    parser.add_argument("--model", default="auto")
+    parser.add_argument("--quality", default="balanced", choices=["low", "balanced", "high"])
+    parser.add_argument("--frames", type=int, default=1000)
+    options = parser.parse_args()
+    cv2.setNumThreads(1)
+    frames = list(clip(options.clip, options.alpha, options.frames))
+    take = shoot(options.model, options.quality, iter(frames))
+    steps(take)
+    print("\n| px a frame | leak | leak, smoothed | ratio | light | light, smoothed | ratio |")
+    print("|---|---|---|---|---|---|---|")
+    for speed in SPEEDS:
+        trail(speed, shoot(options.model, options.quality, flight(frames[:60], speed)))
+    print()
+    halo(take, options.model, options.quality)
+
+
+if __name__ == "__main__":
+    main()
