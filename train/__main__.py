@@ -36,6 +36,20 @@ def build_parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
 
+    prepare = commands.add_parser("prepare", help="check a dataset and split it into a manifest")
+    prepare.set_defaults(run=_prepare)
+    prepare.add_argument(
+        "sources", type=Path, nargs="+", metavar="SOURCE", help="AISegment, img/ + mask/, or .csv"
+    )
+    prepare.add_argument("-o", "--output", type=Path, required=True, metavar="MANIFEST.csv")
+    prepare.add_argument(
+        "--validation", type=_share, default=0.1, metavar="SHARE", help="default 0.1"
+    )
+    prepare.add_argument(
+        "--shards", type=Path, metavar="FOLDER", help="also pack the training split into .tar files"
+    )
+    prepare.add_argument("--shard-size", type=int, default=1000, metavar="PAIRS")
+
     export = commands.add_parser("export", help="turn a checkpoint into weights for the program")
     export.set_defaults(run=_export)
     export.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
@@ -77,6 +91,39 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--recipe", type=Path, metavar="FILE", help="the recipe, for the card")
     evaluate.add_argument("--sheet", type=Path, metavar="FILE", help="picture of the worst mattes")
     return parser
+
+
+def _share(text: str) -> float:
+    share = float(text)
+    if not 0 <= share < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a share from 0 up to 1")
+    return share
+
+
+def _prepare(options: argparse.Namespace) -> int:
+    from rich.progress import Progress
+
+    from train.datasets import find_set, write_shards
+    from train.prepare import prepare
+
+    with Progress(transient=True) as bar:
+        task = bar.add_task("Looking at pairs", total=None)
+        prepared = prepare(
+            options.sources,
+            options.output,
+            validation=options.validation,
+            progress=lambda done, total: bar.update(task, completed=done, total=total),
+        )
+    splits = ", ".join(f"{count} {name}" for name, count in sorted(prepared.splits.items()))
+    print(f"{prepared.manifest}: {splits}, in {prepared.groups} groups")
+    if prepared.left_out:
+        listed = prepared.manifest.with_suffix(".left-out.csv")
+        print(f"{listed}: {len(prepared.left_out)} left out")
+    if options.shards:
+        pairs = find_set(prepared.manifest.name, prepared.manifest.parent, "train")
+        shards = write_shards(pairs, options.shards, size=options.shard_size)
+        print(f"{options.shards}: {len(shards)} shards")
+    return 0
 
 
 def _evaluate(options: argparse.Namespace) -> int:
