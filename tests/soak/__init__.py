@@ -1,0 +1,1 @@
+"""The real daemon, tormented for minutes."""
