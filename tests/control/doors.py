@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
@@ -83,9 +84,8 @@ class Browser:
             raw = body.encode() if isinstance(body, str) else body
             if raw is not None and "Content-Length" not in told:
                 connection.putheader("Content-Length", str(len(raw)))
-            connection.endheaders()
-            if raw:
-                connection.send(raw)
+            with contextlib.suppress(BrokenPipeError):  # refused before all of it was read
+                connection.endheaders(raw or None)
             answer = connection.getresponse()
             return answer.status, {k.lower(): v for k, v in answer.getheaders()}, answer.read()
         finally:
