@@ -20,7 +20,8 @@ LEAVE: Final = 0.008  # and below which a person who was there counts as gone
 CORE: Final = 0.45  # of the depth of the thickest body: what is deeper inside is a body's core
 HAND: Final = 0.02  # share of the frame: a larger piece of its own is somebody else
 FIRM: Final = 0.4  # mean alpha of a piece, below which it is a ghost
-SURE: Final = 0.75  # mean alpha inside the largest piece, for a person to be noticed
+SURE: Final = 0.85  # mean alpha where it is above a half, for a person to be noticed
+DOUBT: Final = 0.7  # and below which who was there counts as gone, and the rest as furniture
 _BLOCK: Final = np.ones((3, 3), np.uint8)
 LEVELS: Final = (0.1, 0.95)  # alpha outside these is pure background or pure person
 
@@ -56,10 +57,9 @@ class Tidy:
         self._fill_holes(alpha)
         np.greater(self._half, 0.5, out=self._bits)
         share = np.count_nonzero(self._bits) / self._half.size
-        if self.present:
-            self.present = bool(share >= LEAVE)
-        elif share >= ARRIVE:
-            self.present = float(self._half[self._bits].mean()) >= SURE
+        sure = float(self._half[self._bits].mean()) if share else 0.0
+        least, trust = (LEAVE, DOUBT) if self.present else (ARRIVE, SURE)
+        self.present = bool(share >= least and sure >= trust)
         if not self.present:
             alpha[:] = 0
 

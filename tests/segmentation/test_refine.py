@@ -107,6 +107,17 @@ def test_somebody_who_leans_out_is_kept_longer_than_somebody_new_is_noticed():
     assert comes.max() == 0
 
 
+def test_a_chair_that_somebody_leaves_behind_goes_with_them():
+    tidy = Tidy()
+    tidy(blob((140, 100, 50)))
+    assert tidy.present
+    chair = blob((140, 120, 35)) * np.float32(0.62)
+
+    tidy(chair)
+
+    assert chair.max() == 0
+
+
 def test_only_me_shows_the_large_central_person_alone():
     alpha = blob((140, 110, 50), (40, 110, 26), (250, 100, 20))
 
