@@ -5,17 +5,23 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from train.errors import TrainError
+
+if TYPE_CHECKING:
+    from train.evaluate import Result
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 failed, 2 usage, 3 recipe."""
     parser = build_parser()
     options = parser.parse_args(argv)
+    options.argv = list(sys.argv[1:] if argv is None else argv)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     command: Callable[[argparse.Namespace], int] = options.run
     try:
@@ -49,6 +55,17 @@ def build_parser() -> argparse.ArgumentParser:
         "--shards", type=Path, metavar="FOLDER", help="also pack the training split into .tar files"
     )
     prepare.add_argument("--shard-size", type=int, default=1000, metavar="PAIRS")
+
+    fit = commands.add_parser("fit", help="train what a recipe says")
+    fit.set_defaults(run=_fit)
+    fit.add_argument("recipe", type=Path, metavar="RECIPE", help="a .toml file, or small, full")
+    fit.add_argument("--data", type=Path, default=Path(), metavar="FOLDER", help="of its paths")
+    fit.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="default runs/NAME")
+    fit.add_argument("--resume", action="store_true", help="go on where it stopped")
+    fit.add_argument("--device", default="auto", metavar="D", help="auto, cpu, cuda")
+    fit.add_argument("--threads", type=int, metavar="N", help="of torch, on a CPU")
+    fit.add_argument("--workers", type=int, default=1, metavar="N", help="processes making views")
+    fit.add_argument("--tensorboard", action="store_true", help="write its figures too")
 
     export = commands.add_parser("export", help="turn a checkpoint into weights for the program")
     export.set_defaults(run=_export)
@@ -126,6 +143,24 @@ def _prepare(options: argparse.Namespace) -> int:
     return 0
 
 
+def _fit(options: argparse.Namespace) -> int:
+    import torch
+
+    from train.fit import fit, joined
+    from train.recipe import load_recipe
+
+    recipe = load_recipe(options.recipe)
+    folder = options.output or Path("runs") / recipe.name
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    with joined(options.device, workers=options.workers, tensorboard=options.tensorboard) as place:
+        if fit(recipe, options.data, folder, place, resume=options.resume):
+            return 0
+        if place.first:
+            print(f"Stopped; go on with --resume -o {folder}", file=sys.stderr)
+        return 130
+
+
 def _evaluate(options: argparse.Namespace) -> int:
     from segmentation.engines import weights_dir
     from train.evaluate import evaluate, table
@@ -142,7 +177,25 @@ def _evaluate(options: argparse.Namespace) -> int:
     if options.json:
         text = json.dumps([result.as_dict() for result in results], indent=1)
         options.json.write_text(text + "\n")
+    if options.card:
+        _write_card(options, models[0], results)
     return 0
+
+
+def _write_card(options: argparse.Namespace, model: Path, results: list[Result]) -> None:
+    from train.card import write_card
+    from train.evaluate import sources
+    from train.recipe import find_recipe, load_recipe
+
+    write_card(
+        options.card,
+        results,
+        weights=sorted(model.parent.glob(f"{model.stem}.*[!d]")),
+        manifest=sources(options.folder),
+        recipe=load_recipe(options.recipe) if options.recipe else None,
+        recipe_text=find_recipe(options.recipe).read_text() if options.recipe else "",
+        command=shlex.join(["python", "-m", "train", *options.argv]),
+    )
 
 
 def _export(options: argparse.Namespace) -> int:

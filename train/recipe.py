@@ -103,8 +103,7 @@ def load_recipe(path: Path) -> Recipe:
     Raises:
         RecipeError: it cannot be read, or says what nobody understands; every problem is named.
     """
-    if not path.exists() and (SHIPPED / f"{path}.toml").exists():
-        path = SHIPPED / f"{path}.toml"
+    path = find_recipe(path)
     try:
         told = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -121,6 +120,12 @@ def load_recipe(path: Path) -> Recipe:
     if problems:
         raise RecipeError(f"{path}: " + "; ".join(problems), hint="Mend the recipe.")
     return recipe
+
+
+def find_recipe(path: Path) -> Path:
+    """Return `path`, or that of the shipped recipe it names."""
+    shipped = SHIPPED / f"{path}.toml"
+    return shipped if not path.exists() and shipped.exists() else path
 
 
 def as_dict(recipe: Recipe) -> dict[str, Any]:
