@@ -168,7 +168,7 @@ def group(rows: list[Checked]) -> list[int]:
 
 
 def split(groups: list[int], validation: float) -> list[str]:
-    """Say "train" or "validation" for each row, whole groups at a time, by a fixed shuffle."""
+    """Say "train" or "val" for each row, whole groups at a time, by a fixed shuffle."""
     sizes = Counter(groups)
     shuffled = sorted(sizes, key=lambda g: hashlib.sha256(f"group {g}".encode()).digest())
     chosen: set[int] = set()
@@ -179,7 +179,7 @@ def split(groups: list[int], validation: float) -> list[str]:
                 break  # something has to be left to train on
             chosen.add(number)
             count += sizes[number]
-    return ["validation" if number in chosen else "train" for number in groups]
+    return ["val" if number in chosen else "train" for number in groups]
 
 
 def check(pair: Pair, root: Path) -> Checked:

@@ -45,9 +45,9 @@ def test_an_aisegment_tree_becomes_a_manifest_that_fit_reads(tmp_path: Path, cap
     code = main(["prepare", str(tree), "-o", str(manifest), "--validation", "0.25"])
 
     assert code == 0
-    assert "9 train, 3 validation" in capsys.readouterr().out
+    assert "9 train, 3 val" in capsys.readouterr().out
     train = find_set("people.csv", tmp_path, "train")
-    held_out = find_set("people.csv", tmp_path, "validation")
+    held_out = find_set("people.csv", tmp_path, "val")
     assert len(train) == 9
     assert len(held_out) == 3
     assert {p.image.stem for p in train}.isdisjoint(p.image.stem for p in held_out)
@@ -102,7 +102,7 @@ def test_near_duplicates_stay_on_one_side(tmp_path: Path):
     for row in rows_of(tmp_path / "m.csv"):
         sides.setdefault(Path(row["image"]).stem[:3], set()).add(row["split"])
     assert all(len(side) == 1 for side in sides.values())
-    assert prepared.splits == {"train": 16, "validation": 16}
+    assert prepared.splits == {"train": 16, "val": 16}
 
 
 def test_an_interrupted_run_goes_on_where_it_stopped(tmp_path: Path, monkeypatch):
@@ -156,9 +156,9 @@ def test_the_same_pictures_are_split_alike_each_time():
     groups = [0, 0, 1, 2, 2, 2, 3, 4, 5, 6]
 
     assert split(groups, 0.3) == split(groups, 0.3)
-    assert split(groups, 0.3).count("validation") <= 3
+    assert split(groups, 0.3).count("val") <= 3
     assert set(split([0], 0.5)) == {"train"}
-    assert set(split([0, 1], 0.01)) == {"train", "validation"}
+    assert set(split([0, 1], 0.01)) == {"train", "val"}
 
 
 def test_shards_are_packed_for_training(tmp_path: Path):
