@@ -378,7 +378,8 @@ def read_shard(path: Path, longest: int) -> Iterator[tuple[Image, Image]]:
                 if file is None:
                     continue
                 data = np.frombuffer(file.read(), np.uint8)
-                picture = _decoded(data, cv2.IMREAD_UNCHANGED, f"{path}: {member.name}")
+                flags = cv2.IMREAD_UNCHANGED if kind == "matte.png" else cv2.IMREAD_COLOR
+                picture = _decoded(data, flags, f"{path}: {member.name}")
                 if kind == "matte.png":
                     if stem not in pending:
                         continue
@@ -386,7 +387,7 @@ def read_shard(path: Path, longest: int) -> Iterator[tuple[Image, Image]]:
                     seen += 1
                     yield shrunk(pending.pop(stem), _as_matte(picture), longest, pair)
                 else:
-                    pending[stem] = np.ascontiguousarray(picture[..., 2::-1])
+                    pending[stem] = np.ascontiguousarray(picture[..., ::-1])
     except (OSError, tarfile.TarError) as error:
         raise DataError(
             f"{path}: damaged or not a shard: {error}", hint="Pack it again with `train prepare`."
