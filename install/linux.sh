@@ -9,13 +9,15 @@ export PIP_NO_CACHE_DIR=1  # its cache would be left behind
 
 usage() {
     cat <<'TEXT'
-usage: install/linux.sh [--dry-run] [--yes] [--no-module | --module-only] [--from PATH]
+usage: install/linux.sh [--dry-run] [--yes] [--no-module | --module-only] [--no-packages]
+                        [--from PATH]
        install/linux.sh --uninstall [--purge] [--dry-run] [--yes]
 
   --dry-run      show every command, run none
   --yes          do not ask before starting
   --no-module    leave the kernel alone: program, service and tray only
   --module-only  the virtual camera only
+  --no-packages  take it that v4l2loopback is installed
   --from PATH    install this wheel or source folder instead of the one around this script
   --uninstall    take away everything this script put there; your settings stay
   --purge        with --uninstall: your settings, backgrounds, cache and log too
@@ -27,13 +29,14 @@ number=10                # of the virtual camera: /dev/video10, or the next one 
 root=${VCAM_ROOT:-}      # stands before every system path; tests point it elsewhere
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 
-dry='' yes='' module=1 user_part=1 remove='' purge='' from=''
+dry='' yes='' get=1 module=1 user_part=1 remove='' purge='' from=''
 while (($#)); do
     case $1 in
         --dry-run) dry=1 ;;
         --yes | -y) yes=1 ;;
-        --no-module) module= ;;
-        --module-only) user_part= ;;
+        --no-module) module='' ;;
+        --module-only) user_part='' ;;
+        --no-packages) get='' ;;
         --from) from=${2:?"--from needs a path"}; shift ;;
         --uninstall) remove=1 ;;
         --purge) purge=1 ;;
@@ -533,7 +536,9 @@ if [[ $remove ]]; then
 fi
 
 if [[ $module ]]; then
-    if [[ $system == unknown ]]; then
+    if [[ -z $get ]]; then
+        say "Packages: left as they are"
+    elif [[ $system == unknown ]]; then
         problem "This distribution is not known here: install v4l2loopback 0.12.5 or newer yourself."
     elif ! install_packages; then
         problem "The packages were not installed."

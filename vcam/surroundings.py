@@ -102,8 +102,8 @@ def installer(system: str = sys.platform) -> Path:
     """The set-up script for this system: beside the packages, or inside the wheel."""
     name = {"win32": "windows.ps1", "darwin": "macos.sh"}.get(system, "linux.sh")
     here = Path(__file__).resolve().parent
-    inside = here / "install" / name
-    return inside if inside.exists() else here.parent / "install" / name
+    places = (here / "install" / name, here.parent / "install" / name)
+    return next((place for place in places if place.exists()), Path("install") / name)
 
 
 def look(
