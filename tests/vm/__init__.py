@@ -1,0 +1,1 @@
+"""Real cameras in a real kernel."""
