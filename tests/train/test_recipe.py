@@ -1,0 +1,69 @@
+"""Recipes: read strictly, every problem told, the shipped ones in order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from train.__main__ import main
+from train.errors import RecipeError
+from train.recipe import SHIPPED, load_recipe
+
+GOOD = '[data]\ntrain = ["a"]\nvalidation = ["b"]\n'
+
+
+def test_a_recipe_says_only_what_differs(tmp_path: Path):
+    path = tmp_path / "r.toml"
+    path.write_text(GOOD + "[fit]\nlearning_rate = 1\n")
+
+    recipe = load_recipe(path)
+
+    assert recipe.data.train == ("a",)
+    assert recipe.fit.learning_rate == 1.0
+    assert recipe.loss.dice == 0.5
+
+
+def test_a_typo_is_answered_with_the_word_that_was_meant(tmp_path: Path, capsys):
+    path = tmp_path / "r.toml"
+    path.write_text(GOOD + "[fit]\nlerning_rate = 1e-3\nepochs = 2.5\n[netwrok]\nwidth = 1\n")
+
+    code = main(["fit", str(path), "-o", str(tmp_path / "run")])
+
+    told = capsys.readouterr().err
+    assert code == 3
+    assert "[fit] lerning_rate is unknown, did you mean 'learning_rate'?" in told
+    assert "[fit] epochs is 2.5, expected a whole number" in told
+    assert "netwrok is unknown, did you mean 'network'?" in told
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[fit]\nepochs = 0", r"\[fit\] epochs is 0, expected 1 or more"),
+        ('[fit]\namp = "fp8"', r"\[fit\] amp is 'fp8', expected auto, bf16 or off"),
+        ("[distil]\nfeatures = 1", r"\[network\] imagenet is missing"),
+        ("[fit]\nepochs = true", r"\[fit\] epochs is True, expected a whole number"),
+        ("fit = 3", r"fit is 3, expected a table \[fit\]"),
+        ("[fit", "not TOML"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused(tmp_path: Path, text: str, told: str):
+    path = tmp_path / "r.toml"
+    path.write_text((text + "\n" + GOOD) if text.startswith("fit") else GOOD + text)
+
+    with pytest.raises(RecipeError, match=told):
+        load_recipe(path)
+
+
+def test_a_missing_recipe_names_those_there_are(tmp_path: Path):
+    with pytest.raises(RecipeError) as caught:
+        load_recipe(tmp_path / "none.toml")
+
+    assert "small" in caught.value.hint
+
+
+@pytest.mark.parametrize("path", sorted(SHIPPED.glob("*.toml")), ids=lambda p: p.stem)
+def test_shipped_recipes_are_understood(path: Path):
+    assert load_recipe(Path(path.stem)).name
