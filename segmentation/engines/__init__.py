@@ -23,11 +23,13 @@ def open_engine(
     model: str = "auto",
     *,
     engine: str = "auto",
+    still: bool = False,
     threads: int = 1,
     cache_dir: Path | None = None,
 ) -> Engine:
     """Open `model` ("auto": the shipped one, else a path) on the engine asked for.
 
+    `still` asks for the most exact model, however long it takes.
     `cache_dir` keeps compiled models and the choice between int8 and fp32; None keeps neither.
 
     Raises:
@@ -46,4 +48,4 @@ def open_engine(
         )
     from segmentation.engines.openvino import open_openvino  # a third of a second: only when used
 
-    return open_openvino(model, threads=threads, cache_dir=cache_dir)
+    return open_openvino(model, still=still, threads=threads, cache_dir=cache_dir)

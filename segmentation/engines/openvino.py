@@ -23,15 +23,22 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SHIPPED = "bisenet-small"
+SHIPPED_LARGE = "bisenet-r18"
 TRIALS = 12  # timed runs of each precision; the fastest half counts
 TRIAL_SIZE = (160, 288)
 SAME = 0.02  # int8 may differ from fp32 by this much on average and still be "no worse"
 
 
 def open_openvino(
-    model: str = "auto", *, threads: int = 1, cache_dir: Path | None = None
+    model: str = "auto",
+    *,
+    still: bool = False,
+    threads: int = 1,
+    cache_dir: Path | None = None,
 ) -> OpenVinoEngine:
-    """Open the shipped model in the faster precision, or the model file `model`.
+    """Open the shipped model in the fastest precision, or the model file `model`.
+
+    For stills, where time does not matter, the shipped model is the large one.
 
     Raises:
         ModelError: the weights are missing, damaged, or not a person model.
@@ -40,6 +47,9 @@ def open_openvino(
     cache = usable(cache_dir)
     if model != "auto":
         return OpenVinoEngine(Path(model), threads=threads, cache_dir=cache)
+    large = weights_dir() / f"{SHIPPED_LARGE}.xml"
+    if still and large.exists():
+        return OpenVinoEngine(large, threads=threads, cache_dir=cache)
     full, small = (weights_dir() / f"{SHIPPED}{tail}.xml" for tail in ("", "-int8"))
     if not full.exists():
         raise ModelError(
@@ -55,7 +65,9 @@ def open_openvino(
     key = _fingerprint(choices, threads)
     precision = _recall(remembered, key)
     if precision not in choices:
-        return _measured(choices, threads, cache, remembered, key)
+        measured = _measured(choices, threads, cache)
+        _remember(remembered, key, measured)
+        precision = str(measured["precision"])
     return OpenVinoEngine(choices[precision], precision=precision, threads=threads, cache_dir=cache)
 
 
@@ -336,41 +348,34 @@ def _recall(path: Path | None, key: str) -> str | None:
     return choice if isinstance(choice, str) else None
 
 
-def _measured(
-    choices: dict[str, Path],
-    threads: int,
-    cache: Path | None,
-    remembered: Path | None,
-    key: str,
-) -> OpenVinoEngine:
-    """Open every precision, keep the fastest one that agrees with fp32, write down which."""
-    engines = {
-        name: OpenVinoEngine(path, precision=name, threads=threads, cache_dir=cache)
-        for name, path in choices.items()
-    }
+def _measured(choices: dict[str, Path], threads: int, cache: Path | None) -> dict[str, object]:
+    """Try every precision, one after the other, and say which is fastest and agrees with fp32."""
     x = _trial_picture()
-    exact = engines["fp32"].infer(x).copy()
-    apart = {name: float(np.abs(e.infer(x) - exact).mean()) for name, e in engines.items()}
-    spent = {name: _best_of(engine, x) for name, engine in engines.items()}
-    agreeing = [name for name in engines if apart[name] < SAME]
+    spent: dict[str, float] = {}
+    apart: dict[str, float] = {}
+    exact = None
+    for name, path in choices.items():
+        engine = OpenVinoEngine(path, precision=name, threads=threads, cache_dir=cache)
+        answer = engine.infer(x).copy()
+        exact = answer if exact is None else exact
+        apart[name] = float(np.abs(answer - exact).mean())
+        spent[name] = _best_of(engine, x)
+        engine.close()
+    agreeing = [name for name in choices if apart[name] < SAME]
     # A gain of a few percent is noise; fp32 is the exact one.
     choice = min(agreeing, key=lambda name: spent[name] * (0.95 if name == "fp32" else 1.0))
-    figures = ", ".join(f"{name} {spent[name] * 1000:.1f} ms" for name in engines)
+    figures = ", ".join(f"{name} {spent[name] * 1000:.1f} ms" for name in choices)
     log.info("Model in %s: %s a frame", choice, figures)
-    if remembered is not None:
-        try:
-            remembered.write_text(
-                json.dumps(
-                    {"key": key, "precision": choice, "seconds": spent, "difference": apart},
-                    indent=2,
-                )
-            )
-        except OSError as error:
-            log.info("The choice is not remembered: %s", error)
-    for name, engine in engines.items():
-        if name != choice:
-            engine.close()
-    return engines[choice]
+    return {"precision": choice, "seconds": spent, "difference": apart}
+
+
+def _remember(path: Path | None, key: str, measured: dict[str, object]) -> None:
+    if path is None:
+        return
+    try:
+        path.write_text(json.dumps({"key": key, **measured}, indent=2))
+    except OSError as error:
+        log.info("The choice of precision is not remembered: %s", error)
 
 
 def _best_of(engine: OpenVinoEngine, x: NDArray[np.float32]) -> float:

@@ -438,3 +438,18 @@ def test_the_shipped_model_that_is_missing_is_told(tmp_path, monkeypatch):
         Segmenter()
 
     assert "Install" in caught.value.hint
+
+
+def test_stills_get_the_large_model_where_it_is_shipped(tmp_path, monkeypatch):
+    from segmentation.engines import openvino as module
+
+    tiny_models.bright_is_person(tmp_path / "bisenet-small.xml")
+    tiny_models.bright_is_person(tmp_path / "bisenet-r18.xml")
+    monkeypatch.setattr(module, "weights_dir", lambda: tmp_path)
+
+    still, live = Segmenter(still=True), Segmenter()
+
+    assert still.info["model"] == "bisenet-r18"
+    assert live.info["model"] == "bisenet-small"
+    still.close()
+    live.close()
