@@ -1,0 +1,137 @@
+"""Headless Chromium in a call: lists cameras, plays ours, tells what it sees."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--use-fake-ui-for-media-stream", "--no-first-run", "--no-default-browser-check", "--disable-background-networking", "--disable-extensions", "--disable-component-update", "--disable-sync", "--mute-audio", "--disable-dev-shm-usage", "--autoplay-policy=no-user-gesture-required", "--window-size=700,420", "--disable-features=Translate,MediaRouter,OptimizationHints"]
+PAGE = """<!doctype html><video id=v autoplay muted playsinline></video><script>
+const tell = (key, value) => fetch('/', {method: 'POST', body: JSON.stringify([key, value])});
+const sleep = ms => new Promise(done => setTimeout(done, ms));
+(async () => { try {
+  let mine;
+  for (let tries = 0; tries < 60 && !mine; tries++) {
+    try { (await navigator.mediaDevices.getUserMedia({video: true}))
+            .getTracks().forEach(track => track.stop()); } catch (error) { await sleep(1000); }
+    const found = await navigator.mediaDevices.enumerateDevices();
+    const cameras = found.filter(device => device.kind == 'videoinput');
+    tell('cameras', cameras.map(device => device.label));
+    mine = cameras.find(device => device.label.startsWith('VBG Camera'));
+  }
+  const stream = await navigator.mediaDevices.getUserMedia(
+    {video: {deviceId: {exact: mine.deviceId}, width: WIDTH, height: HEIGHT}});
+  const video = document.getElementById('v'); video.srcObject = stream; await video.play();
+  tell('playing', [video.videoWidth, video.videoHeight]);
+  const canvas = document.createElement('canvas');
+  canvas.width = video.videoWidth; canvas.height = video.videoHeight;
+  const to = canvas.getContext('2d', {willReadFrequently: true});
+  const at = (x, y) => Array.from(
+    to.getImageData(x * canvas.width | 0, y * canvas.height | 0, 1, 1).data).slice(0, 3);
+  for (let n = 1; ; n++) {
+    await new Promise(done => video.requestVideoFrameCallback(done));
+    to.drawImage(video, 0, 0);
+    if (n % 5 == 0) await tell('pixels', [at(0.06, 0.6), at(0.8, 0.6), performance.now(), n]);
+  }
+} catch (error) { tell('error', String(error)); } })();
+</script>"""
+
+
+class Browser:
+    """A browser on our page; `told` is what the page has said so far."""
+
+    def __init__(self, out: Path, width: int, height: int, *flags: str) -> None:
+        self.told: list[tuple[str, Any]] = []
+        page = PAGE.replace("WIDTH", str(width)).replace("HEIGHT", str(height)).encode()
+        told = self.told
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def log_message(self, *_: object) -> None:
+                pass
+
+            def do_GET(self) -> None:
+                self.send_response(200)
+                self.send_header("Content-Type", "text/html")
+                self.end_headers()
+                self.wfile.write(page)
+
+            def do_POST(self) -> None:
+                length = int(self.headers["Content-Length"])
+                told.append(tuple(json.loads(self.rfile.read(length))))
+                self.send_response(204)
+                self.end_headers()
+
+        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        self._profile = tempfile.mkdtemp()
+        self._log = (out / "chromium.log").open("wb")
+        headful = "--headful" in flags
+        self.process = subprocess.Popen(
+            [program() or "chromium", *(f for f in FLAGS if not (headful and "headless" in f)),
+             f"--user-data-dir={self._profile}", *(f for f in flags if f != "--headful"),
+             f"http://127.0.0.1:{self._server.server_port}/"],
+            stdout=self._log, stderr=self._log, start_new_session=True,
+        )  # fmt: skip
+
+    def last(self, key: str) -> Any:
+        """The last thing of this kind that the page said, None if nothing."""
+        return next((value for said, value in reversed(self.told) if said == key), None)
+
+    def until_shows(self, seconds: float) -> float:
+        """Wait for white in front of green; how long it took.
+
+        Raises:
+            AssertionError: the page failed, or shows something else.
+        """
+        begun = time.monotonic()
+        while time.monotonic() - begun < seconds:
+            assert not self.last("error"), self.told[-5:]
+            assert self.process.poll() is None, "the browser ended"
+            if shown := self.last("pixels"):
+                (r, g, b), behind = shown[0], shown[1]
+                if min(r, g, b) > 190 and _near(behind, (0, 255, 0)):
+                    return time.monotonic() - begun
+            time.sleep(0.1)
+        raise AssertionError(f"not within {seconds} s, the page said {self.told[-5:]}")
+
+    def close(self) -> None:
+        """End the browser."""
+        import contextlib
+        import signal
+
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+        self.process.wait()
+        self._server.shutdown()
+        self._server.server_close()
+        self._log.close()
+        shutil.rmtree(self._profile, ignore_errors=True)
+
+
+def program() -> str | None:
+    """The browser's program."""
+    return shutil.which("chromium") or shutil.which("google-chrome")
+
+
+def _near(colour: list[int], wanted: tuple[int, int, int]) -> bool:
+    return all(abs(a - b) < 16 for a, b in zip(colour, wanted, strict=True))
+
+
+def look(out: Path, width: int, height: int, *, seconds: float) -> dict[str, Any]:
+    """Open the camera in the browser and look until it shows what it should."""
+    browser = Browser(out, width, height)
+    try:
+        took = browser.until_shows(seconds)
+        assert any(label.startswith("VBG Camera") for label in browser.last("cameras"))
+        assert browser.last("playing") == [width, height]
+        return {"shown_s": round(took, 1), "pixels": browser.last("pixels")[:2]}
+    finally:
+        browser.close()
