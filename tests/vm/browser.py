@@ -13,7 +13,23 @@ import time
 from pathlib import Path
 from typing import Any
 
-FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--use-fake-ui-for-media-stream", "--no-first-run", "--no-default-browser-check", "--disable-background-networking", "--disable-extensions", "--disable-component-update", "--disable-sync", "--mute-audio", "--disable-dev-shm-usage", "--autoplay-policy=no-user-gesture-required", "--window-size=700,420", "--disable-features=Translate,MediaRouter,OptimizationHints"]
+FLAGS = (
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--use-fake-ui-for-media-stream",
+    "--no-first-run",
+    "--no-default-browser-check",
+    "--disable-background-networking",
+    "--disable-extensions",
+    "--disable-component-update",
+    "--disable-sync",
+    "--mute-audio",
+    "--disable-dev-shm-usage",
+    "--autoplay-policy=no-user-gesture-required",
+    "--window-size=700,420",
+    "--disable-features=Translate,MediaRouter,OptimizationHints",
+)
 PAGE = """<!doctype html><video id=v autoplay muted playsinline></video><script>
 const tell = (key, value) => fetch('/', {method: 'POST', body: JSON.stringify([key, value])});
 const sleep = ms => new Promise(done => setTimeout(done, ms));
