@@ -384,13 +384,13 @@ class Daemon:
 
     def __init__(self, out: Path) -> None:
         environ = os.environ | {
-            "XDG_RUNTIME_DIR": "/tmp/run",
+            "XDG_RUNTIME_DIR": "/run/user",
             "VCAM_CAMERA_WIDTH": str(W), "VCAM_CAMERA_HEIGHT": str(H), "VCAM_CAMERA_FPS": str(FPS),
             "VCAM_OUTPUT_WIDTH": str(W), "VCAM_OUTPUT_HEIGHT": str(H),
             "VCAM_OUTPUT_FPS": str(FPS), "VCAM_OUTPUT_IDLE_AFTER": "1",
             "VCAM_MATTE_MODEL": str(out / "half.xml"), "VCAM_PRIVACY_DEADLINE": "5",
         }  # fmt: skip
-        os.makedirs("/tmp/run", mode=0o700, exist_ok=True)
+        os.makedirs("/run/user", mode=0o700, exist_ok=True)
         self._environ = environ
         self._log = (out / "daemon.log").open("ab")
         self.start()

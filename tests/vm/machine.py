@@ -53,7 +53,6 @@ $b mount -t overlay -o lowerdir=/low,upperdir=/up/u,workdir=/up/w root /new || $
 for d in proc sys dev; do $b mount --move /$d /new/$d; done
 $b mkdir -p /new/dev/shm /new/dev/pts /new/run /new/tmp
 $b mount -t tmpfs -o mode=1777 shm /new/dev/shm
-$b mount -t tmpfs -o mode=1777 tmp /new/tmp
 $b mount -t devpts -o mode=620,ptmxmode=666 pts /new/dev/pts
 $b mount -t tmpfs run /new/run
 $b mkdir -p /new/run/vm /new/lib/modules/$($b uname -r)
@@ -260,7 +259,7 @@ def run(
         shared = Path(name)
         given = {
             "PATH": f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/bin:/sbin:/bin",
-            "HOME": "/tmp/home",
+            "HOME": "/run/home",
             "LANG": "C.UTF-8",
             "VM_OUT": str(out.resolve()),
             "VM_MODULES": str(modules),

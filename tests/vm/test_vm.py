@@ -7,7 +7,6 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ def names() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     if not sys.platform.startswith("linux"):
         pytest.skip("a Linux guest needs a Linux host")
     if lacking := machine.missing():
@@ -54,7 +53,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     found = {line["name"]: line for line in map(json.loads, lines)}
     tail = f"status {outcome.status}\n{outcome.output[-3000:]}\n{outcome.console[-1500:]}"
     print(outcome.output)
-    yield {"": tail, "daemon": _read(out / "daemon.log"), **found}
+    return {"": tail, "daemon": _read(out / "daemon.log"), **found}
 
 
 def _read(path: Path) -> str:
