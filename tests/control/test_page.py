@@ -1,0 +1,277 @@
+"""The settings page as people use it, in a real browser, over a daemon's real doors."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.control.doors import PlayRuntime
+from vcam import paths
+from vcam.control.client import Client
+from vcam.control.server import Doors, serve
+from vcam.frame import SafeFrame
+from vcam.pictures import i420_from_image
+
+playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+axe = pytest.importorskip(
+    "axe_playwright_python.sync_playwright", reason="pip install axe-playwright-python"
+)
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+pytestmark = [
+    pytest.mark.desktop,
+    pytest.mark.skipif(CHROMIUM is None, reason="apt-get install chromium"),
+]
+
+
+class ColourRuntime(PlayRuntime):
+    """Shows the background it was given as one colour, so that a change of it can be seen."""
+
+    def latest(self) -> SafeFrame:
+        use = self.settings.current.background.use
+        colour = (40, 40, 40)
+        if self.settings.mode == "live":
+            known = {"studio": (200, 30, 30), "coast": (30, 60, 220), "green wall": (20, 200, 40)}
+            colour = known.get(use, (220, 220, 30))
+        picture = np.full((108, 192, 3), colour, np.uint8)
+        now = time.monotonic()
+        return SafeFrame(i420_from_image(picture), now, 0, is_card=False, maker="vcam.card")
+
+    def status(self) -> dict[str, Any]:
+        return super().status() | {
+            "latency_ms": {"p50": 21.0, "p95": 30.0},
+            "stages_ms": {"prepare": 0.5, "infer": 6.0, "compose": 7.0},
+            "cpu_percent": 31.0,
+            "sinks": [{"name": "VBG Camera", "width": 1280, "height": 720, "watchers": ["Zoom"]}],
+            "problems": ["The other virtual camera is busy."],
+            "watchers": ["Zoom"],
+            "engine": {"model": "small", "device": "CPU", "size": [288, 160]},
+            "quality": {"asked": "auto", "now": "balanced"},
+            "source": {"name": "webcam", "open": True, "width": 1280, "height": 720, "fps": 30.0},
+        }
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as player:
+        running = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield running
+        running.close()
+
+
+@pytest.fixture
+def runtime() -> PlayRuntime:
+    return ColourRuntime()
+
+
+@pytest.fixture(params=["light"])
+def window(browser: Any, doors: Doors, request: pytest.FixtureRequest) -> Iterator[Any]:
+    width = 390 if request.param == "phone" else 1380
+    context = browser.new_context(
+        viewport={"width": width, "height": 900},
+        color_scheme="dark" if request.param == "dark" else "light",
+        reduced_motion="reduce",
+    )
+    context.set_default_timeout(8000)
+    opened = context.new_page()
+    faults: list[str] = []
+    opened.on("pageerror", lambda error: faults.append(str(error)))
+    opened.on("console", lambda said: faults.append(said.text) if said.type == "error" else None)
+    opened.goto(doors.open_page())
+    opened.wait_for_selector('body[data-state="live"]')
+    opened.wait_for_selector(".tile img")
+    yield opened
+    context.close()
+    assert not faults
+
+
+def until(holds: Callable[[], object], window: Any, seconds: float = 8.0) -> None:
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it never came"
+        window.wait_for_timeout(50)
+
+
+def colour(window: Any) -> tuple[int, ...]:
+    """The middle of the preview as it is on the screen."""
+    png = window.locator("#preview").screenshot()
+    image = Image.open(io.BytesIO(png)).convert("RGB")
+    return tuple(image.getpixel((image.width // 2, image.height // 4)))
+
+
+def close_to(seen: tuple[int, ...], wanted: tuple[int, int, int]) -> bool:
+    return all(abs(a - b) < 25 for a, b in zip(seen, wanted, strict=True))
+
+
+def test_a_click_in_the_gallery_changes_the_background_and_the_preview(window, runtime):
+    until(lambda: close_to(colour(window), (200, 30, 30)), window)
+
+    window.get_by_role("radio", name="Coast").check()
+
+    until(lambda: runtime.settings.current.background.use == "coast", window)
+    until(lambda: close_to(colour(window), (30, 60, 220)), window)
+
+
+def test_pause_shows_the_card_and_resume_the_person(window, runtime):
+    window.get_by_role("button", name="Pause").click()
+
+    window.wait_for_selector('body[data-state="paused"]')
+    assert runtime.settings.mode == "paused"
+    assert window.locator("#state").inner_text() == "Paused"
+    until(lambda: close_to(colour(window), (40, 40, 40)), window)
+
+    window.get_by_role("button", name="Resume").click()
+
+    window.wait_for_selector('body[data-state="live"]')
+    until(lambda: close_to(colour(window), (200, 30, 30)), window)
+
+
+def test_an_uploaded_picture_becomes_the_background_and_can_be_deleted(window, runtime, home):
+    file = home / "green wall.png"
+    Image.new("RGB", (64, 36), (20, 200, 40)).save(file)
+
+    window.locator("#file").set_input_files(str(file))
+
+    until(lambda: runtime.settings.current.background.use == "green wall", window)
+    tile = window.get_by_role("radio", name="green wall")
+    until(tile.is_checked, window)
+    until(lambda: close_to(colour(window), (20, 200, 40)), window)
+    window.once("dialog", lambda dialog: dialog.accept())
+    tile.hover()
+    window.get_by_role("button", name="Delete green wall").click()
+
+    until(lambda: not list(paths.backgrounds_dir().iterdir()), window)
+    assert runtime.settings.current.background.use == "studio"
+
+
+def test_a_picture_dropped_on_the_page_is_added(window, runtime, home):
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 36), (20, 200, 40)).save(buffer, "PNG")
+
+    window.evaluate(
+        """(bytes) => {
+            const carried = new DataTransfer();
+            carried.items.add(new File([new Uint8Array(bytes)], "green wall.png"));
+            const how = { bubbles: true, cancelable: true, dataTransfer: carried };
+            for (const kind of ["dragenter", "dragover", "drop"])
+                document.body.dispatchEvent(new DragEvent(kind, how));
+        }""",
+        list(buffer.getvalue()),
+    )
+
+    until(lambda: runtime.settings.current.background.use == "green wall", window)
+
+
+def test_sliders_switches_and_choices_reach_the_settings(window, runtime):
+    window.get_by_role("radio", name="Blur").check()
+    window.get_by_label("Blur strength").fill("80")
+    window.get_by_label("Light wrap").fill("0.4")
+    window.get_by_role("switch", name="Only me").check()
+    window.get_by_role("button", name="Mirror").click()
+    window.get_by_role("radio", name="High").check()
+    window.get_by_label("Picture asked of it").select_option("640x480")
+
+    def settled() -> bool:
+        now = runtime.settings.current
+        return (
+            (now.background.use, now.background.blur, now.background.light_wrap)
+            == ("blur", 80, 0.4)
+            and (now.matte.people, now.matte.quality) == ("only-me", "high")
+            and (now.camera.mirror, now.camera.width, now.camera.height) == (True, 640, 480)
+        )
+
+    until(settled, window)
+
+
+def test_a_change_by_another_door_shows_up_at_once(window):
+    Client.connect().change({"background": {"use": "coast"}, "camera": {"mirror": True}})
+
+    until(window.get_by_role("radio", name="Coast").is_checked, window, 2)
+    mirror = window.get_by_role("button", name="Mirror")
+    until(lambda: mirror.get_attribute("aria-pressed") == "true", window, 2)
+
+
+def test_a_refused_change_is_said_and_taken_back(window, runtime):
+    def refuse(old: object, new: object) -> None:
+        from vcam.errors import VcamError
+
+        raise VcamError("that background does not open", hint="Choose another.")
+
+    runtime.settings.check(refuse)
+    with window.expect_response("**/settings"):
+        window.get_by_role("radio", name="Coast").click()
+
+    window.get_by_role("alert").filter(has_text="does not open").wait_for()
+    until(window.get_by_role("radio", name="Studio").is_checked, window)
+
+
+def test_the_room_is_shown_only_after_a_second_yes(window, runtime):
+    window.get_by_text("Show my room", exact=True).click()
+    window.once("dialog", lambda dialog: dialog.dismiss())
+    window.get_by_role("button", name="Show my room as it is").click()
+    window.wait_for_timeout(200)
+    assert runtime.settings.current.background.use == "studio"
+
+    window.once("dialog", lambda dialog: dialog.accept())
+    window.get_by_role("button", name="Show my room as it is").click()
+
+    until(lambda: runtime.settings.current.background.use == "none", window)
+    window.wait_for_selector('body[data-state="room"]')
+
+
+def test_everything_can_be_done_from_the_keyboard(window, runtime):
+    window.keyboard.press("p")
+    until(lambda: runtime.settings.mode == "paused", window)
+    window.keyboard.press("p")
+    until(lambda: runtime.settings.mode == "live", window)
+    window.get_by_role("radio", name="Studio").focus()
+    window.keyboard.press("ArrowRight")
+    until(lambda: runtime.settings.current.background.use == "loft", window)
+
+
+def test_health_names_the_camera_who_watches_and_what_is_wrong(window):
+    assert window.locator("#who").inner_text() == "In use by Zoom"
+    assert "VBG Camera" in window.locator("#sinks").inner_text()
+    assert "busy" in window.locator("#problems").inner_text()
+
+
+@pytest.mark.parametrize("window", ["light", "dark", "phone"], indirect=True)
+def test_axe_finds_no_serious_fault_and_nothing_is_cut_off(window):
+    window.get_by_role("radio", name="Blur").check()
+    window.wait_for_timeout(500)
+
+    found = axe.Axe().run(window).response["violations"]
+
+    serious = [
+        (one["id"], [node["html"] for node in one["nodes"]])
+        for one in found
+        if one["impact"] in ("serious", "critical")
+    ]
+    assert not serious
+    assert window.evaluate("document.documentElement.scrollWidth <= innerWidth")
+
+
+def test_the_page_says_when_the_daemon_is_gone(browser, runtime, home):
+    context = browser.new_context()
+    window = context.new_page()
+    with serve(runtime, socket_path=paths.socket_path()) as doors:
+        window.goto(doors.open_page())
+        window.wait_for_selector('body[data-state="live"]')
+
+    window.wait_for_selector("#lost:not([hidden])")
+    assert "does not answer" in window.locator("#lost").inner_text()
+    context.close()
+
+
+def test_the_page_is_small():
+    page = Path(__file__).parents[2] / "vcam" / "control" / "page"
+
+    assert sum(file.stat().st_size for file in page.iterdir()) < 100_000
