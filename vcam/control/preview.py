@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from vcam.control.runtime import Runtime
     from vcam.frame import SafeFrame
 
-FPS: Final = 15  # enough to see oneself; the camera itself runs at full rate
+FPS: Final = 12  # enough to see oneself; the camera itself runs at full rate
 SIZE: Final = (854, 480)  # pixels; larger frames are scaled down to fit
 QUALITY: Final = 80
 MAX_VIEWERS: Final = 8
