@@ -103,6 +103,7 @@ class Doors:
             self._failure = error
             self._ready.set()
         finally:
+            self._loop.run_until_complete(_end_tasks())
             self._loop.run_until_complete(self._loop.shutdown_asyncgens())
             self._loop.close()
 
@@ -148,6 +149,15 @@ class Doors:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         with os.fdopen(os.open(self._socket_path, flags, 0o600), "w") as file:
             file.write(door)
+
+
+async def _end_tasks() -> None:
+    """Cut what still runs, connections that were open among it."""
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    if left:
+        await asyncio.wait(left, timeout=GRACE)
 
 
 def bind_private(path: Path) -> socket.socket:

@@ -86,6 +86,7 @@ async function load() {
 }
 
 async function mode(name) {
+  status.mode = { pause: "paused", freeze: "frozen", resume: "live" }[name]; // a second press means the opposite
   try {
     await ask("POST", `/${name}`);
   } catch (problem) {
