@@ -1,4 +1,4 @@
-"""The command line: `python -m train prepare | fit RECIPE | evaluate | export`."""
+"""The command line: `python -m train prepare | label | fit RECIPE | evaluate | export`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from train.errors import TrainError
+from train.errors import TrainError, UsageError
 
 if TYPE_CHECKING:
     from train.evaluate import Result
@@ -55,6 +55,19 @@ def build_parser() -> argparse.ArgumentParser:
         "--shards", type=Path, metavar="FOLDER", help="also pack the training split into .tar files"
     )
     prepare.add_argument("--shard-size", type=int, default=1000, metavar="PAIRS")
+
+    label = commands.add_parser("label", help="make mattes for pictures with other models")
+    label.set_defaults(run=_label)
+    label.add_argument("folder", type=Path, metavar="FOLDER", help="pictures")
+    label.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
+    label.add_argument(
+        "-m",
+        "--model",
+        action="append",
+        required=True,
+        metavar="FILE=WEIGHT",
+        help=".onnx, .tflite or .xml and how much it counts, any number of times",
+    )
 
     fit = commands.add_parser("fit", help="train what a recipe says")
     fit.set_defaults(run=_fit)
@@ -140,6 +153,22 @@ def _prepare(options: argparse.Namespace) -> int:
         pairs = find_set(prepared.manifest.name, prepared.manifest.parent, "train")
         shards = write_shards(pairs, options.shards, size=options.shard_size)
         print(f"{options.shards}: {len(shards)} shards")
+    return 0
+
+
+def _label(options: argparse.Namespace) -> int:
+    from train.label import label
+
+    models = []
+    for told in options.model:
+        path, _, weight = told.rpartition("=")
+        try:
+            models.append((Path(path), float(weight)))
+        except ValueError:
+            raise UsageError(
+                f"--model is {told!r}, expected FILE=WEIGHT", hint="Write model.onnx=0.6."
+            ) from None
+    print(f"{options.output}: {label(options.folder, options.output, models)} mattes")
     return 0
 
 
