@@ -1,0 +1,132 @@
+"""Who watches: by the module's word, or by who holds the device."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from vcam import consumers, v4l2
+from vcam.consumers import STAYS, UNKNOWN, Consumers
+from vcam.devices import Holder
+
+HOLD = "import sys; f = open(sys.argv[1]); print(1, flush=True); sys.stdin.read()"
+
+
+@pytest.fixture
+def node(tmp_path):
+    file = tmp_path / "video10"
+    file.touch()
+    return str(file)
+
+
+@pytest.fixture
+def watched(node):
+    """By a module that says nothing: a file knows no ioctl."""
+    fd = os.open(node, os.O_RDWR)
+    made = Consumers(node, fd)
+    yield made
+    made.close()
+    os.close(fd)
+
+
+def hold(node):
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, node], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout.readline()
+    return process
+
+
+def end(process):
+    process.communicate(timeout=20)
+
+
+def test_nobody_watches_at_first(watched):
+    assert not watched.told
+    assert watched.names() == []
+
+
+def test_a_program_that_stays_is_named_and_gone_when_it_leaves(watched, node):
+    process = hold(node)
+    try:
+        watched.names()
+        time.sleep(STAYS + 0.05)
+        named = watched.names()
+    finally:
+        end(process)
+
+    assert len(named) == 1
+    assert named[0].startswith("python")
+    assert watched.names() == []
+
+
+def test_a_program_that_only_looks_is_nobody(watched, node):
+    process = hold(node)
+    first = watched.names()
+    end(process)
+
+    assert first == []
+    assert watched.names() == []
+
+
+def test_a_program_that_cannot_be_seen_is_unknown(watched, node, monkeypatch):
+    monkeypatch.setattr(consumers, "holders", lambda path: [])
+    other = os.open(node, os.O_RDONLY)
+    assert watched.names() == []
+    time.sleep(STAYS + 0.05)
+    hidden = watched.names()
+    os.close(other)
+
+    assert hidden == [UNKNOWN]
+    assert watched.names() == []
+
+
+def test_processes_are_not_searched_while_nothing_happens(watched, monkeypatch):
+    watched.names()
+    monkeypatch.setattr(consumers, "holders", lambda path: pytest.fail("searched"))
+
+    for _ in range(100):
+        assert watched.names() == []
+
+
+@pytest.fixture
+def told(node, monkeypatch):
+    """By a module that says whether somebody streams; what it says is in the list."""
+    said: list[tuple[int, int]] = []
+
+    def events(fd):
+        while said:
+            yield said.pop(0)
+
+    monkeypatch.setattr(v4l2, "subscribe", lambda fd, event: True)
+    monkeypatch.setattr(v4l2, "events", events)
+    fd = os.open(node, os.O_RDWR)
+    made = Consumers(node, fd)
+    yield made, said
+    made.close()
+    os.close(fd)
+
+
+def test_the_modules_word_counts_and_who_merely_holds_the_device_does_not(told, monkeypatch):
+    made, said = told
+    monkeypatch.setattr(consumers, "holders", lambda path: [Holder(9, "zoom"), Holder(8, "zoom")])
+    assert made.names() == []
+
+    said.append((v4l2.CLIENT_USAGE, 1))
+    assert made.names() == ["zoom"]
+
+    said.append((v4l2.CLIENT_USAGE, 0))
+    assert made.names() == []
+
+
+def test_a_stream_without_a_visible_program_is_unknown(told, monkeypatch):
+    made, said = told
+    monkeypatch.setattr(consumers, "holders", lambda path: [Holder(os.getpid(), "vcam")])
+
+    said.append((v4l2.CLIENT_USAGE, 1))
+
+    assert made.names() == [UNKNOWN]

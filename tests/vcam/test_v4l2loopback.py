@@ -1,0 +1,212 @@
+"""The virtual camera's writer, against a device that answers as v4l2loopback's versions do."""
+
+from __future__ import annotations
+
+import errno
+import os
+import struct
+import time
+
+import numpy as np
+import pytest
+import pyvirtualcam
+
+from vcam import v4l2
+from vcam.devices import VirtualCameraInfo
+from vcam.errors import SinkError
+from vcam.frame import Frame, SafeFrame
+from vcam.sinks import v4l2loopback
+from vcam.sinks.v4l2loopback import V4L2LoopbackSink
+
+W, H = 64, 36
+
+
+class Module:
+    """A loopback device on an ordinary file."""
+
+    def __init__(self):
+        self.flags = v4l2.OUTPUT
+        self.driver = "v4l2 loopback"
+        self.size = None  # what it is kept at
+        self.refuse = {}
+        self.asked = []
+
+    def ioctl(self, fd, request, data):
+        self.asked.append(request)
+        if number := self.refuse.get(request):
+            raise OSError(number, os.strerror(number))
+        if request == v4l2.QUERYCAP:
+            data[: len(self.driver)] = self.driver.encode()
+            data[16:26] = b"VBG Camera"
+            struct.pack_into("<II", data, 84, self.flags | 0x80000000, self.flags)
+        elif request in (v4l2.S_FMT, v4l2.G_FMT):
+            if self.size:
+                struct.pack_into("<II", data, 8, *self.size)
+                struct.pack_into("<I", data, 16, v4l2.fourcc("YU12"))
+        elif request == v4l2.STREAMON:
+            self.flags = self.flags or v4l2.OUTPUT
+        else:
+            raise OSError(errno.EINVAL, "no")
+        return 0
+
+
+@pytest.fixture
+def module(monkeypatch):
+    made = Module()
+    monkeypatch.setattr(v4l2.fcntl, "ioctl", made.ioctl)
+    return made
+
+
+@pytest.fixture
+def node(tmp_path):
+    path = tmp_path / "video10"
+    path.touch()
+    return str(path)
+
+
+def frame(value=7, width=W, height=H):
+    data = np.full((height * 3 // 2, width), value, np.uint8)
+    return SafeFrame(data, time.monotonic(), 0, is_card=True, maker="vcam.card")
+
+
+def refused(device, words):
+    before = len(os.listdir("/proc/self/fd"))
+    with (
+        pytest.raises(SinkError, match=words) as told,
+        V4L2LoopbackSink(device, W, H, 30),
+    ):
+        pass
+    assert told.value.hint
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.usefixtures("module")
+def test_the_very_bytes_reach_the_device(node):
+    with V4L2LoopbackSink(node, W, H, 30) as sink:
+        sink.write(frame(7))
+        sink.write(frame(9))
+
+        assert sink.name == f"VBG Camera ({node})"
+        assert sink.watchers() == []
+    size = W * H * 3 // 2
+    with open(node, "rb") as file:
+        assert file.read() == bytes([7]) * size + bytes([9]) * size
+
+
+@pytest.mark.usefixtures("module")
+def test_pyvirtualcam_writes_through_ours(node):
+    with pyvirtualcam.Camera(
+        W, H, 30, fmt=pyvirtualcam.PixelFormat.I420, device=node, backend="v4l2loopback"
+    ) as camera:
+        camera.send(np.full(W * H * 3 // 2, 3, np.uint8))
+
+        assert camera.device == node
+        assert camera.native_fmt == pyvirtualcam.PixelFormat.I420
+
+
+@pytest.mark.usefixtures("module")
+def test_nothing_but_a_safe_frame_of_its_size_is_taken(node):
+    plane = np.zeros((H, W), np.uint8)
+    with V4L2LoopbackSink(node, W, H, 30) as sink:
+        for wrong in (Frame(plane, plane, plane, False, 0.0, 0), frame(width=32), plane):
+            with pytest.raises(TypeError):
+                sink.write(wrong)
+    assert os.path.getsize(node) == 0
+
+
+@pytest.mark.usefixtures("module")
+def test_a_second_writer_is_refused(node):
+    with V4L2LoopbackSink(node, W, H, 30):
+        refused(node, "another program feeds it")
+    with V4L2LoopbackSink(node, W, H, 30):
+        pass
+
+
+def test_a_device_that_another_program_feeds_is_refused(module, node):
+    module.flags = v4l2.CAPTURE
+
+    refused(node, "another program feeds it")
+
+
+def test_a_device_kept_at_another_size_is_refused(module, node):
+    module.size = (640, 480)
+
+    refused(node, "stays at 640x480")
+
+
+@pytest.mark.parametrize("number", [errno.EBUSY, errno.EINVAL])
+def test_a_refused_size_says_which_one_is_kept(module, node, number):
+    module.size = (640, 480)
+    module.refuse[v4l2.S_FMT] = number
+
+    refused(node, "stays at 640x480")
+
+
+@pytest.mark.parametrize("number", [errno.EBUSY, errno.EINVAL])
+def test_a_refused_format_of_the_same_size_means_another_writer(module, node, number):
+    module.size = (W, H)
+    module.refuse[v4l2.S_FMT] = number
+
+    refused(node, "busy")
+
+
+def test_a_module_that_streams_without_being_told_is_fine(module, node):
+    module.refuse[v4l2.STREAMON] = errno.EINVAL
+
+    with V4L2LoopbackSink(node, W, H, 30) as sink:
+        sink.write(frame())
+
+
+def test_a_stuck_device_is_mended(module, node):
+    module.flags = 0
+
+    with V4L2LoopbackSink(node, W, H, 30) as sink:
+        sink.write(frame())
+    assert v4l2.REQBUFS not in module.asked
+
+
+def test_another_drivers_device_is_refused(module, node):
+    module.driver = "uvcvideo"
+
+    refused(node, "driver is 'uvcvideo'")
+
+
+def test_a_device_that_is_not_there_is_refused():
+    refused("/dev/video99", "does not exist")
+
+
+@pytest.mark.parametrize(
+    ("there", "words"),
+    [
+        ([], "no virtual camera named 'VBG Camera'"),
+        ([VirtualCameraInfo("OBS", "/dev/video9", False, True)], r"only OBS \(/dev/video9\)"),
+    ],
+)
+def test_without_our_label_no_other_device_is_taken(monkeypatch, there, words):
+    monkeypatch.setattr(v4l2loopback, "list_virtual_cameras", lambda: there)
+
+    refused(None, words)
+
+
+@pytest.mark.usefixtures("module")
+def test_a_failing_write_is_an_error_and_not_a_line_on_a_terminal(node, monkeypatch):
+    def fail(fd, data):
+        raise OSError(errno.ENODEV, "No such device")
+
+    with V4L2LoopbackSink(node, W, H, 30) as sink:
+        monkeypatch.setattr(v4l2loopback.os, "write", fail)
+        with pytest.raises(SinkError, match="cannot be written"):
+            sink.write(frame())
+        monkeypatch.setattr(v4l2loopback.os, "write", lambda fd, data: 10)
+        with pytest.raises(SinkError, match="took 10 of"):
+            sink.write(frame())
+        monkeypatch.undo()
+
+
+@pytest.mark.usefixtures("module")
+def test_a_closed_sink_is_an_error_and_nobody_watches_it(node):
+    sink = V4L2LoopbackSink(node, W, H, 30)
+
+    with pytest.raises(SinkError, match="not open"):
+        sink.write(frame())
+    assert sink.watchers() == []
