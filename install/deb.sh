@@ -90,4 +90,4 @@ chmod 755 "$stage/DEBIAN/postinst" "$stage/DEBIAN/prerm"
 echo /etc/xdg/autostart/vbg-camera-tray.desktop >"$stage/DEBIAN/conffiles"
 
 echo "Package"
-dpkg-deb --root-owner-group -Zxz -z1 --build "$stage" "$out/vbg-camera_${version}_$arch.deb"
+dpkg-deb --root-owner-group -Zgzip -z6 --build "$stage" "$out/vbg-camera_${version}_$arch.deb"

@@ -327,7 +327,7 @@ def test_a_machine_of_which_nothing_is_known_makes_nothing_up() -> None:
 def test_mending_runs_the_command_itself_without_a_shell(tmp_path: Path) -> None:
     bait = tmp_path / "bait"
 
-    assert mend(Finding("note", "x", "y", f"{sys.executable} -c 'print(1)' '; touch {bait}'"))
+    assert mend(Finding("note", "x", "y", f"{sys.executable} -c 'print(1)' ; touch {bait}"))
     assert not mend(Finding("note", "x", "y", "no-such-program-here"))
     assert not mend(Finding("note", "x", "y", "false"))
 
