@@ -192,7 +192,7 @@ def _fit(options: argparse.Namespace) -> int:
 
 def _evaluate(options: argparse.Namespace) -> int:
     from segmentation.engines import weights_dir
-    from train.evaluate import evaluate, table
+    from train.evaluate import evaluate, table, write_worst
 
     models = options.model or [weights_dir() / "bisenet-small.xml"]
     ways = options.way or ["network"]
@@ -206,6 +206,8 @@ def _evaluate(options: argparse.Namespace) -> int:
     if options.json:
         text = json.dumps([result.as_dict() for result in results], indent=1)
         options.json.write_text(text + "\n")
+    if options.sheet:
+        write_worst(options.sheet, subjects[0], results[0], options.folder)
     if options.card:
         _write_card(options, models[0], results)
     return 0

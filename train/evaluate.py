@@ -20,12 +20,14 @@ from train import metrics
 from train.datasets import Pair, find_pairs, read_image, read_matte
 from train.errors import DataError, UsageError
 from train.metrics import Alpha, Figures
+from train.sheet import write_sheet
 
 Image = NDArray[np.uint8]
 
 SMALL, LARGE = 0.2, 0.5  # parts of the picture that a small and a large person cover
 DARK, BRIGHT = 70, 150  # mean luma, 0..255, below and above which a picture is dark or bright
 WAYS = ("network", "still", "live")
+WORST = 16  # pictures on a sheet
 COLUMNS = {  # of the table: key, heading, decimals
     "miou": ("mIoU", 4),
     "person_iou": ("person", 4),
@@ -300,6 +302,19 @@ def evaluate(
             subject.close()
         results.append(result)
     return results
+
+
+def write_worst(path: Path, model: tuple[Path, str], result: Result, folder: Path) -> None:
+    """Write a sheet of the pictures on which `result`, of `model`, is worst."""
+    worst = sorted(result.pictures, key=lambda name: result.pictures[name]["iou"])[:WORST]
+    pairs = {pair.image.stem: pair for pair in find_pairs(folder)}
+    subject = open_subject(*model)
+    rows = []
+    for name in worst:
+        image, truth = read_image(pairs[name].image), read_matte(pairs[name].matte)
+        rows.append((name, image, subject.alpha(image), truth))
+    subject.close()
+    write_sheet(rows, path)
 
 
 def table(results: list[Result]) -> str:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from segmentation.bisenet import MEAN, STD, BiSeNet, load_weights, save_weights
 from train.checkpoint import load_network
 from train.datasets import Pair, find_pairs, read_image, read_matte
-from train.errors import ExportError
+from train.errors import ExportError, UsageError
 from train.metrics import Figures
 
 log = logging.getLogger(__name__)
@@ -121,8 +121,13 @@ def quantise(graph: Any, pictures: list[NDArray[np.float32]]) -> Any:
 
     From NNCF's post-training quantisation (https://github.com/openvinotoolkit/nncf).
     """
-    import nncf
-
+    try:
+        import nncf
+    except ImportError as error:
+        raise UsageError(
+            "NNCF, which quantises, is not installed",
+            hint="Run pip install nncf, or drop --calibrate to export fp32 alone.",
+        ) from error
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return nncf.quantize(

@@ -36,7 +36,7 @@ from train.datasets import (
     shards_of,
 )
 from train.engine import Learner, Stepper
-from train.errors import CheckpointError, DataError, RecipeError
+from train.errors import CheckpointError, DataError, RecipeError, UsageError
 from train.recipe import Recipe, as_dict
 from train.sheet import write_sheet
 
@@ -206,9 +206,7 @@ class Run:
         )
         self._board: Any = None
         if place.tensorboard and place.first:
-            from torch.utils.tensorboard import SummaryWriter  # an optional extra
-
-            self._board = SummaryWriter(str(folder))
+            self._board = _tensorboard(folder)
 
     def __call__(self, stop: threading.Event) -> bool:
         """Run every epoch that is left; False when `stop` ended it early."""
@@ -300,8 +298,7 @@ class Run:
             self._save("best.pt")
         if not self.place.first:
             return
-        with (self.folder / "log.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        self._log(line)
         told = line.get("validation", {}).get("miou")
         log.info(
             "Epoch %d of %d: loss %.4f%s, %.0f s",
@@ -315,6 +312,17 @@ class Run:
             for name, value in {**line["terms"], **line.get("validation", {})}.items():
                 self._board.add_scalar(name, value, self.epoch)
             self._board.flush()
+
+    def _log(self, line: dict[str, Any]) -> None:
+        path = self.folder / "log.jsonl"
+        try:
+            with path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise CheckpointError(
+                f"{path}: cannot be written: {error.strerror}; last.pt is whole",
+                hint="Make room on that disk, then go on with --resume.",
+            ) from error
 
     def _reduced(self) -> dict[str, float]:
         """Mean of every term over the epoch and all processes."""
@@ -371,6 +379,17 @@ class Run:
             "recipe": as_dict(self.recipe),
         }
         save_checkpoint(state, self.folder / name)
+
+
+def _tensorboard(folder: Path) -> Any:
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise UsageError(
+            "TensorBoard is not installed",
+            hint="Run pip install tensorboard, or drop --tensorboard; log.jsonl has every figure.",
+        ) from error
+    return SummaryWriter(str(folder))
 
 
 class _Stream(IterableDataset[Any]):
