@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 ERROR, UNCONNECTED, CONNECTING, PAUSED, STREAMING = -1, 0, 1, 2, 3
 CONNECT_WITHIN: Final = 3.0  # seconds until a session has to take the camera in
-STARVED: Final = 10  # frames in a row without a free buffer before the stream is made anew
+STARVED: Final = 3.0  # seconds without a free buffer before the stream is made anew
 LOOK_EVERY: Final = 5.0  # seconds between looks at who streams
 
 _PROPERTIES: Final = {
@@ -213,7 +213,7 @@ class _Stream:
         self._width, self._size = width, width * height * 3 // 2
         self.state = UNCONNECTED
         self.node = 0
-        self.starved = 0
+        self._starved_at: float | None = None
         self.changed = threading.Event()
         self._seq = 0
         # ctypes forgets a callback that nobody refers to, and PipeWire would call into nothing.
@@ -285,17 +285,23 @@ class _Stream:
         )
         self._pw.pw_stream_update_params(self._stream, self._kept(buffers, header), 2)
 
+    @property
+    def starved(self) -> bool:
+        """Whether every buffer has been with the readers for longer than any reader is slow."""
+        return self._starved_at is not None and time.monotonic() - self._starved_at > STARVED
+
     def send(self, data: NDArray[np.uint8]) -> None:
         """Copy a picture into a free buffer and hand it to whoever streams."""
         if self.state != STREAMING:
+            self._starved_at = None
             return
         self._pw.pw_thread_loop_lock(self._loop)
         try:
             taken = self._pw.pw_stream_dequeue_buffer(self._stream)
             if not taken:
-                self.starved += 1
+                self._starved_at = self._starved_at or time.monotonic()
                 return
-            self.starved = 0
+            self._starved_at = None
             self._fill(c.cast(taken, c.POINTER(_Buffer)).contents.buffer.contents, data)
             # Queued before it is triggered, or the reader gets each picture one interval late.
             self._pw.pw_stream_queue_buffer(self._stream, taken)
@@ -386,7 +392,7 @@ class PipeWireSink:
                 raise SinkError(
                     "PipeWire ended or restarted", hint="It is tried again every few seconds."
                 )
-            if stream.starved >= STARVED:
+            if stream.starved:
                 log.info("%s: a program left with all buffers; starting anew", self.name)
                 self._stream = None
                 stream.close()

@@ -1,0 +1,1 @@
+"""Cameras on a real desktop: session bus, PipeWire, wireplumber, portal."""

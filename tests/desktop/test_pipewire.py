@@ -1,0 +1,189 @@
+"""The PipeWire camera in a real session: read by GStreamer, survived by restarts."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.desktop import reader
+from tests.desktop.session import Session, missing, session, until
+from vcam.errors import SinkError
+from vcam.frame import SafeFrame
+from vcam.sinks.pipewire import PipeWireSink
+
+pytestmark = [pytest.mark.desktop, pytest.mark.slow]
+
+W, H, FPS = 1280, 720, 30
+RED = (81, 90, 240)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("s")
+
+
+@pytest.fixture(scope="module")
+def desk(home: Path) -> Iterator[Session]:
+    if lacking := missing():
+        pytest.skip(f"apt-get install {' '.join(lacking)}")
+    with session(home / "d") as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def inside(desk: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"):
+        monkeypatch.setenv(name, desk.environ[name])
+
+
+class Feeder:
+    """Writes pictures with a time code at a steady rate, as the pipeline does."""
+
+    def __init__(self, sink: PipeWireSink) -> None:
+        self.sink, self.stop, self.failed = sink, threading.Event(), 0
+        self.data = np.empty((H * 3 // 2, W), np.uint8)
+        flat = self.data.reshape(-1)
+        flat[: W * H], flat[W * H : W * H * 5 // 4], flat[W * H * 5 // 4 :] = RED
+        self._thread = threading.Thread(target=self._run)
+
+    def _run(self) -> None:
+        due = time.monotonic()
+        while not self.stop.wait(max(0.0, due - time.monotonic())):
+            due += 1 / FPS
+            now = time.monotonic()
+            for bit, luma in enumerate(reader.code(now)):
+                self.data[:16, bit * 16 : bit * 16 + 16] = luma
+            frame = SafeFrame(self.data, now, 0, is_card=True, maker="vcam.card")
+            try:
+                self.sink.write(frame)
+            except SinkError:
+                self.failed += 1
+                self._again()
+
+    def _again(self) -> None:
+        """As the outlet does: close, open again."""
+        self.sink.__exit__(None, None, None)
+        while not self.stop.wait(0.2):
+            try:
+                self.sink.__enter__()
+                return
+            except SinkError:
+                continue
+
+    def __enter__(self) -> Feeder:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop.set()
+        self._thread.join()
+
+
+@pytest.fixture
+def sink() -> Iterator[PipeWireSink]:
+    with PipeWireSink(W, H, FPS) as made:
+        yield made
+
+
+def reading(desk: Session, count: int) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, reader.__file__, str(W), str(H), str(count)],
+        env=desk.environ, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+
+
+def pictures(process: subprocess.Popen[str]) -> list[dict[str, float]]:
+    told, _ = process.communicate(timeout=120)
+    return [json.loads(line) for line in told.splitlines()]
+
+
+def test_the_camera_is_listed_by_its_name_while_nobody_watches(desk, sink):
+    until(lambda: "VBG Camera" in desk.cameras())
+
+    assert sink.watchers() == []
+
+
+def test_a_program_sees_the_very_pixels_at_full_rate_and_soon(desk, sink, record_property):
+    with Feeder(sink):
+        process = reading(desk, 150)
+        until(lambda: sink.watchers() == ["gst-launch-1.0"])
+        seen = pictures(process)
+        until(lambda: sink.watchers() == [])
+
+    assert len(seen) == 150
+    assert {tuple(picture["pixel"]) for picture in seen} == {RED}
+    steady = seen[30:]
+    rate = (len(steady) - 1) / (steady[-1]["at"] - steady[0]["at"])
+    latency = statistics.median(picture["age"] for picture in steady)
+    record_property("fps", round(rate, 1))
+    record_property("latency_ms", round(latency * 1000, 1))
+    print(f"PipeWire {W}x{H}: {rate:.1f} fps, median latency {latency * 1000:.1f} ms")
+    assert latency < 5  # speed is measured, not asserted: this only says that time codes work
+
+
+def test_a_program_that_is_killed_does_not_take_the_camera_along(desk, sink):
+    with Feeder(sink) as feeder:
+        for _ in range(3):
+            process = reading(desk, 100_000)
+            until(lambda: sink.watchers())
+            assert process.stdout is not None
+            process.stdout.readline()
+            subprocess.run(["pkill", "-9", "-P", str(process.pid)], check=True)
+            process.communicate(timeout=60)
+        seen = pictures(reading(desk, 20))
+
+        assert len(seen) == 20
+        assert feeder.failed == 0
+
+
+def test_calls_leave_no_descriptor_or_thread_behind(desk, sink):
+    with Feeder(sink):
+        pictures(reading(desk, 3))
+        until(lambda: sink.watchers() == [])
+        before = len(os.listdir("/proc/self/fd"))
+        for _ in range(3):
+            assert len(pictures(reading(desk, 3))) == 3
+        until(lambda: sink.watchers() == [])
+        until(lambda: len(os.listdir("/proc/self/fd")) <= before)
+
+
+def test_a_camera_opened_and_closed_many_times_leaves_nothing_behind(desk):
+    def open_and_close(times: int) -> tuple[int, int]:
+        for _ in range(times):
+            with PipeWireSink(W, H, FPS):
+                pass
+        return len(os.listdir("/proc/self/fd")), threading.active_count()
+
+    first = open_and_close(3)
+
+    assert open_and_close(20) == first
+
+
+def test_the_camera_comes_back_after_pipewire_restarts(desk, sink):
+    with Feeder(sink) as feeder:
+        for name in ("wireplumber", "pipewire"):
+            desk.end(name)
+        until(lambda: feeder.failed)
+        desk.pipewire()
+        until(lambda: "VBG Camera" in desk.cameras())
+
+        assert len(pictures(reading(desk, 10))) == 10
+
+
+def test_without_a_session_the_sink_says_what_to_start(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.delenv("PIPEWIRE_REMOTE", raising=False)
+
+    with pytest.raises(SinkError, match="no PipeWire session") as told, PipeWireSink(W, H, FPS):
+        pass
+    assert "systemctl" in told.value.hint
