@@ -16,6 +16,7 @@ from desktop import until
 from play import FileDaemon
 from pystray import Menu
 
+from vcam.devices import CameraInfo
 from vcam.errors import DaemonError, VcamError
 from vcam.tray import app, icons
 from vcam.tray.view import View, news, view
@@ -191,6 +192,43 @@ def test_a_visible_room_has_an_icon_and_words_of_its_own() -> None:
     assert now.sign == "room"
     assert now.headline == "Your room is visible"
     assert view({"state": "paused"}, {"background": {"use": "none"}}).sign == "paused"
+
+
+def test_two_webcams_of_one_name_can_be_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = [
+        CameraInfo("C920", "/dev/video0", "/dev/v4l/by-path/usb-1"),
+        CameraInfo("C920", "/dev/video2", "/dev/v4l/by-path/usb-2"),
+        CameraInfo("Built-in", "/dev/video4", "/dev/v4l/by-path/pci"),
+    ]
+    monkeypatch.setattr("vcam.devices.list_cameras", lambda: found)
+
+    assert app.list_cameras() == [
+        ("/dev/v4l/by-path/usb-1", "C920 (video0)"),
+        ("/dev/v4l/by-path/usb-2", "C920 (video2)"),
+        ("Built-in", "Built-in"),
+    ]
+
+
+def test_webcams_are_asked_for_their_names_only_when_one_came_or_went(
+    held: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = ["video0"]
+    asked: list[str] = []
+
+    def names() -> list[tuple[str, str]]:
+        asked.append("now")
+        return []
+
+    monkeypatch.setattr(app, "video_nodes", lambda: tuple(nodes))
+    tray = app.Tray(QuietIcon, lambda: FileDaemon(held.path), names)
+
+    for _ in range(25):
+        tray._look()
+    assert len(asked) == 1
+
+    nodes.append("video2")
+    tray._look()
+    assert len(asked) == 2
 
 
 def test_every_state_has_a_picture_unlike_the_others() -> None:

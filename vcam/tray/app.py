@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 TITLE = "VBG Camera"
 INTERVAL = 1.0  # seconds between two looks at the daemon
-SLOW_LOOKS = 10  # presets and cameras are looked up every so many looks: they change rarely
+SLOW_LOOKS = 10  # presets are looked up every so many looks: they change rarely
 FAULT_LOOKS = 3  # looks a fault must last before it is announced: a replug takes less
 
 NO_TRAY = "This desktop has no place for tray icons"
@@ -66,6 +66,7 @@ class Tray:
         self._list_cameras = cameras
         self._interval = interval
         self._cameras: list[tuple[str, str]] = []
+        self._nodes: tuple[str, ...] | None = None
         self._presets: list[dict[str, Any]] = []
         self._looks = 0
         self._faults = 0
@@ -102,7 +103,9 @@ class Tray:
             settings = daemon.settings()
             if self._looks % SLOW_LOOKS == 0 or not self._presets:
                 self._presets = daemon.presets()
-                self._cameras = self._list_cameras()
+            # Asking a webcam for its name wakes it up, so only when one came or went.
+            if (nodes := video_nodes()) != self._nodes:
+                self._cameras, self._nodes = self._list_cameras(), nodes
             self._looks += 1
         except (VcamError, OSError):
             self._looks = 0  # a new daemon may offer other things
@@ -331,13 +334,23 @@ def only_one() -> Iterator[None]:
         yield
 
 
+def video_nodes() -> tuple[str, ...]:
+    """What the kernel has in the way of cameras, without touching any; empty elsewhere."""
+    return tuple(sorted(path.name for path in Path("/sys/class/video4linux").glob("video*")))
+
+
 def list_cameras() -> list[tuple[str, str]]:
-    """What can be chosen as camera: (value of `camera.source`, name)."""
-    try:
-        from vcam.devices import list_cameras as found
-    except ImportError:
-        return []
-    return [(str(camera.name), str(camera.name)) for camera in found()]
+    """What can be chosen as camera: (value of `camera.source`, what to show)."""
+    from vcam import devices
+
+    found = devices.list_cameras()
+    names = [camera.name for camera in found]
+    return [
+        (camera.name, camera.name)
+        if names.count(camera.name) == 1
+        else (camera.stable, f"{camera.name} ({Path(camera.path).name})")
+        for camera in found
+    ]
 
 
 def run(patience: float = 15.0) -> int:
