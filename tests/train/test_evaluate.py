@@ -158,3 +158,15 @@ def test_a_corrupt_picture_is_named(model, tmp_path: Path, capsys):
 
     assert main(["evaluate", str(folder), "-m", str(model)]) == 1
     assert "001.jpg: 12 bytes that are not a picture" in capsys.readouterr().err
+
+
+def test_the_worst_mattes_are_shown_on_a_sheet(model, tmp_path: Path):
+    folder = write_folder(tmp_path / "val", 6)
+    sheet = tmp_path / "worst.png"
+
+    code = main(["evaluate", str(folder), "-m", str(model), "--sheet", str(sheet)])
+
+    assert code == 0
+    picture = cv2.imread(str(sheet))
+    assert picture.shape[1] == 4 * 192
+    assert picture[:192].std() > 10
