@@ -32,7 +32,7 @@ from vcam.sources.webcam import open_webcam, wait_for_change
 
 WEBCAM, VIRTUAL = "/dev/video0", "/dev/video10"
 W, H, FPS = 640, 360, 15
-PATIENCE = 120.0  # seconds; an emulated processor on a busy machine is slow
+PATIENCE = 300.0  # seconds; an emulated processor on a busy machine is slow
 VIVID = Path("/sys/bus/platform/drivers/vivid")
 
 Check = Callable[[Path], "dict[str, Any] | None"]
