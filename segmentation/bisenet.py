@@ -17,7 +17,7 @@ STD = (0.229, 0.224, 0.225)
 
 
 class ContextPath(nn.Module):
-    """ResNet-18 trunk whose channels are scaled by `width`.
+    """ResNet-18 trunk whose channels are scaled by `width`, with `blocks` instead of two a stage.
 
     From "BiSeNet" (Yu et al., ECCV 2018), fig. 2(a), on "Deep Residual Learning" (He et al., 2016).
 
@@ -26,16 +26,16 @@ class ContextPath(nn.Module):
         returns: features at strides 2, 4, 8, 16, 32 with 64, 64, 128, 256, 512 times width channels
     """
 
-    def __init__(self, width: float) -> None:
+    def __init__(self, width: float, blocks: int = 2) -> None:
         super().__init__()
         c = [channels(n, width) for n in (64, 64, 128, 256, 512)]
         stem = 7 if width >= 0.75 else 3  # a 7x7 stem is 15 % of a narrow network's cost
         self.conv1 = nn.Conv2d(3, c[0], stem, 2, stem // 2, bias=False)
         self.bn1 = nn.BatchNorm2d(c[0])
-        self.layer1 = nn.Sequential(BasicBlock(c[0], c[1]), BasicBlock(c[1], c[1]))
-        self.layer2 = nn.Sequential(BasicBlock(c[1], c[2], 2), BasicBlock(c[2], c[2]))
-        self.layer3 = nn.Sequential(BasicBlock(c[2], c[3], 2), BasicBlock(c[3], c[3]))
-        self.layer4 = nn.Sequential(BasicBlock(c[3], c[4], 2), BasicBlock(c[4], c[4]))
+        self.layer1 = _stage(c[0], c[1], 1, blocks)
+        self.layer2 = _stage(c[1], c[2], 2, blocks)
+        self.layer3 = _stage(c[2], c[3], 2, blocks)
+        self.layer4 = _stage(c[3], c[4], 2, blocks)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         half = F.relu(self.bn1(self.conv1(x)))  # (B, c0, H/2, W/2)
@@ -75,8 +75,10 @@ class BiSeNet(nn.Module):
 
     From "BiSeNet" (Yu et al., ECCV 2018, https://arxiv.org/abs/1808.00897).
     Differs: one class; after fusion at 1/8 a light decoder joins the trunk's features at 1/4 and
-    1/2, because a person's outline is what is looked at; below full width the stem is 3x3 and the
-    spatial path is the trunk's own 1/8 features (`spatial_path=False`), which costs nothing more.
+    1/2, because a person's outline is what is looked at; below full width the stem is 3x3, and
+    below full width or depth the spatial path is the trunk's own 1/8 features
+    (`spatial_path=False`), which costs nothing more. `blocks=1` halves the trunk's depth and keeps
+    its channels: in int8, where width is cheap, the better half.
 
     Shapes:
         x: (B, 3, H, W) float, RGB normalised by `MEAN` and `STD`; H, W multiples of 32
@@ -84,12 +86,15 @@ class BiSeNet(nn.Module):
             logits of the 1/16 and 1/32 context features, at input size
     """
 
-    def __init__(self, width: float = 1.0, *, spatial_path: bool | None = None) -> None:
+    def __init__(
+        self, width: float = 1.0, *, blocks: int = 2, spatial_path: bool | None = None
+    ) -> None:
         super().__init__()
         self.width = width
+        self.blocks = blocks
         c = [channels(n, width) for n in (64, 64, 128, 256, 512)]
-        self.context = ContextPath(width)
-        has_spatial = width >= 0.75 if spatial_path is None else spatial_path
+        self.context = ContextPath(width, blocks)
+        has_spatial = width >= 0.75 and blocks >= 2 if spatial_path is None else spatial_path
         self.spatial = SpatialPath(width) if has_spatial else None
         mid = channels(128, width)
         self.arm16 = AttentionRefinement(c[3], mid)
@@ -133,6 +138,11 @@ def channels(full: int, width: float) -> int:
     return max(8, int(full * width / 8 + 0.5) * 8)
 
 
+def _stage(before: int, after: int, stride: int, blocks: int) -> nn.Sequential:
+    more = [BasicBlock(after, after) for _ in range(blocks - 1)]
+    return nn.Sequential(BasicBlock(before, after, stride), *more)
+
+
 def fold(model: BiSeNet) -> BiSeNet:
     """Merge every BatchNorm into the convolution before it, in place, for inference.
 
@@ -163,7 +173,12 @@ def save_weights(model: BiSeNet, path: Path, *, note: str = "") -> None:
         for k, v in model.state_dict().items()
         if not k.startswith("aux")
     }
-    header = {"arch": "BiSeNet", "width": str(model.width), "note": note}
+    header = {
+        "arch": "BiSeNet",
+        "width": str(model.width),
+        "blocks": str(model.blocks),
+        "note": note,
+    }
     save_file(state, str(path), metadata=header)
 
 
@@ -183,7 +198,7 @@ def load_weights(path: Path) -> BiSeNet:
         raise ValueError(f"{path}: not a weights file that can be read: {error}") from error
     if header.get("arch") != "BiSeNet":
         raise ValueError(f"{path}: holds {header.get('arch', 'no architecture')!r}, not 'BiSeNet'")
-    model = _folded(float(header["width"]))
+    model = _folded(float(header["width"]), int(header.get("blocks", "2")))
     try:
         found = model.load_state_dict(state, strict=False)
     except RuntimeError as error:
@@ -194,9 +209,9 @@ def load_weights(path: Path) -> BiSeNet:
     return model
 
 
-def _folded(width: float) -> BiSeNet:
+def _folded(width: float, blocks: int) -> BiSeNet:
     with torch.device("cpu"):
-        return fold(BiSeNet(width))
+        return fold(BiSeNet(width, blocks=blocks))
 
 
 def _grow(x: Tensor) -> Tensor:

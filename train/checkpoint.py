@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -74,13 +75,18 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
 
 
 def fill(model: BiSeNet, weights: dict[str, Tensor], path: Path) -> None:
-    """Put a checkpoint's weights into `model`, which must have the same shape.
+    """Put a checkpoint's weights into `model`, which must have the same width.
+
+    Blocks of the trunk and a spatial path that `model` does without are left behind.
 
     Raises:
         CheckpointError: the weights are of another width or another network.
     """
+    own = model.state_dict()
+    spare = re.compile(r"spatial\.|context\.layer\d\.\d+\.")
+    kept = {k: v for k, v in weights.items() if k in own or not spare.match(k)}
     try:
-        model.load_state_dict(weights)
+        model.load_state_dict(kept)
     except RuntimeError as error:
         raise CheckpointError(
             f"{path}: not a BiSeNet of width {model.width:g}: {_first_mismatch(error)}",
@@ -95,7 +101,7 @@ def load_network(path: Path, *, folded: bool = True) -> BiSeNet:
         CheckpointError: the checkpoint cannot be read or does not match its own width.
     """
     state = load_checkpoint(path)
-    model = BiSeNet(float(state["width"]))
+    model = BiSeNet(float(state["width"]), blocks=int(state.get("blocks", 2)))
     fill(model, state["ema"], path)
     model.eval()
     return fold(model) if folded else model

@@ -153,6 +153,7 @@ class Stepper:
             "scaler": self.scaler.state_dict(),
             "step": self.step,
             "width": self.network.width,
+            "blocks": self.network.blocks,
         }
 
     def restore(self, state: dict[str, Any], path: Path) -> None:

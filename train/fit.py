@@ -161,9 +161,14 @@ def read_sets(recipe: Recipe, root: Path) -> Sets:
     )
 
 
+def make_network(recipe: Recipe) -> BiSeNet:
+    """The recipe's network with random weights."""
+    return BiSeNet(recipe.network.width, blocks=recipe.network.blocks)
+
+
 def make_learner(recipe: Recipe, root: Path, sets: Sets, device: torch.device) -> Learner:
     """The network where the recipe says it starts, with its teacher if there is one."""
-    network = BiSeNet(recipe.network.width).to(device, memory_format=torch.channels_last)
+    network = make_network(recipe).to(device, memory_format=torch.channels_last)
     trunk = root / recipe.network.imagenet
     if recipe.network.start == "imagenet":
         engine.start_from_imagenet(network.context, trunk, _photographs(recipe, sets))
@@ -335,7 +340,7 @@ class Run:
         return dict(zip(names, means.tolist(), strict=True))
 
     def _shadow(self) -> BiSeNet:
-        network = BiSeNet(self.recipe.network.width).to(self.place.device)
+        network = make_network(self.recipe).to(self.place.device)
         network.load_state_dict(self.stepper.ema)
         return network.eval()
 

@@ -26,6 +26,7 @@ class Network:
     """Which network, and where it starts."""
 
     width: float = 0.375  # of the paper's channel counts
+    blocks: int = 2  # in each stage of the trunk; a start with more of them loses the others
     start: str = ""  # "imagenet", a checkpoint's path, or nothing: from scratch
     imagenet: str = ""  # ResNet-18 trunk with BatchNorm folded, .safetensors
 
@@ -169,6 +170,7 @@ def _wrong(recipe: Recipe) -> list[str]:
     fit, data = recipe.fit, recipe.data
     checks = [
         (0.05 <= recipe.network.width <= 4, "[network] width", recipe.network.width, "0.05 to 4"),
+        (1 <= recipe.network.blocks <= 8, "[network] blocks", recipe.network.blocks, "1 to 8"),
         (bool(data.train), "[data] train", list(data.train), "at least one set"),
         (bool(data.validation), "[data] validation", list(data.validation), "at least one set"),
         (0 <= data.pseudo_share <= 1, "[data] pseudo_share", data.pseudo_share, "0 to 1"),

@@ -117,6 +117,20 @@ def test_the_paper_s_spatial_path_is_there_at_full_width_only():
     assert BiSeNet(WIDTH, spatial_path=True)(torch.randn(2, 3, 64, 64))[0].shape[2:] == (64, 64)
 
 
+def test_half_the_depth_comes_back_from_disk_with_its_depth(tmp_path: Path):
+    torch.manual_seed(0)
+    model = fold(BiSeNet(WIDTH, blocks=1))
+    path = tmp_path / "shallow.safetensors"
+    save_weights(model, path)
+    x = torch.randn(1, 3, 64, 96)
+
+    reread = load_weights(path)
+
+    assert reread.blocks == 1
+    assert len(reread.context.layer3) == 1
+    torch.testing.assert_close(reread(x), model(x), rtol=1e-2, atol=1e-2)
+
+
 def test_channel_counts_are_multiples_of_eight():
     assert [channels(64, w) for w in (0.05, 0.25, 0.375, 0.5, 1.0)] == [8, 16, 24, 32, 64]
 
