@@ -89,6 +89,7 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument(
         "--calibrate", type=Path, metavar="FOLDER", help="training img/ and mask/, for int8"
     )
+    export.add_argument("--onnx", action="store_true", help="write .onnx too")
 
     evaluate = commands.add_parser("evaluate", help="figures of models on pictures and clips")
     evaluate.set_defaults(run=_evaluate)
@@ -232,7 +233,10 @@ def _write_card(options: argparse.Namespace, model: Path, results: list[Result])
 def _export(options: argparse.Namespace) -> int:
     from train.export import export
 
-    for file in export(options.checkpoint, options.output, calibrate=options.calibrate):
+    files = export(
+        options.checkpoint, options.output, calibrate=options.calibrate, onnx=options.onnx
+    )
+    for file in files:
         iou = "" if file.person_iou is None else f", person IoU {file.person_iou:.4f}"
         print(
             f"{file.path}: {file.size / 1e6:.1f} MB, alpha differs by at most {file.largest:.4f}, "

@@ -52,10 +52,13 @@ class Matting(nn.Module):
         return torch.sigmoid(self.network(x))
 
 
-def export(checkpoint: Path, stem: Path, *, calibrate: Path | None = None) -> list[Exported]:
+def export(
+    checkpoint: Path, stem: Path, *, calibrate: Path | None = None, onnx: bool = False
+) -> list[Exported]:
     """Write `stem`.safetensors, `stem`.xml/.bin and, with `calibrate`, `stem`-int8.xml/.bin.
 
-    `calibrate` is a folder of training pictures, `img/` and `mask/`.
+    `calibrate` is a folder of training pictures, `img/` and `mask/`. With `onnx`, `stem`.onnx in
+    float32 too, for other programs.
 
     Raises:
         CheckpointError: the checkpoint cannot be read or does not match its own width.
@@ -82,6 +85,12 @@ def export(checkpoint: Path, stem: Path, *, calibrate: Path | None = None) -> li
     halved = ov.Core().read_model(full)
     exported.append(_compared(full, _eager(eager), runner(halved), probes, TOLERANCE))
 
+    if onnx:
+        portable = stem.with_name(stem.name + ".onnx")
+        _write_onnx(eager, portable)
+        read = runner(ov.Core().read_model(portable))
+        exported.append(_compared(portable, _eager(eager), read, probes, TOLERANCE))
+
     if calibrate:
         pictures = [_prepared(pair, webcam=i % 3 == 0) for i, pair in enumerate(calibration)]
         int8 = quantise(graph, pictures)
@@ -97,7 +106,7 @@ def export(checkpoint: Path, stem: Path, *, calibrate: Path | None = None) -> li
                 hint="Ship fp32 alone, or calibrate on more and more varied pictures.",
             )
         _write_graph(int8, small)
-        exported[-1] = _with_iou(exported[-1], before)
+        exported[1] = _with_iou(exported[1], before)
         result = _compared(small, runner(halved), runner(ov.Core().read_model(small)), probes, 1.0)
         exported.append(_with_iou(result, after))
     return exported
@@ -114,6 +123,27 @@ def to_openvino(eager: nn.Module) -> Any:
     graph.inputs[0].get_tensor().set_names({"x"})
     graph.outputs[0].get_tensor().set_names({"alpha"})
     return graph
+
+
+def _write_onnx(eager: nn.Module, path: Path) -> None:
+    axes = {2: "height", 3: "width"}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                eager,
+                (torch.zeros(1, 3, 160, 288),),
+                str(path),
+                input_names=["x"],
+                output_names=["alpha"],
+                dynamic_axes={"x": axes, "alpha": axes},
+                opset_version=17,
+                dynamo=False,  # needs no package beside torch
+            )
+    except OSError as error:
+        raise ExportError(
+            f"{path}: cannot be written: {error.strerror}", hint="Choose another folder with -o."
+        ) from error
 
 
 def quantise(graph: Any, pictures: list[NDArray[np.float32]]) -> Any:

@@ -37,7 +37,7 @@ def checkpoint(tmp_path: Path) -> Path:
 def test_every_file_gives_the_alpha_of_the_network(checkpoint, tmp_path: Path, capsys):
     stem = tmp_path / "out" / "net"
 
-    code = main(["export", str(checkpoint), "-o", str(stem)])
+    code = main(["export", str(checkpoint), "-o", str(stem), "--onnx"])
 
     assert code == 0
     assert "alpha differs by at most" in capsys.readouterr().out
@@ -48,10 +48,11 @@ def test_every_file_gives_the_alpha_of_the_network(checkpoint, tmp_path: Path, c
             reread = torch.sigmoid(
                 load_weights(stem.with_suffix(".safetensors"))(torch.from_numpy(x))
             )[0, 0].numpy()
-        engine = OpenVinoEngine(stem.with_suffix(".xml"))
-        assert np.abs(engine.infer(x) - wanted).max() < exporting.TOLERANCE
+        for kind in (".xml", ".onnx"):
+            engine = OpenVinoEngine(stem.with_suffix(kind))
+            assert np.abs(engine.infer(x) - wanted).max() < exporting.TOLERANCE
+            engine.close()
         assert np.abs(reread - wanted).max() < exporting.TOLERANCE
-        engine.close()
 
 
 def test_int8_is_written_when_it_keeps_the_person(checkpoint, tmp_path: Path, monkeypatch):
