@@ -29,6 +29,13 @@ def age(row: bytes) -> float:
     return ((int(time.monotonic() * 1000) - value) & 0xFFFFFFFF) / 1000
 
 
+def pixel(data: bytes, width: int, height: int, share: float) -> list[int]:
+    """Y, U and V at a share of the width, below the middle."""
+    x, y, area = int(width * share), int(height * 0.6), width * height
+    chroma = area + y // 2 * (width // 2) + x // 2
+    return [data[y * width + x], data[chroma], data[chroma + area // 4]]
+
+
 def main() -> int:
     width, height, count = map(int, sys.argv[1:4])
     size = width * height * 3 // 2
@@ -41,12 +48,9 @@ def main() -> int:
     )  # fmt: skip
     assert source.stdout is not None
     while len(data := source.stdout.read(size)) == size:
-        at = size * 2 // 3 // 2 + width // 2
-        area = width * height
-        middle = area * 9 // 8 + width // 4
         print(json.dumps({
             "at": time.monotonic(), "age": age(data[4 * width : 5 * width]),
-            "pixel": [data[at], data[middle], data[middle + area // 4]],
+            "left": pixel(data, width, height, 0.1), "right": pixel(data, width, height, 0.9),
         }), flush=True)  # fmt: skip
     return source.wait()
 

@@ -11,12 +11,15 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tests.desktop import reader
 from tests.desktop.session import Session, missing, session, until
+from tests.vm.model import left_half_is_person
 from vcam.errors import SinkError
 from vcam.frame import SafeFrame
 from vcam.sinks.pipewire import PipeWireSink
@@ -95,14 +98,14 @@ def sink() -> Iterator[PipeWireSink]:
         yield made
 
 
-def reading(desk: Session, count: int) -> subprocess.Popen[str]:
+def reading(desk: Session, count: int, w: int = W, h: int = H) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, reader.__file__, str(W), str(H), str(count)],
+        [sys.executable, reader.__file__, str(w), str(h), str(count)],
         env=desk.environ, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip
 
 
-def pictures(process: subprocess.Popen[str]) -> list[dict[str, float]]:
+def pictures(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
     told, _ = process.communicate(timeout=120)
     return [json.loads(line) for line in told.splitlines()]
 
@@ -121,7 +124,7 @@ def test_a_program_sees_the_very_pixels_at_full_rate_and_soon(desk, sink, record
         until(lambda: sink.watchers() == [])
 
     assert len(seen) == 150
-    assert {tuple(picture["pixel"]) for picture in seen} == {RED}
+    assert {tuple(picture[where]) for picture in seen for where in ("left", "right")} == {RED}
     steady = seen[30:]
     rate = (len(steady) - 1) / (steady[-1]["at"] - steady[0]["at"])
     latency = statistics.median(picture["age"] for picture in steady)
@@ -187,3 +190,57 @@ def test_without_a_session_the_sink_says_what_to_start(tmp_path, monkeypatch):
     with pytest.raises(SinkError, match="no PipeWire session") as told, PipeWireSink(W, H, FPS):
         pass
     assert "systemctl" in told.value.hint
+
+
+def test_the_daemon_wakes_for_a_call_and_shows_the_person_in_front_of_the_background(
+    desk, tmp_path
+):
+    w, h = 640, 360
+    rng = np.random.default_rng(0)
+    room = rng.integers(225, 245, (h, w, 3)).astype(np.uint8)
+    Image.fromarray(room).save(tmp_path / "room.png")
+    environ = desk.environ | {
+        "VCAM_MATTE_MODEL": str(left_half_is_person(tmp_path / "half.xml")),
+        "VCAM_OUTPUT_WIDTH": str(w), "VCAM_OUTPUT_HEIGHT": str(h), "VCAM_OUTPUT_FPS": "15",
+        "VCAM_OUTPUT_IDLE_AFTER": "1", "VCAM_PRIVACY_DEADLINE": "2",
+    }  # fmt: skip
+    vcam = [sys.executable, "-m", "vcam"]
+
+    def status() -> dict[str, Any]:
+        told = subprocess.run(
+            [*vcam, "status", "--json"], env=environ, capture_output=True, text=True, check=False
+        )
+        return json.loads(told.stdout) if told.returncode == 0 else {"state": told.stderr}
+
+    daemon = desk.start(
+        "vcam", *vcam, "start", "--foreground", "--source", str(tmp_path / "room.png"),
+        "--sink", "pipewire", "--background", "#00ff00", **environ,
+    )  # fmt: skip
+    try:
+        until(lambda: "VBG Camera" in desk.cameras(), 180)
+        until(lambda: status()["state"] == "idle", 120)
+        call = reading(desk, 100_000, w, h)
+        assert call.stdout is not None
+        begun, seen = time.monotonic(), []
+        while not (seen and shows_person_on_green(seen[-1])):
+            assert time.monotonic() - begun < 120, (seen[-1:], status())
+            seen.append(json.loads(call.stdout.readline()))
+        woken = status()
+        subprocess.run(["pkill", "-9", "-P", str(call.pid)], check=True)
+        call.communicate(timeout=60)
+        until(lambda: status()["state"] == "idle", 60)
+    finally:
+        ending = time.monotonic()
+        desk.end("vcam")
+        print(f"the daemon ended in {time.monotonic() - ending:.1f} s")
+
+    assert woken["state"] == "live"
+    assert woken["watchers"] == ["gst-launch-1.0"]
+    assert daemon.returncode == 0
+    # What came before was the card, never the room beside the person.
+    assert not any(abs(picture["right"][0] - 217) < 12 for picture in seen)
+
+
+def shows_person_on_green(picture: dict[str, Any]) -> bool:
+    near_white = picture["left"][0] > 200 and abs(picture["left"][1] - 128) < 10
+    return near_white and max(np.abs(np.subtract(picture["right"], (145, 54, 34)))) < 8
