@@ -27,6 +27,7 @@ class Smoother:
     def __init__(self, strength: float) -> None:
         self.decay = 0.96 * min(max(strength, 0.0), 1.0) ** 0.17  # 0.88 at 0.6
         self._size = (0, 0)
+        self._noise = -1.0  # not known yet
         self._fresh = True
 
     def reset(self) -> None:

@@ -149,6 +149,16 @@ class Compositor:
         )
         return SafeFrame(out, frame.pts, frame.seq, is_card=False, maker=__name__)
 
+    def _planes(self, data: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+        """Y, U and V of a picture of the output's size."""
+        flat, area = data.reshape(-1), self.width * self.height
+        half = (self.height // 2, self.width // 2)
+        return [
+            flat[:area].reshape(self.height, self.width),
+            flat[area : area * 5 // 4].reshape(half),
+            flat[area * 5 // 4 :].reshape(half),
+        ]
+
     def _next(self) -> NDArray[np.uint8]:
         self._turn = (self._turn + 1) % BUFFERS
         return self._outputs[self._turn]
@@ -161,16 +171,15 @@ class Compositor:
 
     def _blur(self, fit: _Fit, matte: Matte, blur: Blur, mirror: bool) -> NDArray[np.uint8]:
         """Return the room at output size, blurred, the person's colours kept out of it."""
-        out = self._blurred.reshape(-1)
-        area = self.width * self.height
-        if not fit.fills:
-            out[:area] = 16
-            out[area:] = 128
         sigma = max(0.0, min(blur.strength, 100.0)) / 100 * BLUR_MOST * max(matte.alpha.shape)
-        fit.colours.blurred(sigma, fit.inside(self._blurred))
+        parts = fit.inside(self._blurred)
+        fit.colours.blurred(sigma, parts)
         if mirror:
-            for part in fit.inside(self._blurred):
+            for part in parts:
                 cv2.flip(part, 1, part)
+        if not fit.fills:
+            for part, whole in zip(parts, self._planes(self._blurred), strict=True):
+                _extend(part, whole)
         return self._blurred
 
 
@@ -257,6 +266,17 @@ class _Fit:
             top, left = self.top // half, self.left // half
             parts.append(plane[top : top + self.height // half, left : left + self.width // half])
         return parts
+
+
+def _extend(part: NDArray[np.uint8], whole: NDArray[np.uint8]) -> None:
+    """Repeat the edges of `part`, a view into `whole`, over the bars beside it."""
+    at = (part.ctypes.data - whole.ctypes.data) // whole.strides[1]
+    top, left = divmod(at, whole.shape[1])
+    bottom, right = top + part.shape[0], left + part.shape[1]
+    whole[top:bottom, :left] = part[:, :1]
+    whole[top:bottom, right:] = part[:, -1:]
+    whole[:top] = whole[top]
+    whole[bottom:] = whole[bottom - 1]
 
 
 def alpha_at(matte: Matte, y: NDArray[np.uint8]) -> NDArray[np.float32]:

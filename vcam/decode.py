@@ -51,13 +51,14 @@ class MjpegDecoder:
         Raises:
             SourceError: torn, truncated or no JPEG, or of an odd size.
         """
-        start, end = bytes(data[:2]), bytes(data[-512:]).rstrip(b"\0")
-        if start != b"\xff\xd8" or b"\xff\xd9" not in end:
+        # Some cameras fill the rest of their buffer with zeros.
+        whole = bytes(data).rstrip(b"\0")
+        if whole[:2] != b"\xff\xd8" or b"\xff\xd9" not in whole[-512:]:
             raise SourceError(
                 f"the camera sent {len(data)} bytes that are no whole JPEG",
                 hint="Check the cable, or choose another port or format.",
             )
-        packet = av.Packet(bytes(data))
+        packet = av.Packet(whole)
         packet.time_base = Fraction(1, 1000)
         try:
             pictures = self._context.decode(packet)

@@ -137,7 +137,7 @@ def test_a_portrait_camera_fits_into_the_output_with_backdrop_beside_it(backgrou
     ys, xs = np.nonzero(np.abs(shown - RED).max(axis=2) < 20)
     assert xs.max() - xs.min() == pytest.approx(ys.max() - ys.min(), abs=4)  # still a disc
     assert xs.mean() == pytest.approx(W / 2, abs=2)
-    beside = BLUE if background == "picture" else (0, 0, 0)
+    beside = BLUE if background == "picture" else GREEN  # the room's own colour goes on
     assert np.abs(shown[:, :200] - beside).max() < 6
 
 
