@@ -101,6 +101,16 @@ class ListSink:
         pass
 
 
+class StepClock:
+    """A clock that stands still until it is told to go on."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
 class Slot:
     """A capture whose frames come from a list, one at each read."""
 

@@ -44,10 +44,12 @@ class Pipeline:
         stats: Stats,
         *,
         alive: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         privacy = settings.current.privacy
         self.capture, self.matting, self.outlet = capture, matting, outlet
         self.settings, self.demand, self.stats = settings, demand, stats
+        self._clock = clock
         self._alive = alive  # tells the service manager, every frame, that the loop runs
         self.backdrop = backdrop  # replaced as a whole by whoever opened the next one
         self.guard = Guard(privacy.confident_frames, privacy.deadline)
@@ -73,7 +75,7 @@ class Pipeline:
         """Show the card and start over, after something failed that nobody foresaw."""
         self.guard.distrust("one moment")
         self.verdict = Verdict("fault", "one moment")
-        self.outlet.write(self.outlet.card.frame(time.monotonic(), -1, "one moment"))
+        self.outlet.write(self.outlet.card.frame(self._clock(), -1, "one moment"))
 
     def step(self, stop: threading.Event) -> None:
         """Show one frame, or the card when there is none to show."""
@@ -99,7 +101,7 @@ class Pipeline:
         matte: Matte | Fault,
         config: Config,
     ) -> SafeFrame:
-        now = time.monotonic()
+        now = self._clock()
         if verdict.live:
             assert frame is not None
             assert not isinstance(frame, Fault)
@@ -107,7 +109,7 @@ class Pipeline:
             started = time.perf_counter()
             shown = self._compose(frame, matte, config)
             self.stats.stage("compose", time.perf_counter() - started)
-            now = time.monotonic()
+            now = self._clock()
             if self.guard.in_time(frame.pts, now):
                 self.stats.latency(now - frame.pts)
                 self._composite = shown
@@ -139,7 +141,7 @@ class Pipeline:
         if not paused:
             self._composite = None
         self.verdict = Verdict("paused", "paused") if paused else Verdict("idle", "nobody watches")
-        now = time.monotonic()
+        now = self._clock()
         self.outlet.write(self.outlet.card.frame(now, -1, "paused" if paused else ""))
         interval = CARD_INTERVAL if paused else IDLE_INTERVAL
         self.demand.wait(stop, interval, self.settings)

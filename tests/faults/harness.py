@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tests.fakes import ListSink, Slot, matting, settings
+from tests.fakes import ListSink, Slot, StepClock, matting, settings
 from tests.faults import canary
 from tests.faults.kinds import CARD, Scene, Spoil, truth
 from tests.vcam.clips import make_clip
@@ -80,6 +79,7 @@ class Bench:
         self.blurred = isinstance(self.backdrop.real.at(0.0), Blur)
         self.slot = Slot([])
         self.answer: object = None
+        self.clock = StepClock()
         self.pipe = Pipeline(
             self.slot,
             matting(lambda frame: self.answer),
@@ -88,6 +88,7 @@ class Bench:
             chosen,
             self.demand,
             stats,
+            clock=self.clock,
         )
         compose = self.pipe.compositor.compose
 
@@ -107,7 +108,8 @@ class Bench:
     def step(self, spoil: Spoil | None, *, watched: bool = True) -> SafeFrame | None:
         """Run the loop once; return what the sink was shown, None if it was shown nothing."""
         self.seq += 1
-        frame = canary.frame(self.seq, time.monotonic())
+        self.clock.now += 1 / 30
+        frame = canary.frame(self.seq, self.clock.now)
         scene = Scene(frame, truth(frame), *(self.last or (None, None)))
         if spoil is not None:
             spoil(scene)
