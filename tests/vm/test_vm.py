@@ -34,15 +34,15 @@ def names() -> list[str]:
 def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     if not sys.platform.startswith("linux"):
         pytest.skip("a Linux guest needs a Linux host")
+    if os.environ.get("VCAM_VM") != "1":
+        pytest.skip("set VCAM_VM=1: it boots a kernel in software and takes many minutes")
     if lacking := machine.missing():
         pytest.skip(f"apt-get install {' '.join(lacking)}")
     out = tmp_path_factory.mktemp("vm")
     try:
         machine.image(made := machine.kernel(), machine.loopback(made))
     except machine.Unbuilt as error:
-        if os.environ.get("CI"):
-            raise
-        pytest.skip(f"the guest's kernel cannot be had: {error}")
+        pytest.fail(f"the guest's kernel cannot be had: {error}")
     left_half_is_person(out / "half.xml")
     environ = PORTABLE | {"NUMBA_CACHE_DIR": str(machine.cache() / "numba")}
     subprocess.run([sys.executable, "-c", WARM], env=os.environ | environ, cwd=ROOT, check=True)
