@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SHIPPED = "bisenet-small"
-SHIPPED_LARGE = "bisenet-r18"
+SHIPPED_LARGE = "bisenet-large"
 TRIALS = 12  # timed runs of each precision; the fastest half counts
 TRIAL_SIZE = (160, 288)
 SAME = 0.02  # int8 may differ from fp32 by this much on average and still be "no worse"

@@ -444,12 +444,12 @@ def test_stills_get_the_large_model_where_it_is_shipped(tmp_path, monkeypatch):
     from segmentation.engines import openvino as module
 
     tiny_models.bright_is_person(tmp_path / "bisenet-small.xml")
-    tiny_models.bright_is_person(tmp_path / "bisenet-r18.xml")
+    tiny_models.bright_is_person(tmp_path / "bisenet-large.xml")
     monkeypatch.setattr(module, "weights_dir", lambda: tmp_path)
 
     still, live = Segmenter(still=True), Segmenter()
 
-    assert still.info["model"] == "bisenet-r18"
+    assert still.info["model"] == "bisenet-large"
     assert live.info["model"] == "bisenet-small"
     still.close()
     live.close()
