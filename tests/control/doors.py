@@ -74,7 +74,7 @@ class Browser:
         body: bytes | str | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> tuple[int, dict[str, str], bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", 80, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", 80, timeout=30)
         connection.sock = self.connect()
         try:
             connection.putrequest(method, path, skip_host=True, skip_accept_encoding=True)
@@ -98,10 +98,10 @@ class Browser:
     def connect(self) -> socket.socket:
         if isinstance(self.address, Path):
             made = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-            made.settimeout(10)
+            made.settimeout(30)
             made.connect(str(self.address))
             return made
-        return socket.create_connection(("127.0.0.1", self.address), timeout=10)
+        return socket.create_connection(("127.0.0.1", self.address), timeout=30)
 
     def json(self, method: str, path: str, value: object = None) -> tuple[int, Any]:
         body = None if value is None else json.dumps(value)
