@@ -80,7 +80,7 @@ def window(browser: Any, doors: Doors, request: pytest.FixtureRequest) -> Iterat
         color_scheme="dark" if request.param == "dark" else "light",
         reduced_motion="reduce",
     )
-    context.set_default_timeout(8000)
+    context.set_default_timeout(30_000)
     opened = context.new_page()
     faults: list[str] = []
     opened.on("pageerror", lambda error: faults.append(str(error)))
@@ -97,7 +97,7 @@ def is_fault(said: Any) -> bool:
     return said.type == "error" and "status of 422" not in said.text  # a refusal is told in words
 
 
-def until(holds: Callable[[], object], window: Any, seconds: float = 8.0) -> None:
+def until(holds: Callable[[], object], window: Any, seconds: float = 20.0) -> None:
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, "it never came"
@@ -198,9 +198,9 @@ def test_sliders_switches_and_choices_reach_the_settings(window, runtime):
 def test_a_change_by_another_door_shows_up_at_once(window):
     Client.connect().change({"background": {"use": "coast"}, "camera": {"mirror": True}})
 
-    until(window.get_by_role("radio", name="Coast").is_checked, window, 2)
+    until(window.get_by_role("radio", name="Coast").is_checked, window, 10)
     mirror = window.get_by_role("button", name="Mirror")
-    until(lambda: mirror.get_attribute("aria-pressed") == "true", window, 2)
+    until(lambda: mirror.get_attribute("aria-pressed") == "true", window, 10)
 
 
 def test_a_refused_change_is_said_and_taken_back(window, runtime):
