@@ -165,4 +165,8 @@ def _short(error: VcamError) -> str:
         return "camera is used by another program"
     if "permission" in text:
         return "no permission for the camera"
+    if "damaged" in text or "jpeg" in text or "bytes" in text:
+        return "camera sends damaged pictures"
+    if "usb bus" in text:
+        return "no room on the camera's USB bus"
     return "camera unplugged"
