@@ -12,8 +12,11 @@ from segmentation.governor import LADDER, START, Governor
 class Machine:
     """A clock pair that a test moves: `speed` 2 computes twice as fast as the yardstick."""
 
-    def __init__(self, *, speed: float = 1.0, fps: float = 30.0, cap: float = 50.0) -> None:
+    def __init__(
+        self, *, speed: float = 1.0, fps: float = 30.0, cap: float = 50.0, surprise: float = 1.0
+    ) -> None:
         self.speed, self.fps = speed, fps
+        self.surprise = surprise  # how much more than expected the highest quality costs
         self.time = self.used = 0.0
         self.governor = Governor(cap, cpu=lambda: self.used, wall=lambda: self.time)
         self.steps: list[int] = []
@@ -23,6 +26,8 @@ class Machine:
         until = self.time + seconds
         while self.time < until:
             infer = 0.006 * self.governor.level.cost / self.speed
+            if self.quality == "high":
+                infer *= self.surprise
             busy = infer + 0.004 / self.speed
             self.used += busy
             self.time += max(1 / self.fps, busy)
@@ -75,6 +80,15 @@ def test_the_picture_does_not_pump():
         machine.run(600)
 
         assert len(machine.steps) <= 8, f"at speed {speed}: {machine.steps}"
+
+
+def test_a_step_up_that_had_to_be_undone_is_tried_ever_more_rarely():
+    machine = Machine(speed=1.3, surprise=2.0)
+
+    machine.run(600)
+
+    assert 2 <= len(machine.steps) <= 14
+    assert machine.quality == "balanced" or len(machine.steps) % 2
 
 
 def test_a_webcam_that_was_off_is_not_counted_as_idle_time():
