@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import platform
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,10 @@ from segmentation.errors import EngineError, ModelError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+# openvino reports every import to an analytics service when this package is there; ours sends
+# nothing to anybody.
+sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 log = logging.getLogger(__name__)
 
