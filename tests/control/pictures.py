@@ -5,13 +5,12 @@ vcam start --source demo --sink none && python -m tests.control.pictures docs/im
 
 from __future__ import annotations
 
-import io
 import shutil
+import subprocess
 import sys
 import time
 from pathlib import Path
 
-from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from vcam.control.client import Client
@@ -42,11 +41,9 @@ def take(folder: Path) -> None:
 
 
 def save(png: bytes, path: Path) -> None:
-    """Keep a screenshot in a few hundred colours: a fifth of its size, and nobody sees it."""
-    image = Image.open(io.BytesIO(png)).convert("RGB")
-    image.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.FLOYDSTEINBERG).save(
-        path, optimize=True
-    )
+    """Keep a screenshot in 256 colours, chosen and mixed well: a third of its size."""
+    command = ["pngquant", "--speed", "1", "--quality", "70-98", "256", "-"]
+    path.write_bytes(subprocess.run(command, input=png, stdout=subprocess.PIPE, check=True).stdout)
 
 
 if __name__ == "__main__":
