@@ -113,7 +113,7 @@ class Browser:
             assert self.process.poll() is None, "the browser ended"
             if shown := self.last("pixels"):
                 (r, g, b), behind = shown[0], shown[1]
-                if min(r, g, b) > 190 and _near(behind, (0, 255, 0)):
+                if min(r, g, b) > 150 and _near(behind, (0, 255, 0)):
                     return time.monotonic() - begun
             time.sleep(0.1)
         raise AssertionError(f"not within {seconds} s, the page said {self.told[-5:]}")

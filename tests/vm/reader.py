@@ -49,7 +49,7 @@ class Reader:
         y, u, v = self.pixel(data, BACKGROUND)
         green = abs(y - 145) < 8 and abs(u - 54) < 8 and abs(v - 34) < 8
         y, u, v = self.pixel(data, PERSON)
-        white = y > 200 and abs(u - 128) < 16 and abs(v - 128) < 16
+        white = y > 150 and abs(u - 128) < 16 and abs(v - 128) < 16
         return "live" if green and white else "half" if green or white else "card"
 
     def until(self, wanted: str, seconds: float) -> float:
