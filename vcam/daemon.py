@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from vcam import __version__, paths
 from vcam.backgrounds import Backdrop, open_backdrop
 from vcam.capture import Capture
@@ -28,6 +30,8 @@ from vcam.sources import source_opener, wait_for_camera
 from vcam.stats import Stats
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from vcam.config import Config
     from vcam.frame import SafeFrame
 
@@ -130,6 +134,11 @@ class Daemon:
         """The last frame that reached a sink; asking for it counts as watching."""
         self._pipeline.demand.glance()
         return self._pipeline.outlet.latest()
+
+    def matte(self) -> NDArray[np.uint8] | None:
+        """The matte of the last composite, (h, w) uint8, 255 is person; None while there is none."""
+        matte = self._pipeline.matte
+        return None if matte is None else np.rint(matte.alpha * 255).astype(np.uint8)
 
     def status(self) -> dict[str, Any]:
         """The state as plain JSON values."""

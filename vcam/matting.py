@@ -44,6 +44,7 @@ def open_segmenter(settings: MatteSettings, cache_dir: Path | None) -> Segmenter
         quality=settings.quality,
         smoothing=settings.smoothing,
         people=settings.people,
+        max_cpu_percent=settings.max_cpu_percent,
         cache_dir=cache_dir,
     )
     _warm(segmenter)

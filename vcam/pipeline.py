@@ -55,6 +55,7 @@ class Pipeline:
         self.guard = Guard(privacy.confident_frames, privacy.deadline)
         self.compositor = Compositor(outlet.width, outlet.height)
         self.verdict = Verdict("starting", "starting")
+        self.matte: Matte | None = None  # of the last composite, for the settings page
         self._composite: SafeFrame | None = None  # the last one; what a freeze shows
 
     def run(self, stop: threading.Event) -> None:
@@ -112,7 +113,7 @@ class Pipeline:
             now = self._clock()
             if self.guard.in_time(frame.pts, now):
                 self.stats.latency(now - frame.pts)
-                self._composite = shown
+                self._composite, self.matte = shown, matte
                 return shown
             self.stats.late += 1
             verdict = self.verdict = Verdict("fault", "one moment")
@@ -138,6 +139,7 @@ class Pipeline:
         self.outlet.relaxed = True
         self.guard.distrust()
         self.matting.reset()
+        self.matte = None
         if not paused:
             self._composite = None
         self.verdict = Verdict("paused", "paused") if paused else Verdict("idle", "nobody watches")
