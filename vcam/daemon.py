@@ -136,7 +136,7 @@ class Daemon:
         return self._pipeline.outlet.latest()
 
     def matte(self) -> NDArray[np.uint8] | None:
-        """The matte of the last composite, (h, w) uint8, 255 is person; None while there is none."""
+        """The matte of the last composite, (h, w) uint8, 255 is person; None if there is none."""
         matte = self._pipeline.matte
         return None if matte is None else np.rint(matte.alpha * 255).astype(np.uint8)
 
