@@ -3,13 +3,19 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint types clean
+.PHONY: run test nightly lint types clean
 
 run: $(VENV)/.run
 	$(BIN)/vcam start --foreground --page
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest
+
+# What takes minutes: ten thousand requests, a real kernel, two hundred thousand frames, a soak.
+nightly: $(VENV)/.test
+	VCAM_VM=1 $(BIN)/python -m pytest -m slow
+	$(BIN)/python -m tests.faults --frames 200000
+	$(BIN)/python -m tests.soak --minutes 30
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
