@@ -43,6 +43,7 @@ class Capture:
         self._generation = 0  # grows when another source is chosen
         self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
         self.dropped = 0
+        self._told = ""  # the last complaint
         self.error: BaseException | None = None  # what ended the thread, if anything did
         self.source: Source | None = None  # while open
 
@@ -113,9 +114,13 @@ class Capture:
             with source:
                 self.source = source
                 log.info("camera: %s, %g fps", source.name, source.fps)
+                self._told = ""
                 return self._pump(source, generation)
         except VcamError as error:
-            log.warning("camera: %s", error)
+            # A camera that stays away is told once, not with every try.
+            log.log(logging.DEBUG if str(error) == self._told else logging.WARNING,
+                    "camera: %s", error)  # fmt: skip
+            self._told = str(error)
             self._put(Fault(_short(error)))
             return False
         except EOFError:
