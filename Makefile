@@ -8,8 +8,11 @@ BIN := $(VENV)/bin
 run: $(VENV)/.run
 	$(BIN)/vcam start --foreground --page
 
+# Two processes: torch and the desktop's libraries do not share one in the program either.
+TORCH := tests/train tests/segmentation/test_bisenet.py
 test: $(VENV)/.test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(TORCH)
+	$(BIN)/python -m pytest tests $(TORCH:%=--ignore=%)
 
 # What takes minutes: ten thousand requests, a real kernel, two hundred thousand frames, a soak.
 nightly: $(VENV)/.test
