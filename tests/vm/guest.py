@@ -477,7 +477,11 @@ def a_webcam_unplugged_in_a_call_shows_the_card_and_comes_back(_: Path) -> dict[
         for data in after
     ]
     assert {kind for kind, _, _ in shown[2:]} == {"card"}, shown
-    return {"card_s": round(card, 2), "back_s": round(back, 2)}
+    return {
+        "card_s": round(card, 2),
+        "back_s": round(back, 2),
+        "just_after": [kind for kind, _, _ in shown[:3]],
+    }
 
 
 @check
