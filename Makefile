@@ -3,6 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Where the processor has AMX, resolving a symbol inside a signal handler needs more than the small
+# stack handlers run on; torch's workers and pytest together met that. Resolve at load instead.
+test nightly: export LD_BIND_NOW := 1
+
 .PHONY: run test nightly lint types clean
 
 run: $(VENV)/.run
