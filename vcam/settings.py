@@ -254,7 +254,8 @@ class _SettingsFile:
                 problem = f"{error.message}\nThe settings in force stay as they were."
             except VcamError as error:
                 problem = f"{self.path}: {error.message}\nThe settings in force stay as they were."
-        settings._report(problem=problem, unsaved=settings.unsaved)
+            # Told before the next reader may come in, who would find the text known and no problem.
+            settings._report(problem=problem, unsaved=settings.unsaved)
         with self._wake:
             self._wake.notify_all()  # a file that was mended can be written again
 
