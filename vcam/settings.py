@@ -180,6 +180,7 @@ class _SettingsFile:
         self._flags = {section: dict(keys) for section, keys in flags.items()}
         self._environ = dict(os.environ if environ is None else environ)
         self._pending: dict[str, dict[str, Any]] = {}
+        self._writing: dict[str, dict[str, Any]] = {}  # taken from pending, not in the file yet
         self._first = self._last = 0.0  # when the oldest and newest pending change came
         self._hurry = False
         self._wake = threading.Condition()
@@ -223,7 +224,7 @@ class _SettingsFile:
         with self._wake:
             self._hurry = True
             self._wake.notify_all()
-            while self._pending:
+            while self._pending or self._writing:
                 left = until - time.monotonic()
                 if left <= 0 or self._settings.unsaved:
                     return False
@@ -246,9 +247,10 @@ class _SettingsFile:
             problem = None
             try:
                 config = configuration.load(self.path, flags=self._flags, environ=self._environ)
-                with self._wake:
-                    pending = {section: dict(keys) for section, keys in self._pending.items()}
-                settings.replace(config.with_changes(pending))
+                # No change may come in between, or the file's older value would undo it.
+                with settings._changing:
+                    settings._swap(config.with_changes(self._unwritten()))
+                settings._tell()
                 log.info("Settings read again from %s", self.path)
             except ConfigError as error:
                 problem = f"{error.message}\nThe settings in force stay as they were."
@@ -267,10 +269,12 @@ class _SettingsFile:
                 if not self._pending:
                     return  # due with nothing pending: stopped
                 batch, self._pending = self._pending, {}
+                self._writing = batch
                 self._first = 0.0
             problem = self._write(batch)
             self._settings._report(problem=self._settings.problem, unsaved=problem)
             with self._wake:
+                self._writing = {}
                 if problem:
                     # Newer changes win over those that could not be written.
                     for section, keys in batch.items():
@@ -280,6 +284,14 @@ class _SettingsFile:
                 self._wake.notify_all()
                 if problem and self._stop.is_set():
                     return
+
+    def _unwritten(self) -> dict[str, dict[str, Any]]:
+        """Every change that is in force and not in the file yet; the newest value of each."""
+        with self._wake:
+            both = {section: dict(keys) for section, keys in self._writing.items()}
+            for section, keys in self._pending.items():
+                both.setdefault(section, {}).update(keys)
+        return both
 
     def _due(self) -> bool:
         if self._stop.is_set():
