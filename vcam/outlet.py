@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 REOPEN_AFTER = 2.0  # seconds between tries to open a sink that failed
-LATE = 2.0  # intervals without a write before the watchdog shows the card
 
 
 class Outlet:
@@ -46,6 +45,7 @@ class Outlet:
         self.card = card
         self.width, self.height = card.width, card.height
         self.interval = 1 / fps
+        self.patience = 0.25  # seconds without a write before the watchdog shows the card
         self.relaxed = False  # idle: the card comes a few times a second, which is not late
         self._openers = list(openers)
         self._sinks: list[Sink | None] = list(opened) or [None] * len(self._openers)
@@ -142,7 +142,7 @@ class Outlet:
 
     def _watch(self) -> None:
         while not self._stop.wait(self.interval / 2):
-            patience = 1.5 if self.relaxed else LATE * self.interval
+            patience = 1.5 if self.relaxed else self.patience
             if time.monotonic() - self._last_write < patience:
                 continue
             if not self._lock.acquire(timeout=self.interval):

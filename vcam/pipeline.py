@@ -55,6 +55,8 @@ class Pipeline:
         self.guard = Guard(privacy.confident_frames, privacy.deadline)
         self.compositor = Compositor(outlet.width, outlet.height)
         self.verdict = Verdict("starting", "starting")
+        self._pace = 0.1  # seconds between frames of the camera, as seen
+        self._last_pts = float("-inf")
         self.matte: Matte | None = None  # of the last composite, for the settings page
         self._composite: SafeFrame | None = None  # the last one; what a freeze shows
 
@@ -87,13 +89,23 @@ class Pipeline:
             self._rest(stop, paused=mode == "paused")
             return
         self.outlet.relaxed = False
-        frame = self.capture.read(2 * self.outlet.interval)
+        frame = self.capture.read(self.outlet.patience)
+        self._keep_pace(frame)
         matte = self.matting.matte(frame) if mode == "live" else Fault(mode)
         self.verdict = self.guard.judge(frame, matte, mode)
         shown = self._picture(self.verdict, frame, matte, config)
         started = time.perf_counter()
         self.outlet.write(shown)
         self.stats.stage("write", time.perf_counter() - started)
+
+    def _keep_pace(self, frame: Frame | Fault | None) -> None:
+        """Learn how often the camera really sends: in dim light many send half as often."""
+        if frame is None or isinstance(frame, Fault):
+            return
+        gap, self._last_pts = frame.pts - self._last_pts, frame.pts
+        if 0 < gap < 0.5:
+            self._pace += 0.1 * (gap - self._pace)
+            self.outlet.patience = min(max(2 * self.outlet.interval, 2.5 * self._pace), 0.5)
 
     def _picture(
         self,

@@ -222,3 +222,28 @@ def test_only_compositor_and_card_can_make_what_a_sink_accepts():
         type("Fake", (SafeFrame,), {})
     with pytest.raises(TypeError, match="expected SafeFrame"):
         check(room(0), W, H)
+
+
+def test_a_camera_slower_than_the_output_stays_live():
+    class Dim:
+        """A camera of which 10 frames a second come, as in dim light, for an output of 30."""
+
+        source, dropped, seq = None, 0, 0
+
+        def want(self, wanted):
+            pass
+
+        def read(self, timeout):
+            time.sleep(min(timeout, 0.1))
+            if timeout < 0.1:
+                return None
+            self.seq += 1
+            return room(self.seq)
+
+    pipe, sink = pipeline([])
+    pipe.capture = Dim()
+
+    with pipe.outlet:
+        drain(pipe, 20)
+
+    assert not any(f.is_card for f in sink.frames[4:])
