@@ -185,7 +185,9 @@ install_packages() {
     case $system in
         debian)
             as_root apt-get update
-            as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y "${missing[@]}"
+            # Recommended packages are no use here, and dkms would bring sudo, which does not go again.
+            as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
+                "${missing[@]}"
             ;;
         fedora)
             if ! rpm -q rpmfusion-free-release >/dev/null 2>&1; then

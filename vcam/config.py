@@ -7,12 +7,13 @@ is the only place where defaults are written.
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import platformdirs
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
@@ -23,6 +24,12 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+log = logging.getLogger(__name__)
+
+# Settings that a release renamed: the old (section, key) to the new one. Files that still have the
+# old name are read, said so once, and written with the new name; nobody has to edit anything.
+RENAMED: Final[dict[tuple[str, str], tuple[str, str]]] = {}
 
 Even = AfterValidator(lambda n: _even(n))
 Width = Annotated[int, Field(ge=64, le=3840), Even]
@@ -165,7 +172,7 @@ def load(
     origin = str(file)
     layers: dict[str, Any] = defaults
     if path is not None or _exists(file):
-        layers = _merge(defaults, _parse(file))
+        layers = _merge(defaults, _renamed(_parse(file), origin))
     else:
         origin = "settings"
     layers = _merge(layers, _from_environment(os.environ if environ is None else environ, defaults))
@@ -215,6 +222,23 @@ def _parse(path: Path) -> dict[str, Any]:
         ) from error
 
 
+def _renamed(values: dict[str, Any], origin: str) -> dict[str, Any]:
+    """`values` under today's names; where a file has both, the new name counts."""
+    values = {s: dict(keys) if isinstance(keys, Mapping) else keys for s, keys in values.items()}
+    for (section, key), (to, new) in RENAMED.items():
+        keys = values.get(section)
+        if not isinstance(keys, dict) or key not in keys:
+            continue
+        old = keys.pop(key)
+        log.warning("%s: [%s] %s is called [%s] %s now", origin, section, key, to, new)
+        target = values.setdefault(to, {})
+        if isinstance(target, dict):
+            target.setdefault(new, old)
+        if not keys and section not in Config.model_fields:
+            del values[section]
+    return values
+
+
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in over.items():
@@ -231,7 +255,12 @@ def _from_environment(
     found: dict[str, dict[str, Any]] = {}
     for section, keys in defaults.items():
         for key, default in keys.items():
-            text = environ.get(f"VCAM_{section}_{key}".upper())
+            names = [
+                (section, key),
+                *(old for old, new in RENAMED.items() if new == (section, key)),
+            ]
+            texts = (environ.get("_".join(("VCAM", *name)).upper()) for name in names)
+            text = next((text for text in texts if text is not None), None)
             if text is not None:
                 found.setdefault(section, {})[key] = _typed(text, default)
     return found
@@ -294,6 +323,8 @@ def _sentence(origin: str, values: Mapping[str, Any], error: dict[str, Any]) -> 
         )
         near = difflib.get_close_matches(where[-1], known, n=1)
         guess = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
+        if len(where) == 2 and (home := _section_of(where[1])):
+            guess = f"{where[1]} belongs into [{home}]"
         name = f"[{section}]" if len(where) == 1 else f"[{section}] {where[1]}"
         return f"{origin}: {name} is not a setting, {guess}"
     key = ".".join(where[1:])
@@ -316,6 +347,16 @@ def _sentence(origin: str, values: Mapping[str, Any], error: dict[str, Any]) -> 
         if error["type"] in ("int_type", "float_type"):
             expected += _range(section, key).removeprefix("a number")
     return f"{origin}: [{section}] {key} is {error['input']!r}, expected {expected}"
+
+
+def _section_of(key: str) -> str | None:
+    """The section that has a setting of this name, if there is just one."""
+    homes = [
+        name
+        for name, field in Config.model_fields.items()
+        if key in getattr(field.annotation, "model_fields", {})
+    ]
+    return homes[0] if len(homes) == 1 else None
 
 
 def _range(section: str, key: str) -> str:

@@ -262,6 +262,9 @@ class _SettingsFile:
             self._wake.notify_all()  # a file that was mended can be written again
 
     def _save_until_stopped(self) -> None:
+        # After an upgrade the file may have settings under names of an older version.
+        if self._seen is not None and not self._settings.problem and _old_names(self._seen):
+            self._settings._report(problem=None, unsaved=self._write({}))
         while True:
             with self._wake:
                 while not self._due():
@@ -371,7 +374,7 @@ def edited(text: str, changes: Changes) -> str:
     from tomlkit.exceptions import TOMLKitError
 
     try:
-        document = tomlkit.parse(text)
+        document = tomlkit.parse(_under_new_names(text))
         for section, keys in changes.items():
             if section not in document:
                 if document.as_string().strip():
@@ -392,6 +395,43 @@ def edited(text: str, changes: Changes) -> str:
         raise ConfigError(
             f"your settings file is not valid TOML: {error}", hint="Mend that line of the file."
         ) from error
+
+
+def _under_new_names(text: str) -> str:
+    """The TOML `text` with renamed settings where they are now, each with the comment beside it."""
+    import tomlkit
+    from tomlkit.items import SingleKey
+
+    for (section, key), (to, new) in configuration.RENAMED.items():
+        document = tomlkit.parse(text)
+        table: Any = document.get(section)
+        if not isinstance(table, Mapping) or key not in table:
+            continue
+        if new in document.get(to, {}):
+            del table[key]  # the new name counts; the old one was read by nobody
+        elif to == section:
+            body = table.value.body
+            at = next(i for i, (name, _) in enumerate(body) if name and name.key == key)
+            body[at] = (SingleKey(new, sep=" = "), body[at][1])
+        else:
+            value = table[key]
+            del table[key]
+            if to not in document:
+                document.add(tomlkit.nl())
+                document.add(to, tomlkit.table())
+            document[to][new] = value
+        if not table and section not in configuration.Config.model_fields:
+            del document[section]
+        text = document.as_string()
+    return text
+
+
+def _old_names(text: str) -> bool:
+    """Whether a setting in the TOML `text` has another name now; False if it is not TOML."""
+    try:
+        return edited(text, {}) != text
+    except ConfigError:
+        return False
 
 
 def _only(name: str) -> Callable[[object, str], bool]:

@@ -11,7 +11,7 @@ import pytest
 from .conftest import REPOSITORY, Machine
 
 PLAIN = 'options v4l2loopback devices=1 video_nr=10 card_label="VBG Camera" exclusive_caps=1\n'
-APT = "apt-get install -y"
+APT = "apt-get install -y --no-install-recommends"
 
 EXPECTED = {
     "debian": [
