@@ -93,6 +93,7 @@ class BiSeNet(nn.Module):
         self.width = width
         self.blocks = blocks
         c = [channels(n, width) for n in (64, 64, 128, 256, 512)]
+        self._tent: Tensor
         self.context = ContextPath(width, blocks)
         has_spatial = width >= 0.75 and blocks >= 2 if spatial_path is None else spatial_path
         self.spatial = SpatialPath(width) if has_spatial else None
@@ -112,6 +113,7 @@ class BiSeNet(nn.Module):
         self.narrow = ConvBnRelu(detail4, detail2, 1)
         self.head2 = ConvBnRelu(detail2, detail2)
         self.logits = nn.Conv2d(detail2, 1, 3, 1, 1)
+        self.register_buffer("_tent", _tent(), persistent=False)
         self.aux16 = nn.Conv2d(mid, 1, 1)
         self.aux32 = nn.Conv2d(mid, 1, 1)
 
@@ -125,12 +127,22 @@ class BiSeNet(nn.Module):
         fused = self.fusion(spatial, context)  # (B, fused, H/8, W/8)
         at4 = self.head4(_grow(self.head8(fused)) + self.skip4(quarter))  # (B, d4, H/4, W/4)
         at2 = self.head2(_grow(self.narrow(at4)) + self.skip2(half))  # (B, d2, H/2, W/2)
-        logits: Tensor = _grow(self.logits(at2))  # (B, 1, H, W)
+        logits = self.logits(at2)  # (B, 1, H/2, W/2)
         if not self.training:
-            return logits
+            return self._enlarged(logits)
+        logits = _grow(logits)  # (B, 1, H, W)
         aux16 = F.interpolate(self.aux16(context), scale_factor=8.0, mode="bilinear")
         aux32 = F.interpolate(self.aux32(at16), scale_factor=16.0, mode="bilinear")
         return logits, aux16, aux32
+
+    def _enlarged(self, logits: Tensor) -> Tensor:
+        """`_grow` for one channel, as a transposed convolution.
+
+        The same to rounding. OpenVINO resizes a single channel at a third of the whole network's
+        cost; this takes a tenth of that.
+        """
+        padded = F.pad(logits, (1, 1, 1, 1), mode="replicate")
+        return F.conv_transpose2d(padded, self._tent.to(padded.dtype), stride=2, padding=3)
 
 
 def channels(full: int, width: float) -> int:
@@ -216,6 +228,12 @@ def _folded(width: float, blocks: int) -> BiSeNet:
 
 def _grow(x: Tensor) -> Tensor:
     return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+
+
+def _tent() -> Tensor:
+    """Weights of the four nearest pixels when bilinear interpolation doubles a size."""
+    line = torch.tensor([0.25, 0.75, 0.75, 0.25])
+    return (line[:, None] * line)[None, None]  # (1, 1, 4, 4)
 
 
 def _merge(conv: nn.Conv2d, bn: nn.BatchNorm2d) -> None:

@@ -106,6 +106,17 @@ class Segmenter:
         )
         self._scale = np.ascontiguousarray(np.stack([1 / std, -mean / std], axis=1), np.float32)
 
+    def prepare(self, height: int, width: int) -> None:
+        """Get ready for frames of height x width at every quality that may be chosen.
+
+        Raises:
+            EngineError: the engine does not work on this machine.
+        """
+        levels = LADDER if self._governor else (self._level,)
+        for quality in {level.quality for level in levels}:
+            size, _ = input_size(height, width, AREAS[quality], self._engine.layout.size)
+            self._engine.prepare(*size)
+
     def matte(
         self,
         y: NDArray[np.uint8],

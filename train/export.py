@@ -158,6 +158,8 @@ def quantise(graph: Any, pictures: list[NDArray[np.float32]]) -> Any:
             "NNCF, which quantises, is not installed",
             hint="Run pip install nncf, or drop --calibrate to export fp32 alone.",
         ) from error
+    # The last step only enlarges logits: nothing is won there, and their outline would get steps.
+    enlarging = [op for op in graph.get_ops() if "BackpropData" in op.get_type_name()]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return nncf.quantize(
@@ -166,6 +168,7 @@ def quantise(graph: Any, pictures: list[NDArray[np.float32]]) -> Any:
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(pictures),
             fast_bias_correction=True,
+            ignored_scope=nncf.IgnoredScope(names=[op.get_friendly_name() for op in enlarging]),
         )
 
 

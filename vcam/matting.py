@@ -53,6 +53,7 @@ def open_segmenter(settings: MatteSettings, cache_dir: Path | None) -> Segmenter
 
 def _warm(segmenter: Segmenter) -> None:
     """Run every kernel once, so that none is compiled while a call is on."""
+    segmenter.prepare(144, 256)  # as wide as nearly every webcam's
     luma, chroma = np.full((144, 256), 90, np.uint8), np.full((72, 128), 128, np.uint8)
     backdrop = np.full((216, 256), 128, np.uint8)
     compositor = Compositor(256, 144)

@@ -41,6 +41,10 @@ class Engine(Protocol):
     precision: str  # "int8", "fp32", "fp16"
     layout: Layout
 
+    def prepare(self, h: int, w: int) -> None:
+        """Get ready for inputs of h x w now, rather than when the first one comes."""
+        ...
+
     def infer(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the person's alpha; the array is overwritten by the next call.
 

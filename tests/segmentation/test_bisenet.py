@@ -43,6 +43,15 @@ def test_logits_have_the_size_of_the_picture(network, size):
     assert logits.shape == (2, 1, *size)
 
 
+def test_enlarging_logits_for_inference_is_bilinear_as_in_training(network):
+    logits = torch.randn(2, 1, 20, 36)
+
+    enlarged = network._enlarged(logits)
+
+    expected = torch.nn.functional.interpolate(logits, scale_factor=2.0, mode="bilinear")
+    assert torch.allclose(enlarged, expected, atol=1e-5)
+
+
 def test_auxiliary_logits_come_only_while_training(network):
     x = torch.randn(2, 3, 64, 64)
 
