@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import plistlib
+import re
 import shutil
 import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+
+from vcam.cli import build_parser
+from vcam.frame import SafeFrame
+from vcam.sinks import open_sinks
 
 from .conftest import NOTE, PYTHON, REPOSITORY
 
@@ -96,17 +105,100 @@ def test_uninstalling_on_a_mac_leaves_only_folders_of_the_system(mac: Mac) -> No
     assert not (mac.home / "Library/Application Support/vcam").exists()
 
 
-def test_powershell_can_read_the_windows_script() -> None:
-    if not shutil.which("pwsh"):
-        pytest.skip("install PowerShell (pwsh) to have install/windows.ps1 parsed")
-    script = REPOSITORY / "install/windows.ps1"
-    parse = (
-        "$e = $null; [void][Management.Automation.Language.Parser]::ParseFile("
-        f"'{script}', [ref]$null, [ref]$e); $e; exit $e.Count"
-    )
+WINDOWS = REPOSITORY / "install/windows.ps1"
+# What the script may call: PowerShell's own, by their full names, and Python's launcher.
+CMDLETS = {
+    *("Join-Path", "New-Object", "Remove-Item", "Set-StrictMode", "Split-Path", "Test-Path"),
+    *("Write-Output", "Write-Warning", "py"),
+}
+APPROVED = {"Find", "New", "Remove", "Test"}  # verbs, of those that Get-Verb lists
 
-    done = subprocess.run(
-        ["pwsh", "-NoProfile", "-Command", parse], capture_output=True, text=True, check=False
-    )
 
-    assert done.returncode == 0, done.stdout
+def parsed(source: bytes) -> Any:
+    """The root of the script's syntax tree."""
+    tree_sitter = pytest.importorskip("tree_sitter", reason="pip install tree-sitter")
+    grammar = pytest.importorskip(
+        "tree_sitter_powershell", reason="pip install tree-sitter-powershell"
+    )
+    return tree_sitter.Parser(tree_sitter.Language(grammar.language())).parse(source).root_node
+
+
+def nodes(root: Any, kind: str) -> Iterator[str]:
+    """The text of every node of one kind."""
+    if root.type == kind:
+        yield root.text.decode()
+    for child in root.children:
+        yield from nodes(child, kind)
+
+
+def test_the_windows_script_is_powershell() -> None:
+    assert not parsed(WINDOWS.read_bytes()).has_error
+    assert parsed(WINDOWS.read_bytes().replace(b"}\n\nif ($Uninstall)", b"\nif (")).has_error
+
+
+def test_the_windows_script_calls_only_what_there_is() -> None:
+    root = parsed(WINDOWS.read_bytes())
+    functions = set(nodes(root, "function_name"))
+
+    called = {name for name in nodes(root, "command_name") if not name.startswith("$")}
+
+    assert len(called) > 8
+    assert called <= CMDLETS | functions
+    assert {name.split("-")[0] for name in functions} <= APPROVED
+
+
+def test_the_windows_script_starts_commands_that_vcam_has() -> None:
+    text = WINDOWS.read_text()
+
+    started = re.findall(r"'\) += '(\w+)'|\.lnk'\) += '(\w+)'|& '?\$program'? (\w+)", text)
+    commands = {word for groups in started for word in groups if word}
+
+    assert commands == {"start", "stop", "tray", "open"}
+    for command in commands:
+        build_parser().parse_args([command])
+
+
+class ObsCamera:
+    """pyvirtualcam's camera on a system where OBS is installed."""
+
+    def __init__(self, width: int, height: int, fps: float, **options: object) -> None:
+        self.size, self.options, self.sent = (width, height), options, 0
+
+    def send(self, frame: object) -> None:
+        self.sent += 1
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize("system", ["win32", "darwin"])
+def test_elsewhere_the_picture_goes_to_obs_by_itself(
+    system: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr("vcam.sinks.obs.pyvirtualcam.Camera", ObsCamera)
+
+    with open_sinks("auto", 640, 360, 30) as sinks:
+        (sink,) = sinks.opened
+        assert sink is not None
+        assert sink.name == "OBS Virtual Camera"
+        assert sink.watchers() is None
+        black = np.zeros((540, 640), np.uint8)
+        sink.write(SafeFrame(black, 0.0, 0, is_card=True, maker="vcam.card"))
+        assert sink._camera.sent == 1  # type: ignore[attr-defined]
+        assert sink._camera.options["backend"] == "obs"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("system", ["win32", "darwin"])
+def test_elsewhere_without_obs_the_note_says_what_to_install(
+    system: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def absent(*_: object, **__: object) -> None:
+        raise RuntimeError("'obs' backend: virtual camera output could not be started")
+
+    monkeypatch.setattr(sys, "platform", system)
+    monkeypatch.setattr("vcam.sinks.obs.pyvirtualcam.Camera", absent)
+
+    with open_sinks("auto", 640, 360, 30) as sinks:
+        assert sinks.opened == []
+        assert "Install OBS Studio" in sinks.notes[0]
