@@ -385,36 +385,34 @@ def _render(options: argparse.Namespace) -> int:
     config = _load(options)
     import logging
 
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
-
     from vcam.render import render
 
     logging.basicConfig(level="WARNING", format="vcam: %(message)s")
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("rendering", total=None)
-
-        def report(what: str, done: int, total: int) -> None:
-            progress.update(task, description=what, completed=done, total=total or None)
-
-        failures = render(options.input, options.output, config, alpha=options.alpha, report=report)
+    report = _progress()
+    failures = render(options.input, options.output, config, alpha=options.alpha, report=report)
+    report("", 1, 1)
     if options.output is not None:
         print(f"wrote {options.output}")
     if options.alpha is not None:
         print(f"wrote mattes to {options.alpha}")
     return 1 if failures else 0
+
+
+def _progress() -> Callable[[str, int, int], None]:
+    """Tell how far the work is, in one line of a terminal that is wiped at the end."""
+    begun = last = time.monotonic()
+
+    def report(what: str, done: int, total: int) -> None:
+        nonlocal last
+        now, ended = time.monotonic(), bool(total) and done >= total
+        if not sys.stderr.isatty() or (now - last < 0.1 and not ended):
+            return
+        last = now
+        left = f", {(now - begun) / done * (total - done):.0f} s left" if done and total else ""
+        line = "" if ended else f"{what}: {done} of {total or '?'}{left}"
+        print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
+
+    return report
 
 
 def _bench(options: argparse.Namespace) -> int:
