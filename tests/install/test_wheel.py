@@ -1,21 +1,26 @@
-"""What is in the wheel and the source archive, and that an installed wheel works."""
+"""What is in the wheel and the source archive, and that a wheel works where it was unpacked.
+
+The whole of it, pip and a clean environment, takes minutes: VCAM_TEST_INSTALL=1 pytest -m slow.
+"""
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import subprocess
 import sys
 import tarfile
+import time
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from tests.bench import footprint
 from vcam import __version__
 
 from .conftest import REPOSITORY
-
-pytestmark = pytest.mark.slow
 
 # Everything the program reads at run time that is not Python.
 INSIDE = (
@@ -43,9 +48,19 @@ def run(*command: object, **environ: str) -> str:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("dist")
-    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", folder, REPOSITORY)
-    (found,) = folder.glob("*.whl")
-    return found
+    return folder / built("build_wheel", folder)
+
+
+def built(what: str, folder: Path) -> str:
+    """Let the build system make something; its file name."""
+    hatchling = pytest.importorskip("hatchling.build", reason="pip install hatchling")
+    before = Path.cwd()
+    os.chdir(REPOSITORY)
+    try:
+        name: str = getattr(hatchling, what)(str(folder))
+    finally:
+        os.chdir(before)
+    return name
 
 
 def test_the_wheel_carries_weights_page_and_defaults_and_one_version(wheel: Path) -> None:
@@ -60,14 +75,57 @@ def test_the_wheel_carries_weights_page_and_defaults_and_one_version(wheel: Path
     assert not [name for name in names if name.startswith("tests/") or "__pycache__" in name]
 
 
+def test_every_file_of_the_packages_is_in_the_wheel(wheel: Path) -> None:
+    told = run("git", "-C", REPOSITORY, "ls-files", "vcam", "segmentation", "train", "install")
+    tracked = {name for name in told.splitlines() if (REPOSITORY / name).exists()}
+    with zipfile.ZipFile(wheel) as archive:
+        inside = set(archive.namelist())
+
+    assert len(tracked) > 100
+    assert {re.sub("^install/", "vcam/install/", name) for name in tracked} <= inside
+
+
+def test_the_version_is_written_in_one_place() -> None:
+    told = run("git", "-C", REPOSITORY, "grep", "-lF", f'"{__version__}"', "--", "*.py", "*.toml")
+
+    assert told.split() == ["vcam/__init__.py"]
+
+
+# Without Numba: compiling the pixel loops anew where the wheel was unpacked would take a minute.
+WITHOUT_NUMBA = (
+    "import sys; sys.modules['numba'] = None; from vcam.cli import main; sys.exit(main())"
+)
+
+
+def test_an_unpacked_wheel_answers_and_replaces_a_background(wheel: Path, tmp_path: Path) -> None:
+    unpacked, home = tmp_path / "unpacked", tmp_path / "home"
+    home.mkdir()
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(unpacked)
+
+    def vcam(*words: object, codes: tuple[int, ...] = (0,)) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", WITHOUT_NUMBA, *map(str, words)],
+            env=os.environ | {
+                "PYTHONPATH": str(unpacked), "HOME": str(home), "XDG_RUNTIME_DIR": str(home),
+            },
+            cwd=home, capture_output=True, text=True, timeout=120, check=False,
+        )  # fmt: skip
+        assert done.returncode in codes, done.stdout + done.stderr
+        return done.stdout
+
+    assert vcam("--version").strip() == f"vcam {__version__}"
+    assert vcam("config", "show") == (REPOSITORY / "config.toml").read_text()
+    findings = json.loads(vcam("doctor", "--json", codes=(0, 1, 4)))
+    assert str(unpacked) in json.dumps(findings)  # where its installer lies
+    portrait = unpacked / "vcam/assets/portrait.jpg"
+    vcam("render", portrait, "-o", tmp_path / "out.png", "--background", "blur")
+    assert (tmp_path / "out.png").stat().st_size > 10_000
+
+
+@pytest.mark.slow
 def test_the_source_archive_can_be_built_again(tmp_path: Path) -> None:
-    hatchling = pytest.importorskip("hatchling.build", reason="pip install hatchling")
-    before = Path.cwd()
-    os.chdir(REPOSITORY)
-    try:
-        name = hatchling.build_sdist(str(tmp_path))
-    finally:
-        os.chdir(before)
+    name = built("build_sdist", tmp_path)
     with tarfile.open(tmp_path / name) as archive:
         archive.extractall(tmp_path, filter="data")
     source = tmp_path / name.removesuffix(".tar.gz")
@@ -78,19 +136,20 @@ def test_the_source_archive_can_be_built_again(tmp_path: Path) -> None:
     assert list(tmp_path.glob("*.whl"))
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(
-    not os.environ.get("VCAM_TEST_INSTALL"),
-    reason="set VCAM_TEST_INSTALL=1: it takes a minute and a gigabyte of disk",
+    os.environ.get("VCAM_TEST_INSTALL") != "1",
+    reason="set VCAM_TEST_INSTALL=1: it takes minutes and a gigabyte of disk",
 )
-def test_an_installed_wheel_replaces_a_background_and_is_small_enough(
+def test_an_installed_wheel_works_stays_up_during_an_upgrade_and_is_small_enough(
     wheel: Path, tmp_path: Path
 ) -> None:
     home, venv = tmp_path / "home", tmp_path / "venv"
     home.mkdir()
-    run(sys.executable, "-m", "venv", venv)
+    footprint.install(wheel, venv)
     python, vcam = venv / "bin/python", venv / "bin/vcam"
+    from_pip = footprint.measure(venv)["all"]
 
-    run(python, "-m", "pip", "install", "--quiet", wheel)
     saved = run(python, REPOSITORY / "install/trim.py")
 
     environ = {"HOME": str(home), "XDG_RUNTIME_DIR": str(home), "PYTHONPATH": ""}
@@ -99,6 +158,17 @@ def test_an_installed_wheel_replaces_a_background_and_is_small_enough(
     run(vcam, "render", portrait, "-o", tmp_path / "out.png", "--background", "blur", **environ)
     assert (tmp_path / "out.png").stat().st_size > 10_000
     assert not list(venv.glob("lib/*/site-packages/torch"))
-    files = (file for file in venv.rglob("*") if not file.is_symlink() and file.is_file())
-    size = sum(file.stat().st_blocks * 512 for file in files) / 1e6
-    assert size <= LIMIT_MB, f"{size:.0f} MB; {saved}"
+    size = footprint.measure(venv)["all"]
+    assert size <= LIMIT_MB, f"{size:.0f} MB of {from_pip:.0f} from pip; {saved}"
+
+    # The upgrade of a camera that is in a call: the same process goes on and shows new pictures.
+    run(vcam, "start", "--source", "demo", "--sink", f"file:{tmp_path / 'call.mp4'}", **environ)
+    try:
+        before = json.loads(run(vcam, "status", "--json", **environ))
+        run(python, "-m", "pip", "install", "--quiet", "--force-reinstall", "--no-deps", wheel)
+        time.sleep(2)
+        after = json.loads(run(vcam, "status", "--json", **environ))
+    finally:
+        run(vcam, "stop", **environ)
+    assert (after["pid"], after["state"]) == (before["pid"], "live")
+    assert after["frames"]["composited"] > before["frames"]["composited"] + 20
