@@ -48,7 +48,7 @@ STUBS = {
     "v4l2loopback-ctl": NOTE
     + 'node=$VCAM_ROOT/sys/class/video4linux/$(basename "${@: -1}"); mkdir -p "$node"\n'
     + 'echo "$3" > "$node/name"',
-    "systemctl": NOTE + "[[ $2 != is-* ]]",
+    "systemctl": NOTE + "[[ $2 == is-active && $ACTIVE ]] || [[ $2 != is-* ]]",
     "getent": "exit 1",
     "udevadm": "exit 0",
 }
@@ -94,6 +94,7 @@ class Machine:
             "REFUSES": "",
             "REFUSES_PIP": "",
             "HAVE": "",
+            "ACTIVE": "",
         }
 
     def install(self, *options: str, **environ: str) -> subprocess.CompletedProcess[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -144,6 +145,20 @@ def test_uninstalling_restores_the_list_of_files_and_packages(machine: Machine) 
     assert before <= set(machine.tree())
     assert machine.packages() - {"https://mirrors.rpmfusion.org/free/fedora/"
                                  "rpmfusion-free-release-42.noarch.rpm"} == packages  # fmt: skip
+
+
+def test_an_upgrade_leaves_a_camera_that_runs_alone(machine: Machine) -> None:
+    machine.install()
+    machine.calls()
+    program = machine.home / ".local/share/vcam/venv/bin/vcam"
+    program.write_text(program.read_text().replace("0.1.0", "0.0.9"))  # an older one was there
+
+    said = machine.install(ACTIVE="1").stdout
+
+    assert "keeps running as vcam 0.0.9 until `vcam stop`" in said
+    calls = [call for call in machine.calls() if call.startswith("systemctl")]
+    assert "systemctl --user is-active --quiet vcam.service" in calls
+    assert not [call for call in calls if re.search(r" (re)?start|stop", call)]
 
 
 def test_uninstalling_keeps_what_was_there_before_and_what_is_the_users(machine: Machine) -> None:
