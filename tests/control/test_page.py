@@ -268,7 +268,7 @@ def test_axe_finds_no_serious_fault_and_nothing_is_cut_off(window):
 # What sets the page's width on machines we never see: other fonts, long names, long commands.
 LONG = "/dev/v4l/by-id/usb-Manufacturer_of_Very_Long_Names_HD_Webcam_C920_8F2A_ABCDEF-video-index0"
 SAID = {
-    "what": f"No virtual camera is called “VBG Camera”; there is {LONG} “Another program’s”.",
+    "what": f"No virtual camera is called “VBG Camera”; there is {LONG} “Another one”.",
     "why": f"Programs list cameras by that label. Unbroken/{'and-on-' * 30}it-goes.",
     "command": f"sudo install -m 0644 {LONG} {LONG} && sudo modprobe v4l2loopback",
     "needs_root": True,
