@@ -82,6 +82,8 @@ def calls(path: Path) -> Iterator[str]:
         ("SafeFrame", {"vcam.compositor", "vcam.card", "vcam.frame"}),
         ("reveal", {"vcam.pipeline", "vcam.render"}),
         ("Room", {"vcam.backgrounds"}),
+        ("RoomView", {"vcam.peek"}),
+        ("jpeg_of_room", {"vcam.control.api"}),
         (
             "compose",
             {"vcam.pipeline", "vcam.render", "vcam.matting", "vcam.bench", "vcam.compositor"},
@@ -92,6 +94,16 @@ def test_only_the_makers_make_what_others_may_see(called, callers):
     found = {name for name, path in files().items() if called in set(calls(path))}
 
     assert found <= callers
+
+
+def test_a_view_of_the_room_travels_from_the_loop_to_the_page_and_nowhere_else():
+    know = {name for name, path in files().items() if "vcam.peek" in set(imports(path))}
+
+    way = {"vcam.pipeline", "vcam.daemon", "vcam.control.runtime", "vcam.control.preview"}
+    assert know <= way
+    text = (ROOT / "vcam" / "peek.py").read_text(encoding="utf-8")
+    assert not {"SafeFrame", "again"} & set(calls(ROOT / "vcam" / "peek.py"))
+    assert "vcam.sinks" not in text
 
 
 def test_every_sink_checks_what_it_is_given():

@@ -233,8 +233,6 @@ def add_file(content: bytes | Path, name: str) -> Preset:
             f"{name!r} is neither a picture nor a clip, expected JPEG, PNG, WebP or MP4",
             hint="Save it in one of those formats.",
         )
-    if stem in scenery.SCENES:
-        stem += " 2"
     folder = backgrounds_dir()
     part = folder / f".{stem}.{time.monotonic_ns()}{suffix}"
     try:
@@ -247,7 +245,7 @@ def add_file(content: bytes | Path, name: str) -> Preset:
             )
         part.write_bytes(data)
         open_backdrop(str(part), 64, 36).close()
-        target = folder / f"{stem}{suffix}"
+        target = _free(folder, stem, suffix, data)
         part.replace(target)
     except OSError as error:
         raise BackgroundError(
@@ -257,7 +255,19 @@ def add_file(content: bytes | Path, name: str) -> Preset:
     finally:
         part.unlink(missing_ok=True) if _present(part) else None
     kind: Literal["picture", "clip"] = "clip" if suffix in CLIP_SUFFIXES else "picture"
-    return Preset(stem, kind, target)
+    return Preset(target.stem, kind, target)
+
+
+def _free(folder: Path, stem: str, suffix: str, data: bytes) -> Path:
+    """Where to keep `data`: no other picture is overwritten, and the same one is not kept twice."""
+    taken = {preset.name: preset.path for preset in presets()}
+    name, number = stem, 2
+    while name in taken:
+        path = taken[name]
+        if path is not None and path.suffix.lower() == suffix and path.read_bytes() == data:
+            return path
+        name, number = f"{stem} {number}", number + 1
+    return folder / f"{name}{suffix}"
 
 
 def remove(name: str) -> None:

@@ -20,8 +20,11 @@ from vcam import __version__
 from vcam.errors import ConfigError, DaemonError, UsageError, VcamError
 
 if TYPE_CHECKING:
+    import logging
+
     from vcam.config import Config
 
+LOG_SIZE = 1_000_000  # bytes, after which a log is begun anew and the last one kept
 START_TIMEOUT = 60.0  # seconds until the first composite; a cold cache compiles kernels and model
 
 
@@ -82,7 +85,13 @@ def build_parser() -> argparse.ArgumentParser:
     add("freeze", _mode("freeze"), "keep showing the last picture of you")
     background = add("background", _background, "choose a background, or list the presets")
     background.add_argument(
-        "background", nargs="?", metavar="B", help='file, preset, blur, blur:N, "#rrggbb" or none'
+        "background",
+        nargs="?",
+        metavar="B",
+        help='file, preset, next, previous, blur, blur:N, "#rrggbb" or none',
+    )
+    background.add_argument(
+        "--save", metavar="NAME", help="keep the background and look in force under a name"
     )
     devices = add("devices", _devices, "list cameras and virtual cameras")
     devices.add_argument("--json", action="store_true", help="for programs")
@@ -161,6 +170,8 @@ def _start(options: argparse.Namespace) -> int:
         return 0
     _check_background(config)
     log_path = paths.log_path()
+    if log_path.exists() and log_path.stat().st_size > LOG_SIZE:
+        log_path.replace(log_path.with_suffix(".log.1"))
     command = [sys.executable, "-m", "vcam", "start", "--foreground"]
     for flag in ("source", "sink", "background", "config"):
         value = getattr(options, flag)
@@ -242,12 +253,22 @@ def _run_here(config: Config, options: argparse.Namespace) -> int:
     logging.basicConfig(
         level=config.control.log.upper(),
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        handlers=_log_file() if os.environ.get("VCAM_DAEMON") else None,
     )
     logging.getLogger("aiohttp.access").setLevel("WARNING")
     daemon.run(config, config_path=options.config, flags=_flags(options), page=options.page)
     logging.shutdown()
     sys.stdout.flush()
     os._exit(0)  # everything is closed; taking the interpreter down would cost another second
+
+
+def _log_file() -> list[logging.Handler]:
+    """The log of a daemon that nobody watches: it never grows beyond twice `LOG_SIZE`."""
+    from logging.handlers import RotatingFileHandler
+
+    from vcam import paths
+
+    return [RotatingFileHandler(paths.log_path(), maxBytes=LOG_SIZE, backupCount=1)]
 
 
 def _client() -> Any:
@@ -332,24 +353,46 @@ def _mode(name: str) -> Callable[[argparse.Namespace], int]:
 
 
 def _background(options: argparse.Namespace) -> int:
-    if options.background is None:
-        from vcam.backgrounds import presets
+    if options.background is None and options.save is None:
+        return _list_presets()
+    client = _client()
+    if options.background is not None:
+        print(f"Background: {_choose(client, options.background)}")
+        if options.background == "none":
+            print("Others see your room as it is.")
+    if options.save is not None:
+        client.keep(options.save)
+        print(f"Kept as {options.save!r}.")
+    return 0
 
-        running = _running()
-        used = running["background"] if running else None
-        for preset in presets():
-            print(f"{'*' if preset.name == used else ' '} {preset.name:<16} {preset.kind}")
-        print('  blur, blur:N, "#rrggbb", none, or the path of a picture or clip')
-        return 0
+
+def _list_presets() -> int:
+    from vcam.looks import entries
+
+    running = _running()
+    used = running["preset"] if running else None
+    for entry in entries():
+        print(f"{'*' if entry.name == used else ' '} {entry.name:<16} {entry.kind}")
+    print('  next, previous, blur, blur:N, "#rrggbb", none, or the path of a picture or clip')
+    return 0
+
+
+def _choose(client: Any, wish: str) -> str:
+    """Take up what `vcam background` was given; a file becomes a preset first. Its name."""
+    if wish in ("next", "previous") or wish in {one["name"] for one in client.presets()}:
+        return str(client.use(wish))
     from vcam.config import load
 
-    use = _absolute(options.background, "background")
+    use = _absolute(wish, "background")
     load(flags={"background": {"use": use}})
-    _client().change({"background": {"use": use}})
-    print(f"Background: {options.background}")
-    if use == "none":
-        print("Others see your room as it is.")
-    return 0
+    file = Path(use)
+    from vcam.backgrounds import MAX_UPLOAD
+
+    # Too large a clip stays where it is and is used from there.
+    if not use.startswith("#") and file.is_file() and file.stat().st_size <= MAX_UPLOAD:
+        return str(client.use(client.add_preset(file)["name"]))
+    client.change({"background": {"use": use}})
+    return wish
 
 
 def _devices(options: argparse.Namespace) -> int:

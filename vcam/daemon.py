@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from vcam.config import Config
     from vcam.frame import SafeFrame
+    from vcam.peek import RoomView
 
 log = logging.getLogger(__name__)
 
@@ -139,6 +140,11 @@ class Daemon:
         """The matte of the last composite, (h, w) uint8, 255 is person; None if there is none."""
         matte = self._pipeline.matte
         return None if matte is None else np.rint(matte.alpha * 255).astype(np.uint8)
+
+    def room(self) -> RoomView | None:
+        """The room, for the settings page while its button is held; None if no picture comes."""
+        self._pipeline.demand.glance()
+        return self._pipeline.peek.look()
 
     def status(self) -> dict[str, Any]:
         """The state as plain JSON values."""

@@ -247,7 +247,21 @@ def _quoted(text: str) -> str:
     return "'" + text.replace("'", "'\\''") + "'"
 
 
-KINDS: Final[dict[str, Callable[[], str]]] = {"man": man, "bash": bash, "zsh": zsh, "fish": fish}
+def api() -> str:
+    """`docs/api.md`."""
+    from vcam.control import api as control
+
+    offered = control.Api(None, open_page=None, page_url=None)  # type: ignore[arg-type]
+    return control.manual(offered.endpoints(local=False), offered.endpoints(local=True))
+
+
+KINDS: Final[dict[str, Callable[[], str]]] = {
+    "man": man,
+    "bash": bash,
+    "zsh": zsh,
+    "fish": fish,
+    "api": api,
+}
 
 
 def main() -> int:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from vcam.backgrounds import Room
 from vcam.compositor import Compositor, Look
 from vcam.guard import Fault, Guard, Verdict
+from vcam.peek import Peek
 
 if TYPE_CHECKING:
     from segmentation.segmenter import Matte
@@ -54,6 +55,7 @@ class Pipeline:
         self.backdrop = backdrop  # replaced as a whole by whoever opened the next one
         self.guard = Guard(privacy.confident_frames, privacy.deadline)
         self.compositor = Compositor(outlet.width, outlet.height)
+        self.peek = Peek(clock)  # for the settings page alone; no sink sees what passes there
         self.verdict = Verdict("starting", "starting")
         self._pace = 0.1  # seconds between frames of the camera, as seen
         self._last_pts = float("-inf")
@@ -91,6 +93,7 @@ class Pipeline:
         self.outlet.relaxed = False
         frame = self.capture.read(self.outlet.patience)
         self._keep_pace(frame)
+        self.peek.offer(None if isinstance(frame, Fault) else frame, mirror=config.camera.mirror)
         matte = self.matting.matte(frame) if mode == "live" else Fault(mode)
         self.verdict = self.guard.judge(frame, matte, mode)
         shown = self._picture(self.verdict, frame, matte, config)
@@ -152,6 +155,7 @@ class Pipeline:
         self.guard.distrust()
         self.matting.reset()
         self.matte = None
+        self.peek.offer(None)
         if not paused:
             self._composite = None
         self.verdict = Verdict("paused", "paused") if paused else Verdict("idle", "nobody watches")

@@ -321,7 +321,7 @@ class _SettingsFile:
                     # Somebody may have saved the file meanwhile: start again from theirs.
                     if _read(self.path) == before:
                         if after != before:
-                            _replace(self.path, after)
+                            replace_file(self.path, after)
                             # An edit by hand that was not read yet must still be noticed.
                             if before == self._seen:
                                 self._seen = after
@@ -404,9 +404,10 @@ def _under_new_names(text: str) -> str:
 
     for (section, key), (to, new) in configuration.RENAMED.items():
         document = tomlkit.parse(text)
-        table: Any = document.get(section)
-        if not isinstance(table, Mapping) or key not in table:
+        found = document.get(section)
+        if not isinstance(found, Mapping) or key not in found:
             continue
+        table: Any = found
         if new in document.get(to, {}):
             del table[key]  # the new name counts; the old one was read by nobody
         elif to == section:
@@ -451,7 +452,7 @@ def _read(path: Path) -> str | None:
         return None
 
 
-def _replace(path: Path, text: str) -> None:
+def replace_file(path: Path, text: str) -> None:
     """Write `text` beside `path` and rename it over, so that no reader ever sees half a file."""
     target = Path(os.path.realpath(path))  # a link into a dotfiles repository stays a link
     target.parent.mkdir(parents=True, exist_ok=True)

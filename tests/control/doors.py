@@ -18,6 +18,7 @@ from tests.fakes import H, W
 from vcam import __version__, config
 from vcam.control.server import Doors
 from vcam.frame import SafeFrame
+from vcam.peek import RoomView
 from vcam.settings import Settings
 
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
@@ -48,6 +49,12 @@ class PlayRuntime:
 
     def stop(self) -> None:
         self.stopped.set()
+
+    def room(self) -> RoomView | None:
+        """What only the page's own button may show: red all over; nothing while paused."""
+        if self.settings.mode == "paused":
+            return None
+        return RoomView(np.full((36, 64, 3), (0, 0, 255), np.uint8), time.monotonic())
 
     def latest(self) -> SafeFrame:
         """A bar that moves over a grey that tells the mode: dark while paused."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import io
+import json
 import socket
 import threading
 import time
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -14,7 +16,7 @@ from PIL import Image
 
 from tests.control.doors import Browser, PlayRuntime, pictures
 from tests.fakes import room
-from vcam import paths
+from vcam import manual, paths
 from vcam.control import client as client_module
 from vcam.control.client import Client
 from vcam.control.preview import encode
@@ -103,6 +105,112 @@ def test_a_picture_becomes_a_preset_with_a_thumbnail_and_goes_away_again(client,
 def test_a_drawn_preset_cannot_be_deleted(client):
     with pytest.raises(VcamError, match="not a background of yours"):
         client.remove_preset("studio")
+
+
+def test_a_look_is_kept_chosen_stepped_to_and_deleted(client, runtime):
+    client.change({"background": {"use": "coast", "light_wrap": 0.4}, "matte": {"smoothing": 0.9}})
+    client.keep("Evening talk")
+    client.change({"background": {"use": "slate", "light_wrap": 0.0}, "matte": {"smoothing": 0.1}})
+    assert client.status()["preset"] == "slate"
+
+    client.use("Evening talk")
+
+    now = runtime.settings.current
+    assert (now.background.use, now.background.light_wrap, now.matte.smoothing) == (
+        "coast",
+        0.4,
+        0.9,
+    )
+    assert client.status()["preset"] == "Evening talk"
+    look = client.presets()[-1]
+    assert (look["name"], look["kind"], look["mine"]) == ("Evening talk", "look", True)
+    assert Image.open(io.BytesIO(client.thumbnail("Evening talk"))).size == (256, 144)
+    client.remove_preset("Evening talk")
+    assert client.status()["preset"] == "coast"
+    with pytest.raises(VcamError, match="not a preset"):
+        client.use("Evening talk")
+
+
+@pytest.mark.parametrize("name", ["studio", " ", "x" * 61, "a/b", "line\nbreak"])
+def test_a_look_needs_a_name_of_its_own(client, name):
+    with pytest.raises(VcamError):
+        client.keep(name)
+
+    assert all(preset["kind"] == "drawn" for preset in client.presets())
+
+
+def test_next_and_previous_go_round_through_every_preset(client, runtime):
+    client.change({"background": {"use": "#123456"}})
+    client.keep("Plain")
+    names = [preset["name"] for preset in client.presets()]
+
+    forth = [client.use("next") for _ in names]
+    back = [client.use("previous") for _ in names]
+
+    assert sorted(forth) == sorted(names)
+    assert back == [*forth[-2::-1], forth[-1]]
+    assert runtime.settings.current.background.use == "#123456"
+
+
+def test_a_damaged_file_of_looks_is_no_reason_to_stumble(client, home):
+    client.keep("Mine")
+    file = paths.backgrounds_dir().parent / "looks.json"
+    kept = json.loads(file.read_text())
+
+    for text in ("", "[1]", '{"Mine": 3}', '{"Mine": {"background": {"use": 7}}}'):
+        file.write_text(text)
+        assert "Mine" not in [preset["name"] for preset in client.presets()]
+    file.write_text(json.dumps(kept))
+
+    assert "Mine" in [preset["name"] for preset in client.presets()]
+
+
+def test_a_picture_dropped_into_the_folder_is_noticed(client):
+    before = client.status()["presets_stamp"]
+    folder = paths.backgrounds_dir()
+    folder.mkdir(parents=True)
+
+    (folder / "Garden.png").write_bytes(png())
+
+    assert client.status()["presets_stamp"] != before
+    assert "Garden" in [preset["name"] for preset in client.presets()]
+
+
+def test_two_pictures_of_one_name_are_both_kept_and_the_same_one_once(client, home):
+    for folder, shade in (("a", 10), ("b", 200)):
+        (home / folder).mkdir()
+        buffer = io.BytesIO()
+        Image.new("RGB", (32, 18), (shade, 0, 0)).save(buffer, "PNG")
+        (home / folder / "desk.png").write_bytes(buffer.getvalue())
+
+    made = [client.add_preset(home / folder / "desk.png")["name"] for folder in ("a", "b", "a")]
+
+    assert made == ["desk", "desk 2", "desk"]
+
+
+def test_the_room_is_told_to_the_signed_in_page_alone(page, local, runtime):
+    assert local.ask("POST", "/room")[0] == 404
+    assert page.ask("POST", "/room")[0] == 403
+    assert page.ask("POST", "/room", headers={"Origin": page.origin})[0] == 401
+    assert page.ask("GET", "/room", headers=page.signed)[0] == 405
+    foreign = page.signed | {"Origin": "http://elsewhere.example"}
+    assert page.ask("POST", "/room", headers=foreign)[0] == 403
+
+    status, headers, jpeg = page.ask("POST", "/room", headers=page.signed)
+
+    assert (status, headers["content-type"]) == (200, "image/jpeg")
+    assert headers["cache-control"] == "no-store"
+    assert decode(jpeg)[10, 10, 2] > 200
+    runtime.settings.set_mode("paused")
+    assert page.ask("POST", "/room", headers=page.signed)[0] == 204
+
+
+def test_the_written_description_is_up_to_date():
+    written = Path(__file__).parents[2] / "docs" / "api.md"
+
+    assert written.read_text(encoding="utf-8") == manual.api(), (
+        "run: python -m vcam.manual api > docs/api.md"
+    )
 
 
 def test_figures_are_told_to_prometheus(local):

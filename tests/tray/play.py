@@ -44,6 +44,14 @@ class FileDaemon:
             self.held["settings"].setdefault(section, {}).update(keys)
         self.save()
 
+    def use(self, name: str) -> None:
+        names = [entry["name"] for entry in self.held["presets"]]
+        step = {"next": 1, "previous": -1}.get(name)
+        if step is not None:
+            here = names.index(self.held["settings"]["background"]["use"])
+            name = names[(here + step) % len(names)]
+        self.change({"background": {"use": name}})
+
     def _state(self, state: str) -> None:
         self.held["status"]["state"] = state
         self.save()

@@ -97,6 +97,11 @@ def test_every_wish_in_the_menu_reaches_the_daemon(running: Running) -> None:
     running.click("Background", "Loft")
     assert setting(running, "background", "use") == "loft"
 
+    running.click("Background", "Next")
+    assert setting(running, "background", "use") == "dusk"
+    running.click("Background", "Previous")
+    assert setting(running, "background", "use") == "loft"
+
     running.click("Blur strength", "Strong")
     assert setting(running, "background", "use") == "blur"
     assert setting(running, "background", "blur") == 75

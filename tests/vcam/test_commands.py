@@ -118,6 +118,23 @@ def test_pause_freeze_and_resume_show_in_the_status(home):
     assert seen[2] in ("live", "starting")
 
 
+def test_a_picture_becomes_a_preset_a_look_is_kept_and_next_goes_on(home, tmp_path):
+    Image.new("RGB", (64, 36), (20, 200, 40)).save(tmp_path / "green.png")
+    vcam(home, "start", "--source", "demo", "--sink", "none")
+
+    added = vcam(home, "background", tmp_path / "green.png")
+
+    assert (added.returncode, added.stdout) == (0, "Background: green\n"), added.stderr
+    assert status(home)["background"] == "green"
+    kept = vcam(home, "background", "blur:30", "--save", "Soft")
+    assert kept.returncode == 0, kept.stderr
+    listed = vcam(home, "background").stdout.splitlines()
+    assert [line.split()[-1] for line in listed if line.startswith("*")] == ["look"]
+    assert vcam(home, "background", "previous").stdout == "Background: green\n"
+    assert vcam(home, "background", "next").stdout == "Background: Soft\n"
+    assert status(home)["background"] == "blur:30"
+
+
 def test_a_bad_background_is_refused_and_the_old_one_stays_live(home, tmp_path):
     (tmp_path / "bad.png").write_bytes(b"no picture")
     vcam(home, "start", "--source", "demo", "--sink", "none", "--background", "slate")

@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from aiohttp import web
 
-from vcam import __version__, backgrounds
+from vcam import __version__, backgrounds, looks
 from vcam.control import guards
 from vcam.control.metrics import CONTENT_TYPE, prometheus
-from vcam.control.preview import Preview
+from vcam.control.preview import Preview, jpeg_of_room
 from vcam.control.schema import settings_schema
 from vcam.errors import VcamError
 
@@ -108,7 +108,12 @@ class Api:
             ),
             Endpoint("GET", "/settings", self.settings, "Every setting: value, range, meaning."),
             Endpoint("PATCH", "/settings", self.change, "Change settings; all or none.", settings),
-            Endpoint("GET", "/presets", self.presets, "Backgrounds with a name."),
+            Endpoint(
+                "GET",
+                "/presets",
+                self.presets,
+                "Backgrounds and looks that have a name.",
+            ),
             Endpoint(
                 "POST",
                 "/presets",
@@ -124,9 +129,16 @@ class Api:
                 "A preset, small.",
                 answers="image/jpeg",
             ),
+            Endpoint("POST", "/presets/next", self.step(1), "Choose the next one."),
+            Endpoint("POST", "/presets/previous", self.step(-1), "Choose the one before."),
+            Endpoint("POST", "/presets/{name}/use", self.use, "Choose a background or look."),
             Endpoint(
-                "DELETE", "/presets/{name}", self.remove_preset, "Delete a background of yours."
+                "PUT",
+                "/presets/{name}",
+                self.keep,
+                "Keep what is in force under a name.",
             ),
+            Endpoint("DELETE", "/presets/{name}", self.remove_preset, "Delete a preset of yours."),
             Endpoint("POST", "/pause", self.mode("paused"), "Show the privacy card."),
             Endpoint("POST", "/resume", self.mode("live"), "Show the person again."),
             Endpoint("POST", "/freeze", self.mode("frozen"), "Keep showing the last picture."),
@@ -153,7 +165,14 @@ class Api:
         if local:
             page = Endpoint("POST", "/page", self.page, "Open the settings page's door.")
             return [*table, page]
-        return table
+        room = Endpoint(
+            "POST",
+            "/room",
+            self.room,
+            "One picture of the room as it is, for the page while its button is held.",
+            answers="image/jpeg",
+        )
+        return [*table, room]
 
     async def status(self, request: web.Request) -> web.Response:
         return web.json_response(await self._status())
@@ -174,9 +193,30 @@ class Api:
         return web.json_response(self._settings())
 
     async def presets(self, request: web.Request) -> web.Response:
-        found = await aside(backgrounds.presets)
-        listed = [{"name": p.name, "kind": p.kind, "mine": p.path is not None} for p in found]
-        return web.json_response({"presets": listed})
+        found = await aside(looks.entries)
+        used = await aside(looks.current, self._runtime.settings.current)
+        return web.json_response({"presets": [asdict(entry) for entry in found], "current": used})
+
+    async def use(self, request: web.Request) -> web.Response:
+        try:
+            entry = await aside(looks.find, request.match_info["name"])
+        except VcamError as error:
+            return guards.refusal(404, error.message, error.hint)
+        await aside(self._runtime.settings.change, entry.values)
+        return web.json_response({"name": entry.name})
+
+    def step(self, step: int) -> Handler:
+        async def handler(request: web.Request) -> web.StreamResponse:
+            entry = await aside(looks.neighbour, self._runtime.settings.current, step)
+            await aside(self._runtime.settings.change, entry.values)
+            return web.json_response({"name": entry.name})
+
+        return handler
+
+    async def keep(self, request: web.Request) -> web.Response:
+        now = self._runtime.settings.current
+        entry = await aside(looks.keep, request.match_info["name"], now)
+        return web.json_response({"name": entry.name}, status=201)
 
     async def add_preset(self, request: web.Request) -> web.Response:
         name = request.query.get("name", "")[:200]
@@ -189,14 +229,14 @@ class Api:
 
     async def thumbnail(self, request: web.Request) -> web.Response:
         try:
-            picture = await aside(backgrounds.thumbnail, request.match_info["name"])
+            picture = await aside(looks.thumbnail, request.match_info["name"])
         except VcamError as error:
             return guards.refusal(404, error.message, error.hint)
         return web.Response(body=picture, content_type="image/jpeg")
 
     async def remove_preset(self, request: web.Request) -> web.Response:
         try:
-            await aside(backgrounds.remove, request.match_info["name"])
+            await aside(looks.remove, request.match_info["name"])
         except VcamError as error:
             return guards.refusal(404, error.message, error.hint)
         return web.json_response({})
@@ -221,6 +261,12 @@ class Api:
         if view not in self.preview.views():
             return guards.refusal(404, f"There is no view {view[:40]!r}.")
         return await self.preview.stream(request, view)
+
+    async def room(self, request: web.Request) -> web.Response:
+        view = await aside(self._runtime.room)
+        if view is None:
+            return web.Response(status=204)
+        return web.Response(body=await aside(jpeg_of_room, view), content_type="image/jpeg")
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         if self._streams >= MAX_STREAMS:
@@ -279,7 +325,11 @@ class Api:
         return web.json_response(describe(self.endpoints(local=local)))
 
     async def _status(self) -> dict[str, Any]:
-        status = await aside(self._runtime.status)
+        def look() -> dict[str, Any]:
+            used = looks.current(self._runtime.settings.current)
+            return self._runtime.status() | {"preset": used, "presets_stamp": looks.stamp()}
+
+        status = await aside(look)
         return status | {"page": self._page_url(), "views": self.preview.views()}
 
     def _settings(self) -> dict[str, Any]:
@@ -369,6 +419,69 @@ def describe(endpoints: list[Endpoint]) -> dict[str, Any]:
         "paths": paths,
         "components": {"schemas": {"Refusal": refusal}},
     }
+
+
+def manual(page: list[Endpoint], local: list[Endpoint]) -> str:
+    """The table as `docs/api.md`; `page` and `local` are what each door offers."""
+    at_page, at_local = ({(one.method, one.path) for one in table} for table in (page, local))
+    rows = ["| request | what it does | answers |", "|---|---|---|"]
+    for one in [*local, *(one for one in page if (one.method, one.path) not in at_local)]:
+        here, asked, does = (one.method, one.path), f"`{one.method} {one.path}`", one.summary
+        for name, text in one.query.items():
+            asked += f"<br>`?{name}=` {text}"
+        if here not in at_page:
+            does += " The local door only."
+        if here not in at_local:
+            does += " The settings page's door only."
+        rows.append(f"| {asked} | {does} | `{one.answers}` |")
+    known = ["| setting | kind | default | meaning |", "|---|---|---|---|"]
+    for section, keys in settings_schema().items():
+        for key, told in keys.items():
+            kind = " or ".join(f"`{c}`" for c in told.get("choices", ())) or told["type"]
+            if "minimum" in told and "maximum" in told:
+                kind += f", {told['minimum']:g} to {told['maximum']:g}"
+            words = str(told["description"]).replace("|", "\\|")
+            default = json.dumps(told["default"])
+            known.append(f"| `{section}.{key}` | {kind} | `{default}` | {words} |")
+    return MANUAL.format(requests="\n".join(rows), settings="\n".join(known))
+
+
+MANUAL: Final = """# The control interface
+
+`python -m vcam.manual api` wrote this page; a test compares the two.
+
+A running daemon answers HTTP at two doors. The **local door** is the unix socket
+`$XDG_RUNTIME_DIR/vcam/control.sock`, open to processes of the same user alone; `vcam`, the tray and
+scripts use it. The **settings page's door** is a port on 127.0.0.1 that `vcam open` opens; it takes
+a word that works once, gives a cookie for it, and refuses other hosts and other sites.
+
+```sh
+curl --unix-socket $XDG_RUNTIME_DIR/vcam/control.sock http://vcam/status
+curl --unix-socket $XDG_RUNTIME_DIR/vcam/control.sock http://vcam/settings \\
+     -X PATCH -d '{{"background": {{"use": "blur"}}}}'
+curl --unix-socket $XDG_RUNTIME_DIR/vcam/control.sock http://vcam/presets/next -X POST
+```
+
+A refusal has a status of 400 or above and says why:
+`{{"error": "…", "hint": "…", "problems": []}}`.
+`GET /openapi.json` describes the same for programs. A request with the header `X-Vcam-Version` of
+another release is refused with 409; `GET /status` and `POST /stop` are always answered.
+
+## Requests
+
+{requests}
+
+`GET /events` sends `event: status` at least once a second and `event: settings` after each change.
+`POST /room` is the one answer that shows the room. It is asked for again and again while the button
+on the page is held, keeps nothing once nobody asked for a second, and no virtual camera carries it.
+
+## Settings
+
+`PATCH /settings` takes `{{"section": {{"key": value}}}}`, all or nothing, in force with the next
+frame and written to `config.toml`.
+
+{settings}
+"""
 
 
 async def _send(response: web.StreamResponse, event: str, value: object) -> None:

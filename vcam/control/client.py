@@ -77,13 +77,24 @@ class Client:
         return self._ask("PATCH", "/settings", changes)
 
     def presets(self) -> list[dict[str, Any]]:
-        """Backgrounds with a name: `{"name", "kind"}`."""
+        """Backgrounds and looks with a name: `{"name", "kind", "mine", "values"}`."""
         found: list[dict[str, Any]] = self._ask("GET", "/presets")["presets"]
         return found
 
     def add_preset(self, file: Path) -> dict[str, Any]:
         """Keep a picture or clip as a preset."""
         return self._ask("POST", f"/presets?name={quote(file.name)}", file.read_bytes())
+
+    def use(self, name: str) -> str:
+        """Choose a background or look by name; "next" and "previous" step through them."""
+        path = f"/presets/{name}"
+        if name not in ("next", "previous"):
+            path = f"/presets/{quote(name, safe='')}/use"
+        return str(self._ask("POST", path)["name"])
+
+    def keep(self, name: str) -> None:
+        """Keep the background and look in force under a name."""
+        self._ask("PUT", f"/presets/{quote(name, safe='')}")
 
     def remove_preset(self, name: str) -> None:
         """Delete one of the user's own presets."""

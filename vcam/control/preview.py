@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from vcam.control.runtime import Runtime
     from vcam.frame import SafeFrame
+    from vcam.peek import RoomView
 
 FPS: Final = 12  # enough to see oneself; the camera itself runs at full rate
 SIZE: Final = (854, 480)  # pixels; larger frames are scaled down to fit
@@ -117,6 +118,11 @@ def _offer(queue: asyncio.Queue[bytes], jpeg: bytes) -> None:
 def encode(frame: SafeFrame) -> bytes:
     """Turn a frame into a JPEG that fits into `SIZE`."""
     return jpeg_from(cv2.cvtColor(shrunk(frame), cv2.COLOR_YUV2BGR_I420))
+
+
+def jpeg_of_room(view: RoomView) -> bytes:
+    """Turn a view of the room into a JPEG, for the answer to the page that asked for it."""
+    return jpeg_from(view.bgr)
 
 
 def shrunk(frame: SafeFrame) -> NDArray[np.uint8]:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from vcam.frame import SafeFrame
+    from vcam.peek import RoomView
     from vcam.settings import Settings
 
 
@@ -24,4 +25,8 @@ class Runtime(Protocol):
 
     def latest(self) -> SafeFrame | None:
         """The last frame that reached a sink, as a copy that stays valid; None before the first."""
+        ...
+
+    def room(self) -> RoomView | None:
+        """The room as it is, for the signed-in page alone; None if no picture comes."""
         ...

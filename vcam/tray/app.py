@@ -28,7 +28,6 @@ log = logging.getLogger(__name__)
 
 TITLE = "VBG Camera"
 INTERVAL = 1.0  # seconds between two looks at the daemon
-SLOW_LOOKS = 10  # presets are looked up every so many looks: they change rarely
 FAULT_LOOKS = 3  # looks a fault must last before it is announced: a replug takes less
 
 NO_TRAY = "This desktop has no place for tray icons"
@@ -42,6 +41,7 @@ class Daemon(Protocol):
     def settings(self) -> dict[str, Any]: ...
     def change(self, changes: dict[str, dict[str, Any]]) -> Any: ...
     def presets(self) -> list[dict[str, Any]]: ...
+    def use(self, name: str) -> Any: ...
     def pause(self) -> Any: ...
     def resume(self) -> Any: ...
     def freeze(self) -> Any: ...
@@ -68,7 +68,7 @@ class Tray:
         self._cameras: list[tuple[str, str]] = []
         self._nodes: tuple[str, ...] | None = None
         self._presets: list[dict[str, Any]] = []
-        self._looks = 0
+        self._stamp: object = None  # changes when a preset comes or goes
         self._faults = 0
         self._announced = View()
         self._wake = threading.Event()
@@ -101,14 +101,13 @@ class Tray:
             daemon = self._connect()
             status = daemon.status()
             settings = daemon.settings()
-            if self._looks % SLOW_LOOKS == 0 or not self._presets:
-                self._presets = daemon.presets()
+            if (stamp := status.get("presets_stamp", "")) != self._stamp:
+                self._presets, self._stamp = daemon.presets(), stamp
             # Asking a webcam for its name wakes it up, so only when one came or went.
             if (nodes := video_nodes()) != self._nodes:
                 self._cameras, self._nodes = self._list_cameras(), nodes
-            self._looks += 1
         except (VcamError, OSError):
-            self._looks = 0  # a new daemon may offer other things
+            self._stamp = None  # a new daemon may offer other things
             return View()
         return view(status, settings["values"], self._presets, self._cameras)
 
@@ -157,8 +156,11 @@ class Tray:
     def _backgrounds(self, now: View) -> Iterator[MenuItem]:
         known = {name for name, _ in now.presets}
         for name, title in now.presets:
-            yield self._radio(title, now.background == name, _background(name))
+            yield self._radio(title, now.preset == name, _use(name))
         if now.presets:
+            yield Menu.SEPARATOR
+            yield MenuItem("Next", self._does(_use("next")))
+            yield MenuItem("Previous", self._does(_use("previous")))
             yield Menu.SEPARATOR
         blurred = now.background.startswith("blur") and now.background not in known
         yield self._radio("Blur my room", blurred, _background("blur"))
@@ -247,6 +249,10 @@ def _changes(section: str, key: str, value: object) -> Callable[[Daemon], Any]:
 
 def _background(name: str) -> Callable[[Daemon], Any]:
     return _changes("background", "use", name)
+
+
+def _use(name: str) -> Callable[[Daemon], Any]:
+    return lambda daemon: daemon.use(name)
 
 
 def _blur(strength: int) -> Callable[[Daemon], Any]:

@@ -16,6 +16,7 @@ class View:
     state: str = "off"
     reason: str = ""
     background: str = ""
+    preset: str = ""  # the name of the background or look in force, if it has one
     blur: int = 50
     mirror: bool = False
     source: str = "auto"
@@ -69,6 +70,7 @@ def view(
         state=str(status.get("state", "starting")),
         reason=str(status.get("reason") or ""),
         background=use,
+        preset=str(status.get("preset", use)),
         blur=int(background.get("blur", 50)),
         mirror=bool(camera.get("mirror", False)),
         source=str(camera.get("source", "auto")),

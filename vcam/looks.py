@@ -1,0 +1,213 @@
+"""Presets: every background that has a name, and the looks a user keeps under one.
+
+A look is a background together with how the person is set into it. Looks lie in a small file of
+their own beside the backgrounds folder; `vcam.backgrounds` knows the pictures and clips.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from PIL import Image, ImageFilter
+
+from vcam import backgrounds, config, scenery
+from vcam.errors import BackgroundError, VcamError
+from vcam.paths import backgrounds_dir
+from vcam.settings import replace_file
+
+if TYPE_CHECKING:
+    from vcam.config import Config
+    from vcam.settings import Changes
+
+# What a look remembers; everything else stays as it is when a look is chosen.
+KEPT: Final = {
+    "background": ("use", "blur", "light_wrap", "decontaminate"),
+    "matte": ("smoothing", "people"),
+}
+MOST: Final = 100  # looks
+LONGEST: Final = 60  # characters of a name
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One thing to choose: what it is called and what choosing it sets."""
+
+    name: str
+    kind: str  # "drawn", "picture", "clip" or "look"
+    mine: bool  # made by the user, who may delete it
+    values: Changes
+
+
+def entries() -> list[Entry]:
+    """Everything with a name: backgrounds first, then looks, each in their own order."""
+    plain = [
+        Entry(p.name, p.kind, p.path is not None, {"background": {"use": p.name}})
+        for p in backgrounds.presets()
+    ]
+    taken = {entry.name for entry in plain}
+    kept = [Entry(n, "look", True, v) for n, v in _looks().items() if n not in taken]
+    return [*plain, *kept]
+
+
+def find(name: str) -> Entry:
+    """The entry called `name`.
+
+    Raises:
+        BackgroundError: there is none.
+    """
+    for entry in entries():
+        if entry.name == name:
+            return entry
+    raise BackgroundError(
+        f"{name!r} is not a preset", hint="Run `vcam background` to list presets."
+    )
+
+
+def current(now: Config) -> str:
+    """The name of what is in force, "" if it has none; a look that fits outranks its background."""
+    fitting = [e for e in entries() if _fits(e, now)]
+    return fitting[-1].name if fitting else ""
+
+
+def neighbour(now: Config, step: int) -> Entry:
+    """The entry `step` places after the one in force, round and round."""
+    known = entries()
+    names = [entry.name for entry in known]
+    here = current(now)
+    start = names.index(here) if here else (-1 if step > 0 else 0)
+    return known[(start + step) % len(known)]
+
+
+def keep(name: str, now: Config) -> Entry:
+    """Keep the background and look in force under `name`; an older look of that name goes.
+
+    Raises:
+        BackgroundError: the name cannot be used, or the file cannot be written.
+    """
+    name = name.strip()
+    if not name or len(name) > LONGEST or not name.isprintable() or "/" in name:
+        raise BackgroundError(
+            f"a look cannot be called {name[:80]!r}, expected 1 to {LONGEST} letters",
+            hint="Choose another name.",
+        )
+    if name in {p.name for p in backgrounds.presets()}:
+        raise BackgroundError(f"{name!r} is a background already", hint="Choose another name.")
+    looks = dict(_looks())
+    plain = now.model_dump()
+    looks[name] = {s: {key: plain[s][key] for key in keys} for s, keys in KEPT.items()}
+    if len(looks) > MOST:
+        raise BackgroundError(f"there are {MOST} looks already", hint="Delete one of them.")
+    _write(looks)
+    return Entry(name, "look", True, looks[name])
+
+
+def remove(name: str) -> None:
+    """Delete a look, picture or clip of the user's.
+
+    Raises:
+        BackgroundError: there is none of that name, or it is drawn by the program.
+    """
+    looks = dict(_looks())
+    if name not in looks or name in {p.name for p in backgrounds.presets()}:
+        backgrounds.remove(name)
+        return
+    del looks[name]
+    _write(looks)
+
+
+def thumbnail(name: str) -> bytes:
+    """Draw an entry small, as JPEG.
+
+    Raises:
+        BackgroundError: no preset has that name, or its file cannot be read.
+    """
+    entry = find(name)
+    use = str(entry.values["background"]["use"])
+    if entry.kind != "look" or use in {p.name for p in backgrounds.presets()}:
+        return backgrounds.thumbnail(use)
+    if use.startswith("#"):
+        image = Image.new("RGB", (256, 144), use)
+    elif use == "none" or use.startswith("blur"):  # of the room, which nothing here may show
+        image = Image.fromarray(scenery.draw("loft", 256, 144))
+        image = image.filter(ImageFilter.GaussianBlur(0 if use == "none" else 9))
+    else:
+        return backgrounds.thumbnail(use)
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=82)
+    return buffer.getvalue()
+
+
+def stamp() -> str:
+    """A word that changes whenever a preset comes, goes or changes; cheap enough to ask often."""
+    seen = []
+    try:
+        with os.scandir(backgrounds_dir()) as files:
+            for file in files:
+                if not file.name.startswith("."):
+                    facts = file.stat()
+                    seen.append((file.name, facts.st_size, facts.st_mtime_ns))
+    except OSError:
+        pass
+    return f"{hash((tuple(sorted(seen)), _mtime(_path()))) & 0xFFFFFFFF:x}"
+
+
+def _fits(entry: Entry, now: Config) -> bool:
+    return all(
+        getattr(getattr(now, section), key) == value
+        for section, keys in entry.values.items()
+        for key, value in keys.items()
+    )
+
+
+def _path() -> Path:
+    return backgrounds_dir().parent / "looks.json"
+
+
+def _mtime(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _looks() -> dict[str, Changes]:
+    return _read(_path(), _mtime(_path()))
+
+
+@functools.lru_cache(2)
+def _read(path: Path, mtime: int) -> dict[str, Changes]:
+    """The looks in `path`; what is damaged or of another version is left out."""
+    if not mtime:
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    base = config.load(config.default_path(), environ={})
+    looks: dict[str, Changes] = {}
+    for name, values in list(found.items())[:MOST]:
+        try:
+            kept = {s: {k: values[s][k] for k in keys} for s, keys in KEPT.items()}
+            base.with_changes(kept)
+        except (VcamError, KeyError, TypeError):
+            continue
+        looks[name] = kept
+    return looks
+
+
+def _write(looks: dict[str, Any]) -> None:
+    try:
+        replace_file(_path(), json.dumps(looks, indent=2, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise BackgroundError(
+            f"{str(_path())!r} cannot be written: {error.strerror}",
+            hint="Free some space or make the folder writable.",
+        ) from error
