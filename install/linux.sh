@@ -88,6 +88,7 @@ root_file() {
     fi
     say "  writes $path:"
     printf '%s\n' "$text" | while IFS= read -r line; do say "      $line"; done
+    [[ -d $root${path%/*} ]] || note "folder ${path%/*}"
     note "$path"
     [[ $dry ]] && return
     if ((EUID == 0)) || [[ $root ]]; then
@@ -172,19 +173,37 @@ packages() {
     return 0
 }
 
-install_packages() {
-    local missing=() package
+# Every package that is installed, one a line, where apt is told which to take away again.
+all_packages() {
+    [[ $system == debian ]] || return 0
+    dpkg-query -W -f '${db:Status-Abbrev} ${binary:Package}\n' 2>/dev/null |
+        sed -n 's/^ii *//p' | sort || true
+}
+
+missing_packages() {
+    local package
+    missing=()
     while read -r package; do
         installed "$package" || missing+=("$package")
     done < <(packages)
+}
+
+install_packages() {
+    local missing=() package before
+    missing_packages
     if ((${#missing[@]} == 0)); then
         say "Packages: all there already"
         return
     fi
+    if [[ $system == debian ]]; then
+        say "Packages (root): looks up what there is"
+        as_root apt-get update
+        missing_packages  # old lists may not know this kernel's headers
+    fi
     say "Packages (root): installs ${missing[*]}"
+    before=$(all_packages)
     case $system in
         debian)
-            as_root apt-get update
             # Recommended packages are no use here, and dkms would bring sudo, which does not go again.
             as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends \
                 "${missing[@]}"
@@ -203,6 +222,11 @@ install_packages() {
         suse) as_root zypper --non-interactive install "${missing[@]}" ;;
     esac
     for package in "${missing[@]}"; do note "package $package"; done
+    [[ $dry ]] && return
+    while read -r package; do
+        [[ $package && " ${missing[*]} " != *" ${package%:*} "* ]] && note "dependency $package"
+    done < <(comm -13 <(echo "$before") <(all_packages))
+    return 0
 }
 
 # --- the virtual camera ---------------------------------------------------------------------------
@@ -464,34 +488,57 @@ enable_service() {
 
 # --- taking it away -------------------------------------------------------------------------------
 
+# Take away our packages and what came with them, unless something else needs that by now.
+purge_packages() {
+    local package all=("${packages[@]}") apt=(env DEBIAN_FRONTEND=noninteractive apt-get purge -y)
+    while read -r package; do
+        # Without sudo, a root who has no password could not log in any more.
+        [[ $package == sudo && $(passwd -S root 2>/dev/null) != 'root P '* ]] && continue
+        [[ " ${dependencies[*]%:*} " == *" ${package%:*} "* ]] && all+=("$package")
+    done < <(apt-mark showauto 2>/dev/null)
+    while read -r package; do
+        [[ " ${all[*]%:*} " == *" ${package%:*} "* ]] && continue
+        say "  $package needs some of what came with them; that stays"
+        all=("${packages[@]}")
+        apt+=(--auto-remove)
+        break
+    done < <(apt-get --simulate purge "${all[@]}" 2>/dev/null | sed -nE 's/^(Purg|Remv) ([^ ]+).*/\2/p')
+    as_root "${apt[@]}" "${all[@]}"
+}
+
 uninstall() {
     if have systemctl && systemctl --user show-environment >/dev/null 2>&1; then
         mine systemctl --user disable --now vcam.service || true
     elif [[ -x $venv/bin/vcam ]]; then
         mine "$venv/bin/vcam" stop || true
     fi
-    local entry packages=() folders=()
+    local entry packages=() dependencies=() folders=() made=()
     local keep=$manifest
     if [[ -r $manifest ]]; then
         while IFS= read -r entry; do
             case $entry in
                 'package '*) packages+=("${entry#package }") ;;
+                'dependency '*) dependencies+=("${entry#dependency }") ;;
                 'group '*) read -r _ group who <<<"$entry"
                     say "Group $group (root): takes $who out again"
                     as_root gpasswd -d "$who" "$group" ;;
+                'folder '*) made+=("${entry#folder }") ;;
                 'service '*) ;;
                 /etc/*) say "Removes $entry (root)"; as_root rm -f "$root$entry" ;;
                 */) mine rm -rf "${entry%/}"; folders+=("${entry%/}") ;;
                 *) mine rm -f "$entry"; folders+=("$entry") ;;
             esac
         done <"$manifest"
+        for entry in "${made[@]}"; do
+            [[ -d $root$entry && -z $(ls -A "$root$entry") ]] && as_root rmdir "$root$entry"
+        done
     else
         say "Nothing to remove: $manifest is not there."
     fi
     if ((${#packages[@]})); then
         say "Packages (root): removes those that this script installed"
         case $system in
-            debian) as_root env DEBIAN_FRONTEND=noninteractive apt-get purge -y --auto-remove "${packages[@]}" ;;
+            debian) purge_packages ;;
             fedora) as_root dnf remove -y "${packages[@]}" ;;
             arch) as_root pacman -Rns --noconfirm "${packages[@]}" ;;
             suse) as_root zypper --non-interactive remove --clean-deps "${packages[@]}" ;;

@@ -33,9 +33,17 @@ DROP = 'for p in "$@"; do sed -i "/^$p$/d" "$PACKAGES"; done\n'
 QUERY = 'grep -qxF -- "${@: -1}" "$PACKAGES"'
 STUBS = {
     "uname": 'echo "$KERNEL"',
-    "apt-get": NOTE + f"case $1 in install) shift; {ADD};; purge) shift; {DROP};; esac",
+    # What is installed brings a library along; NEEDED is what would have to go with it.
+    "apt-get": NOTE
+    + f"""case $1 in
+        install) shift; {ADD} echo libbrought >> "$PACKAGES" ;;
+        purge) shift; {DROP} ;;
+        --simulate) shift 2; for p in "$@" $NEEDED; do echo "Purg $p [1]"; done ;;
+    esac""",
+    "apt-mark": "echo libbrought; echo libolder",
     "apt-cache": "exit 0",
-    "dpkg-query": f"{QUERY} && echo -n installed",
+    "dpkg-query": "if [[ ${@: -1} == *Package* ]]; then sed 's/^/ii  /' \"$PACKAGES\"; exit; fi\n"
+    + f"{QUERY} && echo -n installed",
     "dnf": NOTE + f"case $1 in install) shift; {ADD};; remove) shift; {DROP};; esac",
     "rpm": f'[[ $1 == -E ]] && {{ echo 42; exit; }}; {QUERY} || [[ "$HAVE" == *"${{@: -1}}"* ]]',
     "akmods": NOTE,
@@ -95,6 +103,7 @@ class Machine:
             "REFUSES_PIP": "",
             "HAVE": "",
             "ACTIVE": "",
+            "NEEDED": "",
         }
 
     def install(self, *options: str, **environ: str) -> subprocess.CompletedProcess[str]:

@@ -31,10 +31,12 @@ STAND_INS = {
     "mkdir -p /sys/class/video4linux/video10 /sys/module/v4l2loopback\n"
     'echo "VBG Camera" > /sys/class/video4linux/video10/name',
 }
-# Caches and logs of the package manager, which it keeps by design, and what is not on the disk.
+# What the package manager keeps by design: caches, logs, and the key dkms signs modules with, which
+# the firmware may know by now. And what is not on the disk.
 VOLATILE = (
     *("./dev", "./proc", "./sys", "./run", "./tmp", "./wheels", "./repository"),
     *("./var/cache", "./var/log", "./var/lib/apt", "./var/lib/dpkg", "./etc/ld.so.cache"),
+    "./var/lib/dkms",
 )
 
 
@@ -61,6 +63,8 @@ class Debian:
         self.root = root
         self.before: tuple[set[str], set[str]] = (set(), set())  # files, packages
         subprocess.run(["cp", "-a", str(self._clean()), str(root)], check=True)
+        # A Debian without sudo has a root that can log in.
+        self.run("echo root:camera | chpasswd")
         if kernel:
             self._take(kernel)
 
@@ -88,6 +92,10 @@ class Debian:
                 stdout=subprocess.DEVNULL, check=True,
             )  # fmt: skip
             (home / "root/etc/apt/sources.list").write_text(SOURCES)
+            self.root, root = home / "root", self.root
+            # Now, so that no package counts as changed that only got its updates.
+            self.run("apt-get update -qq && apt-get upgrade -y -qq && apt-get clean")
+            self.root = root
             (home / "done").touch()
         return home / "root"
 
