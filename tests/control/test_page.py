@@ -233,6 +233,86 @@ def test_the_room_is_shown_only_after_a_second_yes(window, runtime):
     window.wait_for_selector('body[data-state="room"]')
 
 
+def middle_of(window: Any, box: Any) -> tuple[int, int, int]:
+    return colour(window) if box.is_visible() else (0, 0, 0)
+
+
+def test_the_room_is_seen_while_the_button_is_held_and_not_a_moment_longer(window, runtime):
+    view = window.locator("#room-view")
+    asked = []
+    window.on("request", lambda r: asked.append(r) if r.url.endswith("/room") else None)
+    window.get_by_role("button", name="Hold to see your room").hover()
+
+    for release in (
+        window.mouse.up,
+        lambda: window.evaluate("dispatchEvent(new Event('blur'))"),
+        lambda: window.evaluate("document.dispatchEvent(new Event('visibilitychange'))"),
+    ):
+        window.mouse.down()
+        until(lambda: close_to(middle_of(window, view), (255, 0, 0)), window)
+        assert "Only you" in window.locator("#caption").inner_text()
+
+        release()
+
+        until(view.is_hidden, window, 1)
+        window.wait_for_timeout(150)
+        count = len(asked)
+        window.wait_for_timeout(300)
+        assert len(asked) == count
+        assert view.get_attribute("src") is None
+        window.mouse.up()
+    assert runtime.settings.current.background.use == "studio"
+
+
+def test_the_room_is_seen_with_the_space_bar_too(window):
+    window.get_by_role("button", name="Hold to see your room").focus()
+
+    window.keyboard.down("Space")
+    window.locator("#room-view").wait_for(state="visible")
+    window.keyboard.up("Space")
+
+    window.locator("#room-view").wait_for(state="hidden")
+
+
+def test_next_previous_and_a_kept_look(window, runtime):
+    window.get_by_role("button", name="Next background").click()
+    until(window.get_by_role("radio", name="Loft").is_checked, window)
+    window.keyboard.press("b")
+    until(window.get_by_role("radio", name="Studio").is_checked, window)
+
+    window.get_by_label("Light wrap").fill("0.4")
+    until(lambda: runtime.settings.current.background.light_wrap == 0.4, window)
+    window.once("dialog", lambda dialog: dialog.accept("Morning"))
+    window.get_by_role("button", name="Keep this look").click()
+    look = window.get_by_role("radio", name="Morning")
+    until(lambda: look.count() and look.is_checked(), window)
+    window.get_by_label("Light wrap").fill("0")
+    until(window.get_by_role("radio", name="Studio").is_checked, window)
+    look.check()
+
+    until(lambda: runtime.settings.current.background.light_wrap == 0.4, window)
+    until(look.is_checked, window)
+
+
+def test_a_picture_put_into_the_folder_appears_by_itself(window):
+    folder = paths.backgrounds_dir()
+    folder.mkdir(parents=True, exist_ok=True)
+
+    Image.new("RGB", (64, 36), (20, 200, 40)).save(folder / "Garden.png")
+
+    window.get_by_role("radio", name="Garden").wait_for(timeout=5000, state="attached")
+
+
+def test_the_size_of_the_virtual_camera_is_chosen_and_said_to_wait_for_a_start(window, runtime):
+    size = window.get_by_label("Picture size")
+    assert "next start" in size.locator("..").inner_text()
+
+    size.select_option("1920x1080")
+
+    until(lambda: runtime.settings.current.output.width == 1920, window)
+    assert runtime.settings.current.output.height == 1080
+
+
 def test_everything_can_be_done_from_the_keyboard(window, runtime):
     window.keyboard.press("p")
     until(lambda: runtime.settings.mode == "paused", window)

@@ -56,10 +56,11 @@ function complain(problem) {
 // One request at a time; a dragged slider sends its newest value as soon as the last was taken.
 let waiting = null;
 let sending = false;
-async function change(section, key, value) {
+const change = (section, key, value) => changeAll(section, { [key]: value });
+async function changeAll(section, keys) {
   waiting ??= {};
-  (waiting[section] ??= {})[key] = value;
-  if (values[section]) values[section][key] = value;
+  Object.assign(waiting[section] ??= {}, keys);
+  if (values[section]) Object.assign(values[section], keys);
   if (sending) return;
   sending = true;
   try {
@@ -120,13 +121,14 @@ const say = (element, text) => { if (element.textContent !== text) element.textC
 
 async function loadPresets() {
   presets = (await ask("GET", "/presets")).presets;
+  const looks = { clip: "Clip", look: "Look" };
   const tiles = presets.map((preset) => {
     const picture = make("img");
     picture.alt = "";
     picture.decoding = "async";
     const fresh = preset.kind === "drawn" ? "" : `?${Date.now()}`;
     picture.src = `/presets/${encodeURIComponent(preset.name)}/thumbnail${fresh}`;
-    const thumb = make("span", "thumb", picture, preset.kind === "clip" && make("span", "kind", "Clip"));
+    const thumb = make("span", "thumb", picture, looks[preset.kind] && make("span", "kind", looks[preset.kind]));
     const made = tile(preset.name, preset.kind === "drawn" ? nice(preset.name) : preset.name, thumb);
     if (preset.mine) {
       const cross = make("button", "delete", sign("M6 6l12 12M18 6 6 18"));
@@ -148,9 +150,11 @@ async function loadPresets() {
 
 function tile(value, name, thumb) {
   const input = make("input");
+  const label = make("label", "", input, thumb, make("span", "name", name));
+  label.title = name;
   Object.assign(input, { type: "radio", name: "background", value });
   input.addEventListener("change", () => choose(value));
-  return make("div", "tile", make("label", "", input, thumb, make("span", "name", name)));
+  return make("div", "tile", label);
 }
 
 function another() {
@@ -163,16 +167,46 @@ function another() {
   return make("div", "tile more", button, name);
 }
 
-const choose = (value) => change("background", "use", value === "colour" ? $("colour").value : value);
+function choose(value) {
+  if (presets.find((one) => one.name === value)?.kind === "look") take(`${encodeURIComponent(value)}/use`);
+  else change("background", "use", value === "colour" ? $("colour").value : value);
+}
+
+// A look, or the next or previous preset, is chosen by the daemon: all of it at once.
+async function take(which) {
+  try {
+    await ask("POST", `/presets/${which}`);
+    await load();
+  } catch (problem) {
+    complain(problem);
+  }
+}
+
+async function keep() {
+  const name = prompt("Keep this background and look as:")?.trim();
+  if (!name) return;
+  try {
+    await ask("PUT", `/presets/${encodeURIComponent(name)}`);
+    await loadPresets();
+    toast(`Kept as “${name}”.`);
+  } catch (problem) {
+    complain(problem);
+  }
+}
+
+const fits = (preset) => Object.entries(preset.values).every(([section, keys]) =>
+  Object.entries(keys).every(([key, wanted]) => values[section][key] === wanted));
 
 function chosen() {
+  const look = presets.find((one) => one.kind === "look" && fits(one));
+  if (look) return look.name;
   const use = values.background.use;
   if (use.startsWith("#")) return "colour";
   return use.startsWith("blur") ? "blur" : use;
 }
 
 async function drop(name) {
-  if (!confirm(`Delete the background “${name}”?`)) return;
+  if (!confirm(`Delete “${name}”?`)) return;
   try {
     if (values.background.use === name) await change("background", "use", presets[0].name);
     await ask("DELETE", `/presets/${encodeURIComponent(name)}`);
@@ -214,11 +248,12 @@ function show() {
   if (!values.background) return;
   const now = chosen();
   for (const input of document.querySelectorAll('[name="background"]')) input.checked = input.value === now;
-  if (now === "colour") $("colour").value = values.background.use;
   document.documentElement.style.setProperty("--picked", $("colour").value);
-  $("colour-row").hidden = now !== "colour";
+  const use = values.background.use;
+  if (use.startsWith("#")) $("colour").value = use;
+  $("colour-row").hidden = !use.startsWith("#");
   $("colour-row").lastElementChild.value = $("colour").value;
-  $("blur-row").hidden = now !== "blur";
+  $("blur-row").hidden = !use.startsWith("blur");
   for (const input of document.querySelectorAll("[data-set]")) {
     const [section, key] = input.dataset.set.split(".");
     const value = values[section][key];
@@ -236,6 +271,8 @@ function show() {
   $("room").disabled = values.background.use === "none";
   offerCameras();
   offerSizes();
+  const { width, height, fps } = values.output;
+  offer($("out-size"), SIZES.map(([w, h]) => [`${w}x${h}`, `${w} × ${h}`]), `${width}x${height}`, `${width} × ${height}, ${fps} a second`);
 }
 
 function paint(input) {
@@ -282,7 +319,7 @@ function report(fresh) {
   document.body.dataset.state = state;
   say($("state-word"), word);
   const shown = status.reason && state === "fault" ? nice(status.reason) : caption;
-  say($("caption"), view === "matte" ? "White is shown, black is replaced. Only you see this." : shown);
+  if (!peeking) say($("caption"), view === "matte" ? "White is shown, black is replaced. Only you see this." : shown);
   const held = status.mode !== "live";
   $("pause").classList.toggle("held", held);
   say($("pause").querySelector("span"), held ? "Resume" : "Pause");
@@ -308,7 +345,11 @@ function report(fresh) {
   health();
   const views = status.views ?? ["composite"];
   $("matte").hidden = !views.includes("matte");
+  if (stamp !== undefined && stamp !== status.presets_stamp) loadPresets().catch(() => {});
+  stamp = status.presets_stamp;
 }
+
+let stamp; // changes when a preset came or went, by whatever hand
 
 const history = new Map();
 function plot(graph, value, top) {
@@ -402,6 +443,52 @@ function watch(on) {
   else $("preview").removeAttribute("src");
 }
 
+// Your own room, while the button is held. The page asks for one picture after the other, and the
+// daemon keeps nothing once it stopped asking.
+
+let peeking = false;
+async function peek() {
+  if (peeking) return;
+  peeking = true;
+  $("peek").classList.add("held");
+  $("frame").classList.add("peeking");
+  while (peeking) {
+    let picture = null;
+    try {
+      const response = await fetch("/room", { method: "POST" });
+      if (response.status === 200) picture = URL.createObjectURL(await response.blob());
+      else if (!response.ok) break;
+    } catch {
+      break;
+    }
+    if (!peeking) {
+      if (picture) URL.revokeObjectURL(picture);
+      break;
+    }
+    say($("caption"), picture ? "Your room. Only you see this." : "Your webcam is off.");
+    if (picture) {
+      const before = $("room-view").src;
+      $("room-view").src = picture;
+      $("room-view").hidden = false;
+      if (before) URL.revokeObjectURL(before);
+    }
+    await new Promise((done) => setTimeout(done, 60));
+  }
+  unpeek();
+}
+
+function unpeek() {
+  if (!peeking) return;
+  peeking = false;
+  $("peek").classList.remove("held");
+  $("frame").classList.remove("peeking");
+  const before = $("room-view").src;
+  $("room-view").hidden = true;
+  $("room-view").removeAttribute("src");
+  if (before) URL.revokeObjectURL(before);
+  report(status);
+}
+
 let events = null;
 function connect() {
   events = new EventSource("/events");
@@ -449,8 +536,7 @@ $("colour").addEventListener("input", (event) => change("background", "use", eve
 $("source").addEventListener("change", (event) => change("camera", "source", event.target.value));
 $("size").addEventListener("change", (event) => {
   const [width, height] = event.target.value.split("x").map(Number);
-  change("camera", "width", width);
-  change("camera", "height", height);
+  changeAll("camera", { width, height });
 });
 for (const input of document.querySelectorAll('[name="quality"]')) {
   input.addEventListener("change", () => change("matte", "quality", input.value));
@@ -463,14 +549,38 @@ for (const input of document.querySelectorAll("[data-set]")) {
     change(section, key, input.type === "checkbox" ? input.checked : Number(input.value));
   });
 }
+$("out-size").addEventListener("change", (event) => {
+  const [width, height] = event.target.value.split("x").map(Number);
+  changeAll("output", { width, height });
+});
 $("examine").addEventListener("click", examine);
+$("keep").addEventListener("click", keep);
+$("next").addEventListener("click", () => take("next"));
+$("previous").addEventListener("click", () => take("previous"));
+$("peek").addEventListener("pointerdown", (event) => {
+  if (event.button) return;
+  event.target.setPointerCapture?.(event.pointerId);
+  peek();
+});
+for (const end of ["pointerup", "pointercancel", "lostpointercapture", "blur"]) $("peek").addEventListener(end, unpeek);
+$("peek").addEventListener("contextmenu", (event) => event.preventDefault());
+$("peek").addEventListener("keydown", (event) => {
+  if (event.key === " " || event.key === "Enter") {
+    event.preventDefault();
+    peek();
+  }
+});
+$("peek").addEventListener("keyup", unpeek);
+addEventListener("blur", unpeek);
+document.addEventListener("visibilitychange", unpeek);
+addEventListener("pagehide", unpeek);
 $("file").addEventListener("change", async (event) => {
   await upload(event.target.files);
   event.target.value = "";
 });
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, select, code")) return;
-  const button = { p: "pause", f: "freeze", m: "mirror" }[event.key.toLowerCase()];
+  const button = { p: "pause", f: "freeze", m: "mirror", n: "next", b: "previous" }[event.key.toLowerCase()];
   if (button) $(button).click();
 });
 
