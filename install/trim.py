@@ -15,6 +15,8 @@ UNUSED = (
     "openvino/libs/*intel_gpu_plugin*",
     "openvino/libs/*intel_npu_plugin*",
     "openvino/libs/cache.json",
+    "openvino/include",  # for programs in C++
+    "openvino/cmake",
     "openvino/libs/*_tensorflow_frontend*",
     "openvino/libs/*_pytorch_frontend*",
     "openvino/libs/*_paddle_frontend*",

@@ -124,8 +124,9 @@ class Debian:
         if not network:
             words.insert(1, "--net")
         script = f'{binds}mount -t proc proc {inside}/proc\nexec chroot {inside} bash -c "$0"'
+        # The shell stays, as process 1, to take leave of orphans.
         done = subprocess.run(
-            [*words, script, command],
+            [*words, script, f"{command}\nexit $?"],
             env=environ, capture_output=True, text=True, timeout=900, check=False,
         )  # fmt: skip
         assert done.returncode == 0 or not check, f"{done.stdout[-4000:]}\n{done.stderr[-4000:]}"

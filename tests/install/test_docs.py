@@ -103,10 +103,13 @@ class Desk:
         if words[:2] == ["vcam", "start"]:
             self._type("vcam stop")
             self._running = True
-        elif words[0] == "vcam" and words[1] not in ("render", "bench", "config", "doctor"):
-            if not self._running:
+        elif words[1] not in ("render", "bench", "config", "doctor", "-m"):
+            if words[0] in ("vcam", "curl") and not self._running:
                 assert self._type("vcam start").returncode == 0
-            self._running = words[1] != "stop"
+                self._running = True
+            self._running &= words[:2] != ["vcam", "stop"]
+        # curl counts what the server refuses as done, unless it is told otherwise.
+        line = re.sub("^curl ", "curl --silent --fail ", line)
         return self._type(line + SHORT.get(" ".join(words[:2]), ""))
 
     def _type(self, line: str) -> subprocess.CompletedProcess[str]:
