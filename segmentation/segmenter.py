@@ -212,6 +212,11 @@ class Segmenter:
             "stages_ms": {name: round(s * 1000, 2) for name, s in self._spent.items()},
         }
 
+    def adjust(self, *, smoothing: float, people: People) -> None:
+        """Smooth by another strength and show other people from the next frame on; any thread."""
+        self._smoother.steady(0.0 if self.still else smoothing)
+        self._tidy.people = people
+
     def reset(self) -> None:
         """Forget the frames before, as after another camera was chosen."""
         self._smoother.reset()

@@ -25,10 +25,14 @@ class Smoother:
     """
 
     def __init__(self, strength: float) -> None:
-        self.decay = 0.96 * min(max(strength, 0.0), 1.0) ** 0.17  # 0.88 at 0.6
+        self.steady(strength)
         self._size = (0, 0)
         self._noise = -1.0  # not known yet
         self._fresh = True
+
+    def steady(self, strength: float) -> None:
+        """Smooth by another strength from the next matte on."""
+        self.decay = 0.96 * min(max(strength, 0.0), 1.0) ** 0.17  # 0.88 at 0.6
 
     def reset(self) -> None:
         """Forget the frames before."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import logging
 import re
@@ -162,12 +163,18 @@ def open_backdrop(use: str, width: int, height: int, *, blur: int = 50) -> Backd
         flat = np.full((height, width, 3), colour, np.uint8)
         return Fixed(use, pictures.i420_from_image(flat))
     if use in scenery.SCENES:
-        return Fixed(use, pictures.i420_from_image(scenery.draw(use, width, height)))
+        return Fixed(use, _drawn(use, width, height))
     path = _resolve(use)
     if path.suffix.lower() in CLIP_SUFFIXES:
         return Looping(path, width, height)
     image = pictures.read_image(path, bound=2 * max(width, height))
     return Fixed(use, pictures.i420_from_image(pictures.cover(image, width, height)))
+
+
+@functools.lru_cache(4)  # 1.4 MB each at 720p: going back and forth between scenes is free
+def _drawn(scene: str, width: int, height: int) -> NDArray[np.uint8]:
+    """A scene as I420; nobody writes to it."""
+    return pictures.i420_from_image(scenery.draw(scene, width, height))
 
 
 @dataclass(frozen=True, slots=True)

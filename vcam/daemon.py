@@ -198,7 +198,9 @@ class Daemon:
 
     def prepare(self, old: Config, new: Config) -> None:
         """Open what a change needs before it takes effect; a VcamError refuses the change."""
-        if new.background != old.background or self._pending is not None:
+        shown, wanted = old.background, new.background
+        # A slider of the look moves many times a second, and a background takes a while to open.
+        if (shown.use, shown.blur) != (wanted.use, wanted.blur) or self._pending is not None:
             if self._pending is not None:
                 self._pending.close()
             self._pending = _open_backdrop(new)

@@ -107,9 +107,16 @@ class Matting:
 
     def apply(self, settings: MatteSettings) -> None:
         """Open what `settings` ask for; the matte in use goes on until the new one is ready."""
-        if settings != self._settings:
-            self._settings = settings
+        before, self._settings = self._settings, settings
+        if settings == before:
+            return
+        # A dragged slider must not open the model again; one that holds a CUDA graph has to.
+        light = {"smoothing": settings.smoothing, "people": settings.people}
+        adjust = getattr(self._segmenter, "adjust", None)
+        if adjust is None or before.model_copy(update=light) != settings:
             self._wake.set()
+            return
+        adjust(**light)
 
     def reset(self) -> None:
         """Forget the frames before. Pipeline thread only."""
