@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import av
 import cv2
@@ -272,3 +275,37 @@ def test_a_clip_keeps_its_frames_rate_and_size(home, tmp_path):
     names = sorted(f.name for f in (tmp_path / "alpha").iterdir())
     assert names[0] == "000000.png"
     assert len(names) == 12
+
+
+def test_the_first_ctrl_c_asks_the_second_ends_and_hang_up_reads_the_settings_again(monkeypatch):
+    from vcam import daemon
+
+    stop, reread, ended = threading.Event(), threading.Event(), []
+    monkeypatch.setattr(daemon.os, "_exit", ended.append)
+
+    with daemon._stop_on_signal(stop, SimpleNamespace(reload=reread.set)):
+        os.kill(os.getpid(), signal.SIGHUP)
+        assert reread.wait(5)
+        assert not stop.is_set()
+        os.kill(os.getpid(), signal.SIGINT)
+        assert stop.wait(5)
+        assert ended == []
+        os.kill(os.getpid(), signal.SIGINT)
+
+    assert ended == [130]
+
+
+def test_a_daemons_log_is_begun_anew_before_it_grows_large(monkeypatch, tmp_path):
+    from vcam import cli, paths
+
+    monkeypatch.setattr(paths, "log_path", lambda: tmp_path / "vcam.log")
+    monkeypatch.setattr(cli, "LOG_SIZE", 2000)
+    (handler,) = cli._log_file()
+
+    for number in range(200):
+        handler.emit(logging.makeLogRecord({"msg": f"line {number} " + "x" * 40}))
+    handler.close()
+
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["vcam.log", "vcam.log.1"]
+    assert all(path.stat().st_size <= 2100 for path in tmp_path.iterdir())
+    assert "line 199" in (tmp_path / "vcam.log").read_text()
