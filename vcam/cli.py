@@ -215,7 +215,8 @@ def _await_first_frame(child: subprocess.Popen[bytes], log_path: Path, at: int) 
         if seen.get("state") == "idle":
             print(f"VBG Camera is ready and waits for a program to use it: {_where(seen)}")
             return 0
-        if seen.get("state") == "fault":
+        # While the model loads, for the first time and for long, there is no matte yet: no fault.
+        if seen.get("state") == "fault" and seen.get("reason") != "starting":
             since_fault = since_fault or time.monotonic()
             if time.monotonic() - since_fault > 10:
                 break

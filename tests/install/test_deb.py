@@ -27,7 +27,9 @@ def test_the_package_brings_program_and_module_and_goes_without_a_trace(tmp_path
     system = debian.Debian(tmp_path / "root", machine.kernel())
     wheels = debian.wheels(tmp_path / "wheels", "hatchling")
     kernel = system.kernel.version
-    system.run(f"apt-get update -qq; apt-get install -y -qq linux-headers-{kernel}")
+    system.run(
+        f"apt-get update -qq; apt-get install -y -qq --no-install-recommends linux-headers-{kernel}"
+    )
     files, packages = system.files(), system.packages()
 
     system.run("bash /repository/install/deb.sh /tmp", wheels=wheels)
@@ -46,5 +48,6 @@ def test_the_package_brings_program_and_module_and_goes_without_a_trace(tmp_path
     alone = "-o APT::AutoRemove::RecommendsImportant=0 -o APT::AutoRemove::SuggestsImportant=0"
     system.run(f"rm -r /root/.[cl]*; apt-get purge -y --auto-remove {alone} vbg-camera")
 
-    assert sorted(system.files() ^ files) == [], done.stdout[-3000:]
+    # base-files makes /opt without owning it, so dpkg takes it away with the last package there.
+    assert (system.files() ^ files) <= {"./opt"}, done.stdout[-3000:]
     assert system.packages() == packages
