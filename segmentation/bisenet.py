@@ -14,6 +14,7 @@ from segmentation.layers import AttentionRefinement, BasicBlock, ConvBnRelu, Fea
 
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet, RGB in 0..1
 STD = (0.229, 0.224, 0.225)
+SCALE = ".scale"  # of a kernel kept as int8, in a weights file
 
 
 class ContextPath(nn.Module):
@@ -176,15 +177,24 @@ def fold(model: BiSeNet) -> BiSeNet:
     return model
 
 
-def save_weights(model: BiSeNet, path: Path, *, note: str = "") -> None:
-    """Write folded float16 weights, with the width in the header, as safetensors."""
+def save_weights(model: BiSeNet, path: Path, *, compact: bool = False, note: str = "") -> None:
+    """Write folded weights, with the width in the header, as safetensors.
+
+    They are float16; `compact` makes kernels int8, with a float32 scale for each output channel
+    beside them, which halves the file. The network still computes in floats.
+    """
     from safetensors.torch import save_file
 
-    state = {
-        k: v.detach().half().contiguous()
-        for k, v in model.state_dict().items()
-        if not k.startswith("aux")
-    }
+    state = {}
+    for name, value in model.state_dict().items():
+        if name.startswith("aux"):
+            continue
+        if compact and value.dim() == 4 and len(value) > 1:
+            scale = value.detach().abs().amax(dim=(1, 2, 3)).clamp_min(1e-12) / 127
+            state[name] = (value / scale[:, None, None, None]).round().to(torch.int8).contiguous()
+            state[name + SCALE] = scale.float()
+        else:
+            state[name] = value.detach().half().contiguous()
     header = {
         "arch": "BiSeNet",
         "width": str(model.width),
@@ -206,6 +216,8 @@ def load_weights(path: Path) -> BiSeNet:
         with safe_open(str(path), "pt") as file:
             header = file.metadata() or {}
             state = {k: file.get_tensor(k).float() for k in file.keys()}  # noqa: SIM118
+            for name in [k for k in state if k.endswith(SCALE)]:
+                state[name.removesuffix(SCALE)] *= state.pop(name)[:, None, None, None]
     except (OSError, SafetensorError, json.JSONDecodeError) as error:
         raise ValueError(f"{path}: not a weights file that can be read: {error}") from error
     if header.get("arch") != "BiSeNet":

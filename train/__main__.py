@@ -90,6 +90,9 @@ def build_parser() -> argparse.ArgumentParser:
         "--calibrate", type=Path, metavar="FOLDER", help="training img/ and mask/, for int8"
     )
     export.add_argument("--onnx", action="store_true", help="write .onnx too")
+    export.add_argument(
+        "--compact", action="store_true", help="kernels of .safetensors as int8: half the size"
+    )
 
     evaluate = commands.add_parser("evaluate", help="figures of models on pictures and clips")
     evaluate.set_defaults(run=_evaluate)
@@ -234,7 +237,11 @@ def _export(options: argparse.Namespace) -> int:
     from train.export import export
 
     files = export(
-        options.checkpoint, options.output, calibrate=options.calibrate, onnx=options.onnx
+        options.checkpoint,
+        options.output,
+        calibrate=options.calibrate,
+        onnx=options.onnx,
+        compact=options.compact,
     )
     for file in files:
         iou = "" if file.person_iou is None else f", person IoU {file.person_iou:.4f}"

@@ -35,35 +35,50 @@ FASTER = 0.8  # bf16 is taken when a step needs less than this part of float32's
 class Learner(nn.Module):
     """The network and, where there is a teacher, the projections that imitate its features.
 
+    The teacher is a whole network, or a trunk alone, which has features but no mattes.
+
     Shapes:
         x: (B, 3, H, W) float, normalised
-        returns: logits and auxiliary logits, each (B, 1, H, W); the feature loss, or None
+        returns: logits and auxiliary logits, each (B, 1, H, W); what imitation of the teacher
+            costs, by name: "features" and "alpha", as far as there is one
     """
 
-    def __init__(self, network: BiSeNet, teacher: ContextPath | None = None) -> None:
+    def __init__(
+        self, network: BiSeNet, teacher: BiSeNet | ContextPath | None = None, *, alpha: bool = False
+    ) -> None:
         super().__init__()
         self.network = network
         self._teacher = [teacher] if teacher else []  # in a list: it neither learns nor is saved
+        self._alpha = alpha
         self._seen: list[tuple[Tensor, ...]] = []
+        self._shown: list[tuple[Tensor, ...]] = []
         self.projections = nn.ModuleList()
         if teacher:
+            theirs = teacher.width if isinstance(teacher, BiSeNet) else 1.0
             for full in (128, 256):
-                self.projections.append(nn.Conv2d(channels(full, network.width), full, 1))
+                before, after = channels(full, network.width), channels(full, theirs)
+                self.projections.append(nn.Conv2d(before, after, 1))
             network.context.register_forward_hook(lambda *call: self._seen.append(call[2]))
+            trunk = teacher.context if isinstance(teacher, BiSeNet) else teacher
+            trunk.register_forward_hook(lambda *call: self._shown.append(call[2]))
 
-    def forward(self, x: Tensor) -> tuple[tuple[Tensor, ...], Tensor | None]:
+    def forward(self, x: Tensor) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
         outputs = self.network(x)
         if not self._teacher:
-            return outputs, None
+            return outputs, {}
         with torch.no_grad():
-            wanted = self._teacher[0](x)[2:4]  # 1/8 and 1/16
-        got = self._seen.pop()[2:4]
+            answer = self._teacher[0](x)
+        got, wanted = self._seen.pop()[2:4], self._shown.pop()[2:4]  # 1/8 and 1/16
         self._seen.clear()
+        self._shown.clear()
         apart = [
             losses.features(projection(g), w)
             for projection, g, w in zip(self.projections, got, wanted, strict=True)
         ]
-        return outputs, torch.stack(apart).sum()
+        costs = {"features": torch.stack(apart).sum()}
+        if self._alpha:
+            costs["alpha"] = losses.imitated(outputs[0], answer.float().sigmoid())
+        return outputs, costs
 
 
 class Stepper:
@@ -110,9 +125,11 @@ class Stepper:
         with autocast(self.device, self.amp):
             outputs, imitation = self._call(x)
         terms = self.loss(outputs, truth)
-        if imitation is not None:
+        if "features" in imitation:
             fading = 1 - 0.8 * self.step / self.total
-            terms["features"] = self.recipe.distil.features * fading * imitation
+            terms["features"] = self.recipe.distil.features * fading * imitation["features"]
+        if "alpha" in imitation:
+            terms["alpha"] = self.recipe.distil.alpha * imitation["alpha"]
         if self.recipe.loss.temporal:
             first, second = outputs[0].chunk(2)
             still = torch.zeros_like(first, dtype=torch.float32)
@@ -242,7 +259,8 @@ def choose_amp(learner: Learner, fit: Fit, device: torch.device) -> torch.dtype 
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     trial = copy.deepcopy(learner.network).train()
-    x = torch.zeros(2, 3, 128, 128).contiguous(memory_format=torch.channels_last)
+    side = fit.side // 32 * 32  # a smaller trial than the batches to come would mislead
+    x = torch.zeros(4, 3, side, side).contiguous(memory_format=torch.channels_last)
     seconds = {amp: _trial(trial, x, device, amp) for amp in (None, torch.bfloat16)}
     log.info(
         "A trial step takes %.0f ms in float32, %.0f ms in bfloat16",

@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 import torch
 import torch.distributed as dist
+from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
-from segmentation.bisenet import BiSeNet
+from segmentation.bisenet import BiSeNet, ContextPath
 from train import engine
 from train.augment import Image, view
-from train.checkpoint import fill, load_checkpoint, save_checkpoint
+from train.checkpoint import fill, load_checkpoint, load_network, save_checkpoint
 from train.datasets import (
     Batch,
     Pictures,
@@ -37,6 +38,7 @@ from train.datasets import (
 )
 from train.engine import Learner, Stepper
 from train.errors import CheckpointError, DataError, RecipeError, UsageError
+from train.prune import prune
 from train.recipe import Recipe, as_dict
 from train.sheet import write_sheet
 
@@ -44,6 +46,7 @@ log = logging.getLogger(__name__)
 
 CPU = torch.device("cpu")
 CALIBRATION = 24  # photographs that give the ImageNet trunk its BatchNorm statistics
+PRUNING = 96  # photographs whose features tell what a pruned network should do
 WORST = 16  # pictures on a sheet
 UNMOVED = ("name", "card")  # parts of a recipe that may change between a stop and --resume
 
@@ -167,21 +170,33 @@ def make_network(recipe: Recipe) -> BiSeNet:
 
 
 def make_learner(recipe: Recipe, root: Path, sets: Sets, device: torch.device) -> Learner:
-    """The network where the recipe says it starts, with its teacher if there is one."""
+    """The network where the recipe says it starts, with its teacher if there is one.
+
+    Raises:
+        CheckpointError: what it starts from cannot be read, or is of another width.
+    """
     network = make_network(recipe).to(device, memory_format=torch.channels_last)
-    trunk = root / recipe.network.imagenet
-    if recipe.network.start == "imagenet":
-        engine.start_from_imagenet(network.context, trunk, _photographs(recipe, sets))
-    elif recipe.network.start:
-        path = root / recipe.network.start
-        fill(network, load_checkpoint(path)["ema"], path)
-    teacher = None
-    if recipe.distil.features:
+    trunk, distil = root / recipe.network.imagenet, recipe.distil
+    teacher: BiSeNet | ContextPath | None = None
+    if distil.teacher:
+        teacher = load_network(root / distil.teacher, folded=False)
+    elif distil.features:
         teacher = BiSeNet(1.0).to(device, memory_format=torch.channels_last).context
         engine.start_from_imagenet(teacher, trunk, _photographs(recipe, sets))
         teacher.layer4 = torch.nn.Identity()  # its last stage was never trained
-        teacher.eval().requires_grad_(False)
-    return Learner(network, teacher).to(device, memory_format=torch.channels_last)
+    if recipe.network.start == "imagenet":
+        engine.start_from_imagenet(network.context, trunk, _photographs(recipe, sets))
+    elif recipe.network.start == "prune":
+        assert isinstance(teacher, BiSeNet)
+        log.info("Pruning %s to width %g", distil.teacher, network.width)
+        prune(teacher, network, _pictures(recipe, sets))
+    elif recipe.network.start:
+        path = root / recipe.network.start
+        fill(network, load_checkpoint(path)["ema"], path)
+    if teacher is not None:
+        teacher.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+    learner = Learner(network, teacher, alpha=distil.alpha > 0)
+    return learner.to(device, memory_format=torch.channels_last)
 
 
 class Run:
@@ -507,16 +522,24 @@ def _same_recipe(state: dict[str, Any], recipe: Recipe, path: Path) -> None:
         )
 
 
-def _photographs(recipe: Recipe, sets: Sets) -> Any:
+def _photographs(recipe: Recipe, sets: Sets, count: int = CALIBRATION) -> Any:
     """Augmented photographs of one size, always the same ones."""
     rng = np.random.default_rng((recipe.fit.seed, CALIBRATION))
     if sets.train is not None:
-        pairs = [sets.train[int(i)] for i in rng.integers(len(sets.train), size=CALIBRATION)]
+        pairs = [sets.train[int(i)] for i in rng.integers(len(sets.train), size=count)]
     else:
         stream = read_shard(sets.shards[0], recipe.data.longest)
-        pairs = [pair for pair, _ in zip(stream, range(CALIBRATION), strict=False)]
+        pairs = [pair for pair, _ in zip(stream, range(count), strict=False)]
     size = engine_sizes(recipe.fit.side)[3]
     return np.stack([view(*p, sets.rooms, size, rng, recipe.augment)[0] for p in pairs])
+
+
+def _pictures(recipe: Recipe, sets: Sets) -> list[Tensor]:
+    """The same as the network sees them, in batches."""
+    photographs = _photographs(recipe, sets, PRUNING)
+    parts = np.split(photographs, PRUNING // 16)
+    blank = np.zeros(parts[0].shape[:3], np.float32)
+    return [engine.to_device((part, blank), CPU)[0] for part in parts]
 
 
 def _ignore_interrupt(worker: int) -> None:

@@ -94,6 +94,20 @@ def temporal(first: Tensor, second: Tensor, truth_change: Tensor) -> Tensor:
     return ((change - truth_change) ** 2).mean()
 
 
+def imitated(logits: Tensor, teacher: Tensor) -> Tensor:
+    """Cross-entropy against the teacher's alpha, which is soft where it is in doubt.
+
+    From "Distilling the Knowledge in a Neural Network" (Hinton et al., 2015,
+    https://arxiv.org/abs/1503.02531), at temperature 1.
+
+    Shapes:
+        logits: (B, 1, H, W), any float dtype; teacher: (B, 1, H, W) float32 in 0..1
+    """
+    weight = outline_weight(teacher, 3.0)
+    each = F.binary_cross_entropy_with_logits(logits.float(), teacher, reduction="none")
+    return (each * weight).sum() / weight.sum()
+
+
 def features(student: Tensor, teacher: Tensor) -> Tensor:
     """How far the student's projected features are from the teacher's, in its own deviations.
 

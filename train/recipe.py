@@ -27,7 +27,7 @@ class Network:
 
     width: float = 0.375  # of the paper's channel counts
     blocks: int = 2  # in each stage of the trunk; a start with more of them loses the others
-    start: str = ""  # "imagenet", a checkpoint's path, or nothing: from scratch
+    start: str = ""  # "imagenet", "prune" (of the teacher), a checkpoint's path; or from scratch
     imagenet: str = ""  # ResNet-18 trunk with BatchNorm folded, .safetensors
 
 
@@ -71,9 +71,11 @@ class Fit:
 
 @dataclass(frozen=True, slots=True)
 class Distil:
-    """A teacher: the full-width ImageNet trunk, whose features the narrow one learns to predict."""
+    """A full-width teacher, whose features and mattes the narrow network learns to predict."""
 
+    teacher: str = ""  # a checkpoint's path; without one, the ImageNet trunk, which has no mattes
     features: float = 0.0  # weight of the loss; falls to a fifth of this by the end
+    alpha: float = 0.0  # weight of its mattes beside those of the data
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,8 +189,11 @@ def _wrong(recipe: Recipe) -> list[str]:
     wrong = [
         f"{name} is {value!r}, expected {wanted}" for ok, name, value, wanted in checks if not ok
     ]
+    distil, network = recipe.distil, recipe.network
     if (
-        recipe.network.start == "imagenet" or recipe.distil.features
-    ) and not recipe.network.imagenet:
+        network.start == "imagenet" or (distil.features and not distil.teacher)
+    ) and not network.imagenet:
         wrong.append("[network] imagenet is missing, expected the path of the ImageNet trunk")
+    if (network.start == "prune" or distil.alpha) and not distil.teacher:
+        wrong.append("[distil] teacher is missing, expected the path of a wide checkpoint")
     return wrong

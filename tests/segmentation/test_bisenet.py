@@ -102,6 +102,19 @@ def test_saved_weights_come_back_bit_for_bit(network, tmp_path: Path):
     assert load_weights(first).width == WIDTH
 
 
+def test_compact_weights_are_half_the_size_and_nearly_the_same(network, tmp_path: Path):
+    whole, compact = tmp_path / "whole.safetensors", tmp_path / "compact.safetensors"
+    x = torch.randn(1, 3, 64, 64)
+    save_weights(fold(network), whole)
+
+    save_weights(network, compact, compact=True)
+
+    assert compact.stat().st_size < 0.75 * whole.stat().st_size
+    with torch.no_grad():
+        apart = (load_weights(compact)(x).sigmoid() - load_weights(whole)(x).sigmoid()).abs()
+    assert 0 < float(apart.mean()) < 0.01
+
+
 def test_weights_that_are_cut_short_are_refused(network, tmp_path: Path):
     path = tmp_path / "cut.safetensors"
     save_weights(fold(network), path)

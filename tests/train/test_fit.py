@@ -256,6 +256,19 @@ def test_a_narrow_network_learns_from_the_wide_trunk_s_features(data, tmp_path: 
     assert not any("teacher" in name for name in state["model"])
 
 
+def test_a_pruned_network_learns_from_its_teacher_s_mattes(data, tmp_path: Path):
+    fit(tiny(epochs=1, views=8), data, tmp_path / "wide", ALONE)
+    recipe = dataclasses.replace(
+        tiny(epochs=1, views=8), network=Network(width=0.05, start="prune"),
+        distil=Distil(teacher=str(tmp_path / "wide" / "last.pt"), alpha=1.0))  # fmt: skip
+
+    fit(recipe, data, tmp_path / "narrow", ALONE)
+
+    terms = lines(tmp_path / "narrow")[0]["terms"]
+    assert terms["alpha"] > 0
+    assert terms["features"] == 0
+
+
 def test_steady_views_of_a_picture_are_asked_to_agree():
     recipe = tiny()
     recipe = dataclasses.replace(recipe, loss=dataclasses.replace(recipe.loss, temporal=2.0))

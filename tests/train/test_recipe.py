@@ -44,6 +44,7 @@ def test_a_typo_is_answered_with_the_word_that_was_meant(tmp_path: Path, capsys)
         ("[fit]\nepochs = 0", r"\[fit\] epochs is 0, expected 1 or more"),
         ('[fit]\namp = "fp8"', r"\[fit\] amp is 'fp8', expected auto, bf16 or off"),
         ("[distil]\nfeatures = 1", r"\[network\] imagenet is missing"),
+        ("[distil]\nalpha = 1.0", r"\[distil\] teacher is missing"),
         ("[fit]\nepochs = true", r"\[fit\] epochs is True, expected a whole number"),
         ("fit = 3", r"fit is 3, expected a table \[fit\]"),
         ("[fit", "not TOML"),
