@@ -12,6 +12,7 @@ log = logging.getLogger(__name__)
 
 Clock = Callable[[], float]
 
+STARTING: Final = 0.7  # seconds that are not counted: the rest of the program still gets ready
 FIRST: Final = 1.0  # seconds watched before the first decision
 WINDOW: Final = 3.0  # and before each later one
 CLEARLY: Final = 0.85  # a step up must be expected to stay below this share of the cap
@@ -59,6 +60,7 @@ class Governor:
         self._cpu, self._wall = cpu, wall
         self._patience = PATIENCE
         self._settled = False
+        self._counts = False
         self._rose_at: float | None = None
         self._changed_at = wall()
         self._start_over(self._changed_at)
@@ -77,11 +79,16 @@ class Governor:
         now = self._wall()
         if now - self._last > GAP:
             self._start_over(now)
+            self._counts = self._settled
         self._last = now
         self._frames += 1
         self._busy += matte_seconds
         self._infer += infer_seconds
         span = now - self._since
+        if not self._counts and span >= STARTING:
+            self._counts = True
+            self._start_over(now)
+            return False
         if span < (WINDOW if self._settled else FIRST) or self._frames < 8:
             return False
         self.load = (self._cpu() - self._cpu_since) / span

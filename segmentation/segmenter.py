@@ -81,7 +81,12 @@ class Segmenter:
                 hint='Set quality = "auto".',
             )
         self._engine: Engine = open_engine(
-            model, engine=engine, still=still, threads=threads, cache_dir=cache_dir
+            model,
+            engine=engine,
+            still=still,
+            large=quality == "high",
+            threads=threads,
+            cache_dir=cache_dir,
         )
         self.quality = quality
         self.still = still

@@ -299,8 +299,8 @@ def _say(name: str) -> None:
 
 
 def _print(report: dict[str, Any]) -> None:
-    heads = ("CPU ms", "wall ms", "p95 ms", "imdecode ms", "ratio")
-    heads += ("decode", "matte", "compose", "write")
+    heads = ["CPU ms", "wall ms", "p95 ms", "imdecode ms", "ratio"]
+    heads += ["decode", "matte", "compose", "write"]
     print(f"{report['machine']}\n{report['model']}, {report['threads']} thread(s)")
     print(f"{'case':<22}", *(f"{head:>11}" for head in heads))
     for case in report["cases"]:

@@ -24,12 +24,14 @@ def open_engine(
     *,
     engine: str = "auto",
     still: bool = False,
+    large: bool = False,
     threads: int = 1,
     cache_dir: Path | None = None,
 ) -> Engine:
     """Open `model` ("auto": the shipped one, else a path) on the engine asked for.
 
-    `still` asks for the most exact model, however long it takes.
+    `still` asks for the most exact model, however long it takes; `large` for the full-width network
+    instead of the small one.
     `cache_dir` keeps compiled models and the choice between int8 and fp32; None keeps neither.
 
     Raises:
@@ -48,4 +50,4 @@ def open_engine(
         )
     from segmentation.engines.openvino import open_openvino  # a third of a second: only when used
 
-    return open_openvino(model, still=still, threads=threads, cache_dir=cache_dir)
+    return open_openvino(model, still=still, large=large, threads=threads, cache_dir=cache_dir)

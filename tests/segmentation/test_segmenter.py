@@ -440,11 +440,25 @@ def test_the_shipped_model_that_is_missing_is_told(tmp_path, monkeypatch):
     assert "Install" in caught.value.hint
 
 
+def test_high_quality_takes_the_large_model_where_the_processor_can(tmp_path, monkeypatch):
+    from segmentation.engines import openvino as module
+
+    tiny_models.bright_is_person(tmp_path / "bisenet-small.xml")
+    tiny_models.bright_is_person(tmp_path / "bisenet-r18-int8.xml")
+    monkeypatch.setattr(module, "weights_dir", lambda: tmp_path)
+
+    for affordable, model in ((1.0, "bisenet-r18-int8"), (0.0, "bisenet-small")):
+        monkeypatch.setattr(module, "AFFORDABLE", affordable)
+        high = Segmenter(quality="high")
+        assert high.info["model"] == model
+        high.close()
+
+
 def test_stills_get_the_mean_of_both_models_where_both_are_shipped(tmp_path, monkeypatch):
     from segmentation.engines import openvino as module
 
     tiny_models.bright_is_person(tmp_path / "bisenet-small.xml")
-    tiny_models.bright_is_person(tmp_path / "bisenet-r18.xml")
+    tiny_models.bright_is_person(tmp_path / "bisenet-r18-int8.xml")
     monkeypatch.setattr(module, "weights_dir", lambda: tmp_path)
     y, c = np.full((64, 96), 40, np.uint8), np.full((32, 48), 128, np.uint8)
     y[:, 48:] = 220
@@ -452,7 +466,7 @@ def test_stills_get_the_mean_of_both_models_where_both_are_shipped(tmp_path, mon
     still, live = Segmenter(still=True), Segmenter()
     mattes = [s.matte(y, c, c, full_range=False, seq=0, pts=0.0).raw.copy() for s in (still, live)]
 
-    assert still.info["model"] == "bisenet-small + bisenet-r18"
+    assert still.info["model"] == "bisenet-small + bisenet-r18-int8"
     assert live.info["model"] == "bisenet-small"
     assert all(m[:, -8:].mean() > 0.5 > m[:, :8].mean() for m in mattes)
     still.close()

@@ -91,7 +91,8 @@ class StillSource:
             pts = time.monotonic()
         data = self._draw(offset)
         self._seq += 1
-        return Frame(*_planes(data), False, pts, self._seq - 1)
+        y, u, v = _planes(data)
+        return Frame(y, u, v, False, pts, self._seq - 1)
 
     def _draw(self, t: float) -> NDArray[np.uint8]:
         if not self.motion:
