@@ -60,7 +60,7 @@ class Governor:
         self._cpu, self._wall = cpu, wall
         self._patience = PATIENCE
         self._settled = False
-        self._counts = False
+        self._seen = self._counts = False
         self._rose_at: float | None = None
         self._changed_at = wall()
         self._start_over(self._changed_at)
@@ -79,8 +79,8 @@ class Governor:
         now = self._wall()
         if now - self._last > GAP:
             self._start_over(now)
-            self._counts = self._settled
-        self._last = now
+            self._counts = self._seen
+        self._last, self._seen = now, True
         self._frames += 1
         self._busy += matte_seconds
         self._infer += infer_seconds
