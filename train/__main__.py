@@ -225,7 +225,7 @@ def _write_card(options: argparse.Namespace, model: Path, results: list[Result])
     write_card(
         options.card,
         results,
-        weights=sorted(model.parent.glob(f"{model.stem}.*[!d]")),
+        weights=sorted(model.parent.glob(f"{model.stem.removesuffix('-int8')}*[!d]")),
         manifest=sources(options.folder),
         recipe=load_recipe(options.recipe) if options.recipe else None,
         recipe_text=find_recipe(options.recipe).read_text() if options.recipe else "",
