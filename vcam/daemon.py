@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+SWITCH = 0.0005  # seconds a thread keeps the interpreter while another one waits for it
 # Settings that need a restart: a virtual camera keeps its size for life, or calls would break.
 FIXED = {("output", "sink"), ("output", "width"), ("output", "height"), ("output", "fps")}
 
@@ -59,6 +60,9 @@ def run(
     """
     from vcam.control import server
 
+    # The frame loop gives up the interpreter twenty times a frame, and waited up to 5 ms each time
+    # for a thread that answers the page.
+    sys.setswitchinterval(SWITCH)
     stop = threading.Event()
     stats = Stats()
     settings = Settings(config)
