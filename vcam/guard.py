@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from dataclasses import dataclass
+from math import isfinite
 from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
@@ -111,9 +112,12 @@ class Guard:
             return matte.reason
         if matte.seq != frame.seq:
             return "matte of another frame"
-        if frame.pts <= self._last_pts < frame.pts + 5:
+        # Each step back is refused once and is where time goes on from: after a single stamp from
+        # the future, every picture would be old until the clock got there.
+        new = frame.pts > self._last_pts
+        self._last_pts = frame.pts if isfinite(frame.pts) else float("-inf")
+        if not new:
             return "an old picture"
-        self._last_pts = frame.pts
         raw, alpha = matte.raw, matte.alpha
         if raw.ndim != 2 or alpha.shape != raw.shape or matte.a.shape != raw.shape:
             return "matte of the wrong shape"

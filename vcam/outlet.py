@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from vcam.errors import SinkError
 from vcam.frame import SafeFrame
 
 if TYPE_CHECKING:
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-REOPEN_AFTER = 2.0  # seconds between tries to open a sink that failed
+REOPEN_AFTER = 1.0  # seconds between tries to open a sink that failed
 
 
 class Outlet:
@@ -111,9 +110,9 @@ class Outlet:
                     continue
             try:
                 sink.write(frame)
-            except SinkError as error:
-                log.warning("%s: %s", sink.name, error)
-                self._drop(i, str(error), now)
+            except Exception as error:  # out of memory too: the other sinks still need the frame
+                log.warning("%s: %s", sink.name, error or type(error).__name__)
+                self._drop(i, str(error) or type(error).__name__, now)
         self._last = frame
         self._last_write = now
         self._stats.wrote(card=frame.is_card)
@@ -122,10 +121,11 @@ class Outlet:
         try:
             sink = self._openers[i]()
             sink.__enter__()
-        except SinkError as error:
-            if self.problems[i] != str(error):
-                log.warning("%s", error)
-            self.problems[i] = str(error)
+        except Exception as error:
+            problem = str(error) or type(error).__name__
+            if self.problems[i] != problem:
+                log.warning("%s", problem)
+            self.problems[i] = problem
             self._retry_at[i] = now + REOPEN_AFTER
             return None
         self._sinks[i] = sink
@@ -151,10 +151,12 @@ class Outlet:
                 now = time.monotonic()
                 if now - self._last_write >= patience:
                     self._write(self.card.frame(now, -1, self.late_reason))
+            except Exception:  # it is the last to stand: nothing may end it
+                log.exception("the card could not be shown")
             finally:
                 self._lock.release()
 
 
 def _close(sink: Sink) -> None:
-    with contextlib.suppress(SinkError):
+    with contextlib.suppress(Exception):
         sink.__exit__(None, None, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
@@ -69,7 +70,8 @@ class Pipeline:
                 self._pump(stop)
             except Exception:
                 log.exception("a frame could not be shown")
-                self.recover()
+                with contextlib.suppress(Exception):  # then the watchdog shows the card
+                    self.recover()
 
     def _pump(self, stop: threading.Event) -> None:
         while not stop.is_set():

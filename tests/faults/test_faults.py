@@ -112,3 +112,25 @@ def test_a_fault_is_not_forgotten_by_freezing():
 
     composites = [f for f in sink.frames if not f.is_card]
     assert np.array_equal(sink.frames[-1].data, composites[3].data)
+
+
+def test_no_error_of_a_sink_ends_the_watchdog_or_keeps_the_frame_from_the_others():
+    broken, working, stop = ListSink(), ListSink(), threading.Event()
+
+    def out_of_memory(frame):
+        if not stop.is_set():
+            raise MemoryError
+
+    broken.write = out_of_memory
+    sinks = [broken, working]
+    openers = [lambda: broken, lambda: working]
+    with Outlet(openers, Card(192, 108), Stats(), fps=30, opened=sinks) as outlet:
+        time.sleep(0.8)  # nobody writes: the watchdog does
+        assert outlet.problems[0] == "MemoryError"
+        before = len(working.frames)
+        stop.set()
+        time.sleep(1.6)
+
+        assert before >= 2
+        assert len(working.frames) > before
+        assert broken in outlet.sinks  # open again
