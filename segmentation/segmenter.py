@@ -41,6 +41,7 @@ class Matte:
     Shapes:
         alpha, raw, a, b: (h, w) float32; the whole frame at model size
         picture: (3, h, w) uint8, the frame's Y, U and V at model size, range as stored
+        composite: (H * 3 // 2, W) uint8; where there is one, the other arrays are thinned out
     """
 
     alpha: NDArray[np.float32]  # 0..1, 1 = person, smoothed
@@ -52,6 +53,8 @@ class Matte:
     picture: NDArray[np.uint8]
     cut: bool  # the scene changed here; smoothing started afresh
     present: bool  # somebody is there
+    # Engines that draw the picture themselves: the person before the scene asked for, I420.
+    composite: NDArray[np.uint8] | None = None
 
 
 class Segmenter:
@@ -112,12 +115,14 @@ class Segmenter:
         self._scale = np.ascontiguousarray(np.stack([1 / std, -mean / std], axis=1), np.float32)
 
     def prepare(self, height: int, width: int) -> None:
-        """Get ready for frames of height x width at every quality that may be chosen.
+        """Get ready for frames of height x width, and for less of them if time gets short.
+
+        A step up may take a moment when it comes, but every size kept ready costs 18 MB.
 
         Raises:
             EngineError: the engine does not work on this machine.
         """
-        levels = LADDER if self._governor else (self._level,)
+        levels = LADDER[: START + 1] if self._governor else (self._level,)
         for quality in {level.quality for level in levels}:
             size, _ = input_size(height, width, AREAS[quality], self._engine.layout.size)
             self._engine.prepare(*size)

@@ -316,7 +316,10 @@ def _alive(pid: int) -> bool:
         return False
     except OSError:
         return True
-    return True
+    try:  # ended, and its parent has not asked how: nothing of it is left but a number
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return True
 
 
 def _status(options: argparse.Namespace) -> int:
