@@ -1,0 +1,653 @@
+"""Whole frames on an NVIDIA GPU: one CUDA graph from the camera's bytes to the composite.
+
+The GPU hands back two things for a frame: its matte, thinned out, which is what the guard judges,
+and the composite, which nobody may see before the guard has said yes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from segmentation.bisenet import BiSeNet, load_weights
+from segmentation.engines import gpu, networks
+from segmentation.engines.gpu import Packing, Scene
+from segmentation.engines.layout import Layout, weights_dir
+from segmentation.errors import EngineError, ModelError
+from segmentation.kernels import FULL, LIMITED
+from segmentation.segmenter import Matte, input_size
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+log = logging.getLogger(__name__)
+
+SHIPPED: Final = "bisenet-r18"
+AREA: Final = 512 * 512  # pixels of the network's input; its shape follows the frame
+MEMORY: Final = 400 << 20  # bytes of the GPU's memory that are ours at most
+HEADER: Final = 64  # bytes before a frame on its way up, and before an answer on its way down
+SAMPLE: Final = 4  # the guard judges every fourth pixel of every fourth row
+PATIENCE: Final = 2.0  # seconds a frame may take before the GPU counts as lost
+NAP: Final = 5e-5  # seconds between looks at whether the GPU is done
+FROZEN: Final = 8  # answers in a row that stay the same although the picture moves
+MOVED: Final = 1.0  # levels of 255: mean difference above which the picture moves
+RELEASE: Final = 30.0  # seconds without a frame after which the GPU's memory is given back
+STAGES: Final = ("upload", "prepare", "infer", "refine", "draw", "download")
+PRECISIONS: Final = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
+
+
+class CudaSegmenter:
+    """Mattes and composites of whole frames. Owned by one thread, closed by who opened it.
+
+    With `device="cpu"` the same arithmetic runs on the processor, slowly, which is how it is
+    tested where there is no GPU.
+
+    Raises:
+        ModelError: the weights are missing, damaged, or no BiSeNet.
+        EngineError: the GPU cannot be used.
+    """
+
+    draws = True  # it wants to know the scene, and its mattes come with a composite
+
+    def __init__(
+        self,
+        model: str = "auto",
+        *,
+        smoothing: float = 0.6,
+        precision: str = "",
+        device: str = "cuda",
+        cache_dir: Path | None = None,
+        network: str = "",
+        area: int = AREA,
+    ) -> None:
+        self.device = torch.device(device)
+        self._gpu = self.device.type == "cuda"
+        self.precision = precision or ("fp16" if self._gpu else "fp32")
+        self.model = weights_path(model).stem
+        self._weights = read_weights(weights_path(model))
+        self._smoothing = smoothing
+        self._area = area
+        self._cache = cache_dir
+        self.network = network  # which of `networks.KINDS`; "" until measured
+        self._plan: Plan | None = None
+        self._built: Plan | Exception | None = None  # by the builder, for whoever runs frames
+        self._builder: threading.Thread | None = None
+        self._fresh = True
+        self._last = time.monotonic()  # when a frame was last asked for
+        self._same = 0
+        self._known: tuple[NDArray[np.float32], NDArray[np.uint8]] | None = None
+        self._spent = 0.0
+        with _as_engine_error("cannot be used"):
+            self.name = open_device(self.device)
+
+    def warm(self, width: int, height: int, scene: Scene) -> None:
+        """Build what frames of this size need, so that the first one does not wait for it."""
+        packing = Packing.planar((height, width), (height, width // 2), full_range=False)
+        with _as_engine_error("cannot be used"):
+            self._plan = self._build(packing, scene)
+
+    def matte(
+        self,
+        y: NDArray[np.uint8],
+        u: NDArray[np.uint8],
+        v: NDArray[np.uint8],
+        *,
+        full_range: bool,
+        seq: int,
+        pts: float,
+        scene: Scene,
+    ) -> Matte | None:
+        """Return the matte of a frame with its composite; None while the GPU is made ready.
+
+        Shapes:
+            y: (H, W) uint8; u, v: (H, W/2) or (H/2, W/2) uint8
+
+        Raises:
+            EngineError: the GPU failed, went away, or answers nonsense.
+        """
+        packing = Packing.planar(y.shape, u.shape, full_range=full_range)
+        return self.run(packing, (y, u, v), seq=seq, pts=pts, scene=scene)
+
+    def run(
+        self,
+        packing: Packing,
+        parts: tuple[NDArray[np.uint8], ...],
+        *,
+        seq: int,
+        pts: float,
+        scene: Scene,
+    ) -> Matte | None:
+        """Return the matte of a frame whose bytes are `parts`, one after the other; see `matte`."""
+        started = time.perf_counter()
+        self._last = time.monotonic()
+        plan = self._plan_for(packing, scene)
+        if plan is None:
+            return None
+        with _as_engine_error("failed"):
+            plan.load(parts, seq, self._fresh, scene)
+            plan.run()
+            self._fresh = False
+            matte = plan.answer(seq, pts)
+        self._watch(matte)
+        self._spent += 0.05 * (time.perf_counter() - started - self._spent)
+        return matte
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What runs, for `vcam status`; times are a moving average in milliseconds."""
+        plan = self._plan
+        return {
+            "engine": "cuda",
+            "device": f"CUDA, {self.name}" if self._gpu else self.name,
+            "model": self.model,
+            "precision": self.precision,
+            "network": self.network,
+            "size": [plan.size[1], plan.size[0]] if plan else None,
+            "quality": "high",
+            "every": 1,
+            "governed": False,
+            "cpu_percent": None,
+            "present": plan.present if plan else False,
+            "gpu_memory_mb": self.memory >> 20,
+            "stages_ms": {"gpu": round(self._spent * 1000, 2)},
+        }
+
+    @property
+    def memory(self) -> int:
+        """Bytes that torch holds on the GPU, the driver's own share not counted."""
+        return torch.cuda.memory_reserved(self.device) if self._gpu else 0
+
+    def reset(self) -> None:
+        """Forget the frames before; after a while without any, give the GPU's memory back."""
+        self._known, self._same = None, 0
+        if not self._fresh and self._plan is not None:
+            self._fresh = True
+            with contextlib.suppress(RuntimeError):
+                self._plan.wipe()
+        if self._plan is not None and time.monotonic() - self._last > RELEASE:
+            self._release()
+
+    def close(self) -> None:
+        """Give everything on the GPU back."""
+        if self._builder is not None:
+            self._builder.join(30)
+        self._release()
+
+    def _release(self) -> None:
+        self._plan = self._built = None
+        if self._gpu:
+            with contextlib.suppress(RuntimeError):
+                torch.cuda.empty_cache()
+
+    def _plan_for(self, packing: Packing, scene: Scene) -> Plan | None:
+        """The plan for such frames, the one in use until a changed look is ready, or None."""
+        built, self._built = self._built, None
+        if isinstance(built, Exception):
+            raise EngineError(
+                f"the GPU cannot be used: {_first_line(built)}", hint='Set engine = "cpu".'
+            ) from built
+        plan = self._plan
+        if built is not None:
+            if plan is not None and plan.size == built.size:
+                built.inherit(plan)
+            else:
+                self._fresh = True
+            self._plan = plan = built
+        if plan is not None and plan.fits(packing, scene):
+            return plan
+        if not self._gpu:
+            fresh = self._build(packing, scene)
+            if plan is not None and plan.size == fresh.size:
+                fresh.inherit(plan)
+            self._plan = fresh
+            return fresh
+        if self._builder is None or not self._builder.is_alive():
+            self._builder = threading.Thread(
+                target=self._build_aside, args=(packing, scene), name="gpu", daemon=True
+            )
+            self._builder.start()
+        return plan if plan is not None and plan.may_stand_in(packing, scene) else None
+
+    def _build_aside(self, packing: Packing, scene: Scene) -> None:
+        try:
+            self._built = self._build(packing, scene)
+        except Exception as error:  # told to the thread that runs frames
+            self._built = error
+
+    def _build(self, packing: Packing, scene: Scene) -> Plan:
+        full, _ = input_size(packing.y.height, packing.y.width, self._area)
+        dtype = PRECISIONS[self.precision]
+        if not self.network:
+            self.network = networks.choose(self._weights, full, self.device, dtype, self._cache)
+        network = networks.build(self.network, self._weights, full, self.device, dtype)
+        plan = Plan(network, packing, scene, self._smoothing, self.device, dtype, self._area)
+        if self._gpu:
+            plan.capture()
+        return plan
+
+    def _watch(self, matte: Matte) -> None:
+        """Raise if the GPU gives the same matte again and again although the picture moves."""
+        picture = matte.picture[0]
+        if self._known is None or not np.array_equal(self._known[0], matte.raw):
+            self._known, self._same = (matte.raw.copy(), picture.copy()), 0
+            return
+        moved = float(np.abs(picture.astype(np.int16) - self._known[1]).mean())
+        self._same = self._same + 1 if moved > MOVED else 0
+        if self._same >= FROZEN:
+            raise EngineError("the GPU's matte stands still", hint='Set engine = "cpu".')
+
+
+class Plan:
+    """Everything between a frame's bytes and its composite, for frames of one shape in one scene.
+
+    The stages are methods that read and write tensors of this object; `capture` records all of
+    them into one CUDA graph for each of the two buffers.
+    """
+
+    def __init__(
+        self,
+        network: Callable[[Tensor], Tensor],
+        packing: Packing,
+        scene: Scene,
+        smoothing: float,
+        device: torch.device,
+        dtype: torch.dtype,
+        area: int = AREA,
+    ) -> None:
+        self.packing, self.scene, self.device = packing, replace(scene, backdrop=None), device
+        self._pictured = scene.backdrop is not None
+        self._network, self._dtype = network, dtype
+        frame = packing.y
+        self.full, self.size = input_size(frame.height, frame.width, area)
+        h, w = self.size
+        matrix = FULL if packing.full_range else LIMITED
+        layout = Layout("bisenet")
+        scale = [[1 / s, -m / s] for m, s in zip(layout.mean, layout.std, strict=True)]
+        self._matrix = torch.tensor(matrix, dtype=torch.float32, device=device)
+        self._scale = torch.tensor(scale, dtype=torch.float32, device=device)
+        shapes = [(p.height, p.width) for p in (packing.y, packing.u, packing.v)]
+        self._shrinks = [gpu.Shrink(shape, (h, w), device) for shape in shapes]
+        self._tidy = gpu.Tidy(h, w, device, settle=device.type == "cpu")
+        self._smoother = gpu.Smoother(h, w, smoothing, device)
+        self._colours = gpu.Colours(h, w, device)
+        self._fit = gpu.Fit(packing, scene, h, w, device)
+        self._light = [
+            gpu.Resize((self._fit.height // n, self._fit.width // n), (h, w), device, area=True)
+            for n in (1, 2)
+        ]
+        self._buffers(scene)
+        self.present = False
+        self._turn = 0
+        self._graphs: list[torch.cuda.CUDAGraph] = []
+        self._stream: torch.cuda.Stream | None = None
+        self._done: Any = None
+        if device.type == "cuda":
+            self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+            self._done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+
+    def _buffers(self, scene: Scene) -> None:
+        h, w = self.size
+        pixels = scene.width * scene.height * 3 // 2
+        self._shape = (scene.height * 3 // 2, scene.width)
+        self._thin = (-(-h // SAMPLE), -(-w // SAMPLE))
+        n = self._thin[0] * self._thin[1]
+        self._floats = slice(HEADER, HEADER + 16 * n)
+        self._bytes = slice(HEADER + 16 * n, HEADER + 19 * n)
+        self._pixels = slice(-(-(HEADER + 19 * n) // 64) * 64, None)
+        up, down = HEADER + self.packing.size, self._pixels.start + pixels
+
+        def host(size: int) -> list[Tensor]:
+            pinned = self.device.type == "cuda"
+            return [torch.zeros(size, dtype=torch.uint8, pin_memory=pinned) for _ in range(2)]
+
+        def there(size: int) -> Tensor:
+            return torch.zeros(size, dtype=torch.uint8, device=self.device)
+
+        self._up, self._down = host(up), host(down)
+        self._above, self._answer = there(up), there(down)
+        self._backdrop_up = host(pixels)[0]
+        self._behind = there(pixels)
+        self._backdrop: NDArray[np.uint8] | None = None
+        self._raw = torch.zeros(self.size, device=self.device)
+
+    def fits(self, packing: Packing, scene: Scene) -> bool:
+        """True if frames packed so, in such a scene, are what this is made for."""
+        return (
+            packing == self.packing
+            and replace(scene, backdrop=None) == self.scene
+            and (scene.backdrop is not None) == self._pictured
+        )
+
+    def may_stand_in(self, packing: Packing, scene: Scene) -> bool:
+        """True if only the look differs: the old one may be shown until the new one is ready."""
+        same = (scene.width, scene.height) == (self.scene.width, self.scene.height)
+        return packing == self.packing and same
+
+    def inherit(self, other: Plan) -> None:
+        """Go on where another plan of the same size stopped, so that nobody sees the change."""
+        with self._on_stream():
+            for mine, theirs in zip(self._state(), other._state(), strict=True):
+                mine.copy_(theirs)
+
+    def _state(self) -> list[Tensor]:
+        smoother = self._smoother
+        return [smoother.held, smoother.before, smoother.noise, self._tidy.present]
+
+    def load(
+        self, parts: tuple[NDArray[np.uint8], ...], seq: int, fresh: bool, scene: Scene
+    ) -> None:
+        """Put a frame where the GPU fetches it; a new backdrop goes up at once."""
+        self._turn = 1 - self._turn
+        place = self._up[self._turn].numpy()
+        place[:16].view(np.int64)[:] = seq, fresh
+        at = HEADER
+        for part in parts:
+            np.copyto(place[at : at + part.size].reshape(part.shape), part)
+            at += part.size
+        if at != place.size:
+            raise ValueError(f"a frame of {at - HEADER} bytes, expected {self.packing.size}")
+        backdrop = scene.backdrop
+        if not self._pictured or backdrop is None or backdrop is self._backdrop:
+            return
+        if backdrop.shape != self._shape or backdrop.dtype != np.uint8:
+            raise ValueError(f"backdrop is {backdrop.dtype} {backdrop.shape}, not {self._shape}")
+        np.copyto(self._backdrop_up.numpy().reshape(self._shape), backdrop)
+        with self._on_stream():
+            self._behind.copy_(self._backdrop_up, non_blocking=True)
+        self._backdrop = backdrop
+
+    def run(self) -> None:
+        """Send the frame through, and return once the answer is here.
+
+        Raises:
+            EngineError: it took too long: the GPU is lost.
+        """
+        if self._stream is None:
+            with torch.inference_mode():
+                self.stages(self._turn)
+            return
+        with self._on_stream():
+            self._graphs[self._turn].replay()
+            self._done.record(self._stream)
+        # Waiting in CUDA has no end if the GPU hangs, or spins. Looking now and then has neither.
+        patience = time.monotonic() + PATIENCE
+        while not self._done.query():
+            if time.monotonic() > patience:
+                raise EngineError(
+                    f"the GPU took more than {PATIENCE:g} s for a frame", hint='Set engine = "cpu".'
+                )
+            time.sleep(NAP)
+
+    def answer(self, seq: int, pts: float) -> Matte:
+        """Return what came back; valid until the call after next.
+
+        Raises:
+            EngineError: it belongs to another frame.
+        """
+        back = self._down[self._turn].numpy()
+        stamp, present, cut = (int(x) for x in back[:24].view(np.int64))
+        if stamp != seq:
+            raise EngineError(
+                f"the GPU answered for frame {stamp}, expected {seq}", hint='Set engine = "cpu".'
+            )
+        self.present = bool(present)
+        raw, alpha, a, b = back[self._floats].view(np.float32).reshape(4, *self._thin)
+        picture = back[self._bytes].reshape(3, *self._thin)
+        composite = back[self._pixels].reshape(self._shape)
+        return Matte(alpha, a, b, seq, pts, raw, picture, bool(cut), self.present, composite)
+
+    def wipe(self) -> None:
+        """Leave no picture of the room or of a person behind, here or on the GPU."""
+        with self._on_stream():
+            for buffer in (*self._up, *self._down, self._above, self._answer, *self._state()[:2]):
+                buffer.zero_()
+        if self._stream is not None:
+            self._stream.synchronize()
+
+    def stages(self, turn: int) -> None:
+        """Run every stage, in order, on the buffers of `turn`."""
+        for name in STAGES:
+            getattr(self, name)(turn)
+
+    def upload(self, turn: int) -> None:
+        """Fetch the frame's bytes, its number and whether it is the first."""
+        self._above.copy_(self._up[turn], non_blocking=True)
+        self._seq, fresh = self._above[:16].view(torch.int64)
+        self._fresh = fresh != 0
+        self._data = self._above[HEADER:]
+
+    def prepare(self, turn: int) -> None:
+        """From the frame's planes to the network's input."""
+        packing = self.packing
+        planes = (packing.y.of(self._data), packing.u.of(self._data), packing.v.of(self._data))
+        self._picture = torch.stack(
+            [shrink(plane) for shrink, plane in zip(self._shrinks, planes, strict=True)]
+        )
+        self._x = gpu.to_input(self._picture, self._matrix, self._scale, self.full, self._dtype)
+
+    def infer(self, turn: int) -> None:
+        """What the network says."""
+        h, w = self.size
+        logits = self._network(self._x)
+        self._raw = torch.sigmoid(logits[0, 0, :h, :w].float())
+
+    def refine(self, turn: int) -> None:
+        """Islands and holes, steadiness, edges."""
+        self._tidy.present.logical_and_(~self._fresh)
+        # What is no number shows the backdrop, and does not stay in the moving average.
+        alpha = self._tidy(torch.nan_to_num(self._raw, nan=0.0))
+        alpha, self._cut = self._smoother(alpha, self._picture, self._fresh)
+        self._alpha, self._a, self._b = gpu.guided(alpha, self._picture[0])
+
+    def draw(self, turn: int) -> None:
+        """Put the person in front of the backdrop, right where the answer is fetched from."""
+        scene, fit, picture = self.scene, self._fit, self._picture
+        full_range = self.packing.full_range
+        purity = wrap = None
+        if scene.decontaminate or not self._pictured:
+            self._colours.take(picture, self._alpha, full_range=full_range)
+        if not self._pictured:
+            self._blur()
+        if scene.decontaminate:
+            purity = torch.cat((self._colours.person(), self._colours.room()))
+        if scene.light_wrap > 0:
+            wrap = self._spill()
+        planes = fit.planes(self.packing, self._data)
+        a, b = self._a, self._b
+        if scene.mirror:
+            planes = [plane.flip(-1) for plane in planes]
+            a, b = a.flip(-1), b.flip(-1)
+            purity = None if purity is None else purity.flip(-1)
+        out = self._answer[self._pixels]
+        gpu.draw(planes, a, b, purity, wrap, self._behind, out, fit, scene, full_range=full_range)
+
+    def download(self, turn: int) -> None:
+        """Hand back the composite, and of the matte as much as the guard needs."""
+        self._answer[:24].view(torch.int64).copy_(
+            torch.stack((self._seq, self._tidy.present.long(), self._cut.long()))
+        )
+        thin = torch.stack((self._raw, self._alpha, self._a, self._b))
+        # One pixel that is no number, sampled or not, makes all of them so: the guard must see it.
+        poison = thin.sum() * 0
+        samples = thin[:, ::SAMPLE, ::SAMPLE] + poison
+        self._answer[self._floats].view(torch.float32).copy_(samples.reshape(-1))
+        picture = self._picture[:, ::SAMPLE, ::SAMPLE]
+        self._answer[self._bytes].copy_(picture.reshape(-1))
+        self._down[turn].copy_(self._answer, non_blocking=True)
+
+    def _blur(self) -> None:
+        """Fill the backdrop with the room, blurred, the person's colours kept out of it."""
+        scene, fit = self.scene, self._fit
+        strength = max(0.0, min(scene.blur, 100.0)) / 100
+        small = self._colours.blurred(strength * gpu.BLUR_MOST * max(self.size))
+        for channel in range(3):
+            plane = (fit.blur_c if channel else fit.blur_y)(small[channel])
+            plane = plane.flip(-1) if scene.mirror else plane
+            gpu.part(self._behind, channel, fit, scene).copy_(plane)
+            if not fit.fills:
+                gpu.spread(self._behind, channel, fit, scene)
+
+    def _spill(self) -> Tensor:
+        """How much of the backdrop's light spills over the person, and that light."""
+        scene, fit = self.scene, self._fit
+        reach = (max(3, round(gpu.SPILL * self.size[0])) | 1,) * 2
+        around = gpu.box(gpu.box(1 - self._alpha[None], reach, "reflect"), reach, "reflect")[0]
+        spill = (around * 1.6 - 0.1).clamp_(0, 1) * (0.6 * scene.light_wrap)
+        spill = torch.where(spill < 1e-3, 0, spill)
+        if scene.mirror:
+            spill = spill.flip(-1)
+        parts = [gpu.part(self._behind, channel, fit, scene).float() for channel in range(3)]
+        light = torch.stack([self._light[min(i, 1)](part) for i, part in enumerate(parts)])
+        return torch.cat((spill[None], gpu.box(gpu.whole(light), reach, "reflect") * spill))
+
+    def capture(self) -> None:
+        """Record the stages, once for each buffer, after running them so that nothing is new."""
+        assert self._stream is not None
+        with torch.inference_mode(), torch.cuda.stream(self._stream):
+            for _ in range(3):
+                self.stages(0)
+            self._stream.synchronize()
+            pool = torch.cuda.graph_pool_handle()
+            for turn in range(2):
+                graph = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(
+                    graph, pool=pool, stream=self._stream, capture_error_mode="thread_local"
+                ):
+                    self.stages(turn)
+                self._graphs.append(graph)
+        self.wipe()
+
+    @contextlib.contextmanager
+    def _on_stream(self) -> Iterator[None]:
+        with torch.inference_mode():
+            if self._stream is None:
+                yield
+            else:
+                with torch.cuda.stream(self._stream):
+                    yield
+
+
+class CudaEngine:
+    """The network alone on the GPU, for `Segmenter`: stills, and everything that needs the host.
+
+    Raises:
+        ModelError: the weights are missing, damaged, or no BiSeNet.
+        EngineError: the GPU cannot be used.
+    """
+
+    name = "cuda"
+
+    def __init__(self, model: str = "auto", *, device: str = "cuda", precision: str = "") -> None:
+        self._device = torch.device(device)
+        self.precision = precision or ("fp16" if self._device.type == "cuda" else "fp32")
+        self._dtype = PRECISIONS[self.precision]
+        self.model = weights_path(model).stem
+        self.layout = Layout("bisenet")
+        weights = read_weights(weights_path(model))
+        with _as_engine_error("cannot be used"):
+            self.device = open_device(self._device)
+            self._network: nn.Module | None = networks.placed(weights, self._device, self._dtype)
+
+    def prepare(self, h: int, w: int) -> None:
+        """Run once at h x w: cuDNN looks for its fastest kernels."""
+        self.infer(np.zeros((1, 3, h, w), np.float32))
+
+    def infer(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the person's alpha; see `Engine.infer`."""
+        if self._network is None:
+            raise EngineError("the engine is closed", hint="Open another.")
+        with _as_engine_error("failed"), torch.inference_mode():
+            there = torch.from_numpy(x).to(self._device)
+            there = there.to(self._dtype, memory_format=torch.channels_last)
+            alpha: NDArray[np.float32] = (
+                torch.sigmoid(self._network(there)[0, 0].float()).cpu().numpy()
+            )
+        return alpha
+
+    def reset(self) -> None:
+        """Nothing is remembered."""
+
+    def close(self) -> None:
+        """Give the GPU's memory back."""
+        self._network = None
+        if self._device.type == "cuda":
+            with contextlib.suppress(RuntimeError):
+                torch.cuda.empty_cache()
+
+
+def weights_path(model: str) -> Path:
+    """Return the file that `model` names: "auto" is the shipped network at full width.
+
+    Raises:
+        ModelError: it is a model that only the CPU engine reads.
+    """
+    if model == "auto":
+        return weights_dir() / f"{SHIPPED}.safetensors"
+    path = Path(model)
+    if path.suffix != ".safetensors":
+        raise ModelError(
+            f"{path.name} is no .safetensors file, and the GPU runs nothing else",
+            hint='Set engine = "cpu", or model = "auto".',
+        )
+    return path
+
+
+def read_weights(path: Path) -> BiSeNet:
+    """Return the network in `path`, on the CPU, in float32.
+
+    Raises:
+        ModelError: missing, damaged, or no BiSeNet.
+    """
+    if not path.is_file():
+        raise ModelError(
+            f"the weights {path.name} are missing from {path.parent}",
+            hint='Install the program again, or set engine = "cpu".',
+        )
+    try:
+        return load_weights(path)
+    except ValueError as error:
+        raise ModelError(str(error), hint='Set model = "auto", or fetch the file again.') from error
+
+
+def open_device(device: torch.device) -> str:
+    """Make the GPU ready, its memory bounded, and return its name.
+
+    Raises:
+        RuntimeError: torch cannot use it.
+    """
+    if device.type != "cuda":
+        return device.type.upper()
+    torch.cuda.init()  # type: ignore[no-untyped-call]
+    properties = torch.cuda.get_device_properties(device)
+    torch.cuda.set_per_process_memory_fraction(min(1.0, MEMORY / properties.total_memory), device)
+    torch.backends.cudnn.benchmark = True
+    return str(properties.name)
+
+
+@contextlib.contextmanager
+def _as_engine_error(what: str) -> Iterator[None]:
+    """Turn what torch raises into the engine's own error."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise EngineError(
+            "the GPU's memory is full", hint='Close what uses it, or set engine = "cpu".'
+        ) from error
+    except (RuntimeError, AssertionError) as error:
+        raise EngineError(
+            f"the GPU {what}: {_first_line(error)}", hint='Set engine = "cpu".'
+        ) from error
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

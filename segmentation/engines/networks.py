@@ -1,0 +1,269 @@
+"""BiSeNet as a GPU runs it: half precision, channels last, in the form that measured fastest.
+
+"eager" is torch's own kernels; "fused" joins each convolution with its bias, ReLU and shortcut in
+cuDNN; "compile" is torch.compile with autotuning; "tensorrt" is torch-tensorrt, where installed.
+All of them end up inside the same CUDA graph.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import logging
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from segmentation.bisenet import BiSeNet, ContextPath
+from segmentation.layers import BasicBlock, ConvBnRelu
+
+if TYPE_CHECKING:
+    Network = Callable[[Tensor], Tensor]
+
+log = logging.getLogger(__name__)
+
+KINDS: Final = ("eager", "fused", "compile", "tensorrt")
+QUICK: Final = ("eager", "fused")  # ready in a second: tried whenever nothing is remembered
+SAME: Final = 0.01  # alpha may differ by this much from float32
+RUNS: Final = 30  # timed replays of each kind
+
+
+def placed(weights: BiSeNet, device: torch.device, dtype: torch.dtype) -> BiSeNet:
+    """Return a copy of the folded network on `device`, in `dtype`, channels last."""
+    made = copy.deepcopy(weights).eval().requires_grad_(False).to(device, dtype)
+    return made.to(memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
+
+
+def build(
+    kind: str,
+    weights: BiSeNet,
+    size: tuple[int, int],
+    device: torch.device,
+    dtype: torch.dtype,
+) -> Network:
+    """Return the network of one kind, for inputs (1, 3, *size), ready to be recorded.
+
+    Raises:
+        RuntimeError, ImportError: this kind does not work here.
+    """
+    network = placed(weights, device, dtype)
+    if kind == "fused":
+        return fused(network)
+    if kind == "compile":
+        made: Network = torch.compile(network, mode="max-autotune-no-cudagraphs", dynamic=False)
+        return made
+    if kind == "tensorrt":
+        import torch_tensorrt
+
+        x = torch.zeros((1, 3, *size), device=device, dtype=dtype)
+        built: Network = torch_tensorrt.compile(
+            network, ir="dynamo", inputs=[x], use_explicit_typing=True, min_block_size=1
+        )
+        return built
+    if kind != "eager":
+        raise ValueError(f"network is {kind!r}, expected one of {', '.join(map(repr, KINDS))}")
+    return network
+
+
+def fused(network: BiSeNet) -> BiSeNet:
+    """Let cuDNN add bias, ReLU and shortcut while it convolves; in place.
+
+    Shapes and results stay the same, to the rounding of `dtype`.
+    """
+    for module in list(network.modules()):
+        for name, child in list(module.named_children()):
+            if isinstance(child, ConvBnRelu):
+                conv = child[0]
+                assert isinstance(conv, nn.Conv2d)
+                setattr(module, name, _ConvRelu(conv))
+            elif isinstance(child, BasicBlock):
+                setattr(module, name, _Block(child))
+            elif isinstance(child, ContextPath):
+                child.conv1 = _ConvRelu(child.conv1)  # type: ignore[assignment]
+    return network
+
+
+class _ConvRelu(nn.Module):
+    """A convolution with its bias and ReLU in one kernel."""
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.conv = conv
+
+    def forward(self, x: Tensor) -> Tensor:
+        conv = self.conv
+        if not x.is_cuda:
+            return F.relu(conv(x))
+        return torch.cudnn_convolution_relu(
+            x, conv.weight, conv.bias, conv.stride, _padding(conv), conv.dilation, conv.groups
+        )
+
+
+class _Block(nn.Module):
+    """A residual block whose second convolution adds the shortcut in the same kernel."""
+
+    def __init__(self, block: BasicBlock) -> None:
+        super().__init__()
+        self.first = _ConvRelu(block.conv1)
+        self.second, self.downsample = block.conv2, block.downsample
+
+    def forward(self, x: Tensor) -> Tensor:
+        conv = self.second
+        shortcut = x if self.downsample is None else self.downsample(x)
+        x = self.first(x)
+        if not x.is_cuda:
+            return F.relu(conv(x) + shortcut)
+        return torch.cudnn_convolution_add_relu(
+            x,
+            conv.weight,
+            shortcut,
+            1.0,
+            conv.bias,
+            conv.stride,
+            _padding(conv),
+            conv.dilation,
+            conv.groups,
+        )
+
+
+def _padding(conv: nn.Conv2d) -> tuple[int, ...]:
+    assert isinstance(conv.padding, tuple)
+    return conv.padding
+
+
+def choose(
+    weights: BiSeNet,
+    size: tuple[int, int],
+    device: torch.device,
+    dtype: torch.dtype,
+    cache_dir: Path | None,
+) -> str:
+    """Return the kind to use: the one that was measured fastest here, else the faster quick one."""
+    if device.type != "cuda":
+        return "eager"
+    known = _recall(cache_dir, _key(device, dtype))
+    if known in KINDS:
+        return known
+    report = compare(weights, size, device, dtype, kinds=QUICK)
+    return fastest(report)
+
+
+def compare(
+    weights: BiSeNet,
+    size: tuple[int, int],
+    device: torch.device,
+    dtype: torch.dtype,
+    *,
+    kinds: Sequence[str] = KINDS,
+) -> dict[str, dict[str, Any]]:
+    """Try every kind on one picture: median milliseconds, and how far alpha is from float32's.
+
+    A kind that fails says why under "problem".
+    """
+    x = trial(size, device)
+    with torch.inference_mode():
+        exact = torch.sigmoid(_in_float32(placed(weights, device, torch.float32), x))
+        found: dict[str, dict[str, Any]] = {}
+        for kind in kinds:
+            try:
+                network = build(kind, weights, size, device, dtype)
+                there = x.to(dtype, memory_format=torch.channels_last)
+                apart = float((torch.sigmoid(network(there).float()) - exact).abs().max())
+                found[kind] = {"ms": time_of(network, there), "apart": apart}
+            except (RuntimeError, ImportError, TypeError, AttributeError) as error:
+                found[kind] = {"problem": (str(error).splitlines() or [type(error).__name__])[0]}
+    return found
+
+
+def fastest(report: dict[str, dict[str, Any]]) -> str:
+    """Return the fastest kind that is exact enough; "eager" where none is."""
+    good = {k: r["ms"] for k, r in report.items() if r.get("apart", 1.0) <= SAME}
+    return min(good, key=lambda kind: good[kind]) if good else "eager"
+
+
+def time_of(network: Network, x: Tensor, runs: int = RUNS) -> float:
+    """Return the median milliseconds of one run: in a CUDA graph on a GPU, else as it is."""
+    if x.device.type != "cuda":
+        spent = []
+        for _ in range(3):
+            started = time.perf_counter()
+            network(x)
+            spent.append((time.perf_counter() - started) * 1000)
+        return sorted(spent)[1]
+    stream = torch.cuda.Stream(x.device)  # type: ignore[no-untyped-call]
+    stream.wait_stream(torch.cuda.current_stream(x.device))
+    with torch.cuda.stream(stream):
+        for _ in range(3):
+            network(x)
+        stream.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
+            network(x)
+        return sorted(timed(graph.replay, stream, runs))[runs // 2]
+
+
+def timed(run: Callable[[], None], stream: torch.cuda.Stream, runs: int) -> list[float]:
+    """Return the GPU's milliseconds of each of `runs` calls, by CUDA events on `stream`."""
+    spent = []
+    for _ in range(runs):
+        before = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        after = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
+        before.record(stream)
+        run()
+        after.record(stream)
+        after.synchronize()
+        spent.append(before.elapsed_time(after))
+    return spent
+
+
+def trial(size: tuple[int, int], device: torch.device) -> Tensor:
+    """Return a smooth random picture, normalised: kinds find something to disagree on."""
+    coarse = torch.randn((1, 3, size[0] // 16, size[1] // 16), generator=torch.manual_seed(0))
+    return coarse.repeat_interleave(16, 2).repeat_interleave(16, 3).to(device)
+
+
+def remember(
+    report: dict[str, dict[str, Any]],
+    device: torch.device,
+    dtype: torch.dtype,
+    cache_dir: Path,
+) -> None:
+    """Keep what was measured, so that the next start takes the fastest kind."""
+    content = {"key": _key(device, dtype), "kind": fastest(report), "measured": report}
+    try:
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        (cache_dir / "cuda.json").write_text(json.dumps(content, indent=2))
+    except OSError as error:
+        log.info("The fastest network is not remembered: %s", error)
+
+
+def _recall(cache_dir: Path | None, key: str) -> str | None:
+    if cache_dir is None:
+        return None
+    try:
+        known = json.loads((cache_dir / "cuda.json").read_text())
+    except (OSError, ValueError):
+        return None
+    kind = known.get("kind") if isinstance(known, dict) and known.get("key") == key else None
+    return kind if isinstance(kind, str) else None
+
+
+def _key(device: torch.device, dtype: torch.dtype) -> str:
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    return f"{torch.__version__} {name} {dtype}"
+
+
+def _in_float32(network: nn.Module, x: Tensor) -> Tensor:
+    """Run in true float32: TF32 would hide what half precision costs."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = False
+    try:
+        out: Tensor = network(x.contiguous(memory_format=torch.channels_last))
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
+    return out

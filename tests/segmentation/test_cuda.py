@@ -1,0 +1,456 @@
+# ruff: noqa: E402
+"""The GPU's arithmetic, on the processor: the same code with another device."""
+
+from __future__ import annotations
+
+import time
+from functools import cache
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra: pip install -e .[cuda]")
+pytest.importorskip("safetensors", reason="needs the extra: pip install -e .[cuda]")
+
+from segmentation import refine
+from segmentation.bisenet import BiSeNet, fold
+from segmentation.engines import gpu, networks
+from segmentation.engines.cuda import CudaEngine, CudaSegmenter, Plan
+from segmentation.engines.gpu import Packing, Scene
+from segmentation.engines.layout import Layout, weights_dir
+from segmentation.errors import EngineError, ModelError
+from segmentation.segmenter import Segmenter, Shrink
+from vcam.colours import TRUST
+from vcam.compositor import BLUR_MOST, NEAR, SPILL, Blur, Compositor, Look
+from vcam.frame import Frame
+from vcam.kernels import GAIN
+from vcam.sources.still import StillSource
+
+CPU = torch.device("cpu")
+W, H = 640, 360
+AREA = 288 * 160
+
+
+def test_constants_are_those_of_the_processors_path():
+    assert (gpu.NEAR, gpu.BLUR_MOST, gpu.SPILL, gpu.GAIN) == (NEAR, BLUR_MOST, SPILL, GAIN)
+    assert np.float32(gpu.TRUST) == TRUST
+
+
+@pytest.mark.parametrize("before", [(180, 320), (720, 1280), (101, 67), (90, 160), (1080, 1920)])
+def test_shrinking_gives_what_opencv_gives(before):
+    plane = cv2.GaussianBlur(noise(*before), (3, 3), 0)
+    wanted = np.zeros((96, 160), np.uint8)
+
+    Shrink(before, (96, 160))(plane, wanted)
+    found = gpu.Shrink(before, (96, 160), CPU)(torch.from_numpy(plane)).numpy()
+
+    assert np.abs(found - wanted).max() <= 1
+    assert np.abs(found - wanted).mean() < 0.15
+
+
+@pytest.mark.parametrize("make", [Packing.yuyv, Packing.nv12])
+def test_packed_pictures_are_read_in_place(make):
+    from vcam.decode import Unpacker
+
+    packing = make(12, 16)
+    data = np.random.default_rng(0).integers(0, 256, packing.size, np.uint8)
+    unpack = Unpacker(16, 12).yuyv if make == Packing.yuyv else Unpacker(16, 12).nv12
+
+    wanted = unpack(data)[:3]
+
+    for plane, expected in zip((packing.y, packing.u, packing.v), wanted, strict=True):
+        assert np.array_equal(plane.of(torch.from_numpy(data)).numpy(), expected)
+
+
+@pytest.mark.parametrize("corners", [True, False])
+@pytest.mark.parametrize("picture", ["noise", "spiral", "empty", "full"])
+def test_pieces_are_those_of_opencv(corners, picture):
+    mask = {
+        "noise": np.random.default_rng(1).random((94, 168)) > 0.55,
+        "spiral": spiral(95),
+        "empty": np.zeros((20, 30), bool),
+        "full": np.ones((20, 30), bool),
+    }[picture]
+    count, wanted = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8 if corners else 4)
+
+    # Without `settle`, as in a CUDA graph: the fixed number of rounds has to be enough.
+    found = gpu.pieces(torch.from_numpy(mask), corners=corners).numpy()
+
+    pairs = set(zip(wanted.ravel().tolist(), found.tolist(), strict=True))
+    assert len(pairs) == count - (1 if mask.all() else 0)
+    assert len({f for _, f in pairs}) == len(pairs)
+
+
+def test_islands_and_holes_go_as_on_the_processor():
+    theirs, mine = refine.Tidy(), gpu.Tidy(96, 160, CPU, settle=False)
+
+    for seed in range(12):
+        alpha = blobs(seed)
+        wanted = alpha.copy()
+        theirs(wanted)
+        found = mine(torch.from_numpy(alpha)).numpy()
+
+        assert np.abs(found - wanted).max() < 1e-6, seed
+        assert bool(mine.present) == theirs.present
+        changed = np.abs(wanted - alpha).max()
+        assert changed > 0.1, "nothing was tidied: the test shows nothing"
+
+
+def test_coefficients_are_those_of_the_guided_filter():
+    alpha, luma = blobs(3), cv2.GaussianBlur(noise(96, 160), (5, 5), 0)
+    stretched, a, b = alpha.copy(), np.zeros_like(alpha), np.zeros_like(alpha)
+
+    refine.Guided()(stretched, luma, a, b)
+    found = gpu.guided(torch.from_numpy(alpha), torch.from_numpy(luma).float())
+
+    for tensor, wanted in zip(found, (stretched, a, b), strict=True):
+        assert np.abs(tensor.numpy() - wanted).max() < 2e-4
+
+
+@pytest.mark.parametrize(
+    "look",
+    [
+        {},
+        {"decontaminate": False},
+        {"mirror": True},
+        {"light_wrap": 0.7},
+        {"light_wrap": 0.7, "mirror": True},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("blur", [None, 60.0])
+def test_composites_are_those_of_the_processor(weights, look, blur):
+    scene = Scene(W, H, None if blur else backdrop(W, H), blur or 0.0, **look)
+
+    worst = compare(weights, scene, [moving(seq) for seq in range(6)])
+
+    assert worst <= 2
+
+
+@pytest.mark.parametrize(
+    ("size", "halves", "full_range"),
+    [((640, 360), 1, True), ((640, 360), 2, True), ((480, 360), 2, False), ((960, 540), 1, False)],
+)
+def test_every_kind_of_frame_gives_the_processors_composite(weights, size, halves, full_range):
+    frames = [moving(seq, *size, halves=halves, full_range=full_range) for seq in range(3)]
+
+    worst = compare(weights, Scene(W, H, backdrop(W, H)), frames)
+
+    assert worst <= 2
+
+
+def test_a_cut_and_a_return_are_smoothed_alike(weights):
+    frames = [moving(seq) for seq in range(3)] + [moving(seq, shift=W // 2) for seq in range(3, 6)]
+
+    assert compare(weights, Scene(W, H, backdrop(W, H)), frames) <= 2
+
+
+def test_yuyv_as_it_comes_gives_the_same_as_its_planes(weights):
+    frame = moving(0, halves=1)
+    packed = np.empty((H, W // 2, 4), np.uint8)
+    packed[..., 0::2] = frame.y.reshape(H, W // 2, 2)
+    packed[..., 1], packed[..., 3] = frame.u, frame.v
+    scene = Scene(W, H, backdrop(W, H))
+    planar, whole = (CudaSegmenter(str(weights), device="cpu", area=AREA) for _ in range(2))
+
+    wanted = matte(planar, frame, scene).composite
+    found = whole.run(Packing.yuyv(H, W), (packed,), seq=0, pts=0.0, scene=scene).composite
+
+    assert np.array_equal(found, wanted)
+
+
+def test_a_matte_that_is_no_number_anywhere_is_none_everywhere_the_guard_looks(weights):
+    segmenter = CudaSegmenter(str(weights), device="cpu", area=AREA)
+    scene = Scene(W, H, backdrop(W, H))
+    first = matte(segmenter, moving(0), scene)
+    assert np.isfinite(first.raw).all()
+    plan = segmenter._plan
+    network = plan._network
+
+    def broken(x):
+        out = network(x)
+        out[0, 0, 1, 1] = float("nan")
+        return out
+
+    plan._network = broken
+    second = matte(segmenter, moving(1), scene)
+
+    assert np.isnan(second.raw).all()
+    assert torch.isfinite(plan._smoother.held).all()  # or it would stay so for ever
+
+
+def test_an_answer_for_another_frame_is_refused(weights):
+    segmenter = CudaSegmenter(str(weights), device="cpu", area=AREA)
+    scene = Scene(W, H, backdrop(W, H))
+    matte(segmenter, moving(0), scene)
+    segmenter._plan.stages = lambda turn: None  # a GPU that does nothing and says it is done
+
+    with pytest.raises(EngineError, match="answered for frame"):
+        matte(segmenter, moving(1), scene)
+
+
+def test_a_matte_that_stands_still_is_given_up(weights):
+    segmenter = CudaSegmenter(str(weights), device="cpu", area=AREA)
+    scene = Scene(W, H, backdrop(W, H))
+    stuck = matte(segmenter, moving(0), scene) and segmenter._plan
+    said = stuck._network(stuck._x).clone()
+    stuck._network = lambda x: said
+
+    def go_on():
+        for seq in range(1, 30):
+            matte(segmenter, moving(seq), scene)
+
+    with pytest.raises(EngineError, match="stands still"):
+        go_on()
+
+
+def test_nothing_of_a_person_is_left_after_a_reset(weights):
+    segmenter = CudaSegmenter(str(weights), device="cpu", area=AREA)
+    shown = matte(segmenter, moving(0), Scene(W, H, backdrop(W, H)))
+    plan = segmenter._plan
+
+    segmenter.reset()
+
+    assert not shown.composite.any()
+    for buffer in (*plan._up, *plan._down, plan._above, plan._answer, plan._smoother.before):
+        assert not buffer.any()
+
+
+def test_memory_is_given_back_when_nobody_has_watched_for_long(weights, monkeypatch):
+    segmenter = CudaSegmenter(str(weights), device="cpu", area=AREA)
+    matte(segmenter, moving(0), Scene(W, H, backdrop(W, H)))
+    now = time.monotonic()
+
+    monkeypatch.setattr(time, "monotonic", lambda: now + 100)
+    segmenter.reset()
+
+    assert segmenter._plan is None
+    assert matte(segmenter, moving(1), Scene(W, H, backdrop(W, H))).composite.any()
+
+
+def test_memory_that_is_full_is_said_in_words(weights, monkeypatch):
+    segmenter = CudaSegmenter(str(weights), device="cpu", area=AREA)
+
+    def full(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(Plan, "run", full)
+    with pytest.raises(EngineError, match="memory is full"):
+        matte(segmenter, moving(0), Scene(W, H, backdrop(W, H)))
+
+
+def test_the_network_alone_answers_as_its_weights_say(weights):
+    from segmentation.bisenet import load_weights
+
+    engine = CudaEngine(str(weights), device="cpu")
+    x = np.random.default_rng(0).normal(0, 1, (1, 3, 64, 96)).astype(np.float32)
+
+    engine.prepare(64, 96)
+    found = engine.infer(x)
+
+    with torch.no_grad():
+        wanted = torch.sigmoid(load_weights(weights)(torch.from_numpy(x)))[0, 0].numpy()
+    assert np.abs(found - wanted).max() < 1e-5
+
+
+def test_joined_convolutions_answer_as_separate_ones():
+    torch.manual_seed(0)
+    network = fold(BiSeNet(1.0)).eval()
+    x = networks.trial((64, 96), CPU)
+
+    with torch.inference_mode():
+        wanted = network(x)
+        found = networks.fused(networks.placed(network, CPU, torch.float32))(x)
+
+    assert torch.allclose(found, wanted, atol=1e-4)
+
+
+def test_the_fastest_kind_that_is_exact_enough_wins(tmp_path):
+    report = {
+        "eager": {"ms": 1.0, "apart": 0.002},
+        "fused": {"ms": 0.4, "apart": 0.004},
+        "compile": {"ms": 0.2, "apart": 0.05},
+        "tensorrt": {"problem": "not installed"},
+    }
+
+    networks.remember(report, CPU, torch.float16, tmp_path)
+
+    assert networks.fastest(report) == "fused"
+    assert networks._recall(tmp_path, networks._key(CPU, torch.float16)) == "fused"
+    assert networks._recall(tmp_path, "another card") is None
+
+
+def test_weights_that_are_missing_or_foreign_are_named(tmp_path):
+    (tmp_path / "broken.safetensors").write_bytes(b"no weights")
+
+    with pytest.raises(ModelError, match="missing"):
+        CudaSegmenter(str(tmp_path / "none.safetensors"), device="cpu")
+    with pytest.raises(ModelError, match="not a weights file"):
+        CudaSegmenter(str(tmp_path / "broken.safetensors"), device="cpu")
+    with pytest.raises(ModelError, match=r"no \.safetensors"):
+        CudaSegmenter("other.onnx", device="cpu")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU and torch for CUDA")
+@pytest.mark.parametrize("blur", [None, 60.0])
+def test_a_real_gpu_gives_the_processors_composite(weights, blur):
+    scene = Scene(W, H, None if blur else backdrop(W, H), blur or 0.0)
+
+    assert compare(weights, scene, [moving(seq) for seq in range(6)], device="cuda") <= 2
+
+
+class Torch:
+    """The network in float32 on the processor, as the engine of a `Segmenter`."""
+
+    name, device, model, precision = "torch", "CPU", "test", "fp32"
+    layout = Layout("bisenet")
+
+    def __init__(self, path: Path) -> None:
+        self._engine = CudaEngine(str(path), device="cpu")
+
+    def infer(self, x):
+        return self._engine.infer(x)
+
+    def reset(self) -> None:
+        pass
+
+    close = reset
+
+
+@pytest.fixture(scope="module")
+def weights() -> Path:
+    """The small network that is shipped: it knows a person when it sees one."""
+    return weights_dir() / "bisenet-small.safetensors"
+
+
+def compare(path, scene, frames, *, device="cpu") -> int:
+    """Return the greatest difference between the two paths' composites, in levels."""
+    theirs = reference(path)
+    mine = CudaSegmenter(
+        str(path), device=device, area=AREA, precision="fp32", network="eager", smoothing=0.6
+    )
+    if device == "cuda":
+        mine.warm(W, H, scene)
+    compositor = Compositor(scene.width, scene.height)
+    look = Look(scene.light_wrap, scene.decontaminate, scene.mirror)
+    worst = 0
+    for frame in frames:
+        wanted = theirs.matte(
+            frame.y, frame.u, frame.v, full_range=frame.full_range, seq=frame.seq, pts=frame.pts
+        )
+        behind = Blur(scene.blur) if scene.backdrop is None else scene.backdrop
+        shown = compositor.compose(frame, wanted, behind, look).data
+        found = matte(mine, frame, scene)
+        assert found.present == wanted.present
+        assert found.cut == wanted.cut
+        assert wanted.alpha.std() > 0.1, "nobody was found: the test shows nothing"
+        worst = max(worst, int(np.abs(found.composite.astype(int) - shown).max()))
+    mine.close()
+    return worst
+
+
+def reference(path) -> Segmenter:
+    """The processor's path, with the same network and the same input size."""
+    import segmentation.segmenter as module
+
+    before = module.open_engine
+    module.open_engine = lambda *args, **options: Torch(path)
+    try:
+        made = Segmenter(smoothing=0.6)
+    finally:
+        module.open_engine = before
+    module.AREAS["balanced"], kept = AREA, module.AREAS["balanced"]
+    frame = moving(0)
+    made.matte(frame.y, frame.u, frame.v, full_range=False, seq=-1, pts=0.0)
+    module.AREAS["balanced"] = kept
+    made.reset()
+    return made
+
+
+def matte(segmenter, frame, scene):
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        made = segmenter.matte(
+            frame.y,
+            frame.u,
+            frame.v,
+            full_range=frame.full_range,
+            seq=frame.seq,
+            pts=frame.pts,
+            scene=scene,
+        )
+        if made is not None:
+            return made
+        time.sleep(0.01)
+    raise AssertionError("the GPU was never ready")
+
+
+def noise(h, w, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (h, w), np.uint8)
+
+
+def blobs(seed):
+    """A person, an island, a hole, some faint fog."""
+    rng = np.random.default_rng(seed)
+    alpha = np.zeros((96, 160), np.float32)
+    cv2.ellipse(alpha, (80 + int(rng.integers(-20, 20)), 60), (30, 45), 0, 0, 360, 1.0, -1)
+    cv2.circle(alpha, (80, 55), 2, 0.0, -1)
+    cv2.circle(alpha, (int(rng.integers(5, 30)), int(rng.integers(5, 30))), 3, 0.9, -1)
+    cv2.circle(alpha, (140, 20), 12, 0.2, -1)
+    return cv2.GaussianBlur(alpha, (3, 3), 0)
+
+
+def spiral(n):
+    """One long winding line: the worst that naming pieces can meet."""
+    mask = np.zeros((n, n), bool)
+    x = y = 0
+    dx, dy = 1, 0
+    mask[y, x] = True
+    for _ in range(n * n):
+        ax, ay = x + dx, y + dy
+        bx, by = x + 2 * dx, y + 2 * dy
+        inside = 0 <= ax < n and 0 <= ay < n
+        if not inside or mask[ay, ax] or (0 <= bx < n and 0 <= by < n and mask[by, bx]):
+            dx, dy = -dy, dx
+            ax, ay = x + dx, y + dy
+            bx, by = x + 2 * dx, y + 2 * dy
+            if not (0 <= ax < n and 0 <= ay < n) or mask[ay, ax]:
+                break
+            if 0 <= bx < n and 0 <= by < n and mask[by, bx]:
+                break
+        x, y = ax, ay
+        mask[y, x] = True
+    return mask
+
+
+@cache
+def portraits() -> list[np.ndarray]:
+    """The bundled portrait in motion: RGB, of the tests' size."""
+    with StillSource(width=W, height=H, realtime=False) as source:
+        frames = [source.read(0.0) for _ in range(30)]
+    return [np.concatenate([p.reshape(-1) for p in (f.y, f.u, f.v)]) for f in frames]
+
+
+def moving(seq, width=W, height=H, *, halves=2, full_range=False, shift=0) -> Frame:
+    """The portrait, as a camera of this size and kind sends it; `shift` moves it aside."""
+    data = portraits()[3 * seq % 30]
+    parts = (data[: W * H], data[W * H : W * H * 5 // 4], data[W * H * 5 // 4 :])
+    planes = [
+        np.roll(p.reshape(H // n, W // n), shift // n, 1)
+        for p, n in zip(parts, (1, 2, 2), strict=True)
+    ]
+    chroma = (width // 2, height // 2 if halves == 2 else height)
+    y, u, v = (
+        cv2.resize(p, size)
+        for p, size in zip(planes, ((width, height), chroma, chroma), strict=True)
+    )
+    return Frame(y, u, v, full_range, seq / 30, seq)
+
+
+def backdrop(width, height):
+    rng = np.random.default_rng(5)
+    small = rng.integers(20, 230, (height * 3 // 2 // 10, width // 10), np.uint8)
+    return cv2.resize(small, (width, height * 3 // 2), interpolation=cv2.INTER_CUBIC)
