@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from segmentation.segmenter import Matte
+    from vcam.backgrounds import Room
     from vcam.frame import Frame
 
 BUFFERS: Final = 2  # a composite stays valid while the next one is drawn
@@ -38,6 +39,16 @@ class Blur:
     """The room itself as backdrop, blurred; `strength` is 0..100 percent."""
 
     strength: float = 50.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scenery:
+    """What one frame's person is set into: for engines that draw the composite themselves."""
+
+    behind: NDArray[np.uint8] | Blur | Room
+    look: Look
+    width: int
+    height: int
 
 
 class Compositor:
@@ -66,6 +77,8 @@ class Compositor:
         """
         if matte.seq != frame.seq:
             raise ValueError(f"matte of frame {matte.seq}, expected that of frame {frame.seq}")
+        if matte.composite is not None:
+            return self._adopt(frame, matte.composite)
         fit = self._fit(frame, matte)
         y, u, v = fit.planes(frame, mirror=look.mirror)
         if isinstance(backdrop, Blur) or look.decontaminate:
@@ -109,6 +122,15 @@ class Compositor:
             fit.scratch,
         )
         return SafeFrame(out, frame.pts, frame.seq, is_card=False, maker=__name__)
+
+    def _adopt(self, frame: Frame, composite: NDArray[np.uint8]) -> SafeFrame:
+        """Take what the engine drew from this very frame's matte, now that it may be shown."""
+        expected = (self.height * 3 // 2, self.width)
+        if composite.shape != expected or composite.dtype != np.uint8:
+            raise ValueError(
+                f"composite is {composite.dtype} {composite.shape}, expected uint8 {expected}"
+            )
+        return SafeFrame(composite, frame.pts, frame.seq, is_card=False, maker=__name__)
 
     def reveal(self, frame: Frame, look: Look | None = None) -> SafeFrame:
         """Return the frame as it is, room and all: only ever on the user's explicit wish.

@@ -12,13 +12,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from segmentation.errors import SegmentationError
+from segmentation.engines import nvidia
+from segmentation.errors import EngineError, SegmentationError
 from vcam.compositor import Blur, Compositor, Look
 from vcam.frame import Frame
 from vcam.guard import Fault
 
 if TYPE_CHECKING:
+    from segmentation.engines.cuda import CudaSegmenter
+    from segmentation.engines.gpu import Scene
     from segmentation.segmenter import Matte, Segmenter
+    from vcam.compositor import Scenery
     from vcam.config import MatteSettings
 
 log = logging.getLogger(__name__)
@@ -26,22 +30,27 @@ log = logging.getLogger(__name__)
 FAILURES = 3  # in a row before the engine is opened anew
 FIRST_BACK_OFF, LAST_BACK_OFF = 0.5, 30.0  # seconds between tries
 
-Opener = Callable[["MatteSettings", Path | None], "Segmenter"]
+Opener = Callable[["MatteSettings", Path | None], "Segmenter | CudaSegmenter"]
 
 
-def open_segmenter(settings: MatteSettings, cache_dir: Path | None) -> Segmenter:
+def open_segmenter(settings: MatteSettings, cache_dir: Path | None) -> Segmenter | CudaSegmenter:
     """Open the segmenter that `settings` ask for, and warm the pixel kernels.
+
+    Choosing one person among several needs the processor: then only the network runs on the GPU.
 
     Raises:
         SegmentationError: the model or the engine cannot be used.
     """
+    cuda = settings.engine == "cuda"
+    if cuda and settings.people == "everyone":
+        return _open_cuda(settings, cache_dir)
     from segmentation.segmenter import Segmenter  # openvino takes a third of a second
 
     segmenter = Segmenter(
         settings.model,
         engine=settings.engine,
         threads=settings.threads,
-        quality=settings.quality,
+        quality="high" if cuda else settings.quality,
         smoothing=settings.smoothing,
         people=settings.people,
         max_cpu_percent=settings.max_cpu_percent,
@@ -49,6 +58,35 @@ def open_segmenter(settings: MatteSettings, cache_dir: Path | None) -> Segmenter
     )
     _warm(segmenter)
     return segmenter
+
+
+def _open_cuda(settings: MatteSettings, cache_dir: Path | None) -> CudaSegmenter:
+    """Open the GPU and send nothing through it yet, of the most usual size."""
+    reason = nvidia.why_not()
+    if reason:
+        raise EngineError(f"CUDA cannot be used: {reason}", hint='Set engine = "cpu".')
+    from segmentation.engines.cuda import CudaSegmenter  # torch takes seconds
+    from segmentation.engines.gpu import Scene
+
+    segmenter = CudaSegmenter(settings.model, smoothing=settings.smoothing, cache_dir=cache_dir)
+    segmenter.warm(1280, 720, Scene(1280, 720))
+    return segmenter
+
+
+def _scene(scenery: Scenery) -> Scene:
+    """What a drawing engine needs to know; before the bare room it draws what nobody will see."""
+    from segmentation.engines.gpu import Scene
+
+    behind, look = scenery.behind, scenery.look
+    return Scene(
+        scenery.width,
+        scenery.height,
+        backdrop=behind if isinstance(behind, np.ndarray) else None,
+        blur=behind.strength if isinstance(behind, Blur) else 50.0,
+        decontaminate=look.decontaminate,
+        light_wrap=look.light_wrap,
+        mirror=look.mirror,
+    )
 
 
 def _warm(segmenter: Segmenter) -> None:
@@ -77,12 +115,13 @@ class Matting:
         self._settings = settings
         self._cache_dir = cache_dir
         self._opener = opener
-        self._segmenter: Segmenter | None = None
-        self._next: Segmenter | None = None  # opened, waits for the pipeline to take it
+        self._segmenter: Segmenter | CudaSegmenter | None = None
+        self._next: Segmenter | CudaSegmenter | None = None  # opened, waits to be taken
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._open_when_asked, name="model", daemon=True)
         self._failures = 0
+        self._gpu_problem = ""  # why the GPU is not used, although there is one or it was asked for
         self.problem = ""  # why the model that was asked for is not in use
 
     def __enter__(self) -> Matting:
@@ -114,6 +153,7 @@ class Matting:
         light = {"smoothing": settings.smoothing, "people": settings.people}
         adjust = getattr(self._segmenter, "adjust", None)
         if adjust is None or before.model_copy(update=light) != settings:
+            self._gpu_problem = ""  # whoever changes settings gets another try
             self._wake.set()
             return
         adjust(**light)
@@ -123,8 +163,11 @@ class Matting:
         if self._segmenter is not None:
             self._segmenter.reset()
 
-    def matte(self, frame: Frame | Fault | None) -> Matte | Fault:
-        """Return the matte of `frame`, or the reason why there is none."""
+    def matte(self, frame: Frame | Fault | None, scenery: Scenery | None = None) -> Matte | Fault:
+        """Return the matte of `frame`, or the reason why there is none.
+
+        An engine that draws puts the person into `scenery` as well, for the guard to judge.
+        """
         if self._next is not None:
             old, self._segmenter, self._next = self._segmenter, self._next, None
             self._failures = 0
@@ -133,7 +176,10 @@ class Matting:
         if frame is None or isinstance(frame, Fault):
             return Fault("no frame")
         if self._segmenter is None:
-            return Fault("model cannot be used" if self.problem else "starting")
+            fatal = self.problem and self.problem != self._gpu_problem
+            return Fault("model cannot be used" if fatal else "starting")
+        draws = getattr(self._segmenter, "draws", False)
+        scene = {"scene": _scene(scenery)} if draws and scenery is not None else {}
         try:
             matte = self._segmenter.matte(
                 frame.y,
@@ -142,8 +188,11 @@ class Matting:
                 full_range=frame.full_range,
                 seq=frame.seq,
                 pts=frame.pts,
+                **scene,
             )
         except Exception as error:  # whatever it is, the answer is the card
+            if draws:
+                return self._leave_gpu(error)
             self._failures += 1
             if self._failures == 1:
                 log.warning("engine: %s", error, exc_info=not isinstance(error, SegmentationError))
@@ -151,7 +200,37 @@ class Matting:
                 self._wake.set()
             return Fault("engine failed")
         self._failures = 0
-        return matte
+        return Fault("starting") if matte is None else matte
+
+    def _leave_gpu(self, error: Exception) -> Fault:
+        """Give the GPU up, and have the processor take over; the card is shown until it does."""
+        log.warning("GPU: %s", error, exc_info=not isinstance(error, SegmentationError))
+        self._gpu_problem = self.problem = f"{error}; the processor does the work"
+        lost, self._segmenter = self._segmenter, None
+        if lost is not None:
+            # A GPU that hangs does not answer to this either, and the loop must go on.
+            threading.Thread(target=lost.close, name="gpu", daemon=True).start()
+        self._wake.set()
+        return Fault("engine failed")
+
+    def _open(self, settings: MatteSettings) -> Segmenter | CudaSegmenter:
+        """Open on the GPU where there is a usable one, else on the processor, noting why."""
+        foreign = settings.model != "auto" and not settings.model.endswith(".safetensors")
+        if settings.engine == "auto" and foreign:
+            return self._opener(settings, self._cache_dir)
+        if settings.engine != "cpu" and not self._gpu_problem:
+            reason = nvidia.why_not()
+            try:
+                if not reason:
+                    return self._opener(
+                        settings.model_copy(update={"engine": "cuda"}), self._cache_dir
+                    )
+            except SegmentationError as error:
+                reason = str(error)
+                log.warning("GPU: %s %s", error, error.hint)
+            if settings.engine == "cuda" or not nvidia.why_not() or nvidia.card()[0]:
+                self._gpu_problem = f"{reason}; the processor does the work"
+        return self._opener(settings.model_copy(update={"engine": "cpu"}), self._cache_dir)
 
     def _open_when_asked(self) -> None:
         back_off = FIRST_BACK_OFF
@@ -162,7 +241,7 @@ class Matting:
                 return
             settings, started = self._settings, time.monotonic()
             try:
-                self._next = self._opener(settings, self._cache_dir)
+                opened = self._open(settings)
             except Exception as error:  # a damaged model must not end the program
                 self.problem = str(error)
                 hint = getattr(error, "hint", "")
@@ -173,7 +252,8 @@ class Matting:
                 if self._segmenter is None or self._failures:
                     self._wake.set()
                 continue
-            self.problem, back_off = "", FIRST_BACK_OFF
+            self.problem, back_off = self._gpu_problem, FIRST_BACK_OFF
+            self._next = opened
             log.info("model: ready after %.1f s", time.monotonic() - started)
             if settings != self._settings:
                 self._wake.set()

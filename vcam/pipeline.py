@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from vcam.backgrounds import Room
-from vcam.compositor import Compositor, Look
+from vcam.compositor import Compositor, Look, Scenery
 from vcam.guard import Fault, Guard, Verdict
 from vcam.peek import Peek
 
@@ -96,9 +96,10 @@ class Pipeline:
         frame = self.capture.read(self.outlet.patience)
         self._keep_pace(frame)
         self.peek.offer(None if isinstance(frame, Fault) else frame, mirror=config.camera.mirror)
-        matte = self.matting.matte(frame) if mode == "live" else Fault(mode)
+        scenery = self._scenery(frame, config)
+        matte = self.matting.matte(frame, scenery) if mode == "live" else Fault(mode)
         self.verdict = self.guard.judge(frame, matte, mode)
-        shown = self._picture(self.verdict, frame, matte, config)
+        shown = self._picture(self.verdict, frame, matte, scenery)
         started = time.perf_counter()
         self.outlet.write(shown)
         self.stats.stage("write", time.perf_counter() - started)
@@ -117,15 +118,16 @@ class Pipeline:
         verdict: Verdict,
         frame: Frame | Fault | None,
         matte: Matte | Fault,
-        config: Config,
+        scenery: Scenery | None,
     ) -> SafeFrame:
         now = self._clock()
         if verdict.live:
             assert frame is not None
             assert not isinstance(frame, Fault)
             assert not isinstance(matte, Fault)
+            assert scenery is not None
             started = time.perf_counter()
-            shown = self._compose(frame, matte, config)
+            shown = self._compose(frame, matte, scenery)
             self.stats.stage("compose", time.perf_counter() - started)
             now = self._clock()
             if self.guard.in_time(frame.pts, now):
@@ -140,16 +142,22 @@ class Pipeline:
             self.stats.stalled += 1
         return self.outlet.card.frame(now, -1, verdict.reason)
 
-    def _compose(self, frame: Frame, matte: Matte, config: Config) -> SafeFrame:
+    def _scenery(self, frame: Frame | Fault | None, config: Config) -> Scenery | None:
+        """What this frame's person is set into; None where there is no frame."""
+        if frame is None or isinstance(frame, Fault):
+            return None
         look = Look(
             light_wrap=config.background.light_wrap,
             decontaminate=config.background.decontaminate,
             mirror=config.camera.mirror,
         )
         behind = self.backdrop.at(frame.pts)
-        if isinstance(behind, Room):
-            return self.compositor.reveal(frame, look)
-        return self.compositor.compose(frame, matte, behind, look)
+        return Scenery(behind, look, self.compositor.width, self.compositor.height)
+
+    def _compose(self, frame: Frame, matte: Matte, scenery: Scenery) -> SafeFrame:
+        if isinstance(scenery.behind, Room):
+            return self.compositor.reveal(frame, scenery.look)
+        return self.compositor.compose(frame, matte, scenery.behind, scenery.look)
 
     def _rest(self, stop: threading.Event, *, paused: bool) -> None:
         """Show the card now and then: paused, or nobody watches. No picture of the room is kept."""

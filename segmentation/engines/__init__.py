@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from segmentation.engines.layout import Engine, Layout, weights_dir
+from segmentation.engines.nvidia import why_not
 from segmentation.errors import EngineError
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ log = logging.getLogger(__name__)
 
 ENGINES: Final = ("auto", "cpu", "cuda")
 
-__all__ = ["ENGINES", "Engine", "Layout", "open_engine", "weights_dir"]
+__all__ = ["ENGINES", "Engine", "Layout", "open_engine", "weights_dir", "why_not"]
 
 
 def open_engine(
@@ -38,16 +39,18 @@ def open_engine(
         ModelError: the weights are missing, damaged, or not a person model.
         EngineError: the engine is unknown or does not work on this machine.
     """
-    if engine == "cuda":
-        raise EngineError(
-            "engine 'cuda' runs whole frames, not single mattes, and was asked for one",
-            hint='Set engine = "cpu".',
-        )
     if engine not in ENGINES:
         raise EngineError(
             f"engine is {engine!r}, expected one of {', '.join(map(repr, ENGINES))}",
             hint='Set engine = "auto".',
         )
+    if engine == "cuda":
+        reason = why_not()
+        if reason:
+            raise EngineError(f"CUDA cannot be used: {reason}", hint='Set engine = "cpu".')
+        from segmentation.engines.cuda import CudaEngine  # torch: seconds, only when used
+
+        return CudaEngine(model)
     from segmentation.engines.openvino import open_openvino  # a third of a second: only when used
 
     return open_openvino(model, still=still, large=large, threads=threads, cache_dir=cache_dir)

@@ -1,0 +1,193 @@
+# ruff: noqa: E402
+"""The camera loop with the GPU's engine in it, on the processor: card, composite, hand-over."""
+
+from __future__ import annotations
+
+import threading
+import time
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra: pip install -e .[cuda]")
+pytest.importorskip("safetensors", reason="needs the extra: pip install -e .[cuda]")
+
+from segmentation.engines import nvidia
+from segmentation.engines.cuda import AREA, CudaSegmenter
+from segmentation.engines.layout import weights_dir
+from segmentation.errors import EngineError
+from segmentation.segmenter import Segmenter
+from tests.fakes import ListSink, Slot, settings
+from vcam.backgrounds import open_backdrop
+from vcam.card import Card
+from vcam.demand import Demand
+from vcam.matting import Matting
+from vcam.outlet import Outlet
+from vcam.pipeline import Pipeline
+from vcam.sources.still import StillSource
+from vcam.stats import Stats
+
+W, H = 640, 360
+GREEN = (0x91, 0x36, 0x22)  # #00ff00 in Y, U and V
+
+
+@pytest.fixture
+def gpu(monkeypatch):
+    """A machine whose GPU is the processor, and that says what it was asked to open."""
+    made = SimpleNamespace(opened=[], last=None, fails=None)
+
+    def opener(wanted, cache_dir):
+        made.opened.append(wanted.engine)
+        if wanted.engine == "cpu":
+            return Segmenter(quality="balanced")
+        if made.fails is not None:
+            raise made.fails
+        path = weights_dir() / "bisenet-small.safetensors"
+        made.last = CudaSegmenter(str(path), device="cpu", area=288 * 160)
+        return made.last
+
+    made.opener = opener
+    monkeypatch.setattr(nvidia, "why_not", lambda: "")
+    return made
+
+
+@pytest.fixture
+def loop(gpu):
+    """Start a loop of `count` frames of the portrait before green; returns it with its sink."""
+    opened = []
+
+    def start(count, **changes):
+        chosen = settings(output={"width": W, "height": H}, **changes)
+        with StillSource(width=W, height=H, realtime=False) as source:
+            frames = [source.read(0.0) for _ in range(count)]
+        sink, stats = ListSink(W, H), Stats()
+        outlet = Outlet([lambda: sink], Card(W, H), stats, fps=30, opened=[sink])
+        demand = Demand(outlet, on_demand=False, idle_after=0.2)
+        matting = Matting(chosen.current.matte, None, gpu.opener).__enter__()
+        opened.append(matting)
+        wait(lambda: matting._next is not None)
+        backdrop = open_backdrop("#00ff00", W, H)
+        slot = Slot(frames)
+        # Frames of a moment ago are late on a slow machine; the clock of this test never is.
+        pipe = Pipeline(
+            slot, matting, backdrop, outlet, chosen, demand, stats, clock=lambda: slot.now
+        )
+        slot.now = 0.0
+        read = slot.read
+
+        def tick(timeout):
+            frame = read(timeout)
+            slot.now = frame.pts if frame is not None else slot.now
+            return frame
+
+        slot.read = tick
+        return pipe, sink
+
+    yield start
+    for matting in opened:
+        matting.__exit__()
+
+
+def test_the_engines_composite_is_shown_once_the_guard_trusts_it(loop, gpu):
+    pipe, sink = loop(8)
+
+    drain(pipe, 8)
+
+    assert gpu.opened == ["cuda"]
+    assert pipe.matting.info["problem"] is None
+    assert [frame.is_card for frame in sink.frames[:2]] == [True, True]
+    assert not any(frame.is_card for frame in sink.frames[3:])
+    for frame in sink.frames[3:]:
+        assert np.abs(corner(frame) - np.array(GREEN)).max() <= 1
+        assert frame.data[:H].std() > 10, "nobody stands before the green"
+
+
+def test_a_matte_that_is_no_number_ends_in_the_card_though_a_composite_was_drawn(loop, gpu):
+    pipe, sink = loop(8)
+    drain(pipe, 5)
+    assert not sink.frames[-1].is_card
+    gpu.last._plan._network = lambda x: torch.full((1, 1, *x.shape[2:]), float("nan"))
+
+    drain(pipe, 2)
+
+    assert [frame.is_card for frame in sink.frames[-2:]] == [True, True]
+    assert pipe.verdict.reason == "matte is not a number"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [torch.OutOfMemoryError("CUDA out of memory"), RuntimeError("CUDA error: device lost")],
+    ids=["memory", "lost"],
+)
+def test_a_gpu_that_fails_hands_over_to_the_processor(loop, gpu, error):
+    pipe, sink = loop(30)
+    drain(pipe, 5)
+    assert not sink.frames[-1].is_card
+
+    def broken(turn):
+        raise error
+
+    gpu.last._plan.stages = broken
+    drain(pipe, 1)
+    wait(lambda: pipe.matting._next is not None)
+    shown = len(sink.frames)
+    drain(pipe, 6)
+
+    assert gpu.opened == ["cuda", "cpu"]
+    assert sink.frames[shown - 1].is_card
+    assert not sink.frames[-1].is_card
+    assert pipe.matting.info["engine"] == "openvino"
+    assert "the processor does the work" in pipe.matting.info["problem"]
+    # What is shown is never the room: where nobody is, it is green throughout.
+    for frame in sink.frames:
+        assert frame.is_card or np.abs(corner(frame) - np.array(GREEN)).max() <= 1
+
+
+def test_a_gpu_that_cannot_be_opened_leaves_the_reason(loop, gpu):
+    gpu.fails = EngineError("the GPU's memory is full", hint="")
+    pipe, sink = loop(6)
+
+    drain(pipe, 6)
+
+    assert gpu.opened == ["cuda", "cpu"]
+    assert not sink.frames[-1].is_card
+    assert pipe.matting.info["problem"].startswith("the GPU's memory is full")
+
+
+@pytest.mark.parametrize(("engine", "says"), [("auto", None), ("cuda", "there is no NVIDIA")])
+def test_without_a_card_the_processor_works_and_says_so_where_asked(
+    loop, gpu, monkeypatch, engine, says
+):
+    monkeypatch.setattr(nvidia, "why_not", lambda: "there is no NVIDIA driver")
+    monkeypatch.setattr(nvidia, "card", lambda: ("", "there is no NVIDIA driver"))
+
+    pipe, _ = loop(1, matte={"engine": engine})
+    drain(pipe, 1)
+
+    problem = pipe.matting.info["problem"]
+    assert gpu.opened == ["cpu"]
+    assert problem is None if says is None else problem.startswith(says)
+
+
+def test_the_network_sees_half_a_megapixel_and_less():
+    assert AREA == 512 * 512
+
+
+def corner(frame):
+    """Y, U and V of the picture's upper right, where nobody is."""
+    flat = frame.data.reshape(-1)
+    places = (W - 1, W * H + W // 2 - 1, W * H * 5 // 4 + W // 2 - 1)
+    return np.array([flat[place] for place in places]).astype(int)
+
+
+def drain(pipe, steps):
+    for _ in range(steps):
+        pipe.step(threading.Event())
+
+
+def wait(ready, timeout=60.0):
+    until = time.monotonic() + timeout
+    while not ready():
+        assert time.monotonic() < until, "it never came"
+        time.sleep(0.01)
