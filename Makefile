@@ -13,7 +13,7 @@ run: $(VENV)/.run
 	$(BIN)/vcam start --foreground --page
 
 # Two processes: torch and the desktop's libraries do not share one in the program either.
-TORCH := tests/train tests/segmentation/test_bisenet.py tests/segmentation/test_cuda.py tests/segmentation/test_cuda_pipeline.py
+TORCH := tests/train tests/segmentation/test_bisenet.py $(wildcard tests/segmentation/test_cuda*.py)
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(TORCH)
 	$(BIN)/python -m pytest tests $(TORCH:%=--ignore=%)

@@ -359,6 +359,10 @@ def _mode(name: str) -> Callable[[argparse.Namespace], int]:
 def _background(options: argparse.Namespace) -> int:
     if options.background is None and options.save is None:
         return _list_presets()
+    if options.background is not None and options.background.startswith("#"):
+        from vcam.config import load
+
+        load(flags={"background": {"use": options.background}})  # a typo needs no daemon to be told
     client = _client()
     if options.background is not None:
         print(f"Background: {_choose(client, options.background)}")
