@@ -69,6 +69,8 @@ def run(argv: Sequence[str] = ()) -> int:
         ModelError: a model cannot be opened.
     """
     options = _parser().parse_args(list(argv))
+    if options.engine == "cuda":
+        return _cuda(options)
     chosen = [case for case in cases() if not options.case or case.name in options.case]
     unknown = sorted(set(options.case or ()) - {case.name for case in cases()})
     if unknown:
@@ -294,6 +296,33 @@ def _open(model: str, quality: str, threads: int) -> Segmenter:
         raise ModelError(error.message, hint=error.hint) from error
 
 
+def _cuda(options: argparse.Namespace) -> int:
+    """Measure the GPU and print JSON; the processor's table has other columns."""
+    from segmentation.engines.nvidia import why_not
+    from vcam.pictures import i420_from_image
+    from vcam.scenery import draw
+
+    reason = why_not()
+    if reason:
+        raise ModelError(f"CUDA cannot be used: {reason}", hint="Run `vcam bench`.")
+    from vcam import bench_cuda
+
+    try:
+        report = bench_cuda.measure(
+            frames=max(options.frames, 1000),
+            sizes=SIZES,
+            pack=pack,
+            backdrop=lambda width, height: i420_from_image(draw("studio", width, height)),
+            check=options.check,
+            model=options.model,
+            say=_say,
+        )
+    except SegmentationError as error:
+        raise ModelError(error.message, hint=error.hint) from error
+    print(json.dumps(report, indent=2))
+    return 0
+
+
 def _say(name: str) -> None:
     print(f"  {name} …", file=sys.stderr, flush=True)
 
@@ -320,6 +349,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     parser.add_argument("--frames", type=int, default=150, help="frames per case")
+    parser.add_argument("--engine", default="cpu", choices=["cpu", "cuda"], help="what to measure")
+    parser.add_argument(
+        "--check", action="store_true", help="cuda: compare composites with float32 ones"
+    )
     parser.add_argument("--model", default="auto", help="the model to measure")
     parser.add_argument("--quality", default="balanced", choices=["low", "balanced", "high"])
     parser.add_argument("--threads", type=int, default=1, help="CPU threads for the model")
