@@ -14,11 +14,9 @@ run: $(VENV)/.run
 
 # Two processes: torch and the desktop's libraries do not share one in the program either.
 TORCH := tests/train tests/segmentation/test_bisenet.py $(wildcard tests/segmentation/test_cuda*.py)
-# The second one signals itself: faulthandler's small signal stack cannot hold the registers of a
-# processor with AMX.
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(TORCH)
-	$(BIN)/python -m pytest -p no:faulthandler tests $(TORCH:%=--ignore=%)
+	$(BIN)/python -m pytest tests $(TORCH:%=--ignore=%)
 
 # What takes minutes: ten thousand requests, a real kernel, two hundred thousand frames, a soak.
 nightly: $(VENV)/.test
