@@ -124,13 +124,18 @@ class Compositor:
         return SafeFrame(out, frame.pts, frame.seq, is_card=False, maker=__name__)
 
     def _adopt(self, frame: Frame, composite: NDArray[np.uint8]) -> SafeFrame:
-        """Take what the engine drew from this very frame's matte, now that it may be shown."""
+        """Take what the engine drew from this very frame's matte, now that it may be shown.
+
+        A copy: the engine draws into its memory again before anybody has judged that frame.
+        """
         expected = (self.height * 3 // 2, self.width)
         if composite.shape != expected or composite.dtype != np.uint8:
             raise ValueError(
                 f"composite is {composite.dtype} {composite.shape}, expected uint8 {expected}"
             )
-        return SafeFrame(composite, frame.pts, frame.seq, is_card=False, maker=__name__)
+        out = self._next()
+        np.copyto(out, composite)
+        return SafeFrame(out, frame.pts, frame.seq, is_card=False, maker=__name__)
 
     def reveal(self, frame: Frame, look: Look | None = None) -> SafeFrame:
         """Return the frame as it is, room and all: only ever on the user's explicit wish.

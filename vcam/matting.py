@@ -69,7 +69,7 @@ def _open_cuda(settings: MatteSettings, cache_dir: Path | None) -> CudaSegmenter
     from segmentation.engines.gpu import Scene
 
     segmenter = CudaSegmenter(settings.model, smoothing=settings.smoothing, cache_dir=cache_dir)
-    segmenter.warm(1280, 720, Scene(1280, 720))
+    segmenter.warm(1280, 720, Scene(1280, 720, np.full((1080, 1280), 128, np.uint8)))
     return segmenter
 
 

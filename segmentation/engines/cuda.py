@@ -329,9 +329,13 @@ class Plan:
         )
 
     def may_stand_in(self, packing: Packing, scene: Scene) -> bool:
-        """True if only the look differs: the old one may be shown until the new one is ready."""
+        """True if only the look differs: the old one may be shown until the new one is ready.
+
+        It must hide the room as well as the new one would: a picture does, a weaker blur does not.
+        """
         same = (scene.width, scene.height) == (self.scene.width, self.scene.height)
-        return packing == self.packing and same
+        blurs_enough = scene.backdrop is None and self.scene.blur >= scene.blur
+        return packing == self.packing and same and (self._pictured or blurs_enough)
 
     def inherit(self, other: Plan) -> None:
         """Go on where another plan of the same size stopped, so that nobody sees the change."""
@@ -411,6 +415,8 @@ class Plan:
         with self._on_stream():
             for buffer in (*self._up, *self._down, self._above, self._answer, *self._state()[:2]):
                 buffer.zero_()
+            if not self._pictured:
+                self._behind.zero_()  # the room, blurred
         if self._stream is not None:
             self._stream.synchronize()
 

@@ -15,6 +15,7 @@ pytest.importorskip("safetensors", reason="needs the extra: pip install -e .[cud
 
 from segmentation.engines import nvidia
 from segmentation.engines.cuda import AREA, CudaSegmenter
+from segmentation.engines.gpu import Scene
 from segmentation.engines.layout import weights_dir
 from segmentation.errors import EngineError
 from segmentation.segmenter import Segmenter
@@ -29,6 +30,7 @@ from vcam.sources.still import StillSource
 from vcam.stats import Stats
 
 W, H = 640, 360
+PICTURE = np.full((H * 3 // 2, W), 128, np.uint8)
 GREEN = (0x91, 0x36, 0x22)  # #00ff00 in Y, U and V
 
 
@@ -113,6 +115,39 @@ def test_a_matte_that_is_no_number_ends_in_the_card_though_a_composite_was_drawn
 
     assert [frame.is_card for frame in sink.frames[-2:]] == [True, True]
     assert pipe.verdict.reason == "matte is not a number"
+
+
+def test_a_freeze_after_refused_frames_shows_the_last_one_that_was_trusted(loop, gpu):
+    pipe, sink = loop(10)
+    drain(pipe, 5)
+    trusted = sink.frames[-1].data.copy()
+    # Everything is person: the composite is the bare room, which the guard refuses.
+    gpu.last._plan._network = lambda x: torch.full((1, 1, *x.shape[2:]), 20.0)
+    drain(pipe, 3)
+    assert all(frame.is_card for frame in sink.frames[-3:])
+
+    pipe.settings.set_mode("frozen")
+    drain(pipe, 1)
+
+    assert not sink.frames[-1].is_card
+    assert np.array_equal(sink.frames[-1].data, trusted)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "may"),
+    [
+        (Scene(W, H), Scene(W, H, PICTURE), False),  # a blurred room where a picture was chosen
+        (Scene(W, H, blur=20.0), Scene(W, H, blur=80.0), False),
+        (Scene(W, H, blur=80.0), Scene(W, H, blur=20.0), True),
+        (Scene(W, H, PICTURE), Scene(W, H, blur=80.0), True),
+        (Scene(W, H, PICTURE), Scene(W, H, PICTURE, mirror=True), True),
+    ],
+)
+def test_until_a_new_look_is_ready_only_one_that_hides_as_much_stands_in(gpu, old, new, may):
+    segmenter = gpu.opener(SimpleNamespace(engine="cuda"), None)
+    segmenter.warm(W, H, old)
+
+    assert segmenter._plan.may_stand_in(segmenter._plan.packing, new) is may
 
 
 @pytest.mark.parametrize(
