@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segmentation.bisenet import BiSeNet, fold
+from segmentation.bisenet import BiSeNet, fold, load_weights
 from train.errors import CheckpointError
 
 
@@ -97,14 +97,32 @@ def fill(model: BiSeNet, weights: dict[str, Tensor], path: Path) -> None:
 def load_network(path: Path, *, folded: bool = True) -> BiSeNet:
     """Return the averaged network of a checkpoint, in evaluation mode.
 
+    `path` may also be shipped .safetensors weights, which are folded whatever is asked for.
+
     Raises:
         CheckpointError: the checkpoint cannot be read or does not match its own width.
     """
+    if path.suffix == ".safetensors":
+        return load_folded(path)
     state = load_checkpoint(path)
     model = BiSeNet(float(state["width"]), blocks=int(state.get("blocks", 2)))
     fill(model, state["ema"], path)
     model.eval()
     return fold(model) if folded else model
+
+
+def load_folded(path: Path) -> BiSeNet:
+    """Return the network of a .safetensors file that `train export` wrote, in evaluation mode.
+
+    Raises:
+        CheckpointError: missing, damaged, or another network.
+    """
+    try:
+        return load_weights(path).eval()
+    except ValueError as error:
+        raise CheckpointError(
+            str(error), hint="Give the path of a .safetensors file that `train export` wrote."
+        ) from error
 
 
 def _first_mismatch(error: RuntimeError) -> str:

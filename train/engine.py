@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from segmentation.bisenet import MEAN, STD, BiSeNet, ContextPath, channels
 from segmentation.segmenter import input_size
 from train import losses
+from train.checkpoint import load_folded
 from train.datasets import Batch, Pictures
 from train.errors import CheckpointError, NotFiniteError
 from train.losses import MattingLoss
@@ -304,40 +305,79 @@ def start_from_imagenet(context: ContextPath, path: Path, photographs: NDArray[n
             f"{path}: not weights that can be read: {error}",
             hint="Set [network] imagenet to a ResNet-18 with BatchNorm folded.",
         ) from error
-    hooks = []
-    for name, batch_norm in _after_convolutions(context):
-        weight, bias = weights.get(f"{name}.weight"), weights.get(f"{name}.bias")
-        if weight is None or bias is None:
+    kept = {}
+    for name, _ in _after_convolutions(context):
+        if f"{name}.weight" not in weights or f"{name}.bias" not in weights:
             continue
-        convolution = context.get_submodule(name)
-        if convolution.weight.shape != weight.shape:
+        shape = context.get_submodule(name).weight.shape
+        if shape != weights[f"{name}.weight"].shape:
             raise CheckpointError(
-                f"{path}: {name} is {tuple(weight.shape)}, the network's "
-                f"{tuple(convolution.weight.shape)}; ImageNet weights fit full width only",
+                f"{path}: {name} is {tuple(weights[f'{name}.weight'].shape)}, the network's "
+                f"{tuple(shape)}; ImageNet weights fit full width only",
                 hint="Set [network] width = 1.0, or learn from its features: [distil] features.",
             )
-        convolution.weight.data.copy_(weight)
-        hooks.append(batch_norm.register_forward_pre_hook(_calibrate(bias)))
+        kept[name] = (weights[f"{name}.weight"], weights[f"{name}.bias"])
     for block in context.layer4:
         nn.init.zeros_(block.bn2.weight)
-    alphas = np.zeros(photographs.shape[:3], np.float32)
-    was_training = context.training
-    context.eval()
+    _unfold(context, kept, photographs)
+
+
+def start_from_folded(network: BiSeNet, path: Path, photographs: NDArray[np.uint8]) -> None:
+    """Give a network shipped weights, whose BatchNorms were folded away, so that it can learn on.
+
+    Its BatchNorms are found again as `start_from_imagenet` finds them; the auxiliary heads, which
+    are not shipped, start from random weights.
+
+    Shapes:
+        photographs: (B, H, W, 3) uint8 RGB, some dozens of them
+
+    Raises:
+        CheckpointError: the file is missing, damaged, or of another width or depth.
+    """
+    folded = load_folded(path)
+    if (folded.width, folded.blocks) != (network.width, network.blocks):
+        raise CheckpointError(
+            f"{path}: of width {folded.width:g} with {folded.blocks} blocks, "
+            f"expected {network.width:g} with {network.blocks}",
+            hint="Set the recipe's [network] width and blocks to those of the weights.",
+        )
+    weights = folded.state_dict()
+    kept = {}
+    for name, _ in _after_convolutions(network):
+        kept[name] = (weights.pop(f"{name}.weight"), weights.pop(f"{name}.bias"))
+    network.load_state_dict(weights, strict=False)  # convolutions that no BatchNorm follows
+    _unfold(network, kept, photographs)
+
+
+def _unfold(
+    model: nn.Module, folded: dict[str, tuple[Tensor, Tensor]], photographs: NDArray[np.uint8]
+) -> None:
+    """Set convolutions to `folded` weights and give their biases to the BatchNorms behind them."""
+    hooks = []
+    for name, batch_norm in _after_convolutions(model):
+        if name in folded:
+            weight, bias = folded[name]
+            model.get_submodule(name).weight.data.copy_(weight)
+            hooks.append(batch_norm.register_forward_pre_hook(_calibrate(bias)))
+    was_training = model.training
+    model.eval()
     with torch.no_grad():
-        device = next(context.parameters()).device
-        context(to_device((photographs, alphas), device)[0])
-    context.train(was_training)
+        device = next(model.parameters()).device
+        alphas = np.zeros(photographs.shape[:3], np.float32)
+        model(to_device((photographs, alphas), device)[0])
+    model.train(was_training)
     for hook in hooks:
         hook.remove()
 
 
-def _after_convolutions(context: ContextPath) -> Iterator[tuple[str, nn.BatchNorm2d]]:
+def _after_convolutions(model: nn.Module) -> Iterator[tuple[str, nn.BatchNorm2d]]:
     """Each convolution's name with the BatchNorm that follows it."""
-    for name, module in context.named_modules():
+    before_norm = {"bn1": "conv1", "bn2": "conv2", "bn": "attention", "1": "0"}
+    for name, module in model.named_modules():
         if not isinstance(module, nn.BatchNorm2d):
             continue
         head, _, last = name.rpartition(".")
-        before = last.replace("bn", "conv") if last.startswith("bn") else str(int(last) - 1)
+        before = before_norm[last]
         yield f"{head}.{before}" if head else before, module
 
 

@@ -190,6 +190,9 @@ def make_learner(recipe: Recipe, root: Path, sets: Sets, device: torch.device) -
         assert isinstance(teacher, BiSeNet)
         log.info("Pruning %s to width %g", distil.teacher, network.width)
         prune(teacher, network, _pictures(recipe, sets))
+    elif recipe.network.start.endswith(".safetensors"):
+        photographs = _photographs(recipe, sets, PRUNING)
+        engine.start_from_folded(network, root / recipe.network.start, photographs)
     elif recipe.network.start:
         path = root / recipe.network.start
         fill(network, load_checkpoint(path)["ema"], path)

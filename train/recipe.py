@@ -27,7 +27,7 @@ class Network:
 
     width: float = 0.375  # of the paper's channel counts
     blocks: int = 2  # in each stage of the trunk; a start with more of them loses the others
-    start: str = ""  # "imagenet", "prune" (of the teacher), a checkpoint's path; or from scratch
+    start: str = ""  # "imagenet", "prune" (the teacher), a path (.pt, .safetensors); or random
     imagenet: str = ""  # ResNet-18 trunk with BatchNorm folded, .safetensors
 
 
@@ -73,7 +73,7 @@ class Fit:
 class Distil:
     """A full-width teacher, whose features and mattes the narrow network learns to predict."""
 
-    teacher: str = ""  # a checkpoint's path; without one, the ImageNet trunk, which has no mattes
+    teacher: str = ""  # a path (.pt, .safetensors); without one, the ImageNet trunk: no mattes
     features: float = 0.0  # weight of the loss; falls to a fifth of this by the end
     alpha: float = 0.0  # weight of its mattes beside those of the data
 

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 import torch
 
-from segmentation.bisenet import BiSeNet
+from segmentation.bisenet import BiSeNet, fold, load_weights, save_weights
 from tests.train.people import write_folder
 from train import engine
 from train.__main__ import main
@@ -287,3 +287,28 @@ def test_half_precision_is_taken_only_where_it_is_faster(monkeypatch):
         monkeypatch.setattr(engine, "_trial", lambda n, x, d, amp, t=bf16: t if amp else 1.0)
 
         assert engine.choose_amp(learner, Fit(), ALONE.device) is wanted
+
+
+def test_shipped_weights_give_what_they_gave_before_their_batchnorms_were_unfolded(
+    data, tmp_path: Path
+):
+    recipe = dataclasses.replace(
+        tiny(epochs=1, views=8), network=Network(width=0.05, start="net.safetensors"))  # fmt: skip
+    network = fold(BiSeNet(0.05))
+    for bias in (p for name, p in network.named_parameters() if name.endswith("bias")):
+        torch.nn.init.normal_(bias, std=0.2)
+    save_weights(network, tmp_path / "net.safetensors")
+    for name in ("train", "val", "rooms"):
+        (tmp_path / name).symlink_to(data / name)
+    sets = read_sets(recipe, tmp_path)
+
+    learner = make_learner(recipe, tmp_path, sets, ALONE.device)
+
+    x = torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        wanted = load_weights(tmp_path / "net.safetensors").eval()(x)
+        torch.testing.assert_close(learner.network.eval()(x), wanted, rtol=1e-3, atol=1e-3)
+    assert fit(recipe, tmp_path, tmp_path / "run", ALONE)
+    wide = dataclasses.replace(recipe, network=Network(width=0.1, start="net.safetensors"))
+    with pytest.raises(CheckpointError, match=r"of width 0\.05 .*, expected 0\.1"):
+        make_learner(wide, tmp_path, sets, ALONE.device)
