@@ -22,6 +22,8 @@ HAND: Final = 0.02  # share of the frame: a larger piece of its own is somebody 
 FIRM: Final = 0.4  # mean alpha of a piece, below which it is a ghost
 SURE: Final = 0.85  # mean alpha where it is above a half, for a person to be noticed
 DOUBT: Final = 0.7  # and below which who was there counts as gone, and the rest as furniture
+BODY: Final = (0.45, 0.6)  # alpha that is a mere doubt at most, and a body at least
+RIM: Final = 0.025  # share of the height: how far from a body alpha may be faint
 _BLOCK: Final = np.ones((3, 3), np.uint8)
 LEVELS: Final = (0.1, 0.95)  # alpha outside these is pure background or pure person
 
@@ -60,7 +62,9 @@ class Tidy:
         sure = float(self._half[self._bits].mean()) if share else 0.0
         least, trust = (LEAVE, DOUBT) if self.present else (ARRIVE, SURE)
         self.present = bool(share >= least and sure >= trust)
-        if not self.present:
+        if self.present:
+            self._drop_doubts(alpha)
+        else:
             alpha[:] = 0
 
     def _drop_islands(self, alpha: NDArray[np.float32]) -> None:
@@ -96,6 +100,16 @@ class Tidy:
             half[hole.view(np.bool_)] = 1
             alpha[self._enlarged(cv2.dilate(hole, _BLOCK))] = 1
 
+    def _drop_doubts(self, alpha: NDArray[np.float32]) -> None:
+        """Take out what is faint and not the rim of a body: there the network only has a doubt."""
+        reach = rim(self._half.shape[0])
+        cv2.dilate(self._half, np.ones((reach, reach), np.uint8), self._near)
+        low, high = BODY
+        np.subtract(self._near, np.float32(low), out=self._near)
+        np.multiply(self._near, np.float32(1 / (high - low)), out=self._near)
+        np.clip(self._near, 0, 1, out=self._near)
+        np.multiply(alpha, cv2.resize(self._near, alpha.shape[::-1]), out=alpha)
+
     def _pieces(self, connectivity: int) -> Any:
         return cv2.connectedComponentsWithStats(
             self._bits.view(np.uint8), connectivity=connectivity
@@ -109,6 +123,7 @@ class Tidy:
     def _allocate(self, h: int, w: int) -> None:
         self._size = (h, w)
         self._half = np.zeros((max(1, h // 2), max(1, w // 2)), np.float32)
+        self._near = np.zeros(self._half.shape, np.float32)
         self._bits = np.zeros(self._half.shape, np.bool_)
         self._mine = None
 
@@ -140,6 +155,11 @@ class Tidy:
         mine &= keep[pieces]
         alpha[~mine] = 0
         self._mine = mine & solid
+
+
+def rim(height: int) -> int:
+    """Return the side, in pixels, of the square around a pixel in which a body has to be."""
+    return 2 * max(1, round(RIM * height)) + 1
 
 
 class Guided:

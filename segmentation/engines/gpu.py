@@ -293,6 +293,8 @@ class Tidy:
         border[0] = border[-1] = border[:, 0] = border[:, -1] = 1
         self._border = border.reshape(-1)
         self._ones = torch.ones_like(self._border)
+        self._enlarge = Resize(half, (h, w), device)
+        self._rim = refine.rim(half[0])
 
     def __call__(self, alpha: Tensor) -> Tensor:
         """Return the tidied matte (h, w), all 0 where nobody is present; updates `present`."""
@@ -325,7 +327,10 @@ class Tidy:
         least = torch.where(was, refine.LEAVE, refine.ARRIVE)
         trust = torch.where(was, refine.DOUBT, refine.SURE)
         self.present.copy_((share >= least) & (mean >= trust))
-        return alpha * self.present
+        low, high = refine.BODY
+        near = F.max_pool2d(half[None], self._rim, 1, self._rim // 2)[0]
+        near = ((near - low) * (1 / (high - low))).clamp_(0, 1)
+        return alpha * self._enlarge(near) * self.present
 
     def _sums(self, name: Tensor, values: Tensor) -> Tensor:
         return values.new_zeros(name.numel() + 1).index_add_(0, name, values)
