@@ -27,6 +27,8 @@ MAX_UNDECIDED: Final = 0.45
 MAX_GROWTH: Final = 0.45
 # A matte that calls nearly everything person shows nearly all of the room, whoever is right.
 MAX_AREA: Final = 0.96
+# From one frame to the next no more of the person may be where nobody was.
+MAX_NEW: Final = 0.5
 # Mean luma difference, in steps of 0..255, above which two pictures are certainly not the same.
 MOVED: Final = 1.0
 
@@ -63,6 +65,7 @@ class Guard:
         self.deadline = deadline  # seconds from capture to write
         self._streak = 0
         self._areas: deque[tuple[float, float]] = deque()
+        self._last_person: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] | None = None
         self._last_raw: np.ndarray[tuple[int, ...], np.dtype[np.float32]] | None = None
         self._last_picture: np.ndarray[tuple[int, ...], np.dtype[np.uint8]] | None = None
         self._last_pts = float("-inf")
@@ -100,7 +103,7 @@ class Guard:
         self._streak = 0
         self._reason = reason
         self._areas.clear()
-        self._last_raw = self._last_picture = None
+        self._last_raw = self._last_picture = self._last_person = None
 
     def _objection(self, frame: Frame | Fault | None, matte: Matte | Fault) -> str:
         """The first thing that is wrong, in the words of the card; "" if nothing is."""
@@ -138,7 +141,8 @@ class Guard:
         if undecided > MAX_UNDECIDED:
             return "looking for you"
         area = float(alpha.mean())
-        if area > MAX_AREA or self._jumped(frame.pts, area):
+        elsewhere = self._is_elsewhere(alpha)
+        if area > MAX_AREA or self._jumped(frame.pts, area) or elsewhere:
             return "looking for you"
         return ""
 
@@ -157,6 +161,15 @@ class Guard:
         np.copyto(last_raw, raw)
         np.copyto(last_picture, picture)
         return False
+
+    def _is_elsewhere(self, alpha: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> bool:
+        """True if most of the person is where nobody was one frame ago: nobody moves that fast."""
+        last, person = self._last_person, alpha > 0.5
+        self._last_person = person
+        if last is None or last.shape != person.shape or not last.any():
+            return False
+        here = np.count_nonzero(person)
+        return bool(np.count_nonzero(person > last) > MAX_NEW * here)
 
     def _jumped(self, pts: float, area: float) -> bool:
         """True if the person suddenly covers far more than within the last second."""

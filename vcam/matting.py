@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FAILURES = 3  # in a row before the engine is opened anew
-FIRST_BACK_OFF, LAST_BACK_OFF = 0.5, 30.0  # seconds between tries
+# Failures in a row before the engine is opened anew; twice as many each time that did not help.
+FAILURES, MOST_FAILURES = 3, 48
+# Seconds between tries to open it. The last is what a model that is mended has to wait at most.
+FIRST_BACK_OFF, LAST_BACK_OFF = 0.25, 1.0
 
 Opener = Callable[["MatteSettings", Path | None], "Segmenter | CudaSegmenter"]
 
@@ -120,7 +122,8 @@ class Matting:
         self._wake = threading.Event()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._open_when_asked, name="model", daemon=True)
-        self._failures = 0
+        self._failures = 0  # in a row
+        self._reopen_at = FAILURES
         self._gpu_problem = ""  # why the GPU is not used, although there is one or it was asked for
         self.problem = ""  # why the model that was asked for is not in use
 
@@ -196,10 +199,12 @@ class Matting:
             self._failures += 1
             if self._failures == 1:
                 log.warning("engine: %s", error, exc_info=not isinstance(error, SegmentationError))
-            if self._failures % FAILURES == 0:
+            if self._failures >= self._reopen_at:
+                self._reopen_at = min(self._failures + self._reopen_at, MOST_FAILURES)
+                self._failures = 0
                 self._wake.set()
             return Fault("engine failed")
-        self._failures = 0
+        self._failures, self._reopen_at = 0, FAILURES
         return Fault("starting") if matte is None else matte
 
     def _leave_gpu(self, error: Exception) -> Fault:

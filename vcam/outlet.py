@@ -141,9 +141,12 @@ class Outlet:
             _close(sink)
 
     def _watch(self) -> None:
-        while not self._stop.wait(self.interval / 2):
+        pause = self.interval
+        while not self._stop.wait(pause):
             patience = 1.5 if self.relaxed else self.patience
-            if time.monotonic() - self._last_write < patience:
+            left = self._last_write + patience - time.monotonic()
+            pause = min(max(left, self.interval / 8), self.interval)
+            if left > 0:
                 continue
             if not self._lock.acquire(timeout=self.interval):
                 continue  # a sink is blocking; nobody else may write to it meanwhile

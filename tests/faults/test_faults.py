@@ -51,6 +51,7 @@ def test_the_detector_finds_a_single_patch():
 
 
 def test_an_engine_that_hangs_shows_the_card_within_two_frames_and_nothing_old_afterwards():
+    interval = 0.1  # a slow camera, so that a busy machine's hiccups are small beside a frame
     hang = threading.Event()
 
     def answer(frame):
@@ -60,13 +61,14 @@ def test_an_engine_that_hangs_shows_the_card_within_two_frames_and_nothing_old_a
         return left_half(frame)
 
     class Camera:
-        source, dropped, seq = None, 0, 0
+        source, dropped, seq, due = None, 0, 0, time.monotonic()
 
         def want(self, wanted):
             pass
 
         def read(self, timeout):
-            time.sleep(1 / 60)
+            self.due = max(self.due + interval, time.monotonic())
+            time.sleep(max(0.0, self.due - time.monotonic()))
             self.seq += 1
             return room(self.seq)
 
@@ -74,32 +76,35 @@ def test_an_engine_that_hangs_shows_the_card_within_two_frames_and_nothing_old_a
     times = []
     real = sink.write
     sink.write = lambda frame: (times.append((time.monotonic(), frame.is_card)), real(frame))
-    with Outlet([lambda: sink], Card(192, 108), stats, fps=30, opened=[sink]) as outlet:
+    with Outlet([lambda: sink], Card(192, 108), stats, fps=1 / interval, opened=[sink]) as outlet:
         demand = Demand(outlet, on_demand=False, idle_after=1)
         pipe = Pipeline(
             Camera(),
             matting(answer),
             open_backdrop("#00ff00", 192, 108),
             outlet,
-            settings(),
+            settings(output={"fps": 1 / interval}),
             demand,
             stats,
         )
         thread = threading.Thread(target=pipe.run, args=(stop,))
         thread.start()
-        time.sleep(0.6)
+        time.sleep(1.2)
         hang.set()
-        hung = time.monotonic()
-        time.sleep(2.0)
+        time.sleep(0.3)
+        hung = max(t for t, is_card in times if not is_card)  # the last that was in time
+        time.sleep(1.9)
         stop.set()
         thread.join(3)
 
-    cards = [t - hung for t, is_card in times if is_card and t > hung]
+    cards = [t for t, is_card in times if is_card and t > hung]
+    back = min(t for t, is_card in times if not is_card and t > hung)
     longest = max(b[0] - a[0] for a, b in itertools.pairwise(times))
-    assert len(cards) > 10
-    assert cards[0] < 0.2
-    assert longest < 0.25  # never more than a few frames without a picture
-    assert not times[-1][1]  # live again
+    # The frame that hangs is due one interval after the last one; the card is there two later.
+    assert cards[0] - hung < 3 * interval
+    assert longest < 3 * interval
+    assert back - hung < interval + 1.0 + 5 * interval  # the hang, then three confident frames
+    assert not times[-1][1]
 
 
 def test_a_fault_is_not_forgotten_by_freezing():

@@ -127,6 +127,38 @@ def test_a_person_who_suddenly_fills_the_picture_is_not_believed_at_once():
     assert all(f.is_card for f in sink.frames[10:12])
 
 
+def elsewhere(frame):
+    """A matte as confident and as large as any, of the wrong half."""
+    matte = left_half(frame)
+    turned = np.ascontiguousarray(matte.raw[:, ::-1])
+    return replace(matte, raw=turned, alpha=turned, b=turned.copy())
+
+
+def test_a_matte_that_jumps_to_another_place_for_two_frames_never_shows():
+    pipe, sink = pipeline(
+        [room(i) for i in range(20)],
+        lambda frame: elsewhere(frame) if frame.seq in (10, 11) else left_half(frame),
+    )
+
+    drain(pipe, 20)
+
+    assert all(f.is_card for f in sink.frames[10:15])
+    assert not any(f.is_card for f in sink.frames[15:])
+    assert not any(shows_room(f) for f in sink.frames)
+
+
+def test_a_matte_that_stays_in_another_place_is_believed_after_three_frames():
+    # Somebody may have moved the camera: this is where what the guard can know ends.
+    pipe, sink = pipeline(
+        [room(i) for i in range(16)],
+        lambda frame: elsewhere(frame) if frame.seq >= 8 else left_half(frame),
+    )
+
+    drain(pipe, 16)
+
+    assert [f.is_card for f in sink.frames[8:12]] == [True, True, True, False]
+
+
 def test_an_engine_that_fails_becomes_the_card():
     pipe, sink = pipeline([room(i) for i in range(8)], lambda frame: Fault("engine failed"))
 

@@ -1,0 +1,100 @@
+"""The engine's life: opened off the loop, opened anew when it fails, and not in a frenzy."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from segmentation.errors import EngineError
+from tests.fakes import left_half, room, settings
+from vcam.guard import Fault
+from vcam.matting import Matting
+
+
+class Engine:
+    """A segmenter that fails while `broken`; counts how often it was opened."""
+
+    opened = 0
+    info, draws = {"engine": "test"}, False
+
+    def __init__(self, faults):
+        self.faults = faults
+        Engine.opened += 1
+
+    def matte(self, y, u, v, *, full_range, seq, pts):
+        if self.faults["inference"]:
+            raise EngineError("it failed", hint="")
+        return left_half(room(seq))
+
+    def reset(self):
+        pass
+
+    def close(self):
+        pass
+
+
+@pytest.fixture
+def faults():
+    Engine.opened = 0
+    return {"inference": False, "opening": False}
+
+
+@pytest.fixture
+def matting(faults, tmp_path):
+    def opener(chosen, cache_dir):
+        if faults["opening"]:
+            raise EngineError("no such model", hint="")
+        return Engine(faults)
+
+    with Matting(settings(matte={"engine": "cpu"}).current.matte, tmp_path, opener) as made:
+        yield made
+
+
+def wait_for_a_matte(matting: Matting, seconds: float) -> float:
+    started = time.monotonic()
+    while time.monotonic() - started < seconds:
+        if not isinstance(matting.matte(room(1)), Fault):
+            return time.monotonic() - started
+        time.sleep(0.03)
+    raise AssertionError(f"no matte within {seconds} s: {matting.problem}")
+
+
+def test_an_engine_that_fails_for_long_is_opened_again_ever_less_often(matting, faults):
+    wait_for_a_matte(matting, 5)
+    faults["inference"] = True
+
+    for _ in range(100):  # three seconds of a camera
+        assert isinstance(matting.matte(room(1)), Fault)
+        time.sleep(0.005)
+
+    assert 3 <= Engine.opened <= 7
+
+
+def test_a_matte_comes_with_the_first_frame_after_an_engine_works_again(matting, faults):
+    wait_for_a_matte(matting, 5)
+    faults["inference"] = True
+    for _ in range(20):
+        matting.matte(room(1))
+
+    faults["inference"] = False
+
+    assert not isinstance(matting.matte(room(2)), Fault)
+
+
+def test_a_model_that_was_away_for_long_is_in_use_within_two_seconds_of_its_return(
+    tmp_path, faults
+):
+    faults["opening"] = True
+
+    def opener(chosen, cache_dir):
+        if faults["opening"]:
+            raise EngineError("no such model", hint="")
+        return Engine(faults)
+
+    with Matting(settings(matte={"engine": "cpu"}).current.matte, tmp_path, opener) as matting:
+        time.sleep(4)
+        assert isinstance(matting.matte(room(1)), Fault)
+        faults["opening"] = False
+
+        assert wait_for_a_matte(matting, 5) < 2
