@@ -5,13 +5,17 @@ environment, ffmpeg and browser run in it; only one directory is written for rea
 Debian's, fetched with apt-get, with its `vivid` driver as the webcam; v4l2loopback is built here.
 
     python -m tests.vm.machine --out DIR -- 'ls -l /dev/video*'
+
+VCAM_VM_ACCEL=tcg or kvm says how the guest's processor is made, where that is not to be found out.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import hashlib
 import os
+import re
 import shlex
 import shutil
 import stat
@@ -19,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,8 +42,12 @@ NEEDED = {
     "ffmpeg": "ffmpeg",
 }
 BUSYBOX = Path("/bin/busybox")
+KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 BOOT_MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay", "virtio_console")
 WEBCAM = "vivid n_devs=1 node_types=0x1 vid_cap_nr=0 no_error_inj=0"
+# v4l2loopback's versions as Debian has them, and the suite that each comes from.
+VERSIONS = {"0.13.2": "bookworm-backports", "0.15.0": "trixie"}
+GREETING_WITHIN = 60.0  # seconds; a guest under KVM is up in three, or never
 VIRTUAL = 'v4l2loopback exclusive_caps=1 video_nr=10 "card_label=\\"VBG Camera\\""'
 
 _9P = "trans=virtio,version=9p2000.L,msize=512000"
@@ -69,6 +78,7 @@ busybox hostname guest
 ln -sf /proc/self/fd /dev/fd
 ln -sf /proc/self/fd/0 /dev/stdin; ln -sf /proc/self/fd/1 /dev/stdout
 ln -sf /proc/self/fd/2 /dev/stderr
+echo "$(uname -r) is up" >/dev/vport0p1
 . /run/vm/devices.sh >/dev/vport0p1 2>&1
 cd "$VM_CWD"
 setsid sh /run/vm/command.sh </dev/null >/dev/vport0p1 2>&1
@@ -79,7 +89,11 @@ busybox poweroff -f
 
 
 class Unbuilt(Exception):
-    """The guest cannot be made on this machine; says what to install."""
+    """The guest cannot be made on this machine; says why."""
+
+
+class Unfetched(Unbuilt):
+    """A package cannot be had from here: no network, or not Debian."""
 
 
 @dataclass(frozen=True)
@@ -118,18 +132,52 @@ def _call(*command: str | Path, cwd: Path | None = None) -> str:
     return done.stdout
 
 
-def _fetch(packages: Iterable[str], into: Path) -> list[Path]:
+def _fetch(packages: Iterable[str], into: Path, *options: str) -> list[Path]:
     into.mkdir(parents=True, exist_ok=True)
-    _call("apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", *packages, cwd=into)
+    apt = ("apt-get", "-q", "-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=3", *options)
+    try:
+        _call(*apt, "download", *packages, cwd=into)
+    except Unbuilt as error:
+        raise Unfetched(str(error)) from error
     return sorted(into.glob("*.deb"))
 
 
+def _suite(name: str) -> tuple[str, ...]:
+    """Options that make apt-get look at another suite of the mirror this machine uses."""
+    asked = "$(ORIGIN) $(COMPONENT) $(RELEASE) $(REPO_URI)"
+    told = _call("apt-get", "indextargets", "--format", asked, "Created-By: Packages")
+    lines = [line.split() for line in told.splitlines()]
+    mirrors = [
+        words[3] for words in lines if words[:2] == ["Debian", "main"] and "-" not in words[2]
+    ]
+    if not mirrors:
+        raise Unfetched("this machine has no mirror of Debian in its apt sources")
+    home = cache() / f"apt-{name}"
+    for folder in ("lists/partial", "archives/partial"):
+        (home / folder).mkdir(parents=True, exist_ok=True)
+    (home / "sources.list").write_text(f"deb [signed-by={KEYRING}] {mirrors[0]} {name} main\n")
+    given = {
+        "Dir::Etc::sourcelist": home / "sources.list", "Dir::Etc::sourceparts": "-",
+        "Dir::State::lists": home / "lists", "Dir::Cache": home,
+        "Acquire::Languages": "none", "APT::Sandbox::User": "root", "Acquire::Retries": "3",
+    }  # fmt: skip
+    options = tuple(part for key, value in given.items() for part in ("-o", f"{key}={value}"))
+    try:
+        _call("apt-get", "-q", *options, "--error-on=any", "update")
+    except Unbuilt as error:
+        raise Unfetched(str(error)) from error
+    return options
+
+
 def _package(name: str, field: str) -> str:
-    told = _call("apt-cache", "show", "--no-all-versions", name)
+    try:
+        told = _call("apt-cache", "show", "--no-all-versions", name)
+    except Unbuilt as error:
+        raise Unfetched(str(error)) from error
     for line in told.splitlines():
         if line.startswith(f"{field}: "):
             return line.split(": ", 1)[1]
-    raise Unbuilt(f"apt-cache knows no {field} of {name}; run apt-get update")
+    raise Unfetched(f"apt-cache knows no {field} of {name}; run apt-get update")
 
 
 def kernel() -> Kernel:
@@ -156,30 +204,45 @@ def kernel() -> Kernel:
     return made
 
 
-def loopback(made: Kernel, source: Path | None = None) -> Path:
-    """v4l2loopback built for this kernel: Debian's package, or the sources in `source`."""
-    if source is None:
-        tag = _package("v4l2loopback-dkms", "Version").replace("~", "_")
-    else:
+def loopback(made: Kernel, source: Path | None = None, version: str = "") -> Path:
+    """v4l2loopback built for this kernel.
+
+    It is Debian's package for this machine, one of `VERSIONS`, or the sources in `source`.
+    """
+    if source is not None:
         digest = hashlib.sha256()
         for file in sorted(source.glob("*.[ch]")):
             digest.update(file.read_bytes())
         tag = f"{source.name}-{digest.hexdigest()[:8]}"
+    else:
+        tag = version or _package("v4l2loopback-dkms", "Version").replace("~", "_")
     home = made.root.parent / f"v4l2loopback-{tag}"
-    if (home / "v4l2loopback.ko").exists():
-        return home / "v4l2loopback.ko"
+    built = home / "v4l2loopback.ko"
+    if built.exists():
+        return built
     shutil.rmtree(home, ignore_errors=True)
-    if source is None:
+    if source is not None:
+        shutil.copytree(source, home)
+    else:
         fetched = made.root.parent / "fetched"
-        (deb,) = _fetch(["v4l2loopback-dkms"], fetched)
+        shutil.rmtree(fetched, ignore_errors=True)
+        options = _suite(VERSIONS[version]) if version else ()
+        (deb,) = _fetch(["v4l2loopback-dkms"], fetched, *options)
         _call("dpkg", "-x", deb, fetched / "x")
         shutil.copytree(next((fetched / "x/usr/src").iterdir()), home)
         shutil.rmtree(fetched)
-    else:
-        shutil.copytree(source, home)
+    if version and _version_of(home) != version:
+        shutil.rmtree(home)
+        raise Unfetched(f"{VERSIONS[version]} has another v4l2loopback than {version}")
     headers = made.root / f"usr/src/linux-headers-{made.version}"
     _call("make", "-C", headers, f"M={home}", "modules")
-    return home / "v4l2loopback.ko"
+    return built
+
+
+def _version_of(sources: Path) -> str:
+    """As DKMS's configuration names it."""
+    found = re.search(r'PACKAGE_VERSION="?([\w.]+)', (sources / "dkms.conf").read_text())
+    return found[1] if found else ""
 
 
 def _archive(entries: list[tuple[str, int, bytes]]) -> bytes:
@@ -245,6 +308,7 @@ def run(
     devices: Iterable[str] = (WEBCAM, VIRTUAL),
     environ: dict[str, str] | None = None,
     source: Path | None = None,
+    version: str = "",
     memory: int = 3072,
     echo: bool = False,
 ) -> Outcome:
@@ -253,7 +317,7 @@ def run(
     `out` is the one directory that the guest writes for real; the command's output comes back.
     """
     made = kernel()
-    ram, modules = image(made, loopback(made, source))
+    ram, modules = image(made, loopback(made, source, version))
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="vcam-vm.") as name:
         shared = Path(name)
@@ -271,9 +335,11 @@ def run(
         (shared / "command.sh").write_text(command + "\n")
         (shared / "boot.sh").write_text(BOOT)
         console = out / "console.log"
-        output, ran_out = _boot(
-            _qemu(made, ram, shared, out.resolve(), console, memory), timeout, echo
-        )
+        for fast in _accelerations():
+            qemu = _qemu(made, ram, shared, out.resolve(), console, memory, fast=fast)
+            output, ran_out = _boot(qemu, timeout, echo, GREETING_WITHIN if fast else timeout)
+            if output:
+                break
         status = shared / "status"
         told = console.read_text(errors="replace")[-4000:] if console.exists() else ""
         if ran_out:
@@ -281,12 +347,26 @@ def run(
         return Outcome(int(status.read_text()) if status.exists() else 125, output, told)
 
 
+def _accelerations() -> list[bool]:
+    """Whether to use KVM, each way to try in turn: one that opens may still run nothing.
+
+    Where the processor itself is made by software, as inside some virtual machines, /dev/kvm
+    answers every question and a kernel never gets to its first line.
+    """
+    if given := os.environ.get("VCAM_VM_ACCEL"):
+        return [given == "kvm"]
+    with contextlib.suppress(OSError):
+        real = re.search(r"^flags\s*:.*\b(vmx|svm)\b", Path("/proc/cpuinfo").read_text(), re.M)
+        if real and os.access("/dev/kvm", os.R_OK | os.W_OK):
+            return [True, False]
+    return [False]
+
+
 def _qemu(
-    made: Kernel, ram: Path, shared: Path, out: Path, console: Path, memory: int
+    made: Kernel, ram: Path, shared: Path, out: Path, console: Path, memory: int, *, fast: bool
 ) -> list[str]:
-    # A /dev/kvm that opens may still run nothing, so the slow and certain way is the usual one.
-    fast = os.environ.get("VCAM_VM_ACCEL") == "kvm"
-    accel = "kvm" if fast else "tcg,thread=multi,tb-size=512"
+    # Two emulated processors wait for each other: on a busy core all is nine times slower.
+    accel = "kvm" if fast else "tcg,thread=single,tb-size=512"
     append = (
         "console=ttyS0 quiet loglevel=4 panic=-1 mitigations=off nokaslr audit=0 "
         "tsc=reliable no_timer_check"
@@ -295,7 +375,7 @@ def _qemu(
     return [
         "qemu-system-x86_64", "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none",
         "-machine", "q35,usb=off,vmport=off", "-accel", accel,
-        "-cpu", "host" if fast else "max", "-smp", "2", "-m", str(memory),
+        "-cpu", "host" if fast else "max", "-smp", "2" if fast else "1", "-m", str(memory),
         "-kernel", str(made.root / f"boot/vmlinuz-{made.version}"), "-initrd", str(ram),
         "-append", append,
         "-chardev", f"file,id=console,path={console}", "-serial", "chardev:console",
@@ -308,8 +388,11 @@ def _qemu(
     ]  # fmt: skip
 
 
-def _boot(qemu: list[str], timeout: float, echo: bool) -> tuple[str, bool]:
-    """Run the machine until it powers off; what its command said, and whether time ran out."""
+def _boot(qemu: list[str], timeout: float, echo: bool, greeting: float) -> tuple[str, bool]:
+    """Run the machine until it powers off; what its command said, and whether time ran out.
+
+    One that has said nothing within `greeting` seconds is not waited for any longer.
+    """
     # Its input stays open: at its end qemu closes the line, and the guest's writes would block.
     machine = subprocess.Popen(
         qemu, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
@@ -329,8 +412,14 @@ def _boot(qemu: list[str], timeout: float, echo: bool) -> tuple[str, bool]:
     listener = threading.Thread(target=listen, daemon=True)
     listener.start()
     ran_out = False
+    until = time.monotonic() + timeout
     try:
-        machine.wait(timeout)
+        try:
+            machine.wait(min(greeting, timeout))
+        except subprocess.TimeoutExpired:
+            if not said:
+                raise
+            machine.wait(max(0.0, until - time.monotonic()))
     except subprocess.TimeoutExpired:
         ran_out = True
     finally:
@@ -349,11 +438,15 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path(tempfile.gettempdir()) / "vcam-vm-out")
     parser.add_argument("--timeout", type=float, default=600)
     parser.add_argument("--loopback", type=Path, help="directory with v4l2loopback's sources")
+    parser.add_argument("--version", default="", choices=VERSIONS, help="of v4l2loopback")
     parser.add_argument("command", nargs=argparse.REMAINDER)
     asked = parser.parse_args()
     words = asked.command[1:] if asked.command[:1] == ["--"] else asked.command
     command = words[0] if len(words) == 1 else shlex.join(words)
-    outcome = run(command, asked.out, timeout=asked.timeout, source=asked.loopback, echo=True)
+    outcome = run(
+        command, asked.out, timeout=asked.timeout, source=asked.loopback, version=asked.version,
+        echo=True,
+    )  # fmt: skip
     if outcome.status >= 124:
         print(outcome.console, file=sys.stderr)
     return outcome.status
