@@ -20,8 +20,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 COMPILED: Final = numba is not None
 
 
-def compiled(signature: str) -> Callable[[F], F]:
+def compiled(signature: str, *, inline: bool = False) -> Callable[[F], F]:
     """Compile the function below for `signature` now, or take it from the cache on disk.
+
+    `inline` is for small loops that others call on a few dozen pixels: each argument that is an
+    array makes a call dearer, until the call costs ten times the loop.
 
     One signature each: a call with other types fails instead of compiling in the middle of a
     call. No fastmath: results are the same bits as the NumPy versions give.
@@ -31,6 +34,7 @@ def compiled(signature: str) -> Callable[[F], F]:
         if numba is None:
             return function
         options = {"nogil": True, "error_model": "numpy", "boundscheck": False}
+        options["forceinline"] = inline
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if os.environ.get("NUMBA_DISABLE_JIT") == "1":

@@ -47,20 +47,20 @@ _READ = "Array(u1, 1, 'C', readonly=True)"
 _TAPS = "u4[::1], u4[::1], f4[::1]"
 
 
-@compiled(f"void(Array(f4, 1, 'C', readonly=True), {_TAPS}, f4[::1])")
+@compiled(f"void(Array(f4, 1, 'C', readonly=True), {_TAPS}, f4[::1])", inline=True)
 def _widen(source: Floats, j0: Ints, j1: Ints, wx: Floats, out: Floats) -> None:
     for j in range(out.size):
         left = source[j0[j]]
         out[j] = left + (source[j1[j]] - left) * wx[j]
 
 
-@compiled("void(f4[::1], f4[::1], f4, f4[::1])")
+@compiled("void(f4[::1], f4[::1], f4, f4[::1])", inline=True)
 def _between(upper: Floats, lower: Floats, weight: float, out: Floats) -> None:
     for j in range(out.size):
         out[j] = upper[j] + (lower[j] - upper[j]) * weight
 
 
-@compiled("void(f4[::1], f4[::1], f4[::1], f4[::1])")
+@compiled("void(f4[::1], f4[::1], f4[::1], f4[::1])", inline=True)
 def _purify(t: Floats, person: Floats, room: Floats, c: Floats) -> None:
     one, zero, white = np.float32(1), np.float32(0), np.float32(255)
     for j in range(c.size):
@@ -68,14 +68,14 @@ def _purify(t: Floats, person: Floats, room: Floats, c: Floats) -> None:
         c[j] = min(max(pure, zero), white)
 
 
-@compiled("void(f4[::1], f4[::1], f4[::1])")
+@compiled("void(f4[::1], f4[::1], f4[::1])", inline=True)
 def _spill(wrap: Floats, light: Floats, c: Floats) -> None:
     one = np.float32(1)
     for j in range(c.size):
         c[j] = c[j] * (one - wrap[j]) + light[j]
 
 
-@compiled(f"void(f4[::1], f4[::1], {_READ}, u1[::1])")
+@compiled(f"void(f4[::1], f4[::1], {_READ}, u1[::1])", inline=True)
 def _mix(t: Floats, c: Floats, behind: Bytes, to: Bytes) -> None:
     one, half = np.float32(1), np.float32(0.5)
     for j in range(to.size):
