@@ -126,6 +126,10 @@ class Capture:
         except EOFError:
             self._put(Fault("the clip ended"))
             return False
+        except Exception:  # out of memory, say: the camera is opened again once there is some
+            log.exception("camera: failed")
+            self._put(Fault("camera failed"))
+            return False
         finally:
             self.source = None
 

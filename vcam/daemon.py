@@ -9,6 +9,7 @@ import signal
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,7 +71,8 @@ def run(
     out = config.output
     with contextlib.ExitStack() as opened:
         opened.enter_context(_lock())
-        opened.enter_context(_stop_on_signal(stop, settings))
+        reread = threading.Event()
+        opened.enter_context(_stop_on_signal(stop, reread))
         backdrop = _open_backdrop(config)
         card = Card(
             out.width, out.height, picture=config.privacy.card, reasons=config.privacy.card_reason
@@ -86,7 +88,7 @@ def run(
             capture, matting, backdrop, outlet, settings, demand, stats, alive=notifier.watchdog
         )
         opened.callback(lambda: pipeline.backdrop.close())
-        daemon = Daemon(pipeline, config_path, stop, notes=sinks.notes)
+        daemon = Daemon(pipeline, config_path, stop, reread, notes=sinks.notes)
         settings.check(daemon.prepare)
         settings.subscribe(daemon.apply)
         opened.enter_context(
@@ -114,6 +116,7 @@ class Daemon:
         pipeline: Pipeline,
         config_path: Path | None,
         stop: threading.Event,
+        reread: threading.Event,
         *,
         notes: list[str],
     ) -> None:
@@ -121,11 +124,13 @@ class Daemon:
         self._pipeline = pipeline
         self._config_path = config_path
         self._stop = stop
+        self._reread = reread  # set by who wants the settings file read again
         self._notes = notes
         self._started = time.monotonic()
         self._cpu = (time.monotonic(), time.process_time())
         self._cpu_percent = 0.0
         self._pending: Backdrop | None = None
+        self._retired: deque[tuple[float, Backdrop]] = deque()  # closed when their time has come
         self._suspend = SuspendWatch()
         self._camera = self.settings.current.camera.model_dump(exclude={"mirror"})
         self._logged = self._started
@@ -215,7 +220,7 @@ class Daemon:
         if self._pending is not None:
             old, pipe.backdrop, self._pending = pipe.backdrop, self._pending, None
             # The loop may be drawing with the old one right now.
-            threading.Timer(1.0, old.close).start()
+            self._retired.append((time.monotonic() + 1, old))
         pipe.matting.apply(config.matte)
         pipe.demand.on_demand = config.output.on_demand
         pipe.demand.idle_after = config.output.idle_after
@@ -230,13 +235,18 @@ class Daemon:
         logging.getLogger().setLevel(level)
 
     def tend(self, notifier: Notifier) -> None:
-        """What is due twice a second: processor share, suspend, the service manager."""
+        """What is due twice a second: share of the processor, old backgrounds, SIGHUP, suspend."""
         pipe = self._pipeline
         now, cpu = time.monotonic(), time.process_time()
         then, spent = self._cpu
         if now - then >= 2:
             self._cpu_percent = round(100 * (cpu - spent) / (now - then), 1)
             self._cpu = (now, cpu)
+        while self._retired and now >= self._retired[0][0]:
+            self._retired.popleft()[1].close()
+        if self._reread.is_set():
+            self._reread.clear()
+            self.settings.reload()
         if self._suspend.slept() > 1:
             log.info("woke up from suspend")
             pipe.guard.distrust("just woke up")
@@ -310,7 +320,7 @@ def _lock() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _stop_on_signal(stop: threading.Event, settings: Settings) -> Iterator[None]:
+def _stop_on_signal(stop: threading.Event, reread: threading.Event) -> Iterator[None]:
     """First Ctrl-C or SIGTERM ends gracefully, the second at once; SIGHUP reads the file again."""
 
     def ask(signum: int, frame: object) -> None:
@@ -319,7 +329,7 @@ def _stop_on_signal(stop: threading.Event, settings: Settings) -> Iterator[None]
         stop.set()
 
     def reload(signum: int, frame: object) -> None:
-        threading.Thread(target=settings.reload, daemon=True).start()
+        reread.set()  # no thread of its own: where memory is short, starting one may never end
 
     wanted: dict[int, Callable[[int, object], None]] = {signal.SIGINT: ask, signal.SIGTERM: ask}
     if hasattr(signal, "SIGHUP"):
@@ -341,7 +351,10 @@ def _background(
 
     def loop() -> None:
         while not done.wait(0.5):
-            tend(notifier)
+            try:
+                tend(notifier)
+            except Exception:  # out of memory, say: the next time may go better
+                log.exception("housekeeping failed")
 
     thread = threading.Thread(target=loop, name="tend", daemon=True)
     thread.start()

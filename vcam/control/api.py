@@ -7,6 +7,7 @@ import contextlib
 import functools
 import json
 import logging
+import queue
 import threading
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass, field
@@ -36,7 +37,22 @@ HINT: Final = 'Send {"section": {"key": value}}.'
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 T = TypeVar("T")
 
-_threads = threading.BoundedSemaphore(16)
+WORKERS: Final = 8  # threads for what blocks
+_jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+
+
+def _work() -> None:
+    while True:
+        job = _jobs.get()
+        with contextlib.suppress(Exception):
+            job()
+
+
+@functools.cache
+def _start_workers() -> None:
+    """Have threads ready: where memory is short, starting one may wait for ever."""
+    for _ in range(WORKERS):
+        threading.Thread(target=_work, name="control-aside", daemon=True).start()
 
 
 async def aside(call: Callable[..., T], *args: object) -> T:
@@ -58,14 +74,11 @@ async def aside(call: Callable[..., T], *args: object) -> T:
             result = call(*args)
         except Exception as error:
             failure = error
-        finally:
-            _threads.release()
         with contextlib.suppress(RuntimeError):  # the doors closed meanwhile
             loop.call_soon_threadsafe(settle, result, failure)
 
-    while not _threads.acquire(blocking=False):
-        await asyncio.sleep(0.01)
-    threading.Thread(target=work, name="control-aside", daemon=True).start()
+    _start_workers()
+    _jobs.put(work)
     return await answer
 
 
@@ -96,6 +109,7 @@ class Api:
         self._open_page = open_page
         self._page_url = page_url
         self.preview = Preview(runtime)
+        _start_workers()
         self._streams = 0
 
     def endpoints(self, *, local: bool) -> list[Endpoint]:
