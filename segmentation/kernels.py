@@ -1,4 +1,4 @@
-"""Loops over pixels at model size: planes to network input, and moving averages.
+"""Loops over pixels at model size: planes to network input, moving averages, the guided filter.
 
 Each comes twice: compiled by Numba, and in NumPy where Numba is missing; both give the same bits.
 """
@@ -116,3 +116,127 @@ def _smooth_plain(
 
 
 smooth = _smooth_compiled if COMPILED else _smooth_plain
+
+
+_TALL = "f4[:, ::1]"
+
+
+@compiled(f"void({_TALL}, i8, i8, i8)", inline=True)
+def _across(work: NDArray[np.float32], row: int, to: int, w: int) -> None:
+    """Sum five neighbours in a row that starts two later, and repeats its ends before and after."""
+    work[row, 0] = work[row, 1] = work[row, 2]
+    work[row, w + 2] = work[row, w + 3] = work[row, w + 1]
+    for j in range(w):
+        two = work[row, j] + work[row, j + 1]
+        work[to, j] = ((two + work[row, j + 2]) + work[row, j + 3]) + work[row, j + 4]
+
+
+@compiled(f"void({_TALL}, i8, i8, i8, i8, i8)", inline=True)
+def _down(work: NDArray[np.float32], ring: int, y: int, h: int, to: int, w: int) -> None:
+    """Average the five rows around `y`, which lie in a ring of five."""
+    r0, r1, r2 = ring + max(y - 2, 0) % 5, ring + max(y - 1, 0) % 5, ring + y % 5
+    r3, r4 = ring + min(y + 1, h - 1) % 5, ring + min(y + 2, h - 1) % 5
+    part = np.float32(1 / 25)
+    for j in range(w):
+        two = work[r0, j] + work[r1, j]
+        work[to, j] = (((two + work[r2, j]) + work[r3, j]) + work[r4, j]) * part
+
+
+@compiled(f"void({_TALL}, Array(u1, 2, 'C', readonly=True), {_TALL}, {_TALL}, f4, f4, f4, {_TALL})")
+def _guide_compiled(
+    alpha: NDArray[np.float32],
+    luma: NDArray[np.uint8],
+    a: NDArray[np.float32],
+    b: NDArray[np.float32],
+    low: float,
+    gain: float,
+    epsilon: float,
+    work: NDArray[np.float32],
+) -> None:
+    h, w = alpha.shape
+    zero, one = np.float32(0), np.float32(1)
+    level = np.float32(1 / 255)
+    # Rows 0 to 19 of `work` hold sums across of the five rows around the one at hand, for each of
+    # I, p, I p and I I; then come those rows themselves, with their ends repeated; then means.
+    # Every loop reads and writes few rows, or the compiler no longer tells them apart.
+    for i in range(h + 2):
+        if i < h:
+            for j in range(w):
+                p = min(max((alpha[i, j] - low) * gain, zero), one)
+                alpha[i, j] = p
+                work[21, j + 2] = p
+            for j in range(w):
+                work[20, j + 2] = np.float32(luma[i, j]) * level
+            for j in range(w):
+                work[22, j + 2] = work[20, j + 2] * work[21, j + 2]
+            for j in range(w):
+                work[23, j + 2] = work[20, j + 2] * work[20, j + 2]
+            for n in range(4):
+                _across(work, 20 + n, 5 * n + i % 5, w)
+        if i < 2:
+            continue
+        y = i - 2
+        for n in range(4):
+            _down(work, 5 * n, y, h, 24 + n, w)
+        for j in range(w):
+            mean = work[24, j]
+            spread = max(work[27, j] - mean * mean, zero) + epsilon
+            a[y, j] = (work[26, j] - mean * work[25, j]) / spread
+        for j in range(w):
+            b[y, j] = work[25, j] - a[y, j] * work[24, j]
+    for i in range(h + 2):
+        if i < h:
+            for j in range(w):
+                work[20, j + 2] = a[i, j]
+            for j in range(w):
+                work[21, j + 2] = b[i, j]
+            for n in range(2):
+                _across(work, 20 + n, 5 * n + i % 5, w)
+        if i < 2:
+            continue
+        y = i - 2
+        for n in range(2):
+            _down(work, 5 * n, y, h, 24 + n, w)
+        for j in range(w):
+            a[y, j] = work[24, j]
+        for j in range(w):
+            b[y, j] = work[25, j]
+
+
+def _guide_plain(
+    alpha: NDArray[np.float32],
+    luma: NDArray[np.uint8],
+    a: NDArray[np.float32],
+    b: NDArray[np.float32],
+    low: float,
+    gain: float,
+    epsilon: float,
+    work: NDArray[np.float32],
+) -> None:
+    def box(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        h, w = x.shape
+        wide = np.pad(x, 2, mode="edge")
+        sums = wide[:, :w] + wide[:, 1 : w + 1]
+        for k in range(2, 5):
+            sums = sums + wide[:, k : k + w]
+        total = sums[:h] + sums[1 : h + 1]
+        for k in range(2, 5):
+            total = total + sums[k : k + h]
+        mean: NDArray[np.float32] = total * np.float32(1 / 25)
+        return mean
+
+    p = np.clip((alpha - np.float32(low)) * np.float32(gain), np.float32(0), np.float32(1))
+    alpha[:] = p
+    guide = luma.astype(np.float32) * np.float32(1 / 255)
+    mi, mp = box(guide), box(p)
+    slope = box(guide * p) - mi * mp
+    slope = slope / (np.maximum(box(guide * guide) - mi * mi, np.float32(0)) + np.float32(epsilon))
+    a[:], b[:] = box(slope), box(mp - slope * mi)
+
+
+guide = _guide_compiled if COMPILED else _guide_plain
+
+
+def guide_scratch(w: int) -> NDArray[np.float32]:
+    """Return what `guide` needs to work in, for rows of `w` pixels."""
+    return np.zeros((28, w + 4), np.float32)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import cv2
 import numpy as np
 
+from segmentation import kernels
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -25,6 +27,10 @@ DOUBT: Final = 0.7  # and below which who was there counts as gone, and the rest
 BODY: Final = (0.45, 0.6)  # alpha that is a mere doubt at most, and a body at least
 RIM: Final = 0.025  # share of the height: how far from a body alpha may be faint
 _BLOCK: Final = np.ones((3, 3), np.uint8)
+# How far alpha, in 255ths, is believed near the most that is around it.
+TRUST: Final = np.clip((np.arange(256) / 255 - BODY[0]) / (BODY[1] - BODY[0]) * 255, 0, 255).astype(
+    np.uint8
+)
 LEVELS: Final = (0.1, 0.95)  # alpha outside these is pure background or pure person
 
 
@@ -59,7 +65,7 @@ class Tidy:
         self._fill_holes(alpha)
         np.greater(self._half, 0.5, out=self._bits)
         share = np.count_nonzero(self._bits) / self._half.size
-        sure = float(self._half[self._bits].mean()) if share else 0.0
+        sure = self._mean()
         least, trust = (LEAVE, DOUBT) if self.present else (ARRIVE, SURE)
         self.present = bool(share >= least and sure >= trust)
         if self.present:
@@ -74,14 +80,17 @@ class Tidy:
         if count <= 1:
             return
         areas = stats[:, cv2.CC_STAT_AREA]
-        sums = np.bincount(labels.ravel(), weights=half.ravel(), minlength=count)
+        if count == 2:  # nearly always: no need to add up each piece by itself
+            sums = np.array([0.0, areas[1] * self._mean()])
+        else:
+            sums = np.bincount(labels.ravel(), weights=half.ravel(), minlength=count)
         drop = (areas < ISLAND * half.size) | (sums < FIRM * areas)
         drop[0] = False
         if drop.any():
             # One pixel more takes the faint rim along.
             island = cv2.dilate(drop[labels].view(np.uint8), _BLOCK)
-            half[island.view(np.bool_)] = 0
-            alpha[self._enlarged(island)] = 0
+            np.copyto(half, 0, where=island.view(np.bool_))
+            np.copyto(alpha, 0, where=self._enlarged(island))
 
     def _fill_holes(self, alpha: NDArray[np.float32]) -> None:
         half = self._half
@@ -97,18 +106,21 @@ class Tidy:
         fill[0] = False
         if fill.any():
             hole = fill[labels].view(np.uint8)
-            half[hole.view(np.bool_)] = 1
-            alpha[self._enlarged(cv2.dilate(hole, _BLOCK))] = 1
+            np.copyto(half, 1, where=hole.view(np.bool_))
+            np.copyto(alpha, 1, where=self._enlarged(cv2.dilate(hole, _BLOCK)))
 
     def _drop_doubts(self, alpha: NDArray[np.float32]) -> None:
         """Take out what is faint and not the rim of a body: there the network only has a doubt."""
-        reach = rim(self._half.shape[0])
-        cv2.dilate(self._half, np.ones((reach, reach), np.uint8), self._near)
-        low, high = BODY
-        np.subtract(self._near, np.float32(low), out=self._near)
-        np.multiply(self._near, np.float32(1 / (high - low)), out=self._near)
-        np.clip(self._near, 0, 1, out=self._near)
-        np.multiply(alpha, cv2.resize(self._near, alpha.shape[::-1]), out=alpha)
+        # In bytes: four times as quick, and a doubt is not known any finer.
+        np.multiply(self._half, np.float32(255), out=self._near, casting="unsafe")
+        cv2.dilate(self._near, self._square, self._near)
+        cv2.LUT(self._near, TRUST, self._near)
+        whole = cv2.resize(self._near, alpha.shape[::-1], dst=self._whole)
+        cv2.multiply(alpha, whole, alpha, 1 / 255, cv2.CV_32F)
+
+    def _mean(self) -> float:
+        """Mean alpha of the pixels picked out; 0 if there are none."""
+        return float(cv2.mean(self._half, self._bits.view(np.uint8))[0])
 
     def _pieces(self, connectivity: int) -> Any:
         return cv2.connectedComponentsWithStats(
@@ -123,7 +135,9 @@ class Tidy:
     def _allocate(self, h: int, w: int) -> None:
         self._size = (h, w)
         self._half = np.zeros((max(1, h // 2), max(1, w // 2)), np.float32)
-        self._near = np.zeros(self._half.shape, np.float32)
+        self._near = np.zeros(self._half.shape, np.uint8)
+        self._whole = np.zeros((h, w), np.uint8)
+        self._square = np.ones((rim(len(self._half)),) * 2, np.uint8)
         self._bits = np.zeros(self._half.shape, np.bool_)
         self._mine = None
 
@@ -166,13 +180,13 @@ class Guided:
     """Fast guided filter: alpha as a local linear function of luma, to be evaluated at full size.
 
     From "Fast Guided Filter" (He, Sun, 2015, https://arxiv.org/abs/1505.00996), algorithm 2.
-    Differs: the levels next to 0 and 1 are stretched first, so that flat parts are exactly so.
+    Differs: the levels next to 0 and 1 are stretched first, so that flat parts are exactly so;
+    windows are five pixels across.
     """
 
-    def __init__(self, *, radius: int = 2, epsilon: float = 1e-3) -> None:
-        self.window = (2 * radius + 1, 2 * radius + 1)
+    def __init__(self, *, epsilon: float = 1e-3) -> None:
         self.epsilon = epsilon
-        self._size = (0, 0)
+        self._scratch = kernels.guide_scratch(1)
 
     def __call__(
         self,
@@ -186,37 +200,8 @@ class Guided:
         Shapes:
             alpha, luma, a, b: (h, w); alpha is stretched in place
         """
-        if alpha.shape != self._size:
-            self._allocate(*alpha.shape)
-        guide, p, mean_i, mean_p, work = self._buffers
+        w = alpha.shape[1]
+        if self._scratch.shape[1] != w + 4:
+            self._scratch = kernels.guide_scratch(w)
         low, high = LEVELS
-        np.subtract(alpha, np.float32(low), out=p)
-        np.multiply(p, np.float32(1 / (high - low)), out=p)
-        np.clip(p, 0, 1, out=p)
-        np.copyto(alpha, p)
-        np.multiply(luma, np.float32(1 / 255), out=guide)
-        box = self._box
-        box(guide, mean_i)
-        box(p, mean_p)
-        np.multiply(guide, p, out=work)
-        box(work, a)  # mean of I p
-        np.multiply(mean_i, mean_p, out=work)
-        np.subtract(a, work, out=a)  # covariance
-        np.multiply(guide, guide, out=work)
-        box(work, b)
-        np.multiply(mean_i, mean_i, out=work)
-        np.subtract(b, work, out=b)  # variance
-        np.maximum(b, 0, out=b)
-        np.add(b, np.float32(self.epsilon), out=b)
-        np.divide(a, b, out=work)
-        np.multiply(work, mean_i, out=guide)
-        np.subtract(mean_p, guide, out=mean_p)
-        box(work, a)
-        box(mean_p, b)
-
-    def _box(self, source: NDArray[np.float32], out: NDArray[np.float32]) -> None:
-        cv2.boxFilter(source, -1, self.window, out, borderType=cv2.BORDER_REPLICATE)
-
-    def _allocate(self, h: int, w: int) -> None:
-        self._size = (h, w)
-        self._buffers = [np.zeros((h, w), np.float32) for _ in range(5)]
+        kernels.guide(alpha, luma, a, b, low, 1 / (high - low), self.epsilon, self._scratch)

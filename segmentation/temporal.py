@@ -73,13 +73,13 @@ class Smoother:
             np.copyto(self._before, picture)
             return False
         cv2.absdiff(picture, self._before, self._change)
-        brightness = abs(float(picture[0].mean()) - float(self._before[0].mean()))
-        moved = float(self._change[0].mean())
+        brightness = abs(cv2.mean(picture[0])[0] - cv2.mean(self._before[0])[0])
+        moved = cv2.mean(self._change[0])[0]
         np.copyto(self._before, picture)
         if moved - brightness > CUT * 255:
             return True
         np.maximum(self._change[1], self._change[2], out=self._change[1])
-        cv2.addWeighted(self._change[0], 1.0, self._change[1], 1.0, 0, self._sum)
+        cv2.add(self._change[0], self._change[1], self._sum)
         np.multiply(self._sum, np.float32(1), out=self._motion)
         cv2.blur(self._motion, (5, 5), self._motion)
         # What the sensor's noise alone does: little of the picture moves less than that.

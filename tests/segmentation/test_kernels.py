@@ -71,3 +71,36 @@ def test_compiled_and_plain_smoothing_are_the_same_bits():
     kernels._smooth_plain(alpha, motion, theirs, 0.9, 4.0, 0.2, 0.6)
 
     assert np.array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("size", [(160, 284), (5, 7), (2, 3), (1, 1)], ids=str)
+def test_compiled_and_plain_guides_are_the_same_bits(size):
+    alpha = cv2.GaussianBlur(rng.random(size).astype(np.float32), (0, 0), 2) * 3 - 1
+    luma = rng.integers(0, 256, size, dtype=np.uint8)
+    luma.setflags(write=False)
+    made = []
+    for guide in (kernels._guide_compiled, kernels._guide_plain):
+        p, a, b = alpha.copy(), np.zeros(size, np.float32), np.zeros(size, np.float32)
+        guide(p, luma, a, b, 0.1, 1 / 0.85, 1e-3, kernels.guide_scratch(size[1]))
+        made.append((p, a, b))
+
+    assert all(np.array_equal(ours, theirs) for ours, theirs in zip(*made, strict=True))
+
+
+def test_the_guide_is_the_one_of_the_paper():
+    alpha = np.clip(cv2.GaussianBlur(rng.random((40, 60), np.float32), (0, 0), 2) * 6 - 2.5, 0, 1)
+    luma = rng.integers(0, 256, alpha.shape, dtype=np.uint8)
+    a, b = np.zeros_like(alpha), np.zeros_like(alpha)
+    guide = luma.astype(np.float64) / 255
+
+    def box(x):
+        return cv2.boxFilter(x, -1, (5, 5), borderType=cv2.BORDER_REPLICATE)
+
+    slope = box(guide * alpha) - box(guide) * box(alpha)
+    slope /= box(guide * guide) - box(guide) ** 2 + 1e-3
+    offset = box(alpha.astype(np.float64)) - slope * box(guide)
+
+    kernels.guide(alpha.copy(), luma, a, b, 0.0, 1.0, 1e-3, kernels.guide_scratch(60))
+
+    assert np.abs(a - box(slope)).max() < 1e-4
+    assert np.abs(b - box(offset)).max() < 1e-4
