@@ -174,6 +174,8 @@ class OpenVinoEngine:
 
         self._ov = ov
         core = ov.Core()
+        # A file that is mapped and then cut short takes the whole process down (SIGBUS).
+        core.set_property({"ENABLE_MMAP": False})
         graph = _read(core, path)
         self.layout = recognise(graph, path)
         self.device = device
