@@ -1,13 +1,14 @@
-"""`python -m tests.soak --minutes 30`: the daemon under random orders, signals and bad files.
+"""`python -m tests.soak --minutes 30`: a daemon under random faults, watchers, orders and signals.
 
-A clip of recognisable texture is the room; the output file is searched for it frame by frame.
-Memory, descriptors and threads are sampled throughout and must stay flat.
+Its camera is a clip of somebody in a room of recognisable texture; every picture it shows is
+searched for that room. Memory is sampled throughout, and its slope fitted for each quality.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
+import collections
+import itertools
 import os
 import random
 import signal
@@ -15,227 +16,258 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import av
 import numpy as np
 from PIL import Image
 
-PERSON = Path(__file__).resolve().parents[2] / "vcam" / "assets" / "portrait.jpg"
-SIZE = (640, 360)
-PATCH = 16
+from tests.faults.process import (
+    OUTSIDE,
+    ROOT,
+    Outcome,
+    Process,
+    inflict,
+    running,
+    texture,
+)
+from vcam.errors import VcamError
+
+QUALITIES = ("low", "balanced", "high")
+WARM_UP = 0.3  # share of a phase before its memory counts
+STEEP = 60.0  # MB an hour: a leak, where the fit is sure of that much
+SURE = 5.0  # minutes a phase must last for its slope to say anything
+SWING = 120.0  # MB that memory may move within a phase
+GAP = 1.0  # seconds between pictures while nothing keeps them from coming
+RETURN = 2.0  # seconds from the end of a fault to the person
+
+
+@dataclass
+class Phase:
+    """One quality, one process."""
+
+    quality: str
+    at: list[float] = field(default_factory=list)  # minutes
+    rss: list[float] = field(default_factory=list)  # MB
+    descriptors: list[int] = field(default_factory=list)
+    threads: list[int] = field(default_factory=list)
+
+    @property
+    def warm(self) -> slice:
+        """What is sampled once everything was used."""
+        return slice(int(len(self.at) * WARM_UP), None)
+
+    def slope(self) -> tuple[float, float]:
+        """MB an hour and its standard error, by least squares after the warm-up."""
+        t, m = np.array(self.at[self.warm]) / 60, np.array(self.rss[self.warm])
+        if len(t) < 4:
+            return 0.0, float("inf")
+        t = t - t.mean()
+        slope = float((t * m).sum() / (t * t).sum())
+        left = m - m.mean() - slope * t
+        return slope, float(np.sqrt((left**2).sum() / (len(t) - 2) / (t * t).sum()))
 
 
 @dataclass
 class Log:
     """What was done and what was seen."""
 
-    done: dict[str, int] = field(default_factory=dict)
-    rss: list[float] = field(default_factory=list)
-    descriptors: list[int] = field(default_factory=list)
-    threads: list[int] = field(default_factory=list)
-    states: dict[str, int] = field(default_factory=dict)
+    done: collections.Counter[str] = field(default_factory=collections.Counter)
+    states: collections.Counter[str] = field(default_factory=collections.Counter)
+    outcomes: list[Outcome] = field(default_factory=list)
+    phases: list[Phase] = field(default_factory=list)
     unanswered: int = 0
+    free: list[tuple[float, float]] = field(default_factory=list)  # when pictures had to come
+    lost: list[str] = field(default_factory=list)  # after what the person did not come back
 
 
-def canary_room(path: Path, seconds: int = 8) -> np.ndarray:
-    """Write a clip: the portrait's person pasted on a texture; return the texture (H, W) luma."""
-    w, h = SIZE
-    rng = np.random.default_rng(3)
-    texture = np.kron(rng.integers(0, 2, (h // 4, w // 4)) * 130 + 60, np.ones((4, 4)))
-    texture = texture.astype(np.uint8)
-    portrait = np.asarray(
-        Image.open(PERSON).convert("RGB").crop((120, 0, 340, 300)).resize((264, h))
+def sample(process: Process, phase: Phase, log: Log, began: float) -> None:
+    try:
+        status = process.client.status()
+    except VcamError:
+        log.unanswered += 1
+        return
+    log.states[str(status["state"])] += 1
+    phase.at.append((time.monotonic() - began) / 60)
+    phase.rss.append(float(status["rss_mb"]))
+    phase.descriptors.append(len(os.listdir(f"/proc/{process.pid}/fd")))
+    phase.threads.append(len(os.listdir(f"/proc/{process.pid}/task")))
+
+
+def say(process: Process, *words: object) -> None:
+    """One command of the command line."""
+    environ = {**os.environ, "XDG_RUNTIME_DIR": str(process.runtime), "HOME": str(process.home)}
+    subprocess.run(
+        [sys.executable, "-m", "vcam", *map(str, words)],
+        cwd=ROOT,
+        env=environ,
+        capture_output=True,
+        timeout=90,
+        check=False,
     )
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=25)
-        stream.width, stream.height, stream.pix_fmt = w, h, "yuv420p"
-        stream.options = {"crf": "12"}
-        for i in range(seconds * 25):
-            image = np.repeat(texture[..., None], 3, axis=2)
-            left = 190 + round(12 * np.sin(i / 12))
-            image[:, left : left + portrait.shape[1]] = portrait
-            frame = av.VideoFrame.from_ndarray(image, "rgb24").reformat(format="yuv420p")
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return texture
 
 
-def canaries(out: Path, texture: np.ndarray) -> tuple[int, int]:
-    """Count frames of `out`, and those that hold a patch of the room away from the person."""
-    w, h = SIZE
-    columns = [*range(0, 160, PATCH), *range(496, w - PATCH, PATCH)]
-    places = [(y, x) for y in range(0, h - PATCH, PATCH) for x in columns]
-    wanted = np.stack([texture[y : y + PATCH, x : x + PATCH] for y, x in places]).astype(np.float32)
-    wanted -= wanted.mean((1, 2), keepdims=True)
-    total = bad = 0
-    with av.open(str(out)) as container:
-        for picture in container.decode(video=0):
-            luma = picture.to_ndarray(format="gray").astype(np.float32)
-            got = np.stack([luma[y : y + PATCH, x : x + PATCH] for y, x in places])
-            got -= got.mean((1, 2), keepdims=True)
-            power = np.sqrt((got**2).sum((1, 2)) * (wanted**2).sum((1, 2)))
-            alike = (got * wanted).sum((1, 2)) / np.maximum(power, 1)
-            total += 1
-            bad += bool(np.any((alike > 0.7) & (got.std((1, 2)) > 6)))
-    return total, bad
-
-
-class Daemon:
-    """The daemon under test, in a home of its own."""
-
-    def __init__(self, folder: Path, clip: Path, out: Path) -> None:
-        self.environ = {
-            **{k: v for k, v in os.environ.items() if not k.startswith(("XDG_", "VCAM_"))},
-            "HOME": str(folder),
-            "XDG_RUNTIME_DIR": str(folder / "run"),
-            "XDG_CACHE_HOME": str(Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()),
-        }
-        (folder / "run").mkdir(mode=0o700)
-        (folder / "soak.toml").write_text(
-            f"[output]\nwidth = {SIZE[0]}\nheight = {SIZE[1]}\nfps = 25\n"
-        )
-        done = self.say(
-            "start",
-            "--source",
-            clip,
-            "--sink",
-            f"file:{out}",
-            "--background",
-            "slate",
-            "--config",
-            folder / "soak.toml",
-        )
-        assert done.returncode == 0, done.stderr
-        self.pid = int(self.status()["pid"])
-
-    def say(self, *words: object) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "vcam", *map(str, words)],
-            env=self.environ,
-            capture_output=True,
-            text=True,
-            timeout=90,
-            check=False,
-        )
-
-    def status(self) -> dict[str, object]:
-        return dict(json.loads(self.say("status", "--json").stdout or "{}"))
-
-    def sample(self, log: Log) -> None:
-        status = self.status()
-        if not status:
-            log.unanswered += 1
-            return
-        state = str(status["state"])
-        log.states[state] = log.states.get(state, 0) + 1
-        log.rss.append(float(status["rss_mb"]))  # type: ignore[arg-type]
-        log.descriptors.append(len(os.listdir(f"/proc/{self.pid}/fd")))
-        log.threads.append(len(os.listdir(f"/proc/{self.pid}/task")))
-
-
-def torment(daemon: Daemon, rng: random.Random, folder: Path, log: Log) -> None:
-    """Do one random thing to the daemon."""
-    bad = folder / "bad.png"
-    bad.write_bytes(rng.randbytes(500))
-    picture = folder / "picture.png"
+def deeds(process: Process, rng: random.Random) -> dict[str, Callable[[], object]]:
+    """What people and programs do that is no fault."""
+    picture, bad = process.folder / "picture.png", process.folder / "bad.png"
     if not picture.exists():
         Image.new("RGB", (300, 200), (90, 30, 60)).save(picture)
-    settings = folder / "soak.toml"
+        bad.write_bytes(rng.randbytes(500))
 
-    def edit(lines: str) -> None:
-        settings.write_text(f"[output]\nwidth = {SIZE[0]}\nheight = {SIZE[1]}\nfps = 25\n{lines}\n")
+    def consumers() -> None:
+        for names in (["Meeting", "Browser"], ["Browser"], [], ["Meeting"]):
+            process.order(watchers=names)
+            time.sleep(rng.uniform(0.2, 1))
 
-    def stop_and_go() -> None:
-        os.kill(daemon.pid, signal.SIGSTOP)
-        time.sleep(rng.uniform(0.3, 2))
-        os.kill(daemon.pid, signal.SIGCONT)
+    def paused(how: str) -> None:
+        say(process, how)
+        time.sleep(0.5)
+        say(process, "resume")
 
-    def storm() -> None:
-        for _ in range(8):
-            daemon.say("background", rng.choice(["studio", "#123456", "loft", "blur:80"]))
-        daemon.say("background", "slate")
+    def edited(lines: str) -> None:
+        kept = process.config.read_text()
+        process.config.write_text(f"{kept}\n{lines}\n")
+        time.sleep(0.6)
+        process.config.write_text(kept)
 
-    deeds = {
-        "background preset": lambda: daemon.say(
-            "background", rng.choice(["dusk", "paper", "slate"])
-        ),
-        "background picture": lambda: daemon.say("background", picture),
-        "background refused": lambda: daemon.say("background", bad),
-        "pause, resume": lambda: (daemon.say("pause"), time.sleep(0.5), daemon.say("resume")),
-        "freeze, resume": lambda: (daemon.say("freeze"), time.sleep(0.5), daemon.say("resume")),
-        "stopped process": stop_and_go,
-        "settings storm": storm,
-        "quality": lambda: edit(f'[matte]\nquality = "{rng.choice(["low", "balanced", "high"])}"'),
-        "bad settings": lambda: edit('[matte]\nquality = "best"'),
-        "model missing": lambda: edit('[matte]\nmodel = "/nowhere.xml"'),
-        "hang-up": lambda: os.kill(daemon.pid, signal.SIGHUP),
-        "quiet": lambda: time.sleep(3),
+    return {
+        "background preset": lambda: say(process, "background", rng.choice(["dusk", "paper"])),
+        "background picture": lambda: process.change(background={"use": str(picture)}),
+        "background blurred": lambda: process.change(background={"use": "blur:80"}),
+        "background refused": lambda: process.change(background={"use": str(bad)}),
+        "consumers come and go": consumers,
+        "pause, resume": lambda: paused("pause"),
+        "freeze, resume": lambda: paused("freeze"),
+        "bad settings": lambda: edited("[nonsense]\nx = 1"),
+        "hang-up": lambda: os.kill(process.pid, signal.SIGHUP),
+        "quiet": lambda: time.sleep(2),
     }
-    name = rng.choice(list(deeds))
-    log.done[name] = log.done.get(name, 0) + 1
-    deeds[name]()
+
+
+def torment(process: Process, rng: random.Random, log: Log) -> None:
+    """Do one random thing to the daemon, and then have it show the person before a plain wall."""
+    faults = [name for name in OUTSIDE if name not in ("killed", "out of memory")]
+    harmless = deeds(process, rng)
+    name = rng.choice([*faults, *harmless])
+    log.done[name] += 1
+    if name in faults:
+        outcome = inflict(process, name, OUTSIDE[name], rng.uniform(0.3, 2))
+        log.outcomes.append(outcome)
+        return
+    began = time.monotonic()
+    harmless[name]()
+    process.change(background={"use": "slate"})
+    ended = time.monotonic()
+    log.free.append((began, ended))
+    if process.meeting.wait_live(ended, 5) > RETURN * 2:
+        log.lost.append(name)
+
+
+def end_phase(process: Process, rng: random.Random, log: Log) -> None:
+    """What takes the process down, or may: short of memory, then killed."""
+    for name in ("out of memory", "killed"):
+        log.done[name] += 1
+        log.outcomes.append(inflict(process, name, OUTSIDE[name], rng.uniform(0.3, 2)))
 
 
 def soak(minutes: float, seed: int) -> int:
     """Run, print the table, return 0 if every promise was kept."""
     rng, log = random.Random(seed), Log()
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        texture = canary_room(folder / "room.mp4")
-        out = folder / "out.mp4"
-        daemon = Daemon(folder, folder / "room.mp4", out)
-        until = time.monotonic() + minutes * 60
-        while time.monotonic() < until:
-            torment(daemon, rng, folder, log)
-            daemon.sample(log)
-        daemon.say("resume")
-        daemon.say("background", "slate")
-        time.sleep(5)
-        last = daemon.status()
-        stopped = daemon.say("stop").returncode == 0
-        frames, bad = canaries(out, texture)
-        control, found = canaries(folder / "room.mp4", texture)
-    return report(log, minutes, last, stopped, frames, bad, control, found)
+    began = time.monotonic()
+    with (
+        tempfile.TemporaryDirectory() as name,
+        running(Path(name), background={"use": "slate"}, matte={"quality": "low"}) as process,
+    ):
+        for quality, share in zip(QUALITIES, (1 / 3, 2 / 3, 1), strict=True):
+            process.change(matte={"quality": quality})
+            phase = Phase(quality)
+            log.phases.append(phase)
+            while time.monotonic() - began < minutes * 60 * share:
+                torment(process, rng, log)
+                sample(process, phase, log, began)
+            end_phase(process, rng, log)
+        last = process.client.status()["state"]
+        control = process.meeting.detector(texture())
+        code = process.stop()
+    return report(process, log, minutes, str(last), control, code)
+
+
+def longest_gap(process: Process, log: Log) -> float:
+    """The longest time without a picture while nothing kept them from coming."""
+    times = [s.at for s in process.meeting.seen]
+    gaps = [0.0]
+    for a, b in itertools.pairwise(times):
+        if b - a > 0.3 and any(begin <= a and b <= end for begin, end in log.free):
+            gaps.append(b - a)
+    return max(gaps)
 
 
 def report(
-    log: Log,
-    minutes: float,
-    last: dict[str, object],
-    stopped: bool,
-    frames: int,
-    bad: int,
-    control: int,
-    found: int,
+    process: Process, log: Log, minutes: float, last: str, control: int, code: int | None
 ) -> int:
-    quarter = max(len(log.rss) // 4, 1)
-    early, late = log.rss[quarter : 2 * quarter] or log.rss, log.rss[-quarter:]
-    growth = float(np.median(late) - np.median(early))
-    print(f"{minutes:g} minutes, {sum(log.done.values())} deeds, seed and machine aside")
+    """Print what happened; 0 if every promise was kept."""
+    seen = process.meeting.seen
+    bad = sum(s.patches > 0 for s in seen)
+    by_name = collections.defaultdict[str, list[Outcome]](list)
+    for outcome in log.outcomes:
+        by_name[outcome.name].append(outcome)
+    late = [o for o in log.outcomes if not o.back_after <= RETURN and o.name != "killed"]
+    late = [o for o in late if not o.died]
+    stray = sum(o.stray for o in log.outcomes)
+    gap = longest_gap(process, log)
+    print(f"{minutes:g} minutes, {sum(log.done.values())} deeds")
+    print(f"{'deed':<24}times  card after  back after (worst)")
     for name, count in sorted(log.done.items()):
-        print(f"  {name:<20} {count}")
-    print(f"states seen           {log.states}")
-    print(f"frames written        {frames}, with a patch of the room: {bad}")
-    print(f"detector on the room  {found} of {control} frames")
-    print(f"memory                {np.median(early):.0f} MB, later {growth:+.1f} MB")
-    print(f"descriptors, threads  at most {max(log.descriptors)}, {max(log.threads)}")
-    print(f"                      at the end {log.descriptors[-1]}, {log.threads[-1]}")
-    print(f"unanswered            {log.unanswered}; at the end {last.get('state')}")
-    kept = (
-        bad == 0
-        and found == control
-        and frames > minutes * 60 * 3
-        and growth < 40
-        and log.unanswered == 0
-        and last.get("state") == "live"
-        and max(log.descriptors[-3:]) <= min(log.descriptors) + 12
-        and max(log.threads[-3:]) <= min(log.threads) + 8
-        and stopped
-    )
-    print("every promise kept" if kept else "A PROMISE WAS BROKEN")
-    return 0 if kept else 1
+        print(f"  {name:<22}{count:>5}{_worst(by_name.get(name, []))}")
+    print(f"pictures taken        {len(seen)}, of them cards: {sum(s.card for s in seen)}")
+    print(f"with a patch of room  {bad}; detector on the room itself: {control} patches")
+    print(f"the person in a fault {stray} pictures after the card")
+    print(f"longest gap           {gap * 1e3:.0f} ms while nothing was in the way")
+    print(f"start after SIGKILL   {', '.join(f'{s:.1f} s' for s in process.restarts[1:])}")
+    steep = flat = True
+    for phase in log.phases:
+        rss = phase.rss[phase.warm] or [0.0]
+        slope, error = phase.slope()
+        leaks = minutes / 3 >= SURE and slope - 2 * error > STEEP
+        steep = steep and not leaks
+        descriptors, threads = phase.descriptors[phase.warm], phase.threads[phase.warm]
+        if descriptors:
+            flat = flat and descriptors[-1] <= min(descriptors) + 12
+            flat = flat and threads[-1] <= min(threads) + 8 and max(rss) - min(rss) < SWING
+        print(
+            f"memory, {phase.quality:<14}{np.median(rss):.0f} MB "
+            f"({min(rss):.0f} to {max(rss):.0f}), {slope:+.0f} ± {error:.0f} MB an hour, "
+            f"descriptors {min(descriptors, default=0)} to {max(descriptors, default=0)}, "
+            f"threads {min(threads, default=0)} to {max(threads, default=0)}"
+        )
+    print(f"states asked          {dict(log.states)}; unanswered {log.unanswered}; last {last}")
+    for outcome in late:
+        print(f"  late: {outcome}")
+    for name in log.lost:
+        print(f"  not back after {name}")
+    kept = {
+        "no patch of the room": bad == 0 and control > 300,
+        "no picture of the person while the card is due": stray == 0,
+        "back within 2 s": not late and not log.lost,
+        "pictures keep coming": gap < GAP and len(seen) > minutes * 60 * 5,
+        "memory is flat": steep,
+        "descriptors and threads are flat": flat,
+        "every question answered": log.unanswered == 0 and last == "live" and code == 0,
+    }
+    for promise, held in kept.items():
+        print(f"{'kept  ' if held else 'BROKEN'}  {promise}")
+    return 0 if all(kept.values()) else 1
+
+
+def _worst(outcomes: list[Outcome]) -> str:
+    if not outcomes:
+        return ""
+    cards = [o.card_after for o in outcomes if o.card_after == o.card_after]
+    back = max(o.back_after for o in outcomes)
+    card = f"{max(cards) * 1e3:.0f} ms" if cards else "-"
+    died = sum(o.died for o in outcomes)
+    return f"{card:>12}{back * 1e3:>9.0f} ms" + (f", died {died} times" if died else "")
 
 
 def main() -> int:

@@ -1,0 +1,152 @@
+"""A real daemon whose camera, virtual camera, engine and clock a test holds.
+
+What it is told comes from `orders.json` in the folder given first; the rest of the command line is
+`vcam`'s own. What it shows goes through a socket, each frame with a header.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import socket
+import struct
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from segmentation.errors import EngineError
+from vcam import cli, daemon, service, sinks
+from vcam.errors import SinkError, SourceError
+from vcam.frame import Frame, SafeFrame
+from vcam.sinks.file import check
+from vcam.sources.clip import ClipSource
+
+HEADER = struct.Struct("<4s?qd")  # magic, card, seq, pts
+MAGIC = b"VBGC"
+
+
+class Orders:
+    """What goes wrong right now; read again whenever the file was replaced."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._seen, self._now = path, 0, dict[str, Any]()
+
+    def __call__(self, key: str, default: Any = "") -> Any:
+        changed = self._path.stat().st_ino
+        if changed != self._seen:
+            self._seen, self._now = changed, json.loads(self._path.read_text())
+        return self._now.get(key, default)
+
+
+class Camera(ClipSource):
+    """A clip that fails as cameras do."""
+
+    def __init__(self, path: Path, orders: Orders) -> None:
+        super().__init__(path)
+        self._orders = orders
+        self._last: Frame | None = None
+
+    def __enter__(self) -> Camera:
+        if self._orders("camera") == "unplugged":
+            raise SourceError("the camera is not there")
+        super().__enter__()
+        return self
+
+    def read(self, timeout: float) -> Frame | None:
+        fault = self._orders("camera")
+        if fault == "unplugged":
+            raise SourceError("the camera went away")
+        if fault == "damaged":
+            raise SourceError("the camera sends damaged JPEG pictures")
+        if fault == "silent":
+            time.sleep(timeout)
+            return None
+        while self._orders("camera") == "hangs":
+            time.sleep(0.01)
+        frame = super().read(timeout)
+        if frame is None or not fault:
+            self._last = frame
+            return frame
+        y = frame.y
+        if fault == "black":
+            return replace(frame, y=np.full_like(y, 16))
+        if fault == "noise":
+            return replace(frame, y=np.random.default_rng().integers(16, 235, y.shape, np.uint8))
+        if fault == "torn" and frame.seq % 4 == 0:  # now and then, as cameras do
+            torn = y.copy()
+            torn[y.shape[0] // 2 :] = np.roll(y, y.shape[1] // 3, axis=1)[y.shape[0] // 2 :]
+            return replace(frame, y=torn)
+        if fault == "half size":
+            half = [np.ascontiguousarray(p[::2, ::2]) for p in (y, frame.u, frame.v)]
+            return Frame(*half, frame.full_range, frame.pts, frame.seq)
+        if fault == "stale":
+            return self._last
+        if fault == "future":
+            return replace(frame, pts=frame.pts + 100)
+        return frame
+
+
+class Wire:
+    """A virtual camera at the other end of a socket, where the test looks at every picture."""
+
+    kind, name = "wire", "wire"
+
+    def __init__(self, path: str, width: int, height: int, orders: Orders) -> None:
+        self._path, self._orders = path, orders
+        self.width, self.height = width, height
+
+    def __enter__(self) -> Wire:
+        self._socket = socket.socket(socket.AF_UNIX)
+        try:
+            self._socket.connect(self._path)
+        except OSError as error:
+            raise SinkError(f"nobody takes pictures: {error}") from error
+        return self
+
+    def write(self, frame: SafeFrame) -> None:
+        check(frame, self.width, self.height)
+        if self._orders("sink") == "EIO":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        self._socket.sendall(HEADER.pack(MAGIC, frame.is_card, frame.seq, frame.pts))
+        self._socket.sendall(frame.data.data)
+
+    def watchers(self) -> list[str] | None:
+        return list(self._orders("watchers", ["Meeting"]))
+
+    def __exit__(self, *_: object) -> None:
+        self._socket.close()
+
+
+def main() -> int:
+    from segmentation.segmenter import Segmenter
+
+    folder = Path(sys.argv[1])
+    orders = Orders(folder / "orders.json")
+    opener, matte, asleep = sinks._opener, Segmenter.matte, service.seconds_asleep
+
+    def open_sink(name: str, width: int, height: int, fps: float) -> Any:
+        if name != "wire":
+            return opener(name, width, height, fps)
+        return lambda: Wire(str(folder / "wire"), width, height, orders)
+
+    def fragile(self: Segmenter, *args: Any, **kwargs: Any) -> Any:
+        if orders("engine") == "raises":
+            raise EngineError("the engine failed", hint="")
+        while orders("engine") == "hangs":
+            time.sleep(0.01)
+        return matte(self, *args, **kwargs)
+
+    sinks._opener = open_sink
+    daemon.source_opener = lambda camera, output: lambda: Camera(folder / "room.mp4", orders)
+    service.seconds_asleep = lambda: asleep() + float(orders("asleep", 0.0))
+    Segmenter.matte = fragile  # type: ignore[method-assign]
+    return cli.main(sys.argv[2:])
+
+
+if __name__ == "__main__":
+    sys.exit(main())
