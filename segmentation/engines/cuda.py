@@ -68,6 +68,7 @@ class CudaSegmenter:
         device: str = "cuda",
         cache_dir: Path | None = None,
         network: str = "",
+        kernels: str = "",
         area: int = AREA,
     ) -> None:
         self.device = torch.device(device)
@@ -79,6 +80,7 @@ class CudaSegmenter:
         self._area = area
         self._cache = cache_dir
         self.network = network  # which of `networks.KINDS`; "" until measured
+        self.kernels = kernels  # "torch" or "triton", for the pixels; "" until measured
         self._plan: Plan | None = None
         self._built: Plan | Exception | None = None  # by the builder, for whoever runs frames
         self._builder: threading.Thread | None = None
@@ -152,6 +154,7 @@ class CudaSegmenter:
             "model": self.model,
             "precision": self.precision,
             "network": self.network,
+            "kernels": self.kernels,
             "size": [plan.size[1], plan.size[0]] if plan else None,
             "quality": "high",
             "every": 1,
@@ -231,8 +234,12 @@ class CudaSegmenter:
             self.network = networks.choose(self._weights, full, self.device, dtype, self._cache)
         network = networks.build(self.network, self._weights, full, self.device, dtype)
         plan = Plan(network, packing, scene, self._smoothing, self.device, dtype, self._area)
+        if self.kernels == "triton":
+            with contextlib.suppress(RuntimeError, ImportError):  # too large a frame
+                plan.use_triton()
         if self._gpu:
-            plan.capture()
+            plan.capture(measure=not self.kernels)
+        self.kernels = self.kernels or plan.kernels
         return plan
 
     def _watch(self, matte: Matte) -> None:
@@ -273,6 +280,7 @@ class Plan:
         matrix = FULL if packing.full_range else LIMITED
         layout = Layout("bisenet")
         scale = [[1 / s, -m / s] for m, s in zip(layout.mean, layout.std, strict=True)]
+        self._shapers: tuple[Any, Any] | None = None  # Triton's kernels, where they are used
         self._matrix = torch.tensor(matrix, dtype=torch.float32, device=device)
         self._scale = torch.tensor(scale, dtype=torch.float32, device=device)
         shapes = [(p.height, p.width) for p in (packing.y, packing.u, packing.v)]
@@ -435,6 +443,9 @@ class Plan:
     def prepare(self, turn: int) -> None:
         """From the frame's planes to the network's input."""
         packing = self.packing
+        if self._shapers is not None:
+            self._picture, self._x = self._shapers[0](self._data)
+            return
         planes = (packing.y.of(self._data), packing.u.of(self._data), packing.v.of(self._data))
         self._picture = torch.stack(
             [shrink(plane) for shrink, plane in zip(self._shrinks, planes, strict=True)]
@@ -468,13 +479,17 @@ class Plan:
             purity = torch.cat((self._colours.person(), self._colours.room()))
         if scene.light_wrap > 0:
             wrap = self._spill()
-        planes = fit.planes(self.packing, self._data)
         a, b = self._a, self._b
+        out = self._answer[self._pixels]
+        if self._shapers is not None:
+            data = self._data if fit.same else fit.flat(self.packing, self._data)
+            self._shapers[1](data, a, b, purity, wrap, self._behind, out)
+            return
+        planes = fit.planes(self.packing, self._data)
         if scene.mirror:
             planes = [plane.flip(-1) for plane in planes]
             a, b = a.flip(-1), b.flip(-1)
             purity = None if purity is None else purity.flip(-1)
-        out = self._answer[self._pixels]
         gpu.draw(planes, a, b, purity, wrap, self._behind, out, fit, scene, full_range=full_range)
 
     def download(self, turn: int) -> None:
@@ -509,17 +524,80 @@ class Plan:
         reach = (max(3, round(gpu.SPILL * self.size[0])) | 1,) * 2
         around = gpu.box(gpu.box(1 - self._alpha[None], reach, "reflect"), reach, "reflect")[0]
         spill = (around * 1.6 - 0.1).clamp_(0, 1) * (0.6 * scene.light_wrap)
-        spill = torch.where(spill < 1e-3, 0, spill)
+        spill = spill.masked_fill(spill < 1e-3, 0)
         if scene.mirror:
             spill = spill.flip(-1)
         parts = [gpu.part(self._behind, channel, fit, scene).float() for channel in range(3)]
         light = torch.stack([self._light[min(i, 1)](part) for i, part in enumerate(parts)])
         return torch.cat((spill[None], gpu.box(gpu.whole(light), reach, "reflect") * spill))
 
-    def capture(self) -> None:
+    def use_triton(self) -> None:
+        """Let Triton's kernels prepare and draw from now on.
+
+        Raises:
+            RuntimeError, ImportError: Triton or a compiler is missing, or frames are too large.
+        """
+        from segmentation.engines import pixels
+
+        packing, fit = self.packing, self._fit
+        full_range = packing.full_range
+        prepare = pixels.Prepare(
+            packing, self._shrinks, self._matrix, self._scale, self.full, self.size, self._dtype
+        )
+        drawn = packing if fit.same else fit.packing(full_range=full_range)
+        self._shapers = prepare, pixels.Draw(drawn, fit, self.scene, full_range=full_range)
+
+    @property
+    def kernels(self) -> str:
+        """Whose kernels prepare and draw: "torch" or "triton"."""
+        return "torch" if self._shapers is None else "triton"
+
+    def try_triton(self) -> None:
+        """Let Triton's kernels prepare and draw if here they do the same, and do it faster."""
+        h, w = self.size
+        for buffer in (self._up[0][HEADER:], self._behind):
+            buffer.random_(0, 256)
+        self.upload(0)
+        self._alpha, self._a, self._b = torch.rand((3, h, w), device=self.device)
+
+        def both(x: Tensor) -> Tensor:
+            self.prepare(0)
+            self.draw(0)
+            return x
+
+        found = []
+        try:
+            for _ in range(2):
+                both(self._above)
+                made = (self._picture, self._x.float(), self._answer[self._pixels].float())
+                found.append([x.clone() for x in made])
+                found[-1].append(torch.tensor(networks.time_of(both, self._above)))
+                if self._shapers is None:
+                    self.use_triton()
+        except Exception as problem:  # of a compiler that is missing, of a kernel that is refused
+            log.info("Triton's kernels are not used: %s", _first_line(problem))
+            self._shapers = None
+            return
+        picture, x, shown, _ = (
+            float((theirs.float() - ours).abs().max()) for ours, theirs in zip(*found, strict=True)
+        )
+        (*_, before), (*_, after) = found
+        same = picture <= 1 and x <= 0.05 and shown <= 2
+        if not same:
+            log.warning("Triton's kernels compute something else here, and are not used.")
+        if not same or after >= before:
+            self._shapers = None
+
+    def capture(self, *, measure: bool = False) -> None:
         """Record the stages, once for each buffer, after running them so that nothing is new."""
         assert self._stream is not None
+        # What was made so far was made on another stream.
+        self._stream.wait_stream(torch.cuda.current_stream(self.device))
         with torch.inference_mode(), torch.cuda.stream(self._stream):
+            if measure:
+                self.try_triton()
+                self._stream.synchronize()
+            self._up[0][8] = 1  # a first frame: the moving averages learn nothing from it
             for _ in range(3):
                 self.stages(0)
             self._stream.synchronize()
@@ -531,6 +609,7 @@ class Plan:
                 ):
                     self.stages(turn)
                 self._graphs.append(graph)
+            self._behind.zero_()
         self.wipe()
 
     @contextlib.contextmanager

@@ -1,7 +1,9 @@
 """The pixel arithmetic of a frame in torch: what the CPU path does, without ever asking the GPU.
 
 Every function works on tensors of fixed shapes and never looks at a value from the host, so that
-a CUDA graph can record it. On a CPU device it is the same arithmetic, which is how it is tested.
+a CUDA graph can record it. Nor does any hand a number over as a tensor, as `x[0] = 0` and
+`torch.where(x, y, 0)` do: that is a copy from the host, and recording it fails. On a CPU device it
+is the same arithmetic, which is how it is tested.
 """
 
 from __future__ import annotations
@@ -102,6 +104,10 @@ class Axis:
         self.weight = [torch.from_numpy(row.astype(np.float32)).to(device) for row in weight]
         self.same = before == after
 
+    def tables(self) -> tuple[Tensor, Tensor]:
+        """Return which old pixels and how much of each, (taps, after) int32 and float32."""
+        return torch.stack(self.index).to(torch.int32), torch.stack(self.weight)
+
     def rows(self, x: Tensor) -> Tensor:
         """Resample the last but one axis of a float tensor."""
         if self.same:
@@ -141,6 +147,10 @@ class Resize:
         """Return `x` at the new size; x and the result are float."""
         return self._columns.columns(self._rows.rows(x))
 
+    def tables(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return both axes' tables, rows first; see `Axis.tables`."""
+        return (*self._rows.tables(), *self._columns.tables())
+
 
 class Bytes:
     """Linear resampling of uint8 planes bit for bit as OpenCV does it: weights in 1/2048.
@@ -173,6 +183,11 @@ class Bytes:
         made: Tensor = ((sums + 2) >> 2).float()
         return made
 
+    def tables(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return which old pixels and how much of each, rows first, (2, after) int32 each."""
+        (i, j), (v, w) = ([x.to(torch.int32) for x in pair] for pair in (self._index, self._weight))
+        return i, v, j, w
+
 
 def resampler(
     before: tuple[int, int], after: tuple[int, int], device: torch.device, *, area: bool
@@ -194,6 +209,11 @@ class Shrink:
             self.halves += 1
         far = height > 2.5 * h or width > 2.5 * w
         self._last = resampler((height, width), after, device, area=far)
+        self.exact = isinstance(self._last, Bytes)  # to the bit, in whole numbers
+
+    def tables(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Return what the step after the halvings reads; see `Axis.tables` and `Bytes.tables`."""
+        return self._last.tables()
 
     def __call__(self, plane: Tensor) -> Tensor:
         """Return the plane at the smaller size, in whole levels, as float."""
@@ -251,9 +271,9 @@ def pieces(mask: Tensor, *, corners: bool, settle: bool = False) -> Tensor:
         returns: (h * w) int64, numbers from 1
     """
     h, w = mask.shape
-    inside = mask.reshape(-1)
+    outside = ~mask.reshape(-1)
     number = torch.arange(1, h * w + 1, device=mask.device)
-    head = F.pad(torch.where(inside, number, 0), (1, 0))  # entry 0 is "no piece"
+    head = F.pad(number.masked_fill(outside, 0), (1, 0))  # entry 0 is "no piece"
     rounds = h * w if settle else ROUNDS
     for _ in range(rounds):
         grid = head[1:].to(torch.float32).reshape(1, 1, h, w)  # exact below 2 ** 24
@@ -263,11 +283,11 @@ def pieces(mask: Tensor, *, corners: bool, settle: bool = False) -> Tensor:
             seen = torch.maximum(
                 F.max_pool2d(grid, (3, 1), 1, (1, 0)), F.max_pool2d(grid, (1, 3), 1, (0, 1))
             )
-        best = torch.where(inside, seen.reshape(-1).to(torch.int64), 0)
+        best = seen.reshape(-1).to(torch.int64).masked_fill_(outside, 0)
         best = head[best]
         after = head.scatter_reduce(0, head[1:], best, "amax")
         after = torch.maximum(after, F.pad(best, (1, 0)))
-        after[0] = 0
+        after[:1].zero_()
         after = after[after]
         if settle and torch.equal(after, head):
             break
@@ -295,6 +315,8 @@ class Tidy:
         self._ones = torch.ones_like(self._border)
         self._enlarge = Resize(half, (h, w), device)
         self._rim = refine.rim(half[0])
+        self._come = torch.tensor((refine.ARRIVE, refine.SURE), device=device)
+        self._stay = torch.tensor((refine.LEAVE, refine.DOUBT), device=device)
 
     def __call__(self, alpha: Tensor) -> Tensor:
         """Return the tidied matte (h, w), all 0 where nobody is present; updates `present`."""
@@ -303,7 +325,7 @@ class Tidy:
         name = pieces(half > refine.FAINT, corners=True, settle=self._settle)
         area, total = self._sums(name, self._ones), self._sums(name, half.reshape(-1))
         drop = (area < refine.ISLAND * size) | (total < refine.FIRM * area)
-        drop[0] = False
+        drop[:1].zero_()
         island = grown(drop[name].reshape(half.shape))
         half = half.masked_fill(island, 0)
         alpha = alpha.masked_fill(self._enlarged(island), 0)
@@ -314,7 +336,7 @@ class Tidy:
         fill = (area < refine.HOLE * size) & (edge == 0)
         # A single gap is the room, however small.
         several = (area[1:] > 0).sum() > 1
-        fill[0] = False
+        fill[:1].zero_()
         hole = (fill[name] & several).reshape(half.shape)
         half = half.masked_fill(hole, 1)
         alpha = alpha.masked_fill(self._enlarged(grown(hole)), 1)
@@ -322,10 +344,9 @@ class Tidy:
         sure = half > 0.5
         count = sure.sum()
         share = count / size
-        mean = torch.where(sure, half, 0).sum() / count.clamp(min=1)
+        mean = half.masked_fill(~sure, 0).sum() / count.clamp(min=1)
         was = self.present
-        least = torch.where(was, refine.LEAVE, refine.ARRIVE)
-        trust = torch.where(was, refine.DOUBT, refine.SURE)
+        least, trust = torch.where(was, self._stay, self._come)
         self.present.copy_((share >= least) & (mean >= trust))
         low, high = refine.BODY
         near = F.max_pool2d(half[None], self._rim, 1, self._rim // 2)[0]
@@ -507,6 +528,15 @@ class Fit:
         if u.shape[0] == y.shape[0]:  # 4:2:2: the mean of two rows
             u, v = ((x[0::2] + x[1::2]) * 0.5 for x in (u, v))
         return [y, u, v]
+
+    def flat(self, packing: Packing, data: Tensor) -> Tensor:
+        """Return the planes one after the other, packed as `self.packing` says; float32."""
+        return torch.cat([plane.reshape(-1) for plane in self.planes(packing, data)])
+
+    def packing(self, *, full_range: bool) -> Packing:
+        """How `flat` packs the planes."""
+        luma, chroma = (self.height, self.width), (self.height // 2, self.width // 2)
+        return Packing.planar(luma, chroma, full_range=full_range)
 
 
 def limited(planes: list[Tensor]) -> list[Tensor]:

@@ -3,8 +3,13 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 import time
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import cv2
@@ -13,6 +18,8 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra: pip install -e .[cuda]")
 pytest.importorskip("safetensors", reason="needs the extra: pip install -e .[cuda]")
+
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from segmentation import refine
 from segmentation.bisenet import BiSeNet, fold
@@ -147,16 +154,15 @@ def test_a_cut_and_a_return_are_smoothed_alike(weights):
     assert compare(weights, Scene(W, H, backdrop(W, H)), frames) <= 2
 
 
-def test_yuyv_as_it_comes_gives_the_same_as_its_planes(weights):
-    frame = moving(0, halves=1)
-    packed = np.empty((H, W // 2, 4), np.uint8)
-    packed[..., 0::2] = frame.y.reshape(H, W // 2, 2)
-    packed[..., 1], packed[..., 3] = frame.u, frame.v
+@pytest.mark.parametrize(("kind", "halves"), [("yuyv", 1), ("nv12", 2)])
+def test_packed_frames_as_they_come_give_the_same_as_their_planes(weights, kind, halves):
+    frame = moving(0, halves=halves)
+    packing, parts = parts_of(frame, kind)
     scene = Scene(W, H, backdrop(W, H))
     planar, whole = (CudaSegmenter(str(weights), device="cpu", area=AREA) for _ in range(2))
 
     wanted = matte(planar, frame, scene).composite
-    found = whole.run(Packing.yuyv(H, W), (packed,), seq=0, pts=0.0, scene=scene).composite
+    found = whole.run(packing, parts, seq=0, pts=0.0, scene=scene).composite
 
     assert np.array_equal(found, wanted)
 
@@ -295,11 +301,76 @@ def test_weights_that_are_missing_or_foreign_are_named(tmp_path):
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU and torch for CUDA")
+@pytest.mark.parametrize("kernels", ["torch", "triton"])
 @pytest.mark.parametrize("blur", [None, 60.0])
-def test_a_real_gpu_gives_the_processors_composite(weights, blur):
+def test_a_real_gpu_gives_the_processors_composite(weights, blur, kernels):
     scene = Scene(W, H, None if blur else backdrop(W, H), blur or 0.0)
+    frames = [moving(seq) for seq in range(6)]
 
-    assert compare(weights, scene, [moving(seq) for seq in range(6)], device="cuda") <= 2
+    assert compare(weights, scene, frames, device="cuda", kernels=kernels) <= 2
+
+
+class OnTheHost(TorchDispatchMode):
+    """Notes what a CUDA graph cannot record: numbers handed over as tensors, or asked for."""
+
+    ASKS = ("_local_scalar_dense", "item", "nonzero", "masked_select", "unique", "equal")
+
+    def __init__(self):
+        super().__init__()
+        self.seen = set()
+
+    def __torch_dispatch__(self, op, types, args=(), kwargs=None):
+        name = op.__name__.split(".")[0]
+        scalar = op in (torch.ops.aten.where.ScalarOther, torch.ops.aten.where.ScalarSelf)
+        if scalar or op == torch.ops.aten.where.Scalar or name in (*self.ASKS, "lift_fresh"):
+            self.seen.add(str(op))
+        return op(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize("blur", [None, 60.0])
+def test_a_graph_can_record_every_stage(weights, blur):
+    scene = Scene(W, H + 40, None if blur else backdrop(W, H + 40), blur or 0.0, light_wrap=0.5)
+    segmenter = CudaSegmenter(str(weights), device="cpu", area=AREA)
+    matte(segmenter, moving(0), scene)
+    plan = segmenter._plan
+    plan._tidy._settle = False
+
+    with torch.inference_mode(), OnTheHost() as host:
+        plan.stages(0)
+
+    assert not host.seen
+
+
+def test_the_check_knows_what_a_graph_cannot_record():
+    x = torch.ones(4)
+
+    with torch.inference_mode(), OnTheHost() as host:
+        x[0] = 0
+        torch.where(x > 0, x, 0)
+        int(x[1])
+
+    assert len(host.seen) == 3
+
+
+@pytest.mark.skipif(find_spec("triton") is None, reason="needs Triton: pip install triton")
+def test_tritons_kernels_give_what_torchs_give():
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.segmentation.interpreted"],
+        env={**os.environ, "TRITON_INTERPRET": "1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found = json.loads(done.stdout)
+
+    assert (found.pop("taken"), found.pop("slow"), found.pop("wrong")) == (
+        "triton", "torch", "torch",
+    )  # fmt: skip
+    for name, worst in found.items():
+        assert worst["picture"] <= 1, name
+        assert worst["input"] < 0.05, name
+        assert worst["composite"] <= 1, name
+        assert worst["apart_from_backdrop"] > 3, name
 
 
 class Torch:
@@ -326,11 +397,17 @@ def weights() -> Path:
     return weights_dir() / "bisenet-small.safetensors"
 
 
-def compare(path, scene, frames, *, device="cpu") -> int:
+def compare(path, scene, frames, *, device="cpu", kernels="") -> int:
     """Return the greatest difference between the two paths' composites, in levels."""
     theirs = reference(path)
     mine = CudaSegmenter(
-        str(path), device=device, area=AREA, precision="fp32", network="eager", smoothing=0.6
+        str(path),
+        device=device,
+        area=AREA,
+        precision="fp32",
+        network="eager",
+        kernels=kernels,
+        smoothing=0.6,
     )
     if device == "cuda":
         mine.warm(W, H, scene)
@@ -448,6 +525,20 @@ def moving(seq, width=W, height=H, *, halves=2, full_range=False, shift=0) -> Fr
         for p, size in zip(planes, ((width, height), chroma, chroma), strict=True)
     )
     return Frame(y, u, v, full_range, seq / 30, seq)
+
+
+def parts_of(frame, kind):
+    """The frame as a camera of this kind packs it, and how."""
+    h, w = frame.y.shape
+    if kind == "yuyv":
+        packed = np.empty((h, w // 2, 4), np.uint8)
+        packed[..., 0::2] = frame.y.reshape(h, w // 2, 2)
+        packed[..., 1], packed[..., 3] = frame.u, frame.v
+        return Packing.yuyv(h, w), (packed,)
+    if kind == "nv12":
+        return Packing.nv12(h, w), (frame.y, np.stack((frame.u, frame.v), axis=-1))
+    parts = (frame.y, frame.u, frame.v)
+    return Packing.planar(frame.y.shape, frame.u.shape, full_range=frame.full_range), parts
 
 
 def backdrop(width, height):
