@@ -18,13 +18,14 @@ import pytest
 from PIL import Image
 
 from tests.desktop import reader
-from tests.desktop.session import Session, missing, session, until
+from tests.desktop.session import Session, missing, missing_portal, session, until
+from tests.vm import browser
 from tests.vm.model import left_half_is_person
 from vcam.errors import SinkError
 from vcam.frame import SafeFrame
 from vcam.sinks.pipewire import PipeWireSink
 
-pytestmark = [pytest.mark.desktop, pytest.mark.slow]
+pytestmark = pytest.mark.desktop
 
 W, H, FPS = 1280, 720, 30
 RED = (81, 90, 240)
@@ -116,22 +117,60 @@ def test_the_camera_is_listed_by_its_name_while_nobody_watches(desk, sink):
     assert sink.watchers() == []
 
 
-def test_a_program_sees_the_very_pixels_at_full_rate_and_soon(desk, sink, record_property):
+def test_a_program_sees_the_very_pixels(desk, sink):
     with Feeder(sink):
-        process = reading(desk, 150)
+        process = reading(desk, 40)
         until(lambda: sink.watchers() == ["gst-launch-1.0"])
         seen = pictures(process)
         until(lambda: sink.watchers() == [])
 
-    assert len(seen) == 150
+    assert len(seen) == 40
     assert {tuple(picture[where]) for picture in seen for where in ("left", "right")} == {RED}
-    steady = seen[30:]
-    rate = (len(steady) - 1) / (steady[-1]["at"] - steady[0]["at"])
-    latency = statistics.median(picture["age"] for picture in steady)
-    record_property("fps", round(rate, 1))
-    record_property("latency_ms", round(latency * 1000, 1))
-    print(f"PipeWire {W}x{H}: {rate:.1f} fps, median latency {latency * 1000:.1f} ms")
-    assert latency < 5  # speed is measured, not asserted: this only says that time codes work
+    assert statistics.median(picture["age"] for picture in seen[20:]) < 5  # time codes work
+
+
+@pytest.mark.slow
+def test_a_program_sees_25_pictures_a_second_within_40_ms(desk, sink, record_property):
+    """From the write to the program, so beyond the pipeline's own time.
+
+    Other programs take the processor as well: what this one is able to in any of five goes counts.
+    """
+    goes = []
+    with Feeder(sink):
+        for _ in range(5):
+            steady = pictures(reading(desk, 150))[30:]
+            rate = (len(steady) - 1) / (steady[-1]["at"] - steady[0]["at"])
+            latency = statistics.median(picture["age"] for picture in steady) * 1000
+            goes.append((round(rate, 1), round(latency, 1)))
+            if rate >= 25 and latency <= 40:
+                break
+    record_property("fps_and_latency_ms", goes)
+    print(f"PipeWire {W}x{H}: (fps, median latency in ms) {goes}")
+    assert goes[-1][0] >= 25, goes
+    assert goes[-1][1] <= 40, goes
+
+
+def test_chromium_lists_the_camera_and_shows_its_pixels(desk, sink, tmp_path):
+    if lacking := missing_portal() + ([] if browser.program() else ["chromium"]):
+        pytest.skip(f"apt-get install {' '.join(lacking)}")
+    desk.portal()
+    flag = "--enable-features=WebRtcPipeWireCamera"
+    with Feeder(sink):
+        opened = browser.Browser(tmp_path, W, H, flag, environ=desk.environ)
+        try:
+            until(lambda: opened.last("error") or len(opened.seen()) >= 3, 120)
+            until(lambda: sink.watchers() not in ([], ["unknown program"]))
+            watchers = sink.watchers()
+        finally:
+            opened.close()
+        until(lambda: sink.watchers() == [])
+
+    assert not opened.last("error"), opened.told
+    assert opened.last("cameras") == ["VBG Camera"]
+    assert opened.last("playing") == [W, H]
+    for colours in opened.seen():
+        assert max(np.abs(np.subtract(colours, ((255, 0, 0), (255, 0, 0)))).flat) < 6, opened.told
+    assert "chromium" in str(watchers).lower()
 
 
 def test_a_program_that_is_killed_does_not_take_the_camera_along(desk, sink):

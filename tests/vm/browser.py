@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,9 @@ const sleep = ms => new Promise(done => setTimeout(done, ms));
 class Browser:
     """A browser on our page; `told` is what the page has said so far."""
 
-    def __init__(self, out: Path, width: int, height: int, *flags: str) -> None:
+    def __init__(
+        self, out: Path, width: int, height: int, *flags: str, environ: dict[str, str] | None = None
+    ) -> None:
         self.told: list[tuple[str, Any]] = []
         page = PAGE.replace("WIDTH", str(width)).replace("HEIGHT", str(height)).encode()
         told = self.told
@@ -94,15 +97,21 @@ class Browser:
             [program() or "chromium", *(f for f in FLAGS if not (headful and "headless" in f)),
              f"--user-data-dir={self._profile}", *(f for f in flags if f != "--headful"),
              f"http://127.0.0.1:{self._server.server_port}/"],
-            stdout=self._log, stderr=self._log, start_new_session=True,
+            stdout=self._log, stderr=self._log, start_new_session=True, env=environ,
         )  # fmt: skip
 
-    def last(self, key: str) -> Any:
+    def last(self, key: str, since: int = 0) -> Any:
         """The last thing of this kind that the page said, None if nothing."""
-        return next((value for said, value in reversed(self.told) if said == key), None)
+        return next((value for said, value in reversed(self.told[since:]) if said == key), None)
 
-    def until_shows(self, seconds: float) -> float:
+    def seen(self) -> list[Any]:
+        """The colours of both places in every picture the page told of."""
+        return [value[:2] for key, value in list(self.told) if key == "pixels"]
+
+    def until_shows(self, seconds: float, since: int = 0) -> float:
         """Wait for white in front of green; how long it took.
+
+        What the page said before `since` does not count.
 
         Raises:
             AssertionError: the page failed, or shows something else.
@@ -111,7 +120,7 @@ class Browser:
         while time.monotonic() - begun < seconds:
             assert not self.last("error"), self.told[-5:]
             assert self.process.poll() is None, "the browser ended"
-            if shown := self.last("pixels"):
+            if shown := self.last("pixels", since):
                 (r, g, b), behind = shown[0], shown[1]
                 if min(r, g, b) > 150 and _near(behind, (0, 255, 0)):
                     return time.monotonic() - begun
@@ -141,13 +150,27 @@ def _near(colour: list[int], wanted: tuple[int, int, int]) -> bool:
     return all(abs(a - b) < 16 for a, b in zip(colour, wanted, strict=True))
 
 
-def look(out: Path, width: int, height: int, *, seconds: float) -> dict[str, Any]:
-    """Open the camera in the browser and look until it shows what it should."""
+def look(
+    out: Path, width: int, height: int, *, seconds: float, upset: Callable[[], None] | None = None
+) -> dict[str, Any]:
+    """Open the camera in the browser and look until it shows what it should.
+
+    With `upset`, what it does must not end the call: the same page shows it once more, and what
+    is behind the person is at no time as blue as the webcam's picture is there.
+    """
     browser = Browser(out, width, height)
     try:
         took = browser.until_shows(seconds)
         assert any(label.startswith("VBG Camera") for label in browser.last("cameras"))
         assert browser.last("playing") == [width, height]
-        return {"shown_s": round(took, 1), "pixels": browser.last("pixels")[:2]}
+        figures = {"shown_s": round(took, 1), "pixels": browser.last("pixels")[:2]}
+        if upset is not None:
+            upset()
+            before = len(browser.told)
+            figures["again_s"] = round(browser.until_shows(seconds, since=before), 1)
+            assert [key for key, _ in browser.told].count("playing") == 1
+        behind = [colours[1] for colours in browser.seen()]
+        assert not [colour for colour in behind if colour[2] > 150], behind
+        return figures
     finally:
         browser.close()
