@@ -313,8 +313,9 @@ class Tidy:
         border[0] = border[-1] = border[:, 0] = border[:, -1] = 1
         self._border = border.reshape(-1)
         self._ones = torch.ones_like(self._border)
-        self._enlarge = Resize(half, (h, w), device)
+        self._enlarge = Bytes(half, (h, w), device)
         self._rim = refine.rim(half[0])
+        self._trust = torch.from_numpy(refine.TRUST.reshape(-1).astype(np.float32)).to(device)
         self._come = torch.tensor((refine.ARRIVE, refine.SURE), device=device)
         self._stay = torch.tensor((refine.LEAVE, refine.DOUBT), device=device)
 
@@ -348,10 +349,8 @@ class Tidy:
         was = self.present
         least, trust = torch.where(was, self._stay, self._come)
         self.present.copy_((share >= least) & (mean >= trust))
-        low, high = refine.BODY
-        near = F.max_pool2d(half[None], self._rim, 1, self._rim // 2)[0]
-        near = ((near - low) * (1 / (high - low))).clamp_(0, 1)
-        return alpha * self._enlarge(near) * self.present
+        near = F.max_pool2d((half * 255).floor_()[None], self._rim, 1, self._rim // 2)[0]
+        return alpha * (self._enlarge(self._trust[near.long()]) * (1 / 255)) * self.present
 
     def _sums(self, name: Tensor, values: Tensor) -> Tensor:
         return values.new_zeros(name.numel() + 1).index_add_(0, name, values)
