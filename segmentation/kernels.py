@@ -229,9 +229,9 @@ def _guide_plain(
     alpha[:] = p
     guide = luma.astype(np.float32) * np.float32(1 / 255)
     mi, mp = box(guide), box(p)
-    slope = box(guide * p) - mi * mp
-    slope = slope / (np.maximum(box(guide * guide) - mi * mi, np.float32(0)) + np.float32(epsilon))
-    a[:], b[:] = box(slope), box(mp - slope * mi)
+    spread = np.maximum(box(guide * guide) - mi * mi, np.float32(0)) + np.float32(epsilon)
+    slope = np.divide(box(guide * p) - mi * mp, spread, dtype=np.float32)
+    a[:], b[:] = box(slope), box(np.subtract(mp, slope * mi, dtype=np.float32))
 
 
 guide = _guide_compiled if COMPILED else _guide_plain

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Final
 import cv2
 import numpy as np
 
+from vcam import kernels
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float32]
 
 TRUST: Final = np.float32(1e-3)  # weight of a pixel's own colour where nothing else is near
+NEAR: Final = 6  # pixels at model size: how far the colours of person and room are looked up
 PASSES: Final = 3  # box blurs that make a bell
 
 
@@ -37,6 +40,8 @@ class Colours:
         self.alpha = np.zeros(half, np.float32)
         self._weight, self._sum, self._near = (np.zeros(half, np.float32) for _ in range(3))
         self._work = np.zeros(half, np.float32)
+        self._carried = np.zeros((3, *half), np.float32)
+        self._scratch = kernels.near_scratch(half)
         self._cross = cv2.getStructuringElement(cv2.MORPH_RECT, (3, 3))
 
     def take(self, matte: Matte, *, full_range: bool) -> None:
@@ -55,15 +60,13 @@ class Colours:
             np.add(plane, np.float32(middle), out=plane)
         cv2.resize(matte.alpha, (w, h), self.alpha)
 
-    def person(self, out: Floats, reach: int) -> None:
-        """Fill `out` (3, h, w) with the person's colours, carried `reach` pixels outwards."""
-        self._ramp(0.6, 0.95)
-        self._carry(out, reach)
+    def person(self, out: Floats) -> None:
+        """Fill `out` (3, h, w) with the person's colours, carried `NEAR` pixels outwards."""
+        self._carry(0.6, 0.95, out)
 
-    def room(self, out: Floats, reach: int) -> None:
-        """Fill `out` (3, h, w) with the room's colours, carried `reach` pixels inwards."""
-        self._ramp(0.4, 0.05)
-        self._carry(out, reach)
+    def room(self, out: Floats) -> None:
+        """Fill `out` (3, h, w) with the room's colours, carried `NEAR` pixels inwards."""
+        self._carry(0.4, 0.05, out)
 
     def blurred(self, sigma: float, out: list[NDArray[np.uint8]]) -> None:
         """Fill the planes `out` with the room, blurred by `sigma` pixels of the model's size.
@@ -99,19 +102,13 @@ class Colours:
         np.multiply(self._weight, np.float32(1 / (end - start)), out=self._weight)
         np.clip(self._weight, 0, 1, out=self._weight)
 
-    def _carry(self, out: Floats, reach: int) -> None:
+    def _carry(self, start: float, end: float, out: Floats) -> None:
+        """Average colours where alpha is between `start`, which counts nothing, and `end`."""
+        gain = 1 / (end - start)
+        kernels.near(self.planes, self.alpha, start, gain, float(TRUST), self._carried, *self._scratch)
         h, w = self.size
-        box = (reach | 1, reach | 1)  # half the size, twice the radius
-        cv2.blur(self._weight, box, self._sum)
-        np.add(self._sum, TRUST, out=self._sum)
         for channel in range(3):
-            plane = self.planes[channel]
-            np.multiply(plane, self._weight, out=self._work)
-            cv2.blur(self._work, box, self._near)
-            np.multiply(plane, TRUST, out=self._work)
-            np.add(self._near, self._work, out=self._near)
-            np.divide(self._near, self._sum, out=self._near)
-            cv2.resize(self._near, (w, h), out[channel])
+            cv2.resize(self._carried[channel], (w, h), out[channel])
 
     def _blur(self, source: Floats, out: Floats, width: int) -> None:
         cv2.blur(source, (width, width), out, borderType=cv2.BORDER_REPLICATE)

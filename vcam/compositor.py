@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from vcam.frame import Frame
 
 BUFFERS: Final = 2  # a composite stays valid while the next one is drawn
-NEAR: Final = 6  # pixels at model size: how far the colours of person and room are looked up
 BLUR_MOST: Final = 0.06  # deviation of the strongest blur, as a share of the longer side
 SPILL: Final = 0.05  # how far the backdrop's light spills over the person, as a share of the height
 
@@ -265,8 +264,8 @@ class _Fit:
         np.multiply(matte.a, np.float32(1 / 255), out=low[kernels.A])
         low[kernels.B] = matte.b
         if look.decontaminate:
-            self.colours.person(low[kernels.PERSON : kernels.PERSON + 3], NEAR)
-            self.colours.room(low[kernels.ROOM : kernels.ROOM + 3], NEAR)
+            self.colours.person(low[kernels.PERSON : kernels.PERSON + 3])
+            self.colours.room(low[kernels.ROOM : kernels.ROOM + 3])
         if look.light_wrap > 0:
             h, w = matte.alpha.shape
             reach = (max(3, round(SPILL * h)) | 1,) * 2

@@ -1,4 +1,4 @@
-"""Loops over pixels at full size: putting a person in front of a backdrop, in planar YUV.
+"""Loops over pixels: putting a person in front of a backdrop in planar YUV, averaging colours.
 
 Each comes twice: compiled by Numba, and in NumPy where Numba is missing; both give the same bits.
 The compiled ones release the interpreter's lock.
@@ -391,6 +391,110 @@ def _compose_plain(
 
 
 compose = _compose_compiled if COMPILED else _compose_plain
+
+
+@compiled("i8(i8, i8)", inline=True)
+def _mirrored(i: int, n: int) -> int:
+    while i < 0 or i >= n:
+        i = -i if i < 0 else 2 * (n - 1) - i
+    return i
+
+
+@compiled("void(f4[:, ::1], i8, i8, f4[:, :, ::1], i8)", inline=True)
+def _across(rows: Floats, n: int, w: int, sums: Floats, i: int) -> None:
+    """Sum seven neighbours in a row that starts three later; beyond its ends it is mirrored."""
+    for k in range(1, 4):
+        rows[n, 3 - k] = rows[n, 3 + _mirrored(-k, w)]
+        rows[n, 2 + w + k] = rows[n, 3 + _mirrored(w - 1 + k, w)]
+    for j in range(w):
+        total = ((rows[n, j] + rows[n, j + 1]) + rows[n, j + 2]) + rows[n, j + 3]
+        sums[n, i, j] = ((total + rows[n, j + 4]) + rows[n, j + 5]) + rows[n, j + 6]
+
+
+@compiled("void(f4[:, :, ::1], i8, i8, f4[:, ::1])", inline=True)
+def _down(sums: Floats, n: int, i: int, rows: Floats) -> None:
+    h, w = sums.shape[1], sums.shape[2]
+    y0, y1, y2 = _mirrored(i - 3, h), _mirrored(i - 2, h), _mirrored(i - 1, h)
+    y4, y5, y6 = _mirrored(i + 1, h), _mirrored(i + 2, h), _mirrored(i + 3, h)
+    for j in range(w):
+        total = ((sums[n, y0, j] + sums[n, y1, j]) + sums[n, y2, j]) + sums[n, i, j]
+        total = ((total + sums[n, y4, j]) + sums[n, y5, j]) + sums[n, y6, j]
+        rows[n, j] = total * np.float32(1 / 49)
+
+
+@compiled(
+    "void(Array(f4, 3, 'C', readonly=True), Array(f4, 2, 'C', readonly=True), f4, f4, f4, "
+    "f4[:, :, ::1], f4[:, :, ::1], f4[:, ::1])"
+)
+def _near_compiled(
+    planes: Floats,
+    alpha: Floats,
+    start: float,
+    gain: float,
+    trust: float,
+    out: Floats,
+    sums: Floats,
+    rows: Floats,
+) -> None:
+    zero, one = np.float32(0), np.float32(1)
+    h, w = alpha.shape
+    for i in range(h):
+        for j in range(w):
+            rows[3, 3 + j] = min(max((alpha[i, j] - start) * gain, zero), one)
+        for c in range(3):
+            for j in range(w):
+                rows[c, 3 + j] = planes[c, i, j] * rows[3, 3 + j]
+        for n in range(4):
+            _across(rows, n, w, sums, i)
+    for i in range(h):
+        for n in range(4):
+            _down(sums, n, i, rows)
+        for j in range(w):
+            rows[3, j] += trust
+        for c in range(3):
+            for j in range(w):
+                rows[c, j] += planes[c, i, j] * trust
+            for j in range(w):
+                out[c, i, j] = rows[c, j] / rows[3, j]
+
+
+def _near_plain(
+    planes: Floats,
+    alpha: Floats,
+    start: float,
+    gain: float,
+    trust: float,
+    out: Floats,
+    sums: Floats,
+    rows: Floats,
+) -> None:
+    h, w = alpha.shape
+    weight = (alpha - np.float32(start)) * np.float32(gain)
+    weight = np.clip(weight, np.float32(0), np.float32(1))
+
+    def box(x: Floats) -> Floats:
+        wide = np.pad(x, ((0, 0), (3, 3)), mode="reflect" if w > 1 else "edge")
+        across = wide[:, :w].copy()
+        for k in range(1, 7):
+            across += wide[:, k : k + w]
+        tall = np.pad(across, ((3, 3), (0, 0)), mode="reflect" if h > 1 else "edge")
+        total = tall[:h].copy()
+        for k in range(1, 7):
+            total += tall[k : k + h]
+        return total * np.float32(1 / 49)
+
+    total = box(weight) + np.float32(trust)
+    for c in range(3):
+        out[c] = (box(planes[c] * weight) + planes[c] * np.float32(trust)) / total
+
+
+near = _near_compiled if COMPILED else _near_plain
+
+
+def near_scratch(shape: tuple[int, int]) -> tuple[Floats, Floats]:
+    """Return what `near` needs to work in, for planes of `shape`."""
+    h, w = shape
+    return np.zeros((4, h, w), np.float32), np.zeros((4, w + 6), np.float32)
 
 
 @compiled(f"void({_READ}, u1[::1], u1[::1], u1[::1])")

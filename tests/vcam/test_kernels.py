@@ -9,6 +9,7 @@ import textwrap
 import threading
 import time
 
+import cv2
 import numpy as np
 import pytest
 
@@ -255,3 +256,20 @@ def test_mirrored_planes_are_copied_first():
 
     assert line == 50
     assert np.array_equal(data.reshape(20, 50), plane[:, ::-1])
+
+
+@pytest.mark.parametrize("size", [(80, 142), (5, 9), (2, 4), (2, 2)], ids=str)
+def test_averages_of_colours_are_the_same_bits_and_those_of_a_box(size):
+    planes = rng.random((3, *size), np.float32) * 255
+    alpha = rng.random(size, np.float32)
+    made = []
+    for near in (kernels._near_compiled, kernels._near_plain):
+        out = np.zeros((3, *size), np.float32)
+        near(planes, alpha, 0.4, 1 / -0.35, 1e-3, out, *kernels.near_scratch(size))
+        made.append(out)
+
+    weight = np.clip((alpha - 0.4) / -0.35, 0, 1)
+    wanted = [cv2.blur(p * weight, (7, 7)) + p * 1e-3 for p in planes]
+    wanted /= cv2.blur(weight, (7, 7)) + 1e-3
+    assert np.array_equal(*made)
+    assert np.abs(made[0] - wanted).max() < 0.01
