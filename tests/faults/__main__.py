@@ -10,11 +10,15 @@ from pathlib import Path
 
 from tests.faults.harness import PHASES, run, without_guard
 from tests.faults.kinds import ALL
+from tests.faults.process import OUTSIDE, Run, inflict, running
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.faults")
     parser.add_argument("--frames", type=int, default=200_000)
+    parser.add_argument(
+        "--hold", type=float, default=3.0, help="seconds of each fault of a process"
+    )
     options = parser.parse_args()
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
@@ -28,8 +32,30 @@ def main() -> int:
     print(f"card later than 2 frames: {len(tally.slow_cards)}")
     print(f"not live again within 6 frames: {len(tally.slow_returns)}")
     print(f"with the guard taken out: {control.canaries} canary patches in {control.frames} frames")
-    bad = tally.canaries or tally.slow_cards or tally.slow_returns or not control.canaries
+    print(table := of_a_process(options.hold))
+    bad = (
+        "BROKEN" in table
+        or tally.canaries
+        or tally.slow_cards
+        or tally.slow_returns
+        or not control.canaries
+    )
     return 1 if bad else 0
+
+
+def of_a_process(hold: float) -> str:
+    """Let everything happen to a running daemon for `hold` seconds each; a table of it."""
+    done = Run()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        running(
+            Path(folder), background={"use": "slate"}, matte={"quality": "balanced"}
+        ) as process,
+    ):
+        for name, fault in OUTSIDE.items():
+            done.outcomes.append(inflict(process, name, fault, hold))
+    bad = [o.name for o in done.outcomes if o.patches or o.stray or not o.back_after < 10]
+    return done.table() + (f"\nBROKEN: {', '.join(bad)}" if bad else "")
 
 
 if __name__ == "__main__":

@@ -226,6 +226,16 @@ class Process:
             return False
         return True
 
+    def wait_for_model(self, name: str) -> None:
+        """Wait until the weights called `name` are in use."""
+        until = time.monotonic() + 20
+        while time.monotonic() < until:
+            with contextlib.suppress(VcamError):
+                if self.client.status()["engine"].get("model") == name:
+                    return
+            time.sleep(0.05)
+        raise AssertionError(f"{name} is not in use after 20 s")
+
     def limit(self, what: int, value: int) -> None:
         """Set a resource limit of the running process; -1 lifts it."""
         _, hard = resource.prlimit(self.pid, what)
@@ -299,6 +309,7 @@ def _model(spoil: Callable[[Path], object]) -> Outside:
         for suffix in (".xml", ".bin"):
             shutil.copy(f"{WEIGHTS}{suffix}", p.folder / f"net{suffix}")
         p.change(matte={"model": str(p.folder / "net.xml")})
+        p.wait_for_model("net")
         spoil(p.folder / "net.bin")
         p.change(matte={"threads": 2})
 
