@@ -133,7 +133,9 @@ def matting(answer) -> SimpleNamespace:
     def matte(frame: Frame | Fault | None, scenery: object = None) -> Matte | Fault:
         return answer(frame) if isinstance(frame, Frame) else Fault("no frame")
 
-    return SimpleNamespace(matte=matte, reset=lambda: None, info={}, apply=lambda _: None)
+    return SimpleNamespace(
+        matte=matte, reset=lambda: None, info={}, apply=lambda _: None, packed=False
+    )
 
 
 def settings(**changes: dict[str, object]) -> Settings:

@@ -42,6 +42,7 @@ class Capture:
         self._stop = False
         self._generation = 0  # grows when another source is chosen
         self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
+        self.packed = False  # planes may have gaps between pixels: nothing is taken apart here
         self.dropped = 0
         self._told = ""  # the last complaint
         self.error: BaseException | None = None  # what ended the thread, if anything did
@@ -136,6 +137,8 @@ class Capture:
     def _pump(self, source: Source, generation: int) -> bool:
         silent = 0
         while self._wanted and not self._stop and generation == self._generation:
+            if hasattr(source, "packed"):
+                source.packed = self.packed
             frame = source.read(READ_TIMEOUT)
             if frame is None:
                 silent += 1

@@ -95,6 +95,9 @@ class Unpacker:
 
     The planes come from a small stock and go back to it once nobody holds them any more, since
     fresh memory for each frame costs as much as filling it does.
+
+    With `packed` pictures are not taken apart: the planes are views of them with gaps, for who
+    takes them apart somewhere else. Whoever wants adjacent pixels still gets them, by a copy.
     """
 
     def __init__(self, width: int, height: int) -> None:
@@ -105,6 +108,7 @@ class Unpacker:
             )
         self.width = width
         self.height = height
+        self.packed = False
         self._stock: list[NDArray[np.uint8]] = []
 
     def yuyv(self, data: NDArray[np.uint8]) -> Planes:
@@ -116,6 +120,10 @@ class Unpacker:
         w, h = self.width, self.height
         data = self._whole(data, 2 * w * h, "YUYV")
         store = self._take(2 * w * h)
+        if self.packed:
+            store[:] = data
+            fours = store.reshape(h, w // 2, 4)
+            return store.reshape(h, w, 2)[..., 0], fours[..., 1], fours[..., 3], False
         y, u, v = store[: w * h], store[w * h : w * h * 3 // 2], store[w * h * 3 // 2 :]
         kernels.split_yuyv(data, y, u, v)
         half = (h, w // 2)
@@ -131,8 +139,12 @@ class Unpacker:
         area = w * h
         data = self._whole(data, area * 3 // 2, "NV12")
         store = self._take(area * 3 // 2)
-        store[:area] = data[:area]
         half = (h // 2, w // 2)
+        if self.packed:
+            store[:] = data
+            both = store[area:].reshape(*half, 2)
+            return store[:area].reshape(h, w), both[..., 0], both[..., 1], False
+        store[:area] = data[:area]
         both = data[area : area * 3 // 2].reshape(*half, 2)
         u, v = store[area : area * 5 // 4].reshape(half), store[area * 5 // 4 :].reshape(half)
         cv2.extractChannel(both, 0, u)

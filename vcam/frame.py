@@ -19,7 +19,8 @@ class Frame:
     """One captured picture as planes, and when it was taken. Nobody writes to them afterwards.
 
     Shapes:
-        y: (H, W) uint8 luma; H and W even; rows may be padded, pixels in a row are adjacent
+        y: (H, W) uint8 luma; H and W even; rows may be padded, pixels in a row are adjacent unless
+            packed pictures were asked for (`vcam.capture.Capture.packed`)
         u, v: (H, W/2) for 4:2:2 or (H/2, W/2) for 4:2:0, uint8, centred on 128
     BT.601; luma and chroma span 16..235/240 (limited) or 0..255 when `full_range`.
     """

@@ -147,6 +147,11 @@ class Matting:
         found = {"engine": None} if segmenter is None else segmenter.info
         return {**found, "problem": self.problem or None}
 
+    @property
+    def packed(self) -> bool:
+        """True if the engine takes a camera's packed pictures apart itself."""
+        return getattr(self._segmenter, "draws", False)
+
     def apply(self, settings: MatteSettings) -> None:
         """Open what `settings` ask for; the matte in use goes on until the new one is ready."""
         before, self._settings = self._settings, settings

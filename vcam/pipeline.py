@@ -93,6 +93,7 @@ class Pipeline:
             self._rest(stop, paused=mode == "paused")
             return
         self.outlet.relaxed = False
+        self.capture.packed = self.matting.packed
         frame = self.capture.read(self.outlet.patience)
         self._keep_pace(frame)
         self.peek.offer(None if isinstance(frame, Fault) else frame, mirror=config.camera.mirror)

@@ -117,8 +117,8 @@ class CudaSegmenter:
         Raises:
             EngineError: the GPU failed, went away, or answers nonsense.
         """
-        packing = Packing.planar(y.shape, u.shape, full_range=full_range)
-        return self.run(packing, (y, u, v), seq=seq, pts=pts, scene=scene)
+        packing, parts = gpu.packing_of(y, u, v, full_range=full_range)
+        return self.run(packing, parts, seq=seq, pts=pts, scene=scene)
 
     def run(
         self,

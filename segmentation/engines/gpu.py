@@ -80,6 +80,29 @@ class Packing:
         return cls(Plane(0, w, 1, h, w), u, v, h * w + 2 * ch * cw, full_range)
 
 
+def packing_of(
+    y: NDArray[np.uint8], u: NDArray[np.uint8], v: NDArray[np.uint8], *, full_range: bool
+) -> tuple[Packing, tuple[NDArray[np.uint8], ...]]:
+    """Return how a frame lies in memory, and its bytes, to be put one after the other.
+
+    Planes that are views of one packed picture are taken as that picture.
+
+    Shapes:
+        y: (H, W) uint8; u, v: (H, W/2) or (H/2, W/2) uint8
+    """
+    (h, w), start = y.shape, y.ctypes.data
+    places = (u.ctypes.data - start, v.ctypes.data - start)
+    strides, halves = (y.strides, u.strides, v.strides), (u.shape, v.shape)
+    packing = None
+    if places == (1, 3) and strides == ((2 * w, 2), (2 * w, 4), (2 * w, 4)):
+        packing = Packing.yuyv(h, w) if halves == ((h, w // 2),) * 2 else None
+    elif places == (w * h, w * h + 1) and strides == ((w, 1), (w, 2), (w, 2)):
+        packing = Packing.nv12(h, w) if halves == ((h // 2, w // 2),) * 2 else None
+    if packing is None or full_range:
+        return Packing.planar(y.shape, u.shape, full_range=full_range), (y, u, v)
+    return packing, (np.lib.stride_tricks.as_strided(y, (packing.size,), (1,), writeable=False),)
+
+
 class Axis:
     """Resampling of one axis: each new pixel is a weighted sum of a few old ones.
 

@@ -29,8 +29,8 @@ from segmentation.engines.gpu import Packing, Scene
 from segmentation.engines.layout import Layout, weights_dir
 from segmentation.errors import EngineError, ModelError
 from segmentation.segmenter import Segmenter, Shrink
-from vcam.colours import TRUST
-from vcam.compositor import BLUR_MOST, NEAR, SPILL, Blur, Compositor, Look
+from vcam.colours import NEAR, TRUST
+from vcam.compositor import BLUR_MOST, SPILL, Blur, Compositor, Look
 from vcam.frame import Frame
 from vcam.kernels import GAIN
 from vcam.sources.still import StillSource
@@ -146,6 +146,47 @@ def test_every_kind_of_frame_gives_the_processors_composite(weights, size, halve
     worst = compare(weights, Scene(W, H, backdrop(W, H)), frames)
 
     assert worst <= 2
+
+
+@pytest.mark.parametrize("kind", ["yuyv", "nv12"])
+@pytest.mark.parametrize("packed", [True, False])
+def test_a_packed_picture_goes_up_as_it_is_and_planes_as_planes(kind, packed):
+    from vcam.decode import Unpacker
+
+    wanted = getattr(Packing, kind)(12, 16)
+    data = np.random.default_rng(0).integers(0, 256, wanted.size, np.uint8)
+    unpack = Unpacker(16, 12)
+    unpack.packed = packed
+    *planes, full_range = getattr(unpack, kind)(data)
+
+    packing, parts = gpu.packing_of(*planes, full_range=full_range)
+
+    assert (packing == wanted) is packed
+    whole = np.concatenate([part.reshape(-1) for part in parts])
+    assert whole.size == packing.size
+    for plane, there in zip(planes, (packing.y, packing.u, packing.v), strict=True):
+        assert np.array_equal(there.of(torch.from_numpy(whole)).numpy(), plane)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda y, u, v: (y, v, u),
+        lambda y, u, v: (y, u, v.copy()),
+        lambda y, u, v: (y[:-2], u[:-2], v[:-2]),
+        lambda y, u, v: (y[:, 2:], u[:, 1:], v[:, 1:]),
+        lambda y, u, v: (y[:, ::-1], u, v),
+    ],
+)
+def test_what_only_looks_packed_goes_up_as_planes(change):
+    data = np.random.default_rng(0).integers(0, 256, (12, 8, 4), np.uint8)
+    y, u, v = change(data.reshape(12, 16, 2)[..., 0], data[..., 1], data[..., 3])
+
+    packing, parts = gpu.packing_of(y, u, v, full_range=False)
+
+    whole = np.concatenate([part.reshape(-1) for part in parts])
+    for plane, there in zip((y, u, v), (packing.y, packing.u, packing.v), strict=True):
+        assert np.array_equal(there.of(torch.from_numpy(whole)).numpy(), plane)
 
 
 def test_a_cut_and_a_return_are_smoothed_alike(weights):

@@ -159,6 +159,7 @@ def test_a_gpu_that_fails_hands_over_to_the_processor(loop, gpu, error):
     pipe, sink = loop(30)
     drain(pipe, 5)
     assert not sink.frames[-1].is_card
+    assert pipe.capture.packed
 
     def broken(turn):
         raise error
@@ -170,6 +171,7 @@ def test_a_gpu_that_fails_hands_over_to_the_processor(loop, gpu, error):
     drain(pipe, 6)
 
     assert gpu.opened == ["cuda", "cpu"]
+    assert not pipe.capture.packed
     assert sink.frames[shown - 1].is_card
     assert not sink.frames[-1].is_card
     assert pipe.matting.info["engine"] == "openvino"

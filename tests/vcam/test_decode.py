@@ -67,6 +67,24 @@ def test_planes_stay_as_they_are_while_the_next_pictures_are_decoded():
     assert all(np.array_equal(a, b) for a, b in zip((y, u, v), kept, strict=True))
 
 
+@pytest.mark.parametrize("kind", ["yuyv", "nv12"])
+def test_packed_pictures_are_kept_whole_and_their_planes_are_the_same(kind):
+    size = W * H * 2 if kind == "yuyv" else W * H * 3 // 2
+    pictures = [np.random.default_rng(i).integers(0, 256, size, np.uint8) for i in range(12)]
+    taken_apart, kept_whole = Unpacker(W, H), Unpacker(W, H)
+    kept_whole.packed = True
+
+    wanted = [getattr(taken_apart, kind)(data) for data in pictures]
+    found = [getattr(kept_whole, kind)(data) for data in pictures]
+
+    for mine, theirs, data in zip(found, wanted, pictures, strict=True):
+        for a, b in zip(mine[:3], theirs[:3], strict=True):
+            assert np.array_equal(a, b)
+        start = mine[0].ctypes.data
+        assert mine[1].ctypes.data - start == (1 if kind == "yuyv" else W * H)
+        assert not np.shares_memory(mine[0], data), "the camera fills its buffer again"
+
+
 @given(st.integers(2, 20_000))
 @settings(max_examples=40, deadline=None)
 def test_a_truncated_jpeg_is_an_error(length):

@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
-from vcam.devices import CameraInfo, Mode, find_camera, holders, modes_of
+from vcam.devices import (
+    CameraInfo,
+    Mode,
+    automatic_first,
+    controls_for,
+    find_camera,
+    holders,
+    modes_of,
+)
 from vcam.errors import SourceError
 from vcam.frame import Frame
 
@@ -25,6 +33,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from vcam.decode import Planes
+    from vcam.devices import Controls
     from vcam.sources.base import Source
     from vcam.v4l2 import Buffer, Mapped, PixelFormat
 
@@ -46,12 +55,12 @@ def open_webcam(
     fps: float,
     *,
     format: Format = "auto",
-    controls: dict[str, int] | None = None,
+    controls: Controls | None = None,
 ) -> Source:
     """Make the webcam that `selector` names; it is found and opened on entry.
 
     `selector` is a path, a link under /dev/v4l, a label or a part of one; `controls` are set by
-    the names that `vcam devices` lists.
+    the names that `vcam devices` lists, a table being for the camera of that name alone.
     """
     if sys.platform.startswith("linux"):
         return Webcam(selector, width, height, fps, format=format, controls=controls or {})
@@ -109,7 +118,7 @@ class Webcam:
         fps: float,
         *,
         format: Format = "auto",
-        controls: dict[str, int] | None = None,
+        controls: Controls | None = None,
     ) -> None:
         self.selector = selector
         self.name = selector
@@ -117,16 +126,19 @@ class Webcam:
         self.width, self.height, self.fps = width, height, float(fps)
         self.format = ""
         self._asked = (width, height, float(fps), format)
-        self._controls = controls or {}
+        self._wanted = controls or {}
+        self._controls: dict[str, int] = {}
         self._fd = -1
         self._mapped: Mapped | None = None
         self._torn = 0
+        self.packed = False  # whoever reads takes packed pictures apart; see `Unpacker`
 
     def __enter__(self) -> Self:
         from vcam import v4l2
 
         info = find_camera(self.selector)
         self.name, self.path = info.name, info.path
+        self._controls = controls_for(info, self._wanted)
         try:
             self._fd = v4l2.open_node(info.path)
             self._configure(v4l2.CAPTURE)
@@ -171,8 +183,7 @@ class Webcam:
         if not self._controls:
             return
         known = {control.name: control for control in v4l2.controls(self._fd)}
-        # Automatic exposure or white balance has to be off before its manual value counts.
-        for name in sorted(self._controls, key=lambda name: "auto" not in name):
+        for name in sorted(self._controls, key=automatic_first):
             control = known.get(name)
             if control is None:
                 log.warning("%s has no control %r; it has %s", self.name, name, ", ".join(known))
@@ -258,6 +269,7 @@ class Webcam:
         if self._jpeg is not None:
             return self._jpeg.decode(data)
         assert self._unpack is not None
+        self._unpack.packed = self.packed
         packed = _unpadded(np.frombuffer(data, np.uint8), self._layout)
         return self._unpack.yuyv(packed) if self.format == "YUYV" else self._unpack.nv12(packed)
 
