@@ -144,8 +144,8 @@ class Matting:
     def info(self) -> dict[str, Any]:
         """What runs, for the status."""
         segmenter = self._segmenter
-        found = {"engine": None} if segmenter is None else segmenter.info
-        return {**found, "problem": self.problem or None}
+        found = {} if segmenter is None else segmenter.info
+        return {"engine": None, **found, "problem": self.problem or None}
 
     @property
     def packed(self) -> bool:
@@ -157,10 +157,12 @@ class Matting:
         before, self._settings = self._settings, settings
         if settings == before:
             return
-        # A dragged slider must not open the model again; one that holds a CUDA graph has to.
+        # A dragged slider must not open the model again. Choosing one person takes another engine
+        # where there is a GPU.
         light = {"smoothing": settings.smoothing, "people": settings.people}
         adjust = getattr(self._segmenter, "adjust", None)
-        if adjust is None or before.model_copy(update=light) != settings:
+        moves = self.info["engine"] == "cuda" and before.people != settings.people
+        if adjust is None or moves or before.model_copy(update=light) != settings:
             self._gpu_problem = ""  # whoever changes settings gets another try
             self._wake.set()
             return

@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from segmentation import temporal
 from segmentation.bisenet import BiSeNet, load_weights
 from segmentation.engines import gpu, networks
 from segmentation.engines.gpu import Packing, Scene
@@ -29,6 +30,8 @@ from segmentation.segmenter import Matte, input_size
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from segmentation.refine import People
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +79,7 @@ class CudaSegmenter:
         self.precision = precision or ("fp16" if self._gpu else "fp32")
         self.model = weights_path(model).stem
         self._weights = read_weights(weights_path(model))
-        self._smoothing = smoothing
+        self._decay = temporal.Smoother(smoothing).decay
         self._area = area
         self._cache = cache_dir
         self.network = network  # which of `networks.KINDS`; "" until measured
@@ -136,7 +139,7 @@ class CudaSegmenter:
         if plan is None:
             return None
         with _as_engine_error("failed"):
-            plan.load(parts, seq, self._fresh, scene)
+            plan.load(parts, seq, self._fresh, scene, self._decay)
             plan.run()
             self._fresh = False
             matte = plan.answer(seq, pts)
@@ -169,6 +172,16 @@ class CudaSegmenter:
     def memory(self) -> int:
         """Bytes that torch holds on the GPU, the driver's own share not counted."""
         return torch.cuda.memory_reserved(self.device) if self._gpu else 0
+
+    def adjust(self, *, smoothing: float, people: People) -> None:
+        """Smooth by another strength from the next frame on; any thread.
+
+        Raises:
+            ValueError: choosing among people takes the processor: open another engine.
+        """
+        if people != "everyone":
+            raise ValueError(f"people is {people!r}, expected 'everyone' on the GPU")
+        self._decay = temporal.Smoother(smoothing).decay
 
     def reset(self) -> None:
         """Forget the frames before; after a while without any, give the GPU's memory back."""
@@ -233,7 +246,7 @@ class CudaSegmenter:
         if not self.network:
             self.network = networks.choose(self._weights, full, self.device, dtype, self._cache)
         network = networks.build(self.network, self._weights, full, self.device, dtype)
-        plan = Plan(network, packing, scene, self._smoothing, self.device, dtype, self._area)
+        plan = Plan(network, packing, scene, self.device, dtype, self._area)
         if self.kernels == "triton":
             with contextlib.suppress(RuntimeError, ImportError):  # too large a frame
                 plan.use_triton()
@@ -266,7 +279,6 @@ class Plan:
         network: Callable[[Tensor], Tensor],
         packing: Packing,
         scene: Scene,
-        smoothing: float,
         device: torch.device,
         dtype: torch.dtype,
         area: int = AREA,
@@ -286,7 +298,7 @@ class Plan:
         shapes = [(p.height, p.width) for p in (packing.y, packing.u, packing.v)]
         self._shrinks = [gpu.Shrink(shape, (h, w), device) for shape in shapes]
         self._tidy = gpu.Tidy(h, w, device, settle=device.type == "cpu")
-        self._smoother = gpu.Smoother(h, w, smoothing, device)
+        self._smoother = gpu.Smoother(h, w, device)
         self._colours = gpu.Colours(h, w, device)
         self._fit = gpu.Fit(packing, scene, h, w, device)
         self._light = [
@@ -356,12 +368,18 @@ class Plan:
         return [smoother.held, smoother.before, smoother.noise, self._tidy.present]
 
     def load(
-        self, parts: tuple[NDArray[np.uint8], ...], seq: int, fresh: bool, scene: Scene
+        self,
+        parts: tuple[NDArray[np.uint8], ...],
+        seq: int,
+        fresh: bool,
+        scene: Scene,
+        decay: float,
     ) -> None:
         """Put a frame where the GPU fetches it; a new backdrop goes up at once."""
         self._turn = 1 - self._turn
         place = self._up[self._turn].numpy()
         place[:16].view(np.int64)[:] = seq, fresh
+        place[16:20].view(np.float32)[:] = decay
         at = HEADER
         for part in parts:
             np.copyto(place[at : at + part.size].reshape(part.shape), part)
@@ -434,8 +452,9 @@ class Plan:
             getattr(self, name)(turn)
 
     def upload(self, turn: int) -> None:
-        """Fetch the frame's bytes, its number and whether it is the first."""
+        """Fetch the frame's bytes, its number, whether it is the first, and how steady to be."""
         self._above.copy_(self._up[turn], non_blocking=True)
+        self._decay = self._above[16:20].view(torch.float32)[0]
         self._seq, fresh = self._above[:16].view(torch.int64)
         self._fresh = fresh != 0
         self._data = self._above[HEADER:]
@@ -463,7 +482,7 @@ class Plan:
         self._tidy.present.logical_and_(~self._fresh)
         # What is no number shows the backdrop, and does not stay in the moving average.
         alpha = self._tidy(torch.nan_to_num(self._raw, nan=0.0))
-        alpha, self._cut = self._smoother(alpha, self._picture, self._fresh)
+        alpha, self._cut = self._smoother(alpha, self._picture, self._fresh, self._decay)
         self._alpha, self._a, self._b = gpu.guided(alpha, self._picture[0])
 
     def draw(self, turn: int) -> None:

@@ -390,26 +390,26 @@ def grown(mask: Tensor) -> Tensor:
 class Smoother:
     """Moving average of mattes, as `segmentation.temporal.Smoother` computes it."""
 
-    def __init__(self, h: int, w: int, strength: float, device: torch.device) -> None:
-        self.decay = temporal.Smoother(strength).decay
+    def __init__(self, h: int, w: int, device: torch.device) -> None:
         self.held = torch.zeros((h, w), device=device)
         self.before = torch.zeros((3, h, w), device=device)
         self.noise = torch.full((), -1.0, device=device)
         self._quarter = ((h + 7) // 8) * ((w + 7) // 8) // 4
 
-    def __call__(self, alpha: Tensor, picture: Tensor, fresh: Tensor) -> tuple[Tensor, Tensor]:
+    def __call__(
+        self, alpha: Tensor, picture: Tensor, fresh: Tensor, decay: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Return the smoothed matte, and whether the scene was cut.
 
         Shapes:
             alpha: (h, w) float32; picture: (3, h, w) float32 levels; fresh: () bool
+            decay: () float32, weight of the mattes before where nothing moves
         """
         change = (picture - self.before).abs()
         brightness = (picture[0].mean() - self.before[0].mean()).abs()
         cut = (change[0].mean() - brightness > temporal.CUT * 255) & ~fresh
         self.before.copy_(picture)
         afresh = fresh | cut
-        if self.decay == 0:
-            return alpha, cut
         both = (change[0] + torch.maximum(change[1], change[2])).clamp_(max=255)
         motion = box(both[None], (5, 5), "reflect")[0]
         quiet = motion[::8, ::8].reshape(-1).kthvalue(self._quarter + 1).values
@@ -419,7 +419,7 @@ class Smoother:
         low, high = temporal.FOLLOW
         step = alpha - self.held
         far = ((step.abs() - low) / (high - low)).clamp_(0, 1)
-        keep = self.decay * (1 - far) / (1 + rest * rest)
+        keep = decay * (1 - far) / (1 + rest * rest)
         self.held.copy_(torch.where(afresh, alpha, alpha - step * keep))
         self.noise.copy_(torch.where(afresh, self.noise, noise))
         return self.held, cut

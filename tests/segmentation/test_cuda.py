@@ -253,6 +253,29 @@ def test_a_matte_that_stands_still_is_given_up(weights):
         go_on()
 
 
+def test_another_smoothing_counts_from_the_next_frame_on(weights):
+    scene = Scene(W, H, backdrop(W, H))
+    firm, changed = (
+        CudaSegmenter(str(weights), device="cpu", area=AREA, smoothing=0.9) for _ in range(2)
+    )
+    for seq in range(2):
+        for segmenter in (firm, changed):
+            matte(segmenter, moving(seq), scene)
+    plan = changed._plan
+
+    changed.adjust(smoothing=0.0, people="everyone")
+    kept, found = (matte(segmenter, moving(2), scene) for segmenter in (firm, changed))
+
+    assert changed._plan is plan
+    assert np.abs(kept.alpha - found.alpha).max() > 0.05
+    # Without smoothing a frame does not depend on those before.
+    alone = CudaSegmenter(str(weights), device="cpu", area=AREA, smoothing=0.0)
+    wanted = matte(alone, moving(2), scene)
+    assert np.array_equal(found.composite, wanted.composite)
+    with pytest.raises(ValueError, match="only-me"):
+        changed.adjust(smoothing=0.5, people="only-me")
+
+
 def test_nothing_of_a_person_is_left_after_a_reset(weights):
     segmenter = CudaSegmenter(str(weights), device="cpu", area=AREA)
     shown = matte(segmenter, moving(0), Scene(W, H, backdrop(W, H)))

@@ -181,6 +181,19 @@ def test_a_gpu_that_fails_hands_over_to_the_processor(loop, gpu, error):
         assert frame.is_card or np.abs(corner(frame) - np.array(GREEN)).max() <= 1
 
 
+def test_a_slider_opens_no_model_and_choosing_one_person_does(loop, gpu):
+    pipe, _ = loop(3)
+    drain(pipe, 3)
+    first = pipe.settings.current.matte
+
+    pipe.matting.apply(first.model_copy(update={"smoothing": 0.1}))
+    time.sleep(0.2)
+    assert gpu.opened == ["cuda"]
+
+    pipe.matting.apply(first.model_copy(update={"people": "only-me"}))
+    wait(lambda: len(gpu.opened) == 2)
+
+
 def test_a_gpu_that_cannot_be_opened_leaves_the_reason(loop, gpu):
     gpu.fails = EngineError("the GPU's memory is full", hint="")
     pipe, sink = loop(6)
