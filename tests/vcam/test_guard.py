@@ -147,6 +147,35 @@ def test_a_matte_that_jumps_to_another_place_for_two_frames_never_shows():
     assert not any(shows_room(f) for f in sink.frames)
 
 
+def rolled(frame, columns, *, rows=slice(None)):
+    """The left half, moved to the right by so many columns in some rows."""
+    matte = left_half(frame)
+    alpha = matte.alpha.copy()
+    alpha[rows] = np.roll(alpha[rows], columns, axis=1)
+    return replace(matte, alpha=alpha, b=alpha.copy())
+
+
+def test_somebody_who_moves_a_tenth_of_themselves_with_each_frame_stays_live():
+    pipe, sink = pipeline(
+        [room(i) for i in range(12)], lambda frame: rolled(frame, 5 * min(frame.seq, 9))
+    )
+
+    drain(pipe, 12)
+
+    assert not any(f.is_card for f in sink.frames[2:])
+
+
+def test_a_picture_whose_lower_half_is_torn_away_becomes_the_card():
+    pipe, sink = pipeline(
+        [room(i) for i in range(9)],
+        lambda frame: rolled(frame, 40 if frame.seq == 8 else 0, rows=slice(H // 4, None)),
+    )
+
+    drain(pipe, 9)
+
+    assert [f.is_card for f in sink.frames[2:]] == [False] * 6 + [True]
+
+
 def test_a_matte_that_stays_in_another_place_is_believed_after_three_frames():
     # Somebody may have moved the camera: this is where what the guard can know ends.
     pipe, sink = pipeline(
