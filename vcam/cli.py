@@ -93,7 +93,11 @@ def build_parser() -> argparse.ArgumentParser:
     background.add_argument(
         "--save", metavar="NAME", help="keep the background and look in force under a name"
     )
-    devices = add("devices", _devices, "list cameras and virtual cameras")
+    devices = add("devices", _devices, "list cameras and virtual cameras, set camera controls")
+    devices.add_argument(
+        "--set", metavar="NAME=VALUE", action="append", help="set a control and keep it"
+    )
+    devices.add_argument("--camera", metavar="C", help="the camera to set, else the first one")
     devices.add_argument("--json", action="store_true", help="for programs")
     doctor = add("doctor", _doctor, "find out why the camera does not show up")
     doctor.add_argument("--json", action="store_true", help="for programs")
@@ -404,8 +408,10 @@ def _choose(client: Any, wish: str) -> str:
 
 
 def _devices(options: argparse.Namespace) -> int:
-    from vcam.devices import run
+    from vcam.devices import run, set_controls
 
+    if options.set:
+        return set_controls(options.set, options.camera)
     return run(as_json=options.json)
 
 

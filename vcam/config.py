@@ -70,7 +70,7 @@ class Camera(_Section):
     fps: Fps
     format: Literal["auto", "mjpg", "yuyv"]
     mirror: bool
-    controls: dict[str, int]
+    controls: dict[str, int | dict[str, int]]
 
 
 class Output(_Section):

@@ -25,6 +25,9 @@ SYS: Final = Path("/sys/class/video4linux")
 LINKS: Final = Path("/dev/v4l")
 
 
+Controls = dict[str, "int | dict[str, int]"]  # by name, or by name under a camera's name
+
+
 @dataclass(frozen=True, slots=True)
 class Mode:
     """One way a camera can send pictures; `rates` is empty where it does not say."""
@@ -258,6 +261,87 @@ def list_controls(path: str | Path) -> tuple[Control, ...]:
         os.close(fd)
 
 
+def controls_for(camera: CameraInfo, wanted: Controls) -> dict[str, int]:
+    """What `[camera] controls` asks of this camera: what is for all, then what is for it alone."""
+    found = {name: value for name, value in wanted.items() if isinstance(value, int)}
+    for name, own in wanted.items():
+        if isinstance(own, dict) and name in (camera.name, Path(camera.stable).name):
+            found |= own
+    return found
+
+
+def set_controls(wishes: list[str], selector: str | None) -> int:
+    """`vcam devices --set NAME=VALUE`: turn the camera's knobs now and keep them; the exit code.
+
+    Raises:
+        SourceError: there is no such camera or control, or a value is out of its range.
+    """
+    from vcam import v4l2
+
+    camera = find_camera(selector) if selector else next(iter(list_cameras()), None)
+    if camera is None:
+        raise SourceError("no camera is connected", hint="Check the cable.")
+    known = {control.name: control for control in list_controls(camera.path)}
+    values: dict[str, int] = {}
+    for wish in wishes:
+        name, _, text = wish.partition("=")
+        control = known.get(name)
+        if control is None:
+            names = ", ".join(known) or "none"
+            raise SourceError(
+                f"{camera.name} has no control {name!r}; it has {names}",
+                hint="Run `vcam devices` to list controls with their ranges.",
+            )
+        low, high = control.minimum, control.maximum
+        if not re.fullmatch(r"-?\d+", text) or not low <= int(text) <= high:
+            raise SourceError(
+                f"{name} is {text!r}, expected a number from {low} to {high}",
+                hint=f"The camera comes with {control.default}.",
+            )
+        values[name] = int(text)
+    fd = v4l2.open_node(camera.path)
+    try:
+        for name in sorted(values, key=automatic_first):
+            v4l2.set_control(fd, known[name].id, values[name])
+    except OSError as error:
+        raise SourceError(
+            f"{camera.name}: {name} cannot be set: {error.strerror}",
+            hint="Set its automatic off first: `vcam devices` lists that control too.",
+        ) from error
+    finally:
+        os.close(fd)
+    _keep(camera, values)
+    print(f"{camera.name}: {', '.join(f'{name} = {value}' for name, value in values.items())}")
+    return 0
+
+
+def automatic_first(name: str) -> bool:
+    """Sorts controls: automatic exposure or white balance goes before its manual value."""
+    return "auto" not in name
+
+
+def _keep(camera: CameraInfo, values: dict[str, int]) -> None:
+    """Write `values` into the settings, for this camera alone."""
+    from vcam.config import load, user_path
+    from vcam.control.client import Client
+    from vcam.errors import DaemonError
+    from vcam.settings import Settings
+
+    twins = [other for other in list_cameras() if other.name == camera.name]
+    key = camera.name if len(twins) < 2 else Path(camera.stable).name
+    config = load()
+    kept = dict(config.camera.controls)
+    own = kept.get(key)
+    kept[key] = (own if isinstance(own, dict) else {}) | values
+    changes = {"camera": {"controls": kept}}
+    try:
+        Client.connect().change(changes)
+    except DaemonError:
+        with Settings(config).kept_in(user_path()) as settings:
+            settings.change(changes)
+            settings.flush()
+
+
 def _modes(path: str | Path) -> tuple[Mode, ...]:
     from vcam import v4l2
 
@@ -358,8 +442,11 @@ def run(as_json: bool) -> int:
             print(f"    {camera.stable}")
         for line in _summary(camera.formats):
             print(f"    {line}")
-        if camera.controls:
-            print(f"    controls: {', '.join(camera.controls)}")
+        for control in list_controls(camera.path):
+            print(
+                f"    {control.name} = {control.value}"
+                f" ({control.minimum} to {control.maximum}, {control.default} at first)"
+            )
         if camera.problem:
             print(f"    cannot be opened: {camera.problem}")
     if not cameras:

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
+import sys
 
 import pytest
 
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+from tests.vcam.driver import Driver, plugged_in
 from vcam import devices, v4l2
+from vcam.config import load
 from vcam.devices import CameraInfo, Holder, Mode, VirtualCameraInfo
 from vcam.errors import SourceError
 
@@ -156,3 +166,73 @@ def test_nothing_there_says_what_happens_then(monkeypatch, tmp_path, capsys):
     told = capsys.readouterr().out
     assert "demo picture" in told
     assert "vcam doctor" in told
+
+
+@pytest.fixture
+def driver(tmp_path, monkeypatch):
+    made = Driver(tmp_path / "video7", {("YUYV", 320, 240): [30.0]})
+    with plugged_in(made, monkeypatch):
+        yield made
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """Settings of our own, and no daemon."""
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    return tmp_path / "config/vcam/config.toml"
+
+
+def test_a_control_is_set_by_name_and_kept_for_its_camera_alone(driver, home, monkeypatch, capsys):
+    home.parent.mkdir(parents=True)
+    home.write_text("[camera]\n# mine\ncontrols = { brightness = 7 }\n")
+    camera = CameraInfo("Test Camera", str(driver.path), str(driver.path))
+    monkeypatch.setattr(devices, "list_cameras", lambda: [camera])
+
+    for wish in ("brightness=140", "auto_exposure=1"):
+        assert devices.set_controls([wish], None) == 0
+
+    assert (driver.knobs[0x980900][4], driver.knobs[0x9A0901][4]) == (140, 1)
+    assert "brightness = 140" in capsys.readouterr().out
+    kept = tomllib.loads(home.read_text())["camera"]["controls"]
+    assert kept == {"brightness": 7, "Test Camera": {"brightness": 140, "auto_exposure": 1}}
+    assert "# mine" in home.read_text()
+    controls = load().camera.controls
+    assert devices.controls_for(camera, controls) == {"brightness": 140, "auto_exposure": 1}
+    assert devices.controls_for(BUILT_IN, controls) == {"brightness": 7}
+
+
+def test_of_two_cameras_of_one_name_each_keeps_its_own(driver, home, monkeypatch):
+    twins = [CameraInfo("Twin", str(driver.path), f"/dev/v4l/by-path/usb-{n}") for n in (1, 2)]
+    monkeypatch.setattr(devices, "list_cameras", lambda: twins)
+
+    devices.set_controls(["brightness=5"], None)
+
+    assert tomllib.loads(home.read_text())["camera"]["controls"] == {"usb-1": {"brightness": 5}}
+    assert devices.controls_for(twins[0], load().camera.controls) == {"brightness": 5}
+    assert devices.controls_for(twins[1], load().camera.controls) == {}
+
+
+@pytest.mark.parametrize(
+    ("wish", "words"),
+    [
+        ("zoom=3", "no control 'zoom'; it has brightness, auto_exposure"),
+        ("brightness=256", "brightness is '256', expected a number from 0 to 255"),
+        ("brightness", "brightness is '', expected"),
+        ("brightness=high", "brightness is 'high', expected"),
+    ],
+)
+def test_a_control_that_cannot_be_is_refused_and_nothing_kept(driver, home, wish, words):
+    with pytest.raises(SourceError, match=re.escape(words)) as told:
+        devices.set_controls([wish], str(driver.path))
+
+    assert told.value.hint
+    assert not home.exists()
+
+
+def test_a_control_that_the_driver_refuses_is_an_error_and_is_not_kept(driver, home):
+    driver.refuse[v4l2.S_CTRL] = errno.EACCES
+
+    with pytest.raises(SourceError, match="brightness cannot be set: Permission denied"):
+        devices.set_controls(["brightness=5"], str(driver.path))
+    assert not home.exists()
