@@ -37,12 +37,17 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV) || \
 		{ echo "venv is missing: sudo apt install python3-venv"; rm -rf $(VENV); exit 1; }
 
+# Where an NVIDIA driver has a card, torch comes too, some gigabytes; if it does not, the processor
+# does the work.
+CUDA := $(if $(wildcard /proc/driver/nvidia/gpus/* /usr/lib/wsl/lib/libcuda.so.1),[cuda])
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
 $(VENV)/.run: $(BIN)/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	$(PIP) -e '.$(CUDA)' || $(PIP) -e .
 	touch $@
 
 $(VENV)/.test: $(BIN)/python pyproject.toml
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(PIP) -e '.[dev]'
 	touch $@ $(VENV)/.run
 
 clean:

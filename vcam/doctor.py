@@ -376,7 +376,7 @@ def daemon(seen: Surroundings) -> Iterator[Finding]:
         )
     told = [
         *(seen.status.get("problems") or ()),
-        (seen.status.get("engine") or {}).get("problem"),
+        _of_engine(seen),
         seen.status.get("config_problem"),
         seen.status.get("config_unsaved"),
     ]
@@ -402,29 +402,29 @@ def frame_rate(seen: Surroundings) -> Iterator[Finding]:
     yield Finding("warning", f"{name} grants {granted:g} of {asked:g} frames a second.", why)
 
 
+def _of_engine(seen: Surroundings) -> str:
+    """Why the engine that was asked for is not in use, where `engine` does not say it anyway."""
+    problem = str(((seen.status or {}).get("engine") or {}).get("problem") or "")
+    return "" if seen.gpu_problem and problem.startswith(seen.gpu_problem) else problem
+
+
 def engine(seen: Surroundings) -> Iterator[Finding]:
     """The engine that was asked for is the one in use, and a GPU does not lie idle."""
-    wanted = seen.setting("matte", "engine")
-    using = str(((seen.status or {}).get("engine") or {}).get("device") or "")
-    python = shlex.quote(sys.executable)
-    if wanted == "cuda" and not seen.torch:
+    wanted, state = seen.setting("matte", "engine"), (seen.status or {}).get("engine") or {}
+    asked = wanted == "cuda"
+    if not asked and (wanted != "auto" or not seen.gpu):
+        return
+    severity: Severity = "warning" if asked else "note"
+    if seen.gpu_problem:
+        what = 'The settings ask for engine = "cuda", but' if asked else "The GPU lies idle:"
+        why = f"The processor does the work instead. {seen.gpu_remedy}".rstrip()
+        yield Finding(severity, f"{what} {seen.gpu_problem}.", why)
+    elif seen.gpu and state.get("engine") not in (None, "cuda") and not state.get("problem"):
         yield Finding(
-            "warning",
-            'The settings ask for engine = "cuda", but torch is not installed.',
-            f"The processor does the work instead. `{python} -m pip install torch safetensors` "
-            "brings it, some gigabytes.",
-        )
-    elif wanted == "cuda" and using and "cuda" not in using.lower():
-        yield Finding(
-            "warning",
-            f'The settings ask for engine = "cuda", in use is {using}.',
-            "The NVIDIA driver does not answer; `nvidia-smi` says why.",
-        )
-    elif wanted == "auto" and seen.nvidia and not seen.torch:
-        yield Finding(
-            "note",
-            "There is an NVIDIA card, but torch is not installed.",
-            "With it the processor has nearly nothing to do. It takes some gigabytes of disk.",
+            severity,
+            f"The GPU could do the work, in use is {state.get('device') or state['engine']}.",
+            "The daemon was started before CUDA could be used, or the model is one that only the "
+            "processor runs. Stop the daemon and start it again.",
         )
 
 

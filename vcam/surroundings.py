@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from segmentation.engines import nvidia
 from vcam import service
 from vcam.devices import LABEL, Holder
 
@@ -76,8 +77,9 @@ class Surroundings:
     graphical: bool = False
     desktop: str = ""
     tray: bool | None = None
-    nvidia: bool = False
-    torch: bool = False
+    gpu: str = ""  # an NVIDIA GPU that could do the work
+    gpu_problem: str = ""  # why it cannot, as half a sentence
+    gpu_remedy: str = ""  # what to do about that
     obs: bool | None = None  # Windows and macOS: OBS' virtual camera is there
     installer: str = field(default_factory=lambda: str(installer()))
 
@@ -116,8 +118,8 @@ def look(
     run = run or _run
     facts: dict[str, Any] = {"system": sys.platform, "user": environ.get("USER", "")}
     facts |= _settings() | _daemon()
-    facts["torch"] = _has_module("torch")
-    facts["nvidia"] = (root / "proc/driver/nvidia/version").exists()
+    facts |= {"gpu": nvidia.card()[0], "gpu_problem": nvidia.why_not()}
+    facts["gpu_remedy"] = nvidia.remedy()
     if sys.platform == "linux":
         facts |= _module(root, run) | _video_group(environ)
         facts["nodes"] = tuple(_nodes(root))
@@ -136,12 +138,6 @@ def _run(command: list[str]) -> str | None:
         if done.returncode == 0:
             return done.stdout
     return None
-
-
-def _has_module(name: str) -> bool:
-    from importlib.util import find_spec
-
-    return find_spec(name) is not None
 
 
 def _settings() -> dict[str, Any]:

@@ -14,40 +14,63 @@ DRIVER: Final = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
 OLDEST: Final = 7.0  # compute capability: fp16 in tensor cores, and what torch is still built for
 
 
-@cache
 def why_not() -> str:
-    """Return why CUDA cannot be used here, as half a sentence; "" if it can.
+    """Return why CUDA cannot be used here, as half a sentence; "" if it can."""
+    return _verdict()[0]
 
-    Answered once per process: drivers do not come and go under one.
-    """
+
+def remedy() -> str:
+    """Return what to do so that CUDA can be used, as a sentence; "" if it can, or never will."""
+    return _verdict()[1]
+
+
+@cache
+def _verdict() -> tuple[str, str]:
+    """Why not, and what to do. Found once per process: drivers do not come and go under one."""
     name, reason = card()
     if reason:
-        return reason
+        return reason, _REMEDIES.get(reason.partition(" (")[0], "")
+    pip = f"`{sys.executable} -m pip install"
     if importlib.util.find_spec("torch") is None or importlib.util.find_spec("safetensors") is None:
-        return f"there is an {name}, but torch is not installed"
+        bring = f"{pip} torch safetensors` brings it, some gigabytes."
+        return f"there is an {name}, but torch is not installed", bring
     built = torch_cuda()
     if not built:
-        return f"there is an {name}, but the torch that is installed is built without CUDA"
+        return (
+            f"there is an {name}, but the torch that is installed is built without CUDA",
+            f"{pip} --force-reinstall torch`, with the options that pytorch.org names for CUDA.",
+        )
     newest = driver_cuda()
     if newest and newest[0] < built[0]:
         return (
             f"the NVIDIA driver knows CUDA {newest[0]}.{newest[1]}, "
-            f"and torch is built for {built[0]}.{built[1]}"
+            f"and torch is built for {built[0]}.{built[1]}",
+            "Install a newer NVIDIA driver, or a torch for that CUDA.",
         )
-    return ""
+    return "", ""
+
+
+_NO_DRIVER: Final = "there is no NVIDIA driver"
+_SILENT: Final = "the NVIDIA driver does not answer"
+_BLIND: Final = "the NVIDIA driver sees no GPU"
+_REMEDIES: Final = {
+    _NO_DRIVER: "Install the NVIDIA driver, if there is an NVIDIA card.",
+    _SILENT: "`nvidia-smi` says why; after a driver's update it takes a restart.",
+    _BLIND: "`nvidia-smi` says why; CUDA_VISIBLE_DEVICES may hide it.",
+}
 
 
 def card() -> tuple[str, str]:
     """Return the first GPU's name and "", or "" and why there is none; creates no context."""
     driver = _driver()
     if driver is None:
-        return "", "there is no NVIDIA driver"
+        return "", _NO_DRIVER
     error = driver.cuInit(0)
     if error:
-        return "", f"the NVIDIA driver does not answer (error {error})"
+        return "", f"{_SILENT} (error {error})"
     count, device = ctypes.c_int(), ctypes.c_int()
     if driver.cuDeviceGetCount(ctypes.byref(count)) or not count.value:
-        return "", "the NVIDIA driver sees no GPU"
+        return "", _BLIND
     driver.cuDeviceGet(ctypes.byref(device), 0)
     name = ctypes.create_string_buffer(128)
     driver.cuDeviceGetName(name, len(name), device)

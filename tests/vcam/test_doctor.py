@@ -60,6 +60,8 @@ HEALTHY = Surroundings(
     installer="/opt/vcam/linux.sh",
 )
 INSTALL = "bash /opt/vcam/linux.sh"
+CPU_IN_USE = {"engine": "openvino", "device": "CPU", "problem": None}
+NO_TORCH = "there is an H100, but torch is not installed"
 
 
 def with_settings(**keys: object) -> dict[str, dict[str, Any]]:
@@ -209,13 +211,35 @@ FAULTS: dict[str, tuple[dict[str, Any], str, str]] = {
         "C920 grants 10 of 30 frames a second",
         "",
     ),
-    "cuda without torch": ({"config": with_settings(matte_engine="cuda")}, "torch is not", ""),
-    "cuda asked, processor used": (
-        {"config": with_settings(matte_engine="cuda"), "torch": True},
-        "in use is CPU",
+    "cuda without torch": (
+        {
+            "config": with_settings(matte_engine="cuda"),
+            "status": with_status(engine={**CPU_IN_USE, "problem": f"{NO_TORCH}; as asked"}),
+            "gpu": "H100",
+            "gpu_problem": NO_TORCH,
+        },
+        'The settings ask for engine = "cuda", but there is an H100, but torch is not installed.',
         "",
     ),
-    "idle GPU": ({"nvidia": True}, "There is an NVIDIA card", ""),
+    "cuda asked, processor used": (
+        {
+            "config": with_settings(matte_engine="cuda"),
+            "status": with_status(engine=CPU_IN_USE),
+            "gpu": "H100",
+        },
+        "The GPU could do the work, in use is CPU",
+        "",
+    ),
+    "cuda could be used and is not": (
+        {"status": with_status(engine=CPU_IN_USE), "gpu": "H100"},
+        "The GPU could do the work, in use is CPU",
+        "",
+    ),
+    "idle GPU": (
+        {"gpu": "H100", "gpu_problem": NO_TORCH, "gpu_remedy": "`pip install torch` brings it."},
+        "The GPU lies idle: there is an H100, but torch is not installed.",
+        "",
+    ),
     "pipewire not running": (
         {"config": with_settings(output_sink="pipewire"), "pipewire": False},
         "PipeWire, which is not running",
