@@ -404,6 +404,10 @@ python() {
     return 1
 }
 
+pip_install() {
+    mine "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade "$1"
+}
+
 install_program() {
     local interpreter what=$from before
     if [[ -z $what && ! -f $here/../pyproject.toml ]]; then
@@ -427,7 +431,10 @@ install_program() {
     note "$venv/"
     before=''
     [[ -x $venv/bin/vcam ]] && before=$("$venv/bin/vcam" --version 2>/dev/null || true)
-    if ! mine "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --upgrade "$what"
+    # Where an NVIDIA driver has a card, torch comes too, some gigabytes; if it does not, the
+    # processor does the work.
+    if ! { compgen -G '/proc/driver/nvidia/gpus/*' >/dev/null && pip_install "${what}[cuda]"; } &&
+        ! pip_install "$what"
     then
         problem "pip could not install $what."
         return
