@@ -18,7 +18,8 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest $(TORCH)
 	$(BIN)/python -m pytest tests $(TORCH:%=--ignore=%)
 
-# What takes minutes: ten thousand requests, a real kernel, two hundred thousand frames, a soak.
+# What takes minutes: ten thousand requests, hundreds of calls in a real kernel, two hundred thousand
+# frames, a soak.
 nightly: $(VENV)/.test
 	VCAM_VM=1 VCAM_TEST_INSTALL=1 $(BIN)/python -m pytest -m slow
 	$(BIN)/python -m tests.faults --frames 200000
