@@ -1,10 +1,9 @@
-"""What webcams send, turned into planes: MJPG through libav, YUYV and NV12 taken apart."""
+"""What webcams send, turned into planes: MJPG by a library, YUYV and NV12 taken apart."""
 
 from __future__ import annotations
 
-import sys
 from fractions import Fraction
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import av
 import cv2
@@ -14,6 +13,8 @@ from av.video.codeccontext import VideoCodecContext
 
 from vcam import kernels
 from vcam.errors import SourceError
+from vcam.stock import Stock
+from vcam.turbojpeg import open_turbo
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -27,13 +28,17 @@ _HALVED = {
     "yuv420p": 2,
 }  # rows of luma to one of chroma
 _LIMITED = 1  # AVCOL_RANGE_MPEG
-STOCK: Final = 8  # pictures on their way at once, at most, before memory is taken afresh
 
 
 class MjpegDecoder:
-    """Decodes one JPEG after another to planes. Owned by one thread."""
+    """Decodes one JPEG after another to planes. Owned by one thread.
+
+    libjpeg-turbo does it where it is installed; what it has no answer for, damage above all, goes
+    to libav, which then has the last word.
+    """
 
     def __init__(self) -> None:
+        self._turbo = open_turbo()
         context = av.CodecContext.create("mjpeg", "r")
         assert isinstance(context, VideoCodecContext)
         context.thread_type = ThreadType.NONE
@@ -58,6 +63,9 @@ class MjpegDecoder:
                 f"the camera sent {len(data)} bytes that are no whole JPEG",
                 hint="Check the cable, or choose another port or format.",
             )
+        planes = self._turbo.decode(whole) if self._turbo else None
+        if planes is not None:
+            return planes
         packet = av.Packet(whole)
         packet.time_base = Fraction(1, 1000)
         try:
@@ -93,9 +101,6 @@ class MjpegDecoder:
 class Unpacker:
     """Takes raw pictures of one size apart into planes. Owned by one thread.
 
-    The planes come from a small stock and go back to it once nobody holds them any more, since
-    fresh memory for each frame costs as much as filling it does.
-
     With `packed` pictures are not taken apart: the planes are views of them with gaps, for who
     takes them apart somewhere else. Whoever wants adjacent pixels still gets them, by a copy.
     """
@@ -109,7 +114,7 @@ class Unpacker:
         self.width = width
         self.height = height
         self.packed = False
-        self._stock: list[NDArray[np.uint8]] = []
+        self._stock = Stock()
 
     def yuyv(self, data: NDArray[np.uint8]) -> Planes:
         """Take YUYV 4:2:2 apart: `width * height * 2` bytes, lines unpadded.
@@ -119,7 +124,7 @@ class Unpacker:
         """
         w, h = self.width, self.height
         data = self._whole(data, 2 * w * h, "YUYV")
-        store = self._take(2 * w * h)
+        store = self._stock.take(2 * w * h)
         if self.packed:
             store[:] = data
             fours = store.reshape(h, w // 2, 4)
@@ -138,7 +143,7 @@ class Unpacker:
         w, h = self.width, self.height
         area = w * h
         data = self._whole(data, area * 3 // 2, "NV12")
-        store = self._take(area * 3 // 2)
+        store = self._stock.take(area * 3 // 2)
         half = (h // 2, w // 2)
         if self.packed:
             store[:] = data
@@ -159,19 +164,6 @@ class Unpacker:
                 hint="Check the cable, or choose another port or format.",
             )
         return np.ascontiguousarray(data.reshape(-1)[:size])
-
-    def _take(self, size: int) -> NDArray[np.uint8]:
-        """A store of `size` bytes that nobody holds, from the stock if there is one."""
-        for i in range(len(self._stock)):
-            store = self._stock[i]
-            # The stock, this name and the call itself: nobody else.
-            if store.size == size and sys.getrefcount(store) <= 3:
-                return store
-        store = np.empty(size, np.uint8)
-        if len(self._stock) >= STOCK:
-            self._stock.pop(0)
-        self._stock.append(store)
-        return store
 
 
 def planes_from_yuyv(data: NDArray[np.uint8], width: int, height: int) -> Planes:

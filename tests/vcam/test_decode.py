@@ -11,10 +11,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+import vcam.decode
 from vcam.decode import MjpegDecoder, Unpacker, planes_from_nv12, planes_from_yuyv
 from vcam.errors import SourceError
+from vcam.turbojpeg import open_turbo
 
 W, H = 320, 180
+
+
+@pytest.fixture(scope="module", params=["libjpeg-turbo", "libav"], autouse=True)
+def library(request):
+    """Everything here holds with either library."""
+    if request.param == "libjpeg-turbo" and open_turbo() is None:
+        pytest.skip("libturbojpeg0 is not installed")
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "libav":
+            patch.setattr(vcam.decode, "open_turbo", lambda: None)
+        yield request.param
 
 
 def picture(seed: int = 0) -> np.ndarray:
@@ -201,3 +214,44 @@ def test_held_planes_are_never_written_again_and_free_ones_are():
         y, *_ = unpacker.yuyv(data)
         places.add(y.ctypes.data)
     assert len(places) <= 2
+
+
+@pytest.mark.parametrize("subsampling", ["4:2:2", "4:2:0"])
+def test_both_libraries_give_the_same_planes(subsampling, library, monkeypatch):
+    data = jpeg(picture(4), subsampling)
+    turbo = open_turbo()
+    if library == "libav" or turbo is None:
+        pytest.skip("compared once")
+    monkeypatch.setattr(vcam.decode, "open_turbo", lambda: None)
+
+    ours, theirs = turbo.decode(data), MjpegDecoder().decode(data)
+
+    assert ours is not None
+    assert ours[3] == theirs[3]
+    for a, b in zip(ours[:3], theirs[:3], strict=True):
+        assert np.abs(a.astype(int) - b).max() <= 2
+
+
+def test_what_the_camera_says_of_its_levels_is_believed():
+    data = jpeg(picture(), comment=b"CS=ITU601")
+
+    assert MjpegDecoder().decode(jpeg(picture()))[3]
+    assert not MjpegDecoder().decode(data)[3]
+
+
+def test_a_camera_that_leaves_out_the_huffman_tables_is_understood():
+    data = jpeg(picture(), optimize=False)
+    bare = bytearray(data[:2])
+    at = 2
+    while data[at + 1] != 0xDA:
+        size = 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        if data[at + 1] != 0xC4:
+            bare += data[at : at + size]
+        at += size
+    bare += data[at:]
+    assert len(bare) < len(data) - 300
+
+    for ours, theirs in zip(
+        MjpegDecoder().decode(bytes(bare))[:3], MjpegDecoder().decode(data)[:3], strict=True
+    ):
+        assert np.array_equal(ours, theirs)
