@@ -92,12 +92,13 @@ class Outlet:
             self._write(frame)
 
     def latest(self) -> SafeFrame | None:
-        """A copy of the last frame that was shown."""
-        with self._lock:
-            last = self._last
-            if last is None:
-                return None
-            return last.copy()
+        """A copy of the last frame that was shown; None if there is none, or a sink is blocking."""
+        if not self._lock.acquire(timeout=1):
+            return None
+        try:
+            return None if self._last is None else self._last.copy()
+        finally:
+            self._lock.release()
 
     def _write(self, frame: SafeFrame) -> None:
         now = time.monotonic()

@@ -119,6 +119,27 @@ def test_a_fault_is_not_forgotten_by_freezing():
     assert np.array_equal(sink.frames[-1].data, composites[3].data)
 
 
+def test_who_asks_for_the_last_picture_does_not_wait_for_a_sink_that_blocks():
+    sink, blocked, go_on = ListSink(), threading.Event(), threading.Event()
+    card = Card(192, 108)
+    outlet = Outlet([lambda: sink], card, Stats(), fps=30, opened=[sink])
+    outlet.write(card.frame(0.0, 0))
+    assert outlet.latest() is not None
+
+    sink.write = lambda frame: (blocked.set(), go_on.wait(20))
+    thread = threading.Thread(target=outlet.write, args=(card.frame(1.0, 1),))
+    thread.start()
+    blocked.wait(5)
+    started = time.monotonic()
+    answer = outlet.latest()
+    waited = time.monotonic() - started
+    go_on.set()
+    thread.join(5)
+
+    assert answer is None
+    assert waited < 5
+
+
 def test_no_error_of_a_sink_ends_the_watchdog_or_keeps_the_frame_from_the_others():
     broken, working, stop = ListSink(), ListSink(), threading.Event()
 
