@@ -21,11 +21,11 @@ def code(now: float) -> list[int]:
     return [235 if value >> (BITS - 1 - bit) & 1 else 16 for bit in range(BITS)]
 
 
-def age(row: bytes) -> float:
+def age(row: bytes, cell: int = CELL) -> float:
     """Seconds since the moment drawn into a picture's row."""
     value = 0
     for bit in range(BITS):
-        value = value << 1 | (row[bit * CELL + CELL // 2] > 128)
+        value = value << 1 | (row[bit * cell + cell // 2] > 128)
     return ((int(time.monotonic() * 1000) - value) & 0xFFFFFFFF) / 1000
 
 

@@ -48,7 +48,14 @@ WEBCAM = "vivid n_devs=1 node_types=0x1 vid_cap_nr=0 no_error_inj=0"
 # v4l2loopback's versions as Debian has them, and the suite that each comes from.
 VERSIONS = {"0.13.2": "bookworm-backports", "0.15.0": "trixie"}
 GREETING_WITHIN = 60.0  # seconds; a guest under KVM is up in three, or never
-VIRTUAL = 'v4l2loopback exclusive_caps=1 video_nr=10 "card_label=\\"VBG Camera\\""'
+# Ours, and one of another program's.
+LOOPBACKS = {
+    "devices": "2",
+    "exclusive_caps": "1,1",
+    "video_nr": "10,11",
+    "card_label": '"VBG Camera,Clock"',
+}
+VIRTUAL = "v4l2loopback " + " ".join(f"'{key}={value}'" for key, value in LOOPBACKS.items())
 
 _9P = "trans=virtio,version=9p2000.L,msize=512000"
 INIT = f"""#!/bin/busybox sh

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import select
 import time
 from types import TracebackType
 
+import numpy as np
+from numpy.typing import NDArray
+
 from vcam import v4l2
+from vcam.card import Card
+
+GREEN = (145, 54, 34)  # #00ff00 in Y, U and V
 
 # Where to look in a picture: the person's half and the background's, as shares of its size.
 PERSON, BACKGROUND = (0.06, 0.6), (0.8, 0.6)
@@ -45,31 +52,43 @@ class Reader:
         return data[y * w + x], data[w * h + chroma], data[w * h * 5 // 4 + chroma]
 
     def shows(self, data: bytes) -> str:
-        """ "live": white in front of green, as the webcam and the settings say; else "card"."""
-        y, u, v = self.pixel(data, BACKGROUND)
-        green = abs(y - 145) < 8 and abs(u - 54) < 8 and abs(v - 34) < 8
+        """What a picture is: "live", "card", or "other", which nobody may ever see.
+
+        Live is green on the whole right side and the webcam's white on the left, as the settings
+        and the webcam say; a card is the very card, apart from the line with its reason.
+        """
+        w, h = self.format.width, self.format.height
+        planes = _planes(np.frombuffer(data, np.uint8), w, h)
+        if all(_same(a, b) for a, b in zip(planes, _card(w, h), strict=True)):
+            return "card"
+        green = all(
+            np.abs(plane[:, int(plane.shape[1] * 0.62) :].astype(int) - level).max() <= 8
+            for plane, level in zip(planes, GREEN, strict=True)
+        )
         y, u, v = self.pixel(data, PERSON)
         white = y > 150 and abs(u - 128) < 16 and abs(v - 128) < 16
-        return "live" if green and white else "half" if green or white else "card"
+        return "live" if green and white else "other"
 
     def until(self, wanted: str, seconds: float) -> float:
         """Read until a picture shows what is wanted; how long that took.
 
         Raises:
-            AssertionError: it never came, or half of one and half of the other was seen.
+            AssertionError: it never came, or something else than a composite or the card did.
         """
         begun = time.monotonic()
-        last: str | tuple[object, ...] = "nothing"
+        last = "nothing"
         while time.monotonic() - begun < seconds:
             data = self.picture(2)
-            if data is None:
-                last = "nothing for two seconds"
-                continue
-            shown = self.shows(data)
-            last = shown, self.pixel(data, PERSON), self.pixel(data, BACKGROUND)
-            if shown == wanted:
+            last = "nothing for two seconds" if data is None else self.shows(data)
+            assert data is None or last != "other", self.describe(data)
+            if last == wanted:
                 return time.monotonic() - begun
         raise AssertionError(f"no {wanted} picture within {seconds} s, the last was {last}")
+
+    def describe(self, data: bytes) -> str:
+        """A few of a picture's colours, for a message."""
+        places = [(x / 10 + 0.05, y) for y in (0.2, 0.6) for x in range(10)]
+        return f"a picture of something else: {[self.pixel(data, place) for place in places]}"
 
     def close(self) -> None:
         """Leave the call."""
@@ -86,3 +105,23 @@ class Reader:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def _planes(flat: NDArray[np.uint8], w: int, h: int) -> tuple[NDArray[np.uint8], ...]:
+    area, half = w * h, (h // 2, w // 2)
+    return (
+        flat[:area].reshape(h, w),
+        flat[area : area * 5 // 4].reshape(half),
+        flat[area * 5 // 4 :].reshape(half),
+    )
+
+
+@functools.cache
+def _card(width: int, height: int) -> tuple[NDArray[np.uint8], ...]:
+    return _planes(Card(width, height).frame(0.0, 0).data.reshape(-1), width, height)
+
+
+def _same(plane: NDArray[np.uint8], card: NDArray[np.uint8]) -> bool:
+    """Whether they agree above and below the line that says why."""
+    top, bottom = int(plane.shape[0] * 0.63), int(plane.shape[0] * 0.73)
+    return np.array_equal(plane[:top], card[:top]) and np.array_equal(plane[bottom:], card[bottom:])

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import re
+import resource
 import shlex
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +20,7 @@ import pytest
 from tests.vm import browser, machine
 from tests.vm.model import left_half_is_person
 
-pytestmark = [pytest.mark.vm, pytest.mark.slow]
+pytestmark = pytest.mark.vm
 
 ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT = float(os.environ.get("VCAM_VM_TIMEOUT", "1500"))  # seconds, for all of it
@@ -24,47 +29,108 @@ PORTABLE = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "", "PYTHONDONTWR
 WARM = "import vcam.pipeline, vcam.compositor, vcam.decode, segmentation.segmenter"
 
 
-def names() -> list[str]:
+def names(*decorators: str) -> list[str]:
     """The checks in tests/vm/guest.py, which cannot be imported everywhere."""
-    lines = (ROOT / "tests/vm/guest.py").read_text().split("@check\ndef ")[1:]
-    return [line.split("(", 1)[0] for line in lines]
+    found = re.findall(r"^@(\w+)\ndef (\w+)", (ROOT / "tests/vm/guest.py").read_text(), re.M)
+    return [name for decorator, name in found if decorator in decorators]
+
+
+CHECKS = names("check", "sink_check")
+OTHERS = [f"{name}[{version}]" for version in machine.VERSIONS for name in names("sink_check")]
+MANY = ["the_daemon_makes_the_camera_appear_with_the_webcam_closed", *names("nightly")]
+STOP = "the_daemon_stops_and_lets_go_of_everything"
+
+
+Boot = Callable[[str], dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def boot(tmp_path_factory: pytest.TempPathFactory) -> Boot:
+    """Boots once for each kind: "", a version of the module for all of it, or "many"."""
     if not sys.platform.startswith("linux"):
         pytest.skip("a Linux guest needs a Linux host")
-    if os.environ.get("VCAM_VM") != "1":
-        pytest.skip("set VCAM_VM=1: it boots a kernel in software and takes many minutes")
+    if os.environ.get("VCAM_VM") == "0":
+        pytest.skip("VCAM_VM is 0")
     if lacking := machine.missing():
         pytest.skip(f"apt-get install {' '.join(lacking)}")
-    out = tmp_path_factory.mktemp("vm")
+
+    @functools.cache
+    def once(kind: str) -> dict[str, Any]:
+        return _told(tmp_path_factory.mktemp("vm"), kind)
+
+    return once
+
+
+def _told(out: Path, kind: str) -> dict[str, Any]:
+    version = kind if kind in machine.VERSIONS else ""
     try:
-        machine.image(made := machine.kernel(), machine.loopback(made))
-    except machine.Unbuilt as error:
-        pytest.fail(f"the guest's kernel cannot be had: {error}")
+        made = machine.kernel()
+        machine.image(made, machine.loopback(made, version=version))
+    except machine.Unfetched as error:
+        return {"": f"the guest's kernel cannot be had here: {error}", "skip": CHECKS + OTHERS}
+    modules, absent = {}, []
+    for other in machine.VERSIONS if not kind else ():
+        try:
+            modules[other] = str(machine.loopback(made, version=other))
+        except machine.Unfetched as error:
+            print(error)
+            absent += [name for name in OTHERS if f"[{other}]" in name]
     left_half_is_person(out / "half.xml")
-    environ = PORTABLE | {"NUMBA_CACHE_DIR": str(machine.cache() / "numba")}
+    environ = PORTABLE | {
+        "NUMBA_CACHE_DIR": str(machine.cache() / "numba"),
+        "VCAM_VM_MODULES": json.dumps(modules),
+    }
     subprocess.run([sys.executable, "-c", WARM], env=os.environ | environ, cwd=ROOT, check=True)
-    command = shlex.join([sys.executable, "-m", "tests.vm.guest", str(out)])
-    outcome = machine.run(f"cd {ROOT} && {command}", out, timeout=TIMEOUT, environ=environ)
+    wanted = [*MANY, STOP] if kind == "many" else []
+    command = shlex.join([sys.executable, "-m", "tests.vm.guest", str(out), *wanted])
+    begun, used = time.monotonic(), _processor()
+    outcome = machine.run(
+        f"cd {shlex.quote(str(ROOT))} && {command}", out, version=version, environ=environ,
+        timeout=TIMEOUT * (6 if wanted else 1),
+    )  # fmt: skip
+    took, used = time.monotonic() - begun, _processor() - used
+    print(outcome.output, f"the guest ran for {took:.0f} s and took {used:.0f} s of processor")
     results = out / "results.jsonl"
     lines = results.read_text().splitlines() if results.exists() else []
     found = {line["name"]: line for line in map(json.loads, lines)}
     tail = f"status {outcome.status}\n{outcome.output[-3000:]}\n{outcome.console[-1500:]}"
-    print(outcome.output)
-    return {"": tail, "daemon": _read(out / "daemon.log"), **found}
+    return {"": tail, "daemon": _read(out / "daemon.log"), "skip": absent, **found}
+
+
+def _processor() -> float:
+    """Seconds of processor that ended programs took."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _read(path: Path) -> str:
     return path.read_text(errors="replace")[-3000:] if path.exists() else ""
 
 
-@pytest.mark.parametrize("name", names())
-def test_in_a_real_kernel(told: dict[str, Any], name: str) -> None:
+def _see(told: dict[str, Any], name: str) -> None:
+    if name in told["skip"]:
+        pytest.skip(told[""] if not told.keys() - {"", "skip"} else "this module cannot be fetched")
     if name.startswith("chromium") and not browser.program():
         pytest.skip("apt-get install chromium")
 
     assert name in told, f"the guest did not come this far: {told['']}"
     result = told[name]
     assert not result["problem"], f"{result['problem']}\n{told['daemon']}"
+
+
+@pytest.mark.parametrize("name", CHECKS + OTHERS)
+def test_in_a_real_kernel(boot: Boot, name: str) -> None:
+    _see(boot(""), name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", machine.VERSIONS)
+@pytest.mark.parametrize("name", CHECKS)
+def test_all_of_it_under_another_module(boot: Boot, version: str, name: str) -> None:
+    _see(boot(version), name)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", MANY)
+def test_many_times_over(boot: Boot, name: str) -> None:
+    _see(boot("many"), name)
