@@ -67,7 +67,21 @@ def frame(
 ) -> tuple[Image, Alpha]:
     """Crop, turn and mirror: heads stay near the top, as they do before a webcam."""
     h, w = size
-    height, width = image.shape[:2]
+    matrix, scale = framing(image.shape, size, rng, options)
+    if scale < 0.6:  # linear interpolation looks at two pixels only
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), 0.4 / scale), np.uint8)
+    flags = {"flags": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_REFLECT_101}
+    seen = cv2.warpAffine(image, matrix, (w, h), **flags)
+    alpha = cv2.warpAffine(matte, matrix, (w, h), **flags)
+    return np.asarray(seen, np.uint8), alpha.astype(np.float32) / np.float32(255)
+
+
+def framing(
+    shape: tuple[int, ...], size: tuple[int, int], rng: Generator, options: Augment
+) -> tuple[NDArray[np.float32], float]:
+    """Draw how a picture of `shape` is seen: the matrix to the view's pixels, and its scale."""
+    h, w = size
+    height, width = shape[:2]
     scale = max(h / height, w / width)
     if rng.random() < 0.75:
         scale *= math.exp(rng.uniform(0, math.log(options.zoom)))
@@ -85,12 +99,7 @@ def frame(
         (sin * scale * mirror, cos * scale),
     )
     matrix[:, 2] = (w / 2, h / 2) - matrix[:, :2] @ np.array(centre, np.float32)
-    if scale < 0.6:  # linear interpolation looks at two pixels only
-        image = np.asarray(cv2.GaussianBlur(image, (0, 0), 0.4 / scale), np.uint8)
-    flags = {"flags": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_REFLECT_101}
-    seen = cv2.warpAffine(image, matrix, (w, h), **flags)
-    alpha = cv2.warpAffine(matte, matrix, (w, h), **flags)
-    return np.asarray(seen, np.uint8), alpha.astype(np.float32) / np.float32(255)
+    return matrix, scale
 
 
 def transplant(
@@ -145,15 +154,25 @@ def room(rooms: Sequence[Image], size: tuple[int, int], rng: Generator) -> Image
     """A random part of a random room, sometimes out of focus."""
     h, w = size
     picture = rooms[int(rng.integers(len(rooms)))]
-    height, width = picture.shape[:2]
-    scale = max(h / height, w / width) * rng.uniform(1, 2)
-    rows, columns = min(height, max(1, int(h / scale))), min(width, max(1, int(w / scale)))
-    y, x = int(rng.integers(height - rows + 1)), int(rng.integers(width - columns + 1))
+    y, x, rows, columns = cut(picture.shape, size, rng)
     part = picture[y : y + rows, x : x + columns]
     part = cv2.resize(part, (w, h), interpolation=cv2.INTER_AREA)
     if rng.random() < 0.4:
         part = cv2.GaussianBlur(part, (0, 0), rng.uniform(0.5, 3))
     return np.ascontiguousarray(part[:, ::-1] if rng.random() < 0.5 else part, np.uint8)
+
+
+def cut(shape: tuple[int, ...], size: tuple[int, int], rng: Generator) -> tuple[int, int, int, int]:
+    """Draw a part of a room's picture, of the view's shape: top, left, rows, columns."""
+    (h, w), (height, width) = size, shape[:2]
+    scale = max(h / height, w / width) * rng.uniform(1, 2)
+    rows, columns = min(height, max(1, int(h / scale))), min(width, max(1, int(w / scale)))
+    return (
+        int(rng.integers(height - rows + 1)),
+        int(rng.integers(width - columns + 1)),
+        rows,
+        columns,
+    )
 
 
 def occlude(image: Image, alpha: Alpha, stuff: Image, rng: Generator) -> tuple[Image, Alpha]:

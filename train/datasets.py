@@ -166,6 +166,11 @@ class Pictures:
     def __len__(self) -> int:
         return len(self.pairs)
 
+    @property
+    def kept(self) -> bool:
+        """Whether all of them are in memory."""
+        return self._kept is not None
+
     def __getitem__(self, index: int) -> tuple[Image, Image]:
         return self._kept[index] if self._kept else self._read(self.pairs[index])
 

@@ -38,6 +38,7 @@ from train.datasets import (
 )
 from train.engine import Learner, Stepper
 from train.errors import CheckpointError, DataError, RecipeError, UsageError
+from train.gpu import DeviceViews, fits
 from train.prune import prune
 from train.recipe import Recipe, as_dict
 from train.sheet import write_sheet
@@ -60,6 +61,7 @@ class Place:
     device: torch.device = CPU
     workers: int = 1
     tensorboard: bool = False
+    resident: bool = False  # pictures lie in the device's memory and views are made there
 
     @property
     def first(self) -> bool:
@@ -91,7 +93,7 @@ def joined(device: str, *, workers: int, tensorboard: bool = False) -> Iterator[
     if world > 1:
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     try:
-        yield Place(rank, world, chosen, workers, tensorboard)
+        yield Place(rank, world, chosen, workers, tensorboard, chosen.type == "cuda")
     finally:
         if world > 1:
             dist.destroy_process_group()
@@ -227,6 +229,7 @@ class Run:
         self.plan = Plan(
             fit.seed, fit.views, fit.batch, engine_sizes(fit.side), place.rank, place.world
         )
+        self._views = self._on_device()
         self._board: Any = None
         if place.tensorboard and place.first:
             self._board = _tensorboard(folder)
@@ -254,6 +257,10 @@ class Run:
         return True
 
     def _batches(self) -> Iterator[Batch]:
+        if self._views is not None:
+            for number in range(self.batch, self.plan.batches):
+                yield self._views(self.epoch, number)
+            return
         loader = DataLoader(
             self._source(),
             batch_size=None,
@@ -267,6 +274,22 @@ class Run:
             if isinstance(batch, DataError):
                 raise batch
             yield batch
+
+    def _on_device(self) -> DeviceViews | None:
+        """What makes views on the device, where that was asked for and the pictures have room."""
+        sets, device = self.sets, self.place.device
+        pictures = [p for p in (sets.train, sets.pseudo) if p is not None]
+        if not self.place.resident or sets.train is None or not fits(pictures, sets.rooms, device):
+            return None
+        return DeviceViews(
+            sets.train,
+            sets.pseudo,
+            sets.rooms,
+            self.plan,
+            self.recipe.augment,
+            pseudo_share=self.recipe.data.pseudo_share,
+            device=device,
+        )
 
     def _source(self) -> Any:
         recipe, data = self.recipe, self.recipe.data
