@@ -551,7 +551,7 @@ class Plan:
         return torch.cat((spill[None], gpu.box(gpu.whole(light), reach, "reflect") * spill))
 
     def use_triton(self) -> None:
-        """Let Triton's kernels prepare and draw from now on.
+        """Let Triton's kernels prepare, name pieces and draw from now on.
 
         Raises:
             RuntimeError, ImportError: Triton or a compiler is missing, or frames are too large.
@@ -565,22 +565,25 @@ class Plan:
         )
         drawn = packing if fit.same else fit.packing(full_range=full_range)
         self._shapers = prepare, pixels.Draw(drawn, fit, self.scene, full_range=full_range)
+        self._tidy.pieces = pixels.pieces
 
     @property
     def kernels(self) -> str:
-        """Whose kernels prepare and draw: "torch" or "triton"."""
+        """Whose kernels prepare, name pieces and draw: "torch" or "triton"."""
         return "torch" if self._shapers is None else "triton"
 
     def try_triton(self) -> None:
-        """Let Triton's kernels prepare and draw if here they do the same, and do it faster."""
-        h, w = self.size
+        """Take Triton's kernels if here they do the same, and do it faster."""
         for buffer in (self._up[0][HEADER:], self._behind):
             buffer.random_(0, 256)
+        self._up[0][8] = 1  # a first frame: nothing depends on those before
         self.upload(0)
-        self._alpha, self._a, self._b = torch.rand((3, h, w), device=self.device)
+        self._raw = gpu.trial_matte(*self.size, self.device)
+        kept = self._tidy.pieces
 
         def both(x: Tensor) -> Tensor:
             self.prepare(0)
+            self.refine(0)
             self.draw(0)
             return x
 
@@ -595,7 +598,7 @@ class Plan:
                     self.use_triton()
         except Exception as problem:  # of a compiler that is missing, of a kernel that is refused
             log.info("Triton's kernels are not used: %s", _first_line(problem))
-            self._shapers = None
+            self._shapers, self._tidy.pieces = None, kept
             return
         picture, x, shown, _ = (
             float((theirs.float() - ours).abs().max()) for ours, theirs in zip(*found, strict=True)
@@ -605,7 +608,7 @@ class Plan:
         if not same:
             log.warning("Triton's kernels compute something else here, and are not used.")
         if not same or after >= before:
-            self._shapers = None
+            self._shapers, self._tidy.pieces = None, kept
 
     def capture(self, *, measure: bool = False) -> None:
         """Record the stages, once for each buffer, after running them so that nothing is new."""

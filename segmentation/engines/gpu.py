@@ -8,7 +8,9 @@ is the same arithmetic, which is how it is tested.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -318,14 +320,29 @@ def pieces(mask: Tensor, *, corners: bool, settle: bool = False) -> Tensor:
     return head[1:]
 
 
+def trial_matte(h: int, w: int, device: torch.device) -> Tensor:
+    """Return a matte with somebody in it, spots beside them and holes in them, (h, w) float32."""
+    y, x = torch.meshgrid(torch.linspace(-1, 1, h), torch.linspace(-1, 1, w), indexing="ij")
+    person = ((y - 0.4) ** 2 / 0.8 + x**2 / 0.2 < 1).float()
+    coarse = torch.rand((h // 8 + 1, w // 8 + 1), generator=torch.manual_seed(0))
+    spots = coarse.repeat_interleave(8, 0).repeat_interleave(8, 1)[:h, :w]
+    person = torch.where(spots > 0.9, 1 - person, person)
+    return (person * (0.8 + 0.2 * spots)).to(device)
+
+
 class Tidy:
-    """Takes islands and small holes out of mattes, as `segmentation.refine.Tidy` does."""
+    """Takes islands and small holes out of mattes, as `segmentation.refine.Tidy` does.
+
+    `pieces` is what names connected pieces: the function above, or Triton's.
+    """
+
+    pieces: Callable[..., Tensor]
 
     def __init__(self, h: int, w: int, device: torch.device, *, settle: bool) -> None:
         self.size = (h, w)
         self.half = half = (max(1, h // 2), max(1, w // 2))
         self.present = torch.zeros((), dtype=torch.bool, device=device)
-        self._settle = settle
+        self.pieces = partial(pieces, settle=settle)
         self._shrink = Resize((h, w), half, device)
         rows, columns = (
             torch.from_numpy(np.floor(np.arange(n) * (m / n)).astype(np.int64)).to(device)
@@ -346,7 +363,7 @@ class Tidy:
         """Return the tidied matte (h, w), all 0 where nobody is present; updates `present`."""
         half = self._shrink(alpha)
         size = half.numel()
-        name = pieces(half > refine.FAINT, corners=True, settle=self._settle)
+        name = self.pieces(half > refine.FAINT, corners=True)
         area, total = self._sums(name, self._ones), self._sums(name, half.reshape(-1))
         drop = (area < refine.ISLAND * size) | (total < refine.FIRM * area)
         drop[:1].zero_()
@@ -355,7 +372,7 @@ class Tidy:
         alpha = alpha.masked_fill(self._enlarged(island), 0)
 
         open_ = half < 0.9
-        name = pieces(open_, corners=False, settle=self._settle)
+        name = self.pieces(open_, corners=False)
         area, edge = self._sums(name, self._ones), self._sums(name, self._border)
         fill = (area < refine.HOLE * size) & (edge == 0)
         # A single gap is the room, however small.

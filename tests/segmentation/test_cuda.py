@@ -397,7 +397,7 @@ def test_a_graph_can_record_every_stage(weights, blur):
     segmenter = CudaSegmenter(str(weights), device="cpu", area=AREA)
     matte(segmenter, moving(0), scene)
     plan = segmenter._plan
-    plan._tidy._settle = False
+    plan._tidy.pieces = gpu.pieces
 
     with torch.inference_mode(), OnTheHost() as host:
         plan.stages(0)
