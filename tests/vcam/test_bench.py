@@ -63,3 +63,21 @@ def test_the_table_names_the_machine(model, capsys):
 def test_an_unknown_case_is_a_usage_error():
     with pytest.raises(UsageError, match="no benchmark case '8k'"):
         bench.run(["--case", "8k"])
+
+
+@pytest.mark.slow
+def test_memory_is_flat_over_twenty_thousand_frames():
+    segmenter = bench._open("auto", "balanced", 1)
+    loops = [bench._Loop(case, segmenter) for case in bench.cases() if case.size == "720p"]
+    held = []
+
+    for i in range(20_000):
+        loops[i // 50 % len(loops)].step(i)
+        if i % 500 == 499:
+            held.append(bench.rss_mb())
+
+    print(
+        f"{held[0]:.0f} MB after 500 frames, {held[4]:.0f} after 2,500, {held[-1]:.0f} at the end"
+    )
+    assert max(held[4:]) - held[4] < 4
+    segmenter.close()
