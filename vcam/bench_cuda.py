@@ -112,6 +112,7 @@ def _frames(
     middle = float(np.median(whole))
     return {
         "size": [plan.full[1], plan.full[0]],
+        "kernels": plan.kernels,
         "p50_ms": round(middle, 4),
         "p99_ms": round(float(np.percentile(whole, 99)), 4),
         "wall_p50_ms": round(float(np.median(wall)), 4),
