@@ -28,6 +28,8 @@ UNUSED = (
     "llvmlite/tests",
     "numpy/**/tests",
     "numpy/_core/include",
+    "numpy/**/*.pyi",  # for type checkers
+    "cv2/**/*.pyi",
     "setuptools",
     "setuptools-*",
     "pkg_resources",
