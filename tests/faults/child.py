@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import json
+import logging
 import os
 import socket
 import struct
@@ -125,6 +126,7 @@ class Wire:
 def main() -> int:
     from segmentation.segmenter import Segmenter
 
+    logging.raiseExceptions = False  # a full disk takes the log too
     folder = Path(sys.argv[1])
     orders = Orders(folder / "orders.json")
     opener, matte, asleep = sinks._opener, Segmenter.matte, service.seconds_asleep
