@@ -244,6 +244,9 @@ def report(
     print(f"states asked          {dict(log.states)}; unanswered {log.unanswered}; last {last}")
     for outcome in late:
         print(f"  late: {outcome}")
+    for outcome in log.outcomes:
+        if outcome.stray:
+            print(f"  seen while the card was due: {outcome}")
     for name in log.lost:
         print(f"  not back after {name}")
     kept = {
