@@ -831,7 +831,10 @@ def a_picture_takes_this_long_from_the_camera_to_the_program(_: Path) -> dict[st
         reader.until("live", PATIENCE)
 
     assert statistics.median(ages) < DEADLINE  # the rest of a figure from an emulated processor
-    return {"median_ms": round(statistics.median(ages) * 1000), "pipeline": status.get("latency_ms")}
+    return {
+        "median_ms": round(statistics.median(ages) * 1000),
+        "pipeline": status.get("latency_ms"),
+    }
 
 
 @check
