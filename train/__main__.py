@@ -71,7 +71,7 @@ def build_parser() -> argparse.ArgumentParser:
 
     fit = commands.add_parser("fit", help="train what a recipe says")
     fit.set_defaults(run=_fit)
-    fit.add_argument("recipe", type=Path, metavar="RECIPE", help="a .toml file; full, small or tune")
+    fit.add_argument("recipe", type=Path, metavar="RECIPE", help="a .toml file, or small, full, …")
     fit.add_argument("--data", type=Path, default=Path(), metavar="FOLDER", help="of its paths")
     fit.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="default runs/NAME")
     fit.add_argument("--resume", action="store_true", help="go on where it stopped")
