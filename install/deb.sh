@@ -58,7 +58,7 @@ Architecture: $arch
 Maintainer: VBG Camera <vbg-camera@localhost>
 Installed-Size: $(du -sk --exclude=DEBIAN "$stage" | cut -f1)
 Depends: python3 (>= 3.$minor), python3 (<< 3.$((minor + 1))), v4l2loopback-dkms (>= 0.12.5)
-Recommends: v4l2loopback-utils
+Recommends: v4l2loopback-utils, libturbojpeg0 | libturbojpeg
 Section: video
 Priority: optional
 Description: virtual camera that shows you and never the room

@@ -142,7 +142,7 @@ class Guard:
         if undecided > MAX_UNDECIDED:
             return "looking for you"
         area = float(alpha.mean())
-        elsewhere = self._is_elsewhere(alpha)
+        elsewhere = self._is_elsewhere(alpha, matte.raw)
         if area > MAX_AREA or self._jumped(frame.pts, area) or elsewhere:
             return "looking for you"
         return ""
@@ -163,10 +163,17 @@ class Guard:
         np.copyto(last_picture, picture)
         return False
 
-    def _is_elsewhere(self, alpha: np.ndarray[tuple[int, ...], np.dtype[np.float32]]) -> bool:
-        """True if most of the person is where nobody was one frame ago: nobody moves that fast."""
+    def _is_elsewhere(
+        self,
+        alpha: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
+        raw: np.ndarray[tuple[int, ...], np.dtype[np.float32]],
+    ) -> bool:
+        """True if most of the person is where nobody was one frame ago: nobody moves that fast.
+
+        Whom the network saw there and the settings left out was there all the same.
+        """
         last, person = self._last_person, alpha > 0.5
-        self._last_person = person
+        self._last_person = person | (raw > 0.5)
         if last is None or last.shape != person.shape or not last.any():
             return False
         here = np.count_nonzero(person)

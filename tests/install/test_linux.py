@@ -18,19 +18,20 @@ EXPECTED = {
     "debian": [
         "apt-get update",
         f"{APT} linux-headers-6.1.0-35-amd64 linux-headers-amd64 v4l2loopback-dkms "
-        "v4l2loopback-utils python3-venv",
+        "v4l2loopback-utils python3-venv libturbojpeg0",
         "modprobe v4l2loopback",
     ],
     "ubuntu": [
         "apt-get update",
         f"{APT} linux-headers-6.8.0-60-generic linux-headers-generic v4l2loopback-dkms "
-        "v4l2loopback-utils python3-venv",
+        "v4l2loopback-utils python3-venv libturbojpeg0",
         "modprobe v4l2loopback",
     ],
     "fedora": [
         "dnf install -y https://mirrors.rpmfusion.org/free/fedora/"
         "rpmfusion-free-release-42.noarch.rpm",
-        "dnf install -y kernel-devel-6.14.9-300.fc42.x86_64 akmod-v4l2loopback v4l2loopback",
+        "dnf install -y kernel-devel-6.14.9-300.fc42.x86_64 akmod-v4l2loopback v4l2loopback "
+        "turbojpeg",
         "akmods --force --kernels 6.14.9-300.fc42.x86_64",
         "modprobe v4l2loopback",
     ],
@@ -39,7 +40,8 @@ EXPECTED = {
         "modprobe v4l2loopback",
     ],
     "opensuse": [
-        "zypper --non-interactive install v4l2loopback-kmp-default v4l2loopback-utils",
+        "zypper --non-interactive install v4l2loopback-kmp-default v4l2loopback-utils "
+        "libturbojpeg0",
         "modprobe v4l2loopback",
     ],
 }

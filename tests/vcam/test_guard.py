@@ -165,6 +165,22 @@ def test_somebody_who_moves_a_tenth_of_themselves_with_each_frame_stays_live():
     assert not any(f.is_card for f in sink.frames[2:])
 
 
+def test_somebody_whom_a_setting_lets_back_in_shows_no_card():
+    def answer(frame):
+        matte = left_half(frame)
+        if frame.seq >= 8:
+            return matte
+        alpha = matte.alpha.copy()
+        alpha[:, alpha.shape[1] // 4 :] = 0
+        return replace(matte, alpha=alpha, b=alpha.copy())
+
+    pipe, sink = pipeline([room(i) for i in range(12)], answer)
+
+    drain(pipe, 12)
+
+    assert not any(f.is_card for f in sink.frames[2:])
+
+
 def test_a_picture_whose_lower_half_is_torn_away_becomes_the_card():
     pipe, sink = pipeline(
         [room(i) for i in range(9)],
