@@ -151,24 +151,48 @@ class Tidy:
         if count <= 1:
             self._mine = None
             return
-        areas = stats[1:, cv2.CC_STAT_AREA].astype(np.float64)
-        aside = np.abs(centres[1:, 0] / w - 0.5)
+        # A head and the shoulders under it have a core each, one above the other.
+        whose = _columns(stats)
+        areas = np.bincount(whose, weights=stats[1:, cv2.CC_STAT_AREA])
+        middles = np.bincount(whose, weights=centres[1:, 0] * stats[1:, cv2.CC_STAT_AREA])
+        aside = np.abs(middles / np.maximum(areas, 1) / w - 0.5)
         score = areas * np.exp(-((aside / 0.35) ** 2))
         if self._mine is not None and self._mine.shape == alpha.shape:
             shared = np.bincount(labels[self._mine], minlength=count)[1:]
-            score *= 1 + shared / np.maximum(areas, 1)
-        best = 1 + int(score.argmax())
+            score *= 1 + np.bincount(whose, weights=shared) / np.maximum(areas, 1)
+        chosen = np.concatenate(([False], whose == score.argmax()))
+        cores = chosen[labels]
         _, nearest = cv2.distanceTransformWithLabels(
             1 - core, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_CCOMP
         )
-        mine = nearest == nearest[labels == best][0]
+        mine = np.isin(nearest, np.unique(nearest[cores]))
         # A raised hand has no core of its own and is small; somebody far behind is larger.
         _, pieces, sizes, _ = cv2.connectedComponentsWithStats((alpha > FAINT).view(np.uint8))
         keep = sizes[:, cv2.CC_STAT_AREA] < HAND * h * w
-        keep[np.unique(pieces[labels == best])] = True
+        keep[np.unique(pieces[cores])] = True
         mine &= keep[pieces]
         alpha[~mine] = 0
         self._mine = mine & solid
+
+
+def _columns(stats: NDArray[np.int32]) -> NDArray[np.intp]:
+    """Tell for each core, the background left out, which person it is part of, numbered from 0.
+
+    Cores belong together where half of the narrower one is above or below the other.
+
+    Shapes:
+        stats: (cores + 1, 5) int32, as `cv2.connectedComponentsWithStats` gives them
+    """
+    left = stats[1:, cv2.CC_STAT_LEFT]
+    wide = stats[1:, cv2.CC_STAT_WIDTH]
+    right = left + wide
+    whose = np.arange(len(left))
+    for i in range(len(left)):
+        for j in range(i):
+            shared = min(right[i], right[j]) - max(left[i], left[j])
+            if 2 * shared >= min(wide[i], wide[j]):
+                whose[whose == whose[i]] = whose[j]
+    return np.unique(whose, return_inverse=True)[1].reshape(-1)
 
 
 def rim(height: int) -> int:

@@ -229,3 +229,15 @@ def test_a_flat_picture_leaves_the_matte_as_soft_as_it_was():
 
     assert np.abs(a).max() < 1e-3
     assert np.abs(np.clip(b, 0, 1) - soft).max() < 0.3
+
+
+def test_a_head_stays_on_its_shoulders_when_only_one_person_is_wanted():
+    alpha = np.zeros((160, 284), np.float32)
+    cv2.circle(alpha, (130, 45), 38, 1, -1)  # a large head, a slender neck
+    cv2.rectangle(alpha, (118, 75), (142, 110), 1, -1)
+    cv2.ellipse(alpha, (135, 160), (85, 60), 0, 180, 360, 1, -1)
+    whole = alpha.copy()
+
+    Tidy("only-me")(alpha)
+
+    assert np.array_equal(alpha > 0.5, whole > 0.5)
