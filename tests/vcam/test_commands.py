@@ -282,7 +282,7 @@ from vcam import daemon
 
 stop, reread, ended = threading.Event(), threading.Event(), []
 daemon.os = SimpleNamespace(**vars(os) | {"_exit": ended.append})
-with daemon._stop_on_signal(stop, SimpleNamespace(reload=reread.set)):
+with daemon._stop_on_signal(stop, reread):
     os.kill(os.getpid(), signal.SIGHUP)
     assert reread.wait(5)
     assert not stop.is_set()
