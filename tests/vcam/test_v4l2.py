@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import struct
 import threading
@@ -117,11 +118,12 @@ def test_inotify_hears_who_opens_and_closes_a_file(tmp_path):
 
 
 def test_inotify_on_nothing_is_an_error_and_leaves_nothing_open(tmp_path):
+    gc.collect()  # what other tests left lying about is closed now, not in between
     before = len(os.listdir("/proc/self/fd"))
 
     with pytest.raises(FileNotFoundError):
         v4l2.Inotify(tmp_path / "none", v4l2.IN_OPEN)
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 def test_a_new_video_node_wakes_who_waits(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import struct
 import time
@@ -70,6 +71,7 @@ def frame(value=7, width=W, height=H):
 
 
 def refused(device, words):
+    gc.collect()  # what other tests left lying about is closed now, not in between
     before = len(os.listdir("/proc/self/fd"))
     with (
         pytest.raises(SinkError, match=words) as told,
@@ -77,7 +79,7 @@ def refused(device, words):
     ):
         pass
     assert told.value.hint
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 @pytest.mark.usefixtures("module")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import gc
 import io
 import logging
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -190,15 +192,14 @@ def test_a_driver_that_fails_is_gone_at_once(driver, number):
 def test_a_camera_that_cannot_be_opened_says_why_and_leaves_nothing_open(
     driver, request_, number, words
 ):
-    import os
-
     driver.refuse[request_] = number
+    gc.collect()  # what other tests left lying about is closed now, not in between
     before = len(os.listdir("/proc/self/fd"))
 
     with pytest.raises(SourceError, match=words) as told, Webcam(str(driver.path), W, H, 30):
         pass
     assert told.value.hint
-    assert len(os.listdir("/proc/self/fd")) == before
+    assert len(os.listdir("/proc/self/fd")) <= before
 
 
 @pytest.mark.usefixtures("poll")
