@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from train.errors import TrainError, UsageError
+from train.errors import TrainError
 
 if TYPE_CHECKING:
     from train.evaluate import Result
@@ -162,17 +162,10 @@ def _prepare(options: argparse.Namespace) -> int:
 
 def _label(options: argparse.Namespace) -> int:
     from train.label import label
+    from train.teachers import weighted
 
-    models = []
-    for told in options.model:
-        path, _, weight = told.rpartition("=")
-        try:
-            models.append((Path(path), float(weight)))
-        except ValueError:
-            raise UsageError(
-                f"--model is {told!r}, expected FILE=WEIGHT", hint="Write model.onnx=0.6."
-            ) from None
-    print(f"{options.output}: {label(options.folder, options.output, models)} mattes")
+    count = label(options.folder, options.output, weighted(options.model))
+    print(f"{options.output}: {count} mattes")
     return 0
 
 

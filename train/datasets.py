@@ -226,6 +226,8 @@ class Plan:
     sizes: tuple[tuple[int, int], ...]  # one is drawn for each batch
     rank: int = 0
     world: int = 1
+    early_sizes: tuple[tuple[int, int], ...] = ()  # instead of `sizes`, in the first epochs
+    early: int = 0  # how many those are
 
     @property
     def batches(self) -> int:
@@ -235,7 +237,8 @@ class Plan:
     def size(self, epoch: int, index: int) -> tuple[int, int]:
         """The size (h, w) of a batch, the same in every process."""
         rng = np.random.default_rng((self.seed, epoch, index))
-        return self.sizes[int(rng.integers(len(self.sizes)))]
+        sizes = self.early_sizes if epoch < self.early else self.sizes
+        return sizes[int(rng.integers(len(sizes)))]
 
     def members(self) -> range:
         """Which of a batch's views this process makes."""

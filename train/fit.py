@@ -42,6 +42,7 @@ from train.gpu import DeviceViews, fits
 from train.prune import prune
 from train.recipe import Recipe, as_dict
 from train.sheet import write_sheet
+from train.teachers import Teachers, weighted
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +79,7 @@ class Sets:
     pseudo: Pictures | None
     validation: Pictures
     rooms: list[Image]
+    teachers: Teachers | None = None
 
 
 @contextlib.contextmanager
@@ -156,6 +158,7 @@ def read_sets(recipe: Recipe, root: Path) -> Sets:
     read = functools.partial(Pictures, longest=data.longest, memory=memory)
     train = [pair for entry in folders for pair in find_set(entry, root, "train")]
     validation = [pair for entry in data.validation for pair in find_set(entry, root, "val")]
+    told = recipe.distil.models
     pseudo = [pair for entry in data.pseudo for pair in find_set(entry, root, "train")]
     return Sets(
         train=read(train) if train else None,
@@ -163,6 +166,7 @@ def read_sets(recipe: Recipe, root: Path) -> Sets:
         pseudo=read(pseudo) if pseudo else None,
         validation=read(validation),
         rooms=read_rooms(root / data.rooms) if data.rooms else [],
+        teachers=Teachers(weighted(told, root), recipe.distil.share) if told else None,
     )
 
 
@@ -227,7 +231,14 @@ class Run:
         self.best = float(state["best"]) if state else 0.0
         fit = recipe.fit
         self.plan = Plan(
-            fit.seed, fit.views, fit.batch, engine_sizes(fit.side), place.rank, place.world
+            fit.seed,
+            fit.views,
+            fit.batch,
+            engine_sizes(fit.side),
+            place.rank,
+            place.world,
+            engine_sizes(fit.early_side or fit.side),
+            round(fit.epochs * fit.early) if fit.early_side else 0,
         )
         self._views = self._on_device()
         self._board: Any = None
@@ -268,7 +279,7 @@ class Run:
             prefetch_factor=4 if self.place.workers else None,
             worker_init_fn=_ignore_interrupt,
             pin_memory=self.place.device.type == "cuda",
-            collate_fn=_as_is,
+            collate_fn=self.sets.teachers or _as_is,
         )
         for batch in loader:
             if isinstance(batch, DataError):
@@ -279,7 +290,9 @@ class Run:
         """What makes views on the device, where that was asked for and the pictures have room."""
         sets, device = self.sets, self.place.device
         pictures = [p for p in (sets.train, sets.pseudo) if p is not None]
-        if not self.place.resident or sets.train is None or not fits(pictures, sets.rooms, device):
+        if sets.teachers or not self.place.resident or sets.train is None:
+            return None
+        if not fits(pictures, sets.rooms, device):
             return None
         return DeviceViews(
             sets.train,

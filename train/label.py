@@ -9,27 +9,25 @@ import cv2
 import numpy as np
 
 from train.datasets import PICTURES, read_image
-from train.errors import DataError, UsageError
+from train.errors import DataError
 from train.evaluate import open_subject
 
 
 def label(folder: Path, output: Path, models: list[tuple[Path, float]]) -> int:
     """Write `output`/img and `output`/mask for every picture of `folder`; return how many.
 
-    A matte is the weighted mean of what each model says of the picture and of its mirror image.
+    `models` are files and weights, which add up to one: a matte is the weighted mean of what each
+    model says of the picture and of its mirror image.
     Pictures that have a matte already are left as they are, so that a stopped run can go on.
 
     Raises:
         DataError: there are no pictures, one cannot be read, or the disk is full.
-        UsageError: a model cannot be used, or the weights are not positive.
+        UsageError: a model cannot be used.
     """
     paths = [p for p in sorted(folder.glob("*")) if p.suffix.lower() in PICTURES]
     if not paths:
         raise DataError(f"{folder}: holds no pictures", hint="Give a folder of portraits.")
-    total = sum(weight for _, weight in models)
-    if min(weight for _, weight in models) < 0 or total <= 0:
-        raise UsageError("weights of models must be positive", hint="Write model.onnx=0.6.")
-    subjects = [(open_subject(path, "network"), weight / total) for path, weight in models]
+    subjects = [(open_subject(path, "network"), weight) for path, weight in models]
     images, mattes = output / "img", output / "mask"
     try:
         images.mkdir(parents=True, exist_ok=True)

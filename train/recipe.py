@@ -56,6 +56,10 @@ class Fit:
     views: int = 2400  # in an epoch, all processes together
     batch: int = 16  # all processes together
     side: int = 224  # square root of the number of pixels the network sees, roughly
+    early_side: int = (
+        0  # the same in the first epochs, where fewer pixels buy more views; 0: `side`
+    )
+    early: float = 0.5  # part of the epochs that is
     optimizer: str = "adamw"  # "adamw", "sgd"
     learning_rate: float = 2e-3
     trunk: float = 1.0  # of the learning rate, for the pretrained trunk
@@ -71,11 +75,13 @@ class Fit:
 
 @dataclass(frozen=True, slots=True)
 class Distil:
-    """A full-width teacher, whose features and mattes the narrow network learns to predict."""
+    """What else to learn from: a full-width network's features and mattes, other models' mattes."""
 
     teacher: str = ""  # a path (.pt, .safetensors); without one, the ImageNet trunk: no mattes
     features: float = 0.0  # weight of the loss; falls to a fifth of this by the end
     alpha: float = 0.0  # weight of its mattes beside those of the data
+    models: tuple[str, ...] = ()  # "FILE=WEIGHT": their mattes of every view are mixed into its own
+    share: float = 0.5  # of the truth that those mattes then are
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,6 +186,14 @@ def _wrong(recipe: Recipe) -> list[str]:
         (fit.batch >= 2, "[fit] batch", fit.batch, "2 or more"),
         (fit.views >= fit.batch, "[fit] views", fit.views, "a batch or more"),
         (fit.side >= 32, "[fit] side", fit.side, "32 or more"),
+        (
+            fit.early_side == 0 or fit.early_side >= 32,
+            "[fit] early_side",
+            fit.early_side,
+            "0 or 32 and more",
+        ),
+        (0 <= fit.early <= 1, "[fit] early", fit.early, "0 to 1"),
+        (0 <= recipe.distil.share <= 1, "[distil] share", recipe.distil.share, "0 to 1"),
         (fit.optimizer in ("adamw", "sgd"), "[fit] optimizer", fit.optimizer, "adamw or sgd"),
         (fit.learning_rate > 0, "[fit] learning_rate", fit.learning_rate, "more than 0"),
         (0 <= fit.ema < 1, "[fit] ema", fit.ema, "0 up to 1"),

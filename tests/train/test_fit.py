@@ -105,6 +105,23 @@ def test_a_resumed_run_equals_one_that_never_stopped(data, tmp_path: Path):
     assert [x["loss"] for x in lines(straight)] == [x["loss"] for x in lines(broken)]
 
 
+def test_a_model_teaches_each_view_and_the_first_epochs_are_small(data, tmp_path: Path):
+    recipe = tiny(side=64, early_side=32, early=0.5)
+    weights = ROOT / "segmentation/weights/bisenet-small-int8.xml"
+    taught = dataclasses.replace(recipe, distil=Distil(models=(f"{weights}=1",), share=0.5))
+    fit(recipe, data, tmp_path / "alone", ALONE)
+    fit(taught, data, tmp_path / "taught", ALONE)
+
+    alone, other = (lines(tmp_path / name) for name in ("alone", "taught"))
+    assert [x["epoch"] for x in other] == [1, 2]
+    assert [x["loss"] for x in alone] != [x["loss"] for x in other]
+    run = Run(taught, tmp_path / "run", ALONE, read_sets(taught, data),
+              Stepper(make_learner(taught, data, read_sets(taught, data), ALONE.device), taught,
+                      device=ALONE.device, amp=None), None)  # fmt: skip
+    assert max(max(run.plan.size(0, i)) for i in range(8)) <= 32
+    assert max(max(run.plan.size(1, i)) for i in range(8)) > 32
+
+
 def test_ctrl_c_leaves_a_checkpoint_to_resume_from(data, tmp_path: Path):
     recipe, folder = tmp_path / "tiny.toml", tmp_path / "run"
     recipe.write_text(as_toml(tiny(epochs=500)))

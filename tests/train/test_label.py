@@ -1,4 +1,4 @@
-"""Label: mattes for pictures that have none."""
+"""Label and teachers: mattes from models that have learnt already."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ import pytest
 from tests.train.people import write_folder
 from train.__main__ import main
 from train.datasets import read_matte
+from train.errors import UsageError
+from train.teachers import Teachers, weighted
 
 
 def test_labels_are_the_weighted_mean_of_models_and_mirror_images(tmp_path: Path, monkeypatch):
@@ -28,7 +30,7 @@ def test_labels_are_the_weighted_mean_of_models_and_mirror_images(tmp_path: Path
     monkeypatch.setattr(labelling, "open_subject", lambda path, way: Flat(path))
     folder = write_folder(tmp_path / "data", 2) / "img"
 
-    count = labelling.label(folder, tmp_path / "out", [(Path("1.0"), 3.0), (Path("0.2"), 1.0)])
+    count = labelling.label(folder, tmp_path / "out", [(Path("1.0"), 0.75), (Path("0.2"), 0.25)])
 
     assert count == 2
     assert read_matte(tmp_path / "out" / "mask" / "001.png").mean() == pytest.approx(0.8, abs=0.01)
@@ -38,4 +40,34 @@ def test_a_weight_that_is_no_number_is_told(tmp_path: Path, capsys):
     code = main(["label", str(tmp_path), "-o", str(tmp_path / "out"), "-m", "model.onnx"])
 
     assert code == 2
-    assert "--model is 'model.onnx', expected FILE=WEIGHT" in capsys.readouterr().err
+    assert "model is 'model.onnx', expected FILE=WEIGHT" in capsys.readouterr().err
+
+
+def test_a_teacher_s_share_goes_into_every_view_that_shows_somebody(monkeypatch):
+    from train import teachers
+
+    class Half:
+        def alpha(self, image):
+            return np.full(image.shape[:2], image.mean() / 200, np.float32)
+
+    monkeypatch.setattr(teachers, "open_subject", lambda path, way: Half())
+    images = np.full((2, 8, 8, 3), 100, np.uint8)
+    alphas = np.zeros((2, 8, 8), np.float32)
+    alphas[0, :4] = 1
+
+    seen, mixed = Teachers([(Path("a"), 0.5), (Path("b"), 0.5)], 0.4)((images, alphas))
+
+    assert seen is images
+    assert mixed[0, 0, 0] == pytest.approx(0.8)
+    assert mixed[0, 7, 0] == pytest.approx(0.2)
+    assert not mixed[1].any(), "an empty room stays empty, whoever the teacher sees in it"
+    assert alphas[0, 0, 0] == 1, "the truth itself is not changed"
+
+
+def test_weights_of_models_add_up_to_one_and_must_be_positive():
+    assert weighted(["a=b.onnx=3", "c.onnx=1"], Path("x")) == [
+        (Path("x/a=b.onnx"), 0.75),
+        (Path("x/c.onnx"), 0.25),
+    ]
+    with pytest.raises(UsageError, match="must be positive"):
+        weighted(["a.onnx=1", "b.onnx=-1"])

@@ -44,6 +44,8 @@ def test_a_typo_is_answered_with_the_word_that_was_meant(tmp_path: Path, capsys)
         ("[fit]\nepochs = 0", r"\[fit\] epochs is 0, expected 1 or more"),
         ('[fit]\namp = "fp8"', r"\[fit\] amp is 'fp8', expected auto, bf16 or off"),
         ("[distil]\nfeatures = 1", r"\[network\] imagenet is missing"),
+        ("[fit]\nearly_side = 8", r"\[fit\] early_side is 8, expected 0 or 32 and more"),
+        ("[distil]\nshare = 1.5", r"\[distil\] share is 1.5, expected 0 to 1"),
         ("[distil]\nalpha = 1.0", r"\[distil\] teacher is missing"),
         ("[fit]\nepochs = true", r"\[fit\] epochs is True, expected a whole number"),
         ("fit = 3", r"fit is 3, expected a table \[fit\]"),

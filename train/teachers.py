@@ -1,0 +1,75 @@
+"""Other people's models as teachers: what they say of each view is mixed into its truth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from train.datasets import Batch
+from train.errors import DataError, UsageError
+from train.evaluate import Subject, open_subject
+
+
+class Teachers:
+    """Mixes the mattes that models make of a batch's views into the mattes of the batch.
+
+    From "Knowledge distillation: A good teacher is patient and consistent" (Beyer et al., CVPR
+    2022, https://arxiv.org/abs/2106.05237): the teacher judges the very view, cropped, lit and
+    degraded, that the student learns from.
+    Differs: a share of the truth stays, and a view without a person keeps all of it.
+
+    Called in the processes that make views; each opens the models once, when it first needs them.
+    """
+
+    def __init__(self, models: list[tuple[Path, float]], share: float) -> None:
+        """Take models with their weights, and the part of the truth that is theirs, 0..1."""
+        self._models = models
+        self._share = np.float32(share)
+        self._open: list[tuple[Subject, float]] = []
+
+    def __call__(self, batch: Batch | DataError) -> Batch | DataError:
+        """Return the batch with the teachers' mattes mixed in.
+
+        Shapes:
+            batch: (B, h, w, 3) uint8 RGB, (B, h, w) float32 alpha
+
+        Raises:
+            UsageError: a model cannot be used.
+        """
+        if isinstance(batch, DataError):
+            return batch
+        if not self._open:
+            self._open = [(open_subject(path, "network"), part) for path, part in self._models]
+        images, alphas = batch
+        mixed = alphas.copy()
+        for image, alpha in zip(images, mixed, strict=True):
+            if alpha.any():
+                said = sum(part * subject.alpha(image) for subject, part in self._open)
+                alpha += self._share * (np.asarray(said, np.float32) - alpha)
+        return images, mixed
+
+
+def weighted(told: list[str] | tuple[str, ...], root: Path = Path()) -> list[tuple[Path, float]]:
+    """Read "FILE=WEIGHT", as the command line and recipes say it; the weights add up to one.
+
+    Raises:
+        UsageError: one is not of that form, or a weight is not positive.
+    """
+    models = []
+    for entry in told:
+        name, _, number = entry.rpartition("=")
+        try:
+            models.append((root / name, float(number)))
+        except ValueError:
+            name = ""
+        if not name:
+            raise UsageError(
+                f"model is {entry!r}, expected FILE=WEIGHT", hint="Write model.onnx=0.6."
+            )
+    if not models:
+        return []
+    total = sum(weight for _, weight in models)
+    if min(weight for _, weight in models) < 0 or total <= 0:
+        raise UsageError("weights of models must be positive", hint="Write model.onnx=0.6.")
+    return [(path, weight / total) for path, weight in models]
