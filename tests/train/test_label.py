@@ -46,22 +46,25 @@ def test_a_weight_that_is_no_number_is_told(tmp_path: Path, capsys):
 def test_a_teacher_s_share_goes_into_every_view_that_shows_somebody(monkeypatch):
     from train import teachers
 
-    class Half:
+    class Wider:
         def alpha(self, image):
-            return np.full(image.shape[:2], image.mean() / 200, np.float32)
+            alpha = np.zeros(image.shape[:2], np.float32)
+            alpha[: int(image.mean())] = 1
+            return alpha
 
-    monkeypatch.setattr(teachers, "open_subject", lambda path, way: Half())
-    images = np.full((2, 8, 8, 3), 100, np.uint8)
-    alphas = np.zeros((2, 8, 8), np.float32)
-    alphas[0, :4] = 1
+    monkeypatch.setattr(teachers, "open_subject", lambda path, way: Wider())
+    images = np.full((3, 8, 8, 3), 6, np.uint8)
+    images[2] = 8
+    alphas = np.zeros((3, 8, 8), np.float32)
+    alphas[::2, :5] = 1
 
     seen, mixed = Teachers([(Path("a"), 0.5), (Path("b"), 0.5)], 0.4)((images, alphas))
 
     assert seen is images
-    assert mixed[0, 0, 0] == pytest.approx(0.8)
-    assert mixed[0, 7, 0] == pytest.approx(0.2)
+    assert mixed[0, :, 0] == pytest.approx([1, 1, 1, 1, 1, 0.4, 0, 0])
     assert not mixed[1].any(), "an empty room stays empty, whoever the teacher sees in it"
-    assert alphas[0, 0, 0] == 1, "the truth itself is not changed"
+    assert (mixed[2] == alphas[2]).all(), "a teacher who sees another person is not heard"
+    assert not alphas[0, 5, 0], "the truth itself is not changed"
 
 
 def test_weights_of_models_add_up_to_one_and_must_be_positive():
