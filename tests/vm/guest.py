@@ -1,8 +1,8 @@
 """Runs inside the guest: every check in turn, one JSON line each into the directory it is given.
 
-python -m tests.vm.guest OUT [--nightly] [NAME...]
+python -m tests.vm.guest OUT NAME...
 
-Checks of the sink run once more under every other module that VCAM_VM_MODULES names.
+Checks of the sink can run under every other module that VCAM_VM_MODULES names too: NAME[VERSION].
 """
 
 from __future__ import annotations
@@ -46,10 +46,9 @@ VIVID = Path("/sys/bus/platform/drivers/vivid")
 
 Check = Callable[[Path], "dict[str, Any] | None"]
 CHECKS: list[tuple[str, Check]] = []  # in the order in which they run
-NIGHTLY: set[str] = set()
 SINK: list[Check] = []
 MODULES: dict[str, str] = json.loads(os.environ.get("VCAM_VM_MODULES", "{}"))  # version: file
-LOADED = [""]  # the module that is in, "" for Debian's
+LOADED: tuple[str | None, dict[str, str]] = ("", {})  # the module that is in, "" for Debian's
 
 
 def check(function: Check) -> Check:
@@ -60,7 +59,6 @@ def check(function: Check) -> Check:
 
 def nightly(function: Check) -> Check:
     """The same, for what takes many minutes."""
-    NIGHTLY.add(function.__name__)
     return check(function)
 
 
@@ -71,16 +69,19 @@ def sink_check(function: Check) -> Check:
 
 
 def load(module: str | None, **parameters: str) -> None:
-    """Take v4l2loopback out and put in a version of it, "" for Debian's; None for none."""
-    LOADED.clear()
+    """Have a version of v4l2loopback in the kernel, "" for Debian's; None for none."""
+    global LOADED
+    if (module, parameters) == LOADED:
+        return
     until(lambda: subprocess.run(["modprobe", "-r", "v4l2loopback"], check=False).returncode == 0)
+    LOADED = None, {}
     if module is None:
         return
     given = [f"{key}={value}" for key, value in (machine.LOOPBACKS | parameters).items() if value]
     # Devices appear with the module: there is no udev to wait for.
     command = ["insmod", MODULES[module]] if module else ["modprobe", "v4l2loopback"]
     subprocess.run([*command, *given], check=True, timeout=60)
-    LOADED.append(module)
+    LOADED = module, parameters
 
 
 def until(true: Callable[[], object], seconds: float = PATIENCE) -> float:
@@ -445,8 +446,7 @@ def other_modules() -> None:
 
 def under(version: str, function: Check) -> Check:
     def run(out: Path) -> dict[str, Any] | None:
-        if [version] != LOADED:
-            load(version)
+        load(version)
         return function(out)
 
     return run
@@ -545,6 +545,7 @@ class Daemon:
     """`vcam start` as a user's session starts it."""
 
     def __init__(self, out: Path) -> None:
+        load("")
         environ = os.environ | {
             "XDG_RUNTIME_DIR": "/run/user",
             "VCAM_CAMERA_WIDTH": str(W), "VCAM_CAMERA_HEIGHT": str(H), "VCAM_CAMERA_FPS": str(FPS),
@@ -572,11 +573,17 @@ class Daemon:
         return list_virtual_cameras()[0].ready
 
     def webcam_open(self) -> bool:
+        assert self.process.poll() is None, "the daemon ended"
         return any(h.pid == self.process.pid for h in holders(WEBCAM))
 
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
+
+    def restart(self) -> None:
+        """Kill it and start it again, as systemd does."""
+        self.kill()
+        self.start()
 
     def stop(self) -> None:
         self.process.send_signal(signal.SIGTERM)
@@ -585,19 +592,31 @@ class Daemon:
         finally:
             if self.process.poll() is None:
                 self.kill()
-            self._log.close()
 
 
 DAEMON: list[Daemon] = []
 
 
+def daemon() -> Daemon:
+    """The one that the checks below share, running."""
+    if not DAEMON:
+        DAEMON.append(Daemon(Path(os.environ["VM_OUT"])))
+    elif DAEMON[0].process.poll() is not None:
+        DAEMON[0].start()
+    else:
+        return DAEMON[0]
+    until(DAEMON[0].feeds, 2 * PATIENCE)
+    return DAEMON[0]
+
+
 @check
-def the_daemon_makes_the_camera_appear_with_the_webcam_closed(out: Path) -> dict[str, Any]:
-    DAEMON.append(Daemon(out))
-    took = until(DAEMON[0].feeds, 2 * PATIENCE)
+def the_daemon_makes_the_camera_appear_with_the_webcam_closed(_: Path) -> dict[str, Any]:
+    begun = time.monotonic()
+    daemon()
+    took = time.monotonic() - begun
 
     time.sleep(2)
-    assert not DAEMON[0].webcam_open()
+    assert not daemon().webcam_open()
     return {"start_s": round(took, 1)}
 
 
@@ -610,19 +629,19 @@ def a_call_gets_the_person_in_front_of_the_background(_: Path) -> dict[str, Any]
             data = reader.picture(2)
             assert data is None or reader.shows(data) != "other", reader.describe(data)
             seen += data is not None
-        assert DAEMON[0].webcam_open()
+        assert daemon().webcam_open()
     return {"first_live_s": round(first, 2), "fps": round(seen / 5, 1)}
 
 
 @check
 def after_the_call_the_webcam_is_closed_and_the_camera_stays(_: Path) -> dict[str, Any]:
-    took = until(lambda: not DAEMON[0].webcam_open())
+    took = until(lambda: not daemon().webcam_open())
     with Reader(VIRTUAL) as reader:
-        woke = until(DAEMON[0].webcam_open)
+        woke = until(daemon().webcam_open)
         live = reader.until("live", PATIENCE)
-    until(lambda: not DAEMON[0].webcam_open())
+    until(lambda: not daemon().webcam_open())
 
-    assert DAEMON[0].feeds()
+    assert daemon().feeds()
     return {"closed_s": round(took, 2), "woke_s": round(woke, 2), "live_s": round(live, 2)}
 
 
@@ -654,8 +673,7 @@ def a_webcam_unplugged_in_a_call_shows_the_card_and_comes_back(_: Path) -> dict[
 def a_killed_daemon_that_starts_again_goes_on_in_the_same_call(_: Path) -> dict[str, Any]:
     with Reader(VIRTUAL) as reader:
         reader.until("live", PATIENCE)
-        DAEMON[0].kill()
-        DAEMON[0].start()
+        daemon().restart()
         took = reader.until("live", 3 * PATIENCE)
     return {"back_s": round(took, 1)}
 
@@ -666,23 +684,19 @@ def chromium_shows_the_person_in_front_of_the_background_before_and_after_a_kill
 ) -> dict[str, Any]:
     from tests.vm import browser
 
-    def upset() -> None:
-        DAEMON[0].kill()
-        DAEMON[0].start()
-
-    return browser.look(out, W, H, seconds=3 * PATIENCE, upset=upset)
+    return browser.look(out, W, H, seconds=3 * PATIENCE, upset=daemon().restart)
 
 
 @check
 def a_second_daemon_is_refused_in_one_sentence(_: Path) -> dict[str, Any]:
     told = subprocess.run(
-        DAEMON[0].command, env=DAEMON[0].environ, capture_output=True, text=True, check=False,
+        daemon().command, env=daemon().environ, capture_output=True, text=True, check=False,
         timeout=PATIENCE,
     )  # fmt: skip
 
     assert told.returncode == 1
     (said,) = [line for line in told.stderr.splitlines() if "VBG Camera runs already" in line]
-    assert DAEMON[0].feeds()
+    assert daemon().feeds()
     return {"said": said}
 
 
@@ -723,7 +737,7 @@ def cycles(
     times: int, cycle: Callable[[], object], settled: Callable[[], object]
 ) -> dict[str, Any]:
     """Do something over and over; nothing may stay behind, and the camera is listed throughout."""
-    pid = DAEMON[0].process.pid
+    pid = daemon().process.pid
     with Witness() as witness:
         cycle()
         until(settled)
@@ -744,16 +758,16 @@ def cycles(
 def replug(reader: Reader) -> None:
     (VIVID / "unbind").write_text("vivid.0")
     try:
-        until(lambda: reader.until("card", PATIENCE) >= 0 and not DAEMON[0].webcam_open())
+        until(lambda: reader.until("card", PATIENCE) >= 0 and not daemon().webcam_open())
     finally:
         (VIVID / "bind").write_text("vivid.0")
-    until(lambda: reader.until("live", PATIENCE) >= 0 and DAEMON[0].webcam_open())
+    until(lambda: reader.until("live", PATIENCE) >= 0 and daemon().webcam_open())
 
 
 def call() -> None:
     with Reader(VIRTUAL) as reader:
         reader.until("live", PATIENCE)
-    until(lambda: not DAEMON[0].webcam_open())
+    until(lambda: not daemon().webcam_open())
 
 
 def plugged(times: int) -> dict[str, Any]:
@@ -769,7 +783,7 @@ def four_times_unplugged_and_plugged_in_leave_nothing_behind(_: Path) -> dict[st
 
 @check
 def four_calls_to_the_daemon_leave_nothing_behind(_: Path) -> dict[str, Any]:
-    return cycles(4, call, lambda: not DAEMON[0].webcam_open())
+    return cycles(4, call, lambda: not daemon().webcam_open())
 
 
 @nightly
@@ -779,7 +793,7 @@ def two_hundred_times_unplugged_and_plugged_in_leave_nothing_behind(_: Path) -> 
 
 @nightly
 def two_hundred_calls_to_the_daemon_leave_nothing_behind(_: Path) -> dict[str, Any]:
-    return cycles(200, call, lambda: not DAEMON[0].webcam_open())
+    return cycles(200, call, lambda: not daemon().webcam_open())
 
 
 CELL = 8  # pixels of a bit of the time code, so that it fits on the person's side
@@ -810,7 +824,7 @@ def clock(path: str) -> Iterator[None]:
 
 @nightly
 def a_picture_takes_this_long_from_the_camera_to_the_program(_: Path) -> dict[str, Any]:
-    os.environ["XDG_RUNTIME_DIR"] = DAEMON[0].environ["XDG_RUNTIME_DIR"]
+    os.environ["XDG_RUNTIME_DIR"] = daemon().environ["XDG_RUNTIME_DIR"]
     client = Client.connect()
     try:
         with clock(OTHER):
@@ -827,7 +841,7 @@ def a_picture_takes_this_long_from_the_camera_to_the_program(_: Path) -> dict[st
     finally:
         client.change({"camera": {"source": WEBCAM}})
     with Reader(VIRTUAL) as reader:
-        until(DAEMON[0].webcam_open)
+        until(daemon().webcam_open)
         reader.until("live", PATIENCE)
 
     assert statistics.median(ages) < DEADLINE  # the rest of a figure from an emulated processor
@@ -839,25 +853,20 @@ def a_picture_takes_this_long_from_the_camera_to_the_program(_: Path) -> dict[st
 
 @check
 def the_daemon_stops_and_lets_go_of_everything(_: Path) -> None:
-    DAEMON[0].stop()
+    ended = daemon()
+    ended.stop()
 
-    assert DAEMON[0].process.returncode == 0
+    assert ended.process.returncode == 0
     assert not [h for h in holders(VIRTUAL) + holders(WEBCAM) if h.pid != os.getpid()]
 
 
 def main() -> int:
-    out = Path(sys.argv[1])
-    wanted = set(sys.argv[2:]) - {"--nightly"}
-    late = "--nightly" in sys.argv
+    out, wanted = Path(sys.argv[1]), set(sys.argv[2:])
     begun = time.monotonic()
     failed = 0
     with (out / "results.jsonl").open("w", buffering=1) as results:
         for name, function in CHECKS:
-            if wanted and name not in wanted:
-                continue
-            if name in NIGHTLY and not late and name not in wanted:
-                continue
-            if "[" in name and name.split("[")[1][:-1] not in MODULES:
+            if name not in wanted:
                 continue
             started = time.monotonic()
             try:
@@ -870,9 +879,9 @@ def main() -> int:
             results.write(json.dumps(line) + "\n")
             print(f"{time.monotonic() - begun:6.1f} {'FAILED' if problem else 'ok'} {name} {took} s"
                   f" {figures}\n{problem}", end="", flush=True)  # fmt: skip
-        for daemon in DAEMON:
-            if daemon.process.poll() is None:
-                daemon.kill()
+        for running in DAEMON:
+            if running.process.poll() is None:
+                running.kill()
     return 1 if failed else 0
 
 

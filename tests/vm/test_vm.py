@@ -37,56 +37,63 @@ def names(*decorators: str) -> list[str]:
 
 CHECKS = names("check", "sink_check")
 OTHERS = [f"{name}[{version}]" for version in machine.VERSIONS for name in names("sink_check")]
-MANY = ["the_daemon_makes_the_camera_appear_with_the_webcam_closed", *names("nightly")]
-STOP = "the_daemon_stops_and_lets_go_of_everything"
-
+MANY = names("nightly")
 
 Boot = Callable[[str], dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def boot(tmp_path_factory: pytest.TempPathFactory) -> Boot:
-    """Boots once for each kind: "", a version of the module for all of it, or "many"."""
+def boot(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Boot:
+    """Boots once for each kind: "", a version of the module for all of it, or "many".
+
+    Only the checks that pytest was asked for run in the guest.
+    """
     if not sys.platform.startswith("linux"):
         pytest.skip("a Linux guest needs a Linux host")
-    if os.environ.get("VCAM_VM") != "1":
-        pytest.skip("set VCAM_VM=1: without KVM a boot takes ten minutes of one core")
     if lacking := machine.missing():
         pytest.skip(f"apt-get install {' '.join(lacking)}")
+    wanted: dict[str, list[str]] = {}
+    for item in request.session.items:
+        if item.get_closest_marker("vm") and isinstance(item, pytest.Function):
+            given = item.callspec.params
+            many = item.originalname == "test_many_times_over"
+            kind = "many" if many else given.get("version", "")
+            wanted.setdefault(kind, []).append(given["name"])
 
     @functools.cache
     def once(kind: str) -> dict[str, Any]:
-        return _told(tmp_path_factory.mktemp("vm"), kind)
+        return _told(tmp_path_factory.mktemp("vm"), kind, wanted[kind])
 
     return once
 
 
-def _told(out: Path, kind: str) -> dict[str, Any]:
+def _told(out: Path, kind: str, wanted: list[str]) -> dict[str, Any]:
     version = kind if kind in machine.VERSIONS else ""
     try:
         made = machine.kernel()
         machine.image(made, machine.loopback(made, version=version))
     except machine.Unfetched as error:
-        return {"": f"the guest's kernel cannot be had here: {error}", "skip": CHECKS + OTHERS}
+        return {"": f"the guest's kernel cannot be had here: {error}", "skip": wanted}
     modules, absent = {}, []
-    for other in machine.VERSIONS if not kind else ():
-        try:
-            modules[other] = str(machine.loopback(made, version=other))
-        except machine.Unfetched as error:
-            print(error)
-            absent += [name for name in OTHERS if f"[{other}]" in name]
+    for other in machine.VERSIONS:
+        if any(f"[{other}]" in name for name in wanted):
+            try:
+                modules[other] = str(machine.loopback(made, version=other))
+            except machine.Unfetched as error:
+                print(error)
+                absent += [name for name in wanted if f"[{other}]" in name]
     left_half_is_person(out / "half.xml")
     environ = PORTABLE | {
         "NUMBA_CACHE_DIR": str(machine.cache() / "numba"),
         "VCAM_VM_MODULES": json.dumps(modules),
     }
     subprocess.run([sys.executable, "-c", WARM], env=os.environ | environ, cwd=ROOT, check=True)
-    wanted = [*MANY, STOP] if kind == "many" else []
-    command = shlex.join([sys.executable, "-m", "tests.vm.guest", str(out), *wanted])
+    asked = [name for name in wanted if name not in absent]
+    command = shlex.join([sys.executable, "-m", "tests.vm.guest", str(out), *asked])
     begun, used = time.monotonic(), _processor()
     outcome = machine.run(
         f"cd {shlex.quote(str(ROOT))} && {command}", out, version=version, environ=environ,
-        timeout=TIMEOUT * (6 if wanted else 1),
+        timeout=TIMEOUT * (6 if kind == "many" else 1),
     )  # fmt: skip
     took, used = time.monotonic() - begun, _processor() - used
     print(outcome.output, f"the guest ran for {took:.0f} s and took {used:.0f} s of processor")
