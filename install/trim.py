@@ -1,14 +1,17 @@
 """Removes from a private environment what the camera never loads; prints what that saved.
 
-Run by the installers with the environment's own Python, never on a shared one: OpenVINO's GPU and
-NPU plugins and the readers of formats that are not person models, and libraries' own tests.
+The installers run it with the environment's own Python; after a plain `pip install` it is
+`python -m vcam.install.trim`. What goes: OpenVINO's GPU and NPU plugins and its readers of formats
+that are not person models, libraries' own tests, files for compilers and type checkers.
 """
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import sysconfig
+from importlib import metadata
 from pathlib import Path
 
 UNUSED = (
@@ -17,7 +20,7 @@ UNUSED = (
     "openvino/libs/cache.json",
     "openvino/include",  # for programs in C++
     "openvino/cmake",
-    "openvino/libs/*_tensorflow_frontend*",
+    "openvino/libs/*_tensorflow_frontend*",  # .tflite has another one
     "openvino/libs/*_pytorch_frontend*",
     "openvino/libs/*_paddle_frontend*",
     "openvino/libs/*_jax_frontend*",
@@ -30,13 +33,15 @@ UNUSED = (
     "numpy/_core/include",
     "numpy/**/*.pyi",  # for type checkers
     "cv2/**/*.pyi",
+    "pip/**/__pycache__",  # comes back with the next upgrade, and goes again after it
+)
+SETUPTOOLS = (
     "setuptools",
     "setuptools-*",
     "pkg_resources",
     "_distutils_hack",
     "distutils-precedence.pth",
 )
-KEEP = {"openvino_tensorflow_lite_frontend"}  # .tflite models are person models too
 
 
 def size(path: Path) -> int:
@@ -45,16 +50,31 @@ def size(path: Path) -> int:
     return sum(file.lstat().st_size for file in files if not file.is_dir())
 
 
+def who_needs(package: str) -> list[str]:
+    """The installed packages that require `package`."""
+    return sorted(
+        found.metadata["Name"]
+        for found in metadata.distributions()
+        for line in found.requires or ()
+        if re.match(rf"{package}\b(?!-)", line) and "extra ==" not in line
+    )
+
+
 def main() -> int:
     """Trim the environment this Python belongs to; the exit code."""
     if sys.prefix == sys.base_prefix:
         print("This is not a private environment: nothing was removed.", file=sys.stderr)
         return 1
+    others = [name for name in who_needs("openvino-telemetry") if name != "openvino"]
+    if others:  # as NNCF does, which training uses
+        print(f"{', '.join(others)} may load what would go: nothing was removed")
+        return 0
     packages = Path(sysconfig.get_paths()["purelib"])
     saved = 0
-    for pattern in UNUSED:
+    # torch asks for setuptools.
+    for pattern in UNUSED if who_needs("setuptools") else UNUSED + SETUPTOOLS:
         for path in sorted(packages.glob(pattern)):
-            if path.exists() and not any(name in path.name for name in KEEP):
+            if path.exists():
                 saved += size(path)
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
     print(f"{saved / 1e6:.0f} MB removed that the camera never loads")

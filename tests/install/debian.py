@@ -82,22 +82,31 @@ class Debian:
         self.run(f"/sbin/depmod {kernel.version}")
 
     def _clean(self) -> Path:
+        """The system that all are copies of; made once, while others wait."""
+        import fcntl  # not on Windows
+
         home = machine.cache() / "bookworm"
-        if not (home / "done").exists():
-            shutil.rmtree(home, ignore_errors=True)
-            home.mkdir()
-            command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm"]
-            subprocess.run(
-                [*command, str(home / "root"), f"{MIRROR}/debian"],
-                stdout=subprocess.DEVNULL, check=True,
-            )  # fmt: skip
-            (home / "root/etc/apt/sources.list").write_text(SOURCES)
-            self.root, root = home / "root", self.root
-            # Now, so that no package counts as changed that only got its updates.
-            self.run("apt-get update -qq && apt-get upgrade -y -qq && apt-get clean")
-            self.root = root
-            (home / "done").touch()
+        with (machine.cache() / "bookworm.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not (home / "done").exists():
+                shutil.rmtree(home, ignore_errors=True)
+                home.mkdir()
+                self._bootstrap(home / "root")
+                (home / "done").touch()
         return home / "root"
+
+    def _bootstrap(self, root: Path) -> None:
+        # What it mounts goes with it, however it ends.
+        apart = ["unshare", "--mount", "--pid", "--fork", "--kill-child"]
+        command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", "bookworm"]
+        subprocess.run(
+            [*apart, *command, str(root), f"{MIRROR}/debian"], stdout=subprocess.DEVNULL, check=True
+        )
+        (root / "etc/apt/sources.list").write_text(SOURCES)
+        self.root, ours = root, self.root
+        # Now, so that no package counts as changed that only got its updates.
+        self.run("apt-get update -qq && apt-get upgrade -y -qq && apt-get clean")
+        self.root = ours
 
     def run(
         self, command: str, *, wheels: Path | None = None, network: bool = True, check: bool = True
