@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from segmentation import temporal
 from segmentation.bisenet import BiSeNet, load_weights
 from segmentation.engines import gpu, networks
-from segmentation.engines.gpu import Packing, Scene
+from segmentation.engines.gpu import HEADER, SAMPLE, Packing, Scene
 from segmentation.engines.layout import Layout, weights_dir
 from segmentation.errors import EngineError, ModelError
 from segmentation.kernels import FULL, LIMITED
@@ -38,8 +38,6 @@ log = logging.getLogger(__name__)
 SHIPPED: Final = "bisenet-r18"
 AREA: Final = 512 * 512  # pixels of the network's input; its shape follows the frame
 MEMORY: Final = 400 << 20  # bytes of the GPU's memory that are ours at most
-HEADER: Final = 64  # bytes before a frame on its way up, and before an answer on its way down
-SAMPLE: Final = 4  # the guard judges every fourth pixel of every fourth row
 PATIENCE: Final = 0.5  # seconds a frame may take before the GPU counts as lost
 NAP: Final = 5e-5  # seconds between looks at whether the GPU is done
 FROZEN: Final = 8  # answers in a row that stay the same although the picture moves
@@ -292,7 +290,7 @@ class Plan:
         matrix = FULL if packing.full_range else LIMITED
         layout = Layout("bisenet")
         scale = [[1 / s, -m / s] for m, s in zip(layout.mean, layout.std, strict=True)]
-        self._shapers: tuple[Any, Any] | None = None  # Triton's kernels, where they are used
+        self._shapers: Any = None  # Triton's kernels, where they are used: `pixels.Shapers`
         self._matrix = torch.tensor(matrix, dtype=torch.float32, device=device)
         self._scale = torch.tensor(scale, dtype=torch.float32, device=device)
         shapes = [(p.height, p.width) for p in (packing.y, packing.u, packing.v)]
@@ -301,10 +299,7 @@ class Plan:
         self._smoother = gpu.Smoother(h, w, device)
         self._colours = gpu.Colours(h, w, device)
         self._fit = gpu.Fit(packing, scene, h, w, device)
-        self._light = [
-            gpu.Resize((self._fit.height // n, self._fit.width // n), (h, w), device, area=True)
-            for n in (1, 2)
-        ]
+        self._spill = gpu.Spill(self._fit, scene, (h, w), device)
         self._buffers(scene)
         self.present = False
         self._turn = 0
@@ -443,6 +438,8 @@ class Plan:
                 buffer.zero_()
             if not self._pictured:
                 self._behind.zero_()  # the room, blurred
+            if self._shapers is not None:
+                self._shapers.wipe()
         if self._stream is not None:
             self._stream.synchronize()
 
@@ -455,15 +452,14 @@ class Plan:
         """Fetch the frame's bytes, its number, whether it is the first, and how steady to be."""
         self._above.copy_(self._up[turn], non_blocking=True)
         self._decay = self._above[16:20].view(torch.float32)[0]
-        self._seq, fresh = self._above[:16].view(torch.int64)
-        self._fresh = fresh != 0
+        self._seq, self._fresh = self._above[:16].view(torch.int64)
         self._data = self._above[HEADER:]
 
     def prepare(self, turn: int) -> None:
         """From the frame's planes to the network's input."""
         packing = self.packing
         if self._shapers is not None:
-            self._picture, self._x = self._shapers[0](self._data)
+            self._picture, self._x = self._shapers.prepare(self._data)
             return
         planes = (packing.y.of(self._data), packing.u.of(self._data), packing.v.of(self._data))
         self._picture = torch.stack(
@@ -479,31 +475,37 @@ class Plan:
 
     def refine(self, turn: int) -> None:
         """Islands and holes, steadiness, edges."""
-        self._tidy.present.logical_and_(~self._fresh)
+        if self._shapers is not None:
+            made = self._shapers.refine(self._raw, self._picture, self._above)
+            self._alpha, self._a, self._b = made
+            return
+        fresh = self._fresh != 0
+        self._tidy.present.logical_and_(~fresh)
         # What is no number shows the backdrop, and does not stay in the moving average.
         alpha = self._tidy(torch.nan_to_num(self._raw, nan=0.0))
-        alpha, self._cut = self._smoother(alpha, self._picture, self._fresh, self._decay)
+        alpha, self._cut = self._smoother(alpha, self._picture, fresh, self._decay)
         self._alpha, self._a, self._b = gpu.guided(alpha, self._picture[0])
 
     def draw(self, turn: int) -> None:
         """Put the person in front of the backdrop, right where the answer is fetched from."""
         scene, fit, picture = self.scene, self._fit, self._picture
         full_range = self.packing.full_range
+        out = self._answer[self._pixels]
+        if self._shapers is not None:
+            made = self._alpha, self._a, self._b
+            self._shapers.draw(self._data, picture, made, self._behind, out, self._pictured)
+            return
         purity = wrap = None
         if scene.decontaminate or not self._pictured:
             self._colours.take(picture, self._alpha, full_range=full_range)
         if not self._pictured:
-            self._blur()
+            small = self._colours.blurred(gpu.sigma(scene, self.size))
+            gpu.blur(self._behind, small, fit, scene)
         if scene.decontaminate:
-            purity = torch.cat((self._colours.person(), self._colours.room()))
+            purity = self._colours.near()
         if scene.light_wrap > 0:
-            wrap = self._spill()
+            wrap = self._spill(self._alpha, self._behind)
         a, b = self._a, self._b
-        out = self._answer[self._pixels]
-        if self._shapers is not None:
-            data = self._data if fit.same else fit.flat(self.packing, self._data)
-            self._shapers[1](data, a, b, purity, wrap, self._behind, out)
-            return
         planes = fit.planes(self.packing, self._data)
         if scene.mirror:
             planes = [plane.flip(-1) for plane in planes]
@@ -513,6 +515,10 @@ class Plan:
 
     def download(self, turn: int) -> None:
         """Hand back the composite, and of the matte as much as the guard needs."""
+        if self._shapers is not None:
+            self._shapers.answer(self._raw, self._picture, self._above, self._answer)
+            self._down[turn].copy_(self._answer, non_blocking=True)
+            return
         self._answer[:24].view(torch.int64).copy_(
             torch.stack((self._seq, self._tidy.present.long(), self._cut.long()))
         )
@@ -525,90 +531,73 @@ class Plan:
         self._answer[self._bytes].copy_(picture.reshape(-1))
         self._down[turn].copy_(self._answer, non_blocking=True)
 
-    def _blur(self) -> None:
-        """Fill the backdrop with the room, blurred, the person's colours kept out of it."""
-        scene, fit = self.scene, self._fit
-        strength = max(0.0, min(scene.blur, 100.0)) / 100
-        small = self._colours.blurred(strength * gpu.BLUR_MOST * max(self.size))
-        for channel in range(3):
-            plane = (fit.blur_c if channel else fit.blur_y)(small[channel])
-            plane = plane.flip(-1) if scene.mirror else plane
-            gpu.part(self._behind, channel, fit, scene).copy_(plane)
-            if not fit.fills:
-                gpu.spread(self._behind, channel, fit, scene)
-
-    def _spill(self) -> Tensor:
-        """How much of the backdrop's light spills over the person, and that light."""
-        scene, fit = self.scene, self._fit
-        reach = (max(3, round(gpu.SPILL * self.size[0])) | 1,) * 2
-        around = gpu.box(gpu.box(1 - self._alpha[None], reach, "reflect"), reach, "reflect")[0]
-        spill = (around * 1.6 - 0.1).clamp_(0, 1) * (0.6 * scene.light_wrap)
-        spill = spill.masked_fill(spill < 1e-3, 0)
-        if scene.mirror:
-            spill = spill.flip(-1)
-        parts = [gpu.part(self._behind, channel, fit, scene).float() for channel in range(3)]
-        light = torch.stack([self._light[min(i, 1)](part) for i, part in enumerate(parts)])
-        return torch.cat((spill[None], gpu.box(gpu.whole(light), reach, "reflect") * spill))
-
     def use_triton(self) -> None:
-        """Let Triton's kernels prepare, name pieces and draw from now on.
+        """Let Triton's kernels do everything but the network from now on.
 
         Raises:
             RuntimeError, ImportError: Triton or a compiler is missing, or frames are too large.
         """
         from segmentation.engines import pixels
 
-        packing, fit = self.packing, self._fit
-        full_range = packing.full_range
-        prepare = pixels.Prepare(
-            packing, self._shrinks, self._matrix, self._scale, self.full, self.size, self._dtype
+        self._shapers = pixels.Shapers(
+            pixels.Prepare(
+                self.packing,
+                self._shrinks,
+                self._matrix,
+                self._scale,
+                self.full,
+                self.size,
+                self._dtype,
+            ),
+            pixels.Refine(self._tidy, self._smoother),
+            pixels.Colours(self._colours, self._fit, self.scene, self.size),
+            pixels.Spill(self._spill, self._fit, self.scene, self.size),
+            pixels.Draw(self.packing, self._fit, self.scene, self.device),
         )
-        drawn = packing if fit.same else fit.packing(full_range=full_range)
-        self._shapers = prepare, pixels.Draw(drawn, fit, self.scene, full_range=full_range)
-        self._tidy.pieces = pixels.pieces
 
     @property
     def kernels(self) -> str:
-        """Whose kernels prepare, name pieces and draw: "torch" or "triton"."""
+        """Whose kernels do everything but the network: "torch" or "triton"."""
         return "torch" if self._shapers is None else "triton"
 
     def try_triton(self) -> None:
         """Take Triton's kernels if here they do the same, and do it faster."""
         for buffer in (self._up[0][HEADER:], self._behind):
             buffer.random_(0, 256)
-        self._up[0][8] = 1  # a first frame: nothing depends on those before
-        self.upload(0)
-        self._raw = gpu.trial_matte(*self.size, self.device)
-        kept = self._tidy.pieces
+        self._up[0][16:20].view(torch.float32)[:] = 0.9  # decay
+        matte = gpu.trial_matte(*self.size, self.device)
 
-        def both(x: Tensor) -> Tensor:
+        def all_but_network(x: Tensor) -> Tensor:
             self.prepare(0)
             self.refine(0)
             self.draw(0)
             return x
 
-        found = []
+        found, spent = [], []
         try:
             for _ in range(2):
-                both(self._above)
-                made = (self._picture, self._x.float(), self._answer[self._pixels].float())
-                found.append([x.clone() for x in made])
-                found[-1].append(torch.tensor(networks.time_of(both, self._above)))
+                made = []
+                # A first frame, on which nothing before has any influence, and one that follows.
+                for first, self._raw in ((1, matte), (0, matte.roll(2, 1))):
+                    self._up[0][8] = first
+                    self.upload(0)
+                    all_but_network(self._above)
+                    shown = self._answer[self._pixels]
+                    made += [x.float().clone() for x in (self._picture, self._x, shown)]
+                found.append(made)
+                spent.append(networks.time_of(all_but_network, self._above))
                 if self._shapers is None:
                     self.use_triton()
         except Exception as problem:  # of a compiler that is missing, of a kernel that is refused
             log.info("Triton's kernels are not used: %s", _first_line(problem))
-            self._shapers, self._tidy.pieces = None, kept
+            self._shapers = None
             return
-        picture, x, shown, _ = (
-            float((theirs.float() - ours).abs().max()) for ours, theirs in zip(*found, strict=True)
-        )
-        (*_, before), (*_, after) = found
-        same = picture <= 1 and x <= 0.05 and shown <= 2
+        apart = [float((theirs - ours).abs().max()) for ours, theirs in zip(*found, strict=True)]
+        same = all(x <= most for x, most in zip(apart, (1, 0.05, 2) * 2, strict=True))
         if not same:
             log.warning("Triton's kernels compute something else here, and are not used.")
-        if not same or after >= before:
-            self._shapers, self._tidy.pieces = None, kept
+        if not same or spent[1] >= spent[0]:
+            self._shapers = None
 
     def capture(self, *, measure: bool = False) -> None:
         """Record the stages, once for each buffer, after running them so that nothing is new."""

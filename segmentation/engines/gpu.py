@@ -32,6 +32,9 @@ PASSES: Final = 3  # box blurs that make a bell
 NEAR: Final = 6  # pixels at model size: how far the colours of person and room are looked up
 BLUR_MOST: Final = 0.06  # deviation of the strongest blur, as a share of the longer side
 SPILL: Final = 0.05  # how far the backdrop's light spills over the person, as a share of the height
+EPSILON: Final = 1e-3  # of the guided filter: how much of an edge in the picture is no edge
+SAMPLE: Final = 4  # the guard judges every fourth pixel of every fourth row
+HEADER: Final = 64  # bytes before a frame on its way up, and before an answer on its way down
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,10 +334,7 @@ def trial_matte(h: int, w: int, device: torch.device) -> Tensor:
 
 
 class Tidy:
-    """Takes islands and small holes out of mattes, as `segmentation.refine.Tidy` does.
-
-    `pieces` is what names connected pieces: the function above, or Triton's.
-    """
+    """Takes islands and small holes out of mattes, as `segmentation.refine.Tidy` does."""
 
     pieces: Callable[..., Tensor]
 
@@ -343,25 +343,25 @@ class Tidy:
         self.half = half = (max(1, h // 2), max(1, w // 2))
         self.present = torch.zeros((), dtype=torch.bool, device=device)
         self.pieces = partial(pieces, settle=settle)
-        self._shrink = Resize((h, w), half, device)
+        self.shrink = Resize((h, w), half, device)
         rows, columns = (
             torch.from_numpy(np.floor(np.arange(n) * (m / n)).astype(np.int64)).to(device)
             for n, m in zip((h, w), half, strict=True)
         )
-        self._rows, self._columns = rows, columns
+        self.rows, self.columns = rows, columns
         border = torch.zeros(half, device=device)
         border[0] = border[-1] = border[:, 0] = border[:, -1] = 1
         self._border = border.reshape(-1)
         self._ones = torch.ones_like(self._border)
-        self._enlarge = Bytes(half, (h, w), device)
-        self._rim = refine.rim(half[0])
-        self._trust = torch.from_numpy(refine.TRUST.reshape(-1).astype(np.float32)).to(device)
+        self.enlarge = Bytes(half, (h, w), device)
+        self.rim = refine.rim(half[0])
+        self.trust = torch.from_numpy(refine.TRUST.reshape(-1).astype(np.float32)).to(device)
         self._come = torch.tensor((refine.ARRIVE, refine.SURE), device=device)
         self._stay = torch.tensor((refine.LEAVE, refine.DOUBT), device=device)
 
     def __call__(self, alpha: Tensor) -> Tensor:
         """Return the tidied matte (h, w), all 0 where nobody is present; updates `present`."""
-        half = self._shrink(alpha)
+        half = self.shrink(alpha)
         size = half.numel()
         name = self.pieces(half > refine.FAINT, corners=True)
         area, total = self._sums(name, self._ones), self._sums(name, half.reshape(-1))
@@ -389,14 +389,14 @@ class Tidy:
         was = self.present
         least, trust = torch.where(was, self._stay, self._come)
         self.present.copy_((share >= least) & (mean >= trust))
-        near = F.max_pool2d((half * 255).floor_()[None], self._rim, 1, self._rim // 2)[0]
-        return alpha * (self._enlarge(self._trust[near.long()]) * (1 / 255)) * self.present
+        near = F.max_pool2d((half * 255).floor_()[None], self.rim, 1, self.rim // 2)[0]
+        return alpha * (self.enlarge(self.trust[near.long()]) * (1 / 255)) * self.present
 
     def _sums(self, name: Tensor, values: Tensor) -> Tensor:
         return values.new_zeros(name.numel() + 1).index_add_(0, name, values)
 
     def _enlarged(self, mask: Tensor) -> Tensor:
-        return mask.index_select(0, self._rows).index_select(1, self._columns)
+        return mask.index_select(0, self.rows).index_select(1, self.columns)
 
 
 def grown(mask: Tensor) -> Tensor:
@@ -411,7 +411,7 @@ class Smoother:
         self.held = torch.zeros((h, w), device=device)
         self.before = torch.zeros((3, h, w), device=device)
         self.noise = torch.full((), -1.0, device=device)
-        self._quarter = ((h + 7) // 8) * ((w + 7) // 8) // 4
+        self.quarter = ((h + 7) // 8) * ((w + 7) // 8) // 4
 
     def __call__(
         self, alpha: Tensor, picture: Tensor, fresh: Tensor, decay: Tensor
@@ -429,7 +429,7 @@ class Smoother:
         afresh = fresh | cut
         both = (change[0] + torch.maximum(change[1], change[2])).clamp_(max=255)
         motion = box(both[None], (5, 5), "reflect")[0]
-        quiet = motion[::8, ::8].reshape(-1).kthvalue(self._quarter + 1).values
+        quiet = motion[::8, ::8].reshape(-1).kthvalue(self.quarter + 1).values
         known = torch.where(self.noise < 0, quiet, self.noise * 1.02 + 0.02)
         noise = torch.minimum(quiet, known).clamp_(max=temporal.NOISIEST)
         rest = (motion - noise).clamp_(min=0) / temporal.STILL
@@ -443,7 +443,7 @@ class Smoother:
 
 
 def guided(
-    alpha: Tensor, luma: Tensor, *, radius: int = 2, epsilon: float = 1e-3
+    alpha: Tensor, luma: Tensor, *, radius: int = 2, epsilon: float = EPSILON
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the stretched matte and the coefficients of `segmentation.refine.Guided`.
 
@@ -469,9 +469,10 @@ class Colours:
 
     def __init__(self, h: int, w: int, device: torch.device) -> None:
         half = (max(2, h // 2), max(2, w // 2))
-        self._shrink = Resize((h, w), half, device)
-        self._shrink_bytes = Bytes((h, w), half, device)
-        self._grow = Resize(half, (h, w), device)
+        self.half = half
+        self.shrink = Resize((h, w), half, device)
+        self.shrink_bytes = Bytes((h, w), half, device)
+        self.grow = Resize(half, (h, w), device)
 
     def take(self, picture: Tensor, alpha: Tensor, *, full_range: bool) -> None:
         """Look at the frame and its matte.
@@ -479,19 +480,16 @@ class Colours:
         Shapes:
             picture: (3, h, w) float32 levels; alpha: (h, w) float32
         """
-        planes = self._shrink_bytes(picture)
+        planes = self.shrink_bytes(picture)
         if full_range:
             luma = planes[:1] * (219 / 255) + 16
             planes = torch.cat((luma, (planes[1:] - 128) * (224 / 255) + 128))
-        self.planes, self.alpha = planes, self._shrink(alpha)
+        self.planes, self.alpha = planes, self.shrink(alpha)
 
-    def person(self) -> Tensor:
-        """Return the person's colours, carried outwards, (3, h, w)."""
-        return self._carry(ramp(self.alpha, 0.6, 0.95))
-
-    def room(self) -> Tensor:
-        """Return the room's colours, carried inwards, (3, h, w)."""
-        return self._carry(ramp(self.alpha, 0.4, 0.05))
+    def near(self) -> Tensor:
+        """Return the person's colours, carried outwards, and the room's, inwards, (6, h, w)."""
+        person, room = ramp(self.alpha, 0.6, 0.95), ramp(self.alpha, 0.4, 0.05)
+        return torch.cat((self._carry(person), self._carry(room)))
 
     def blurred(self, sigma: float) -> Tensor:
         """Return the room blurred by `sigma` pixels of the model's size, without the person.
@@ -500,18 +498,27 @@ class Colours:
             returns: (3, h / 2, w / 2) float32 whole levels
         """
         weight = ramp(F.max_pool2d(self.alpha[None], 3, 1, 1)[0], 0.5, 0.05)
-        width = max(1, round((12 * (sigma / 2) ** 2 / PASSES + 1) ** 0.5)) | 1
         weighted = self.planes * weight
         mean = weighted.sum(dim=(1, 2)) / weight.sum().clamp(min=1e-3)
         both = torch.cat((weighted, weight[None]))
         for _ in range(PASSES):
-            both = box(both, (width, width))
+            both = box(both, (width(sigma),) * 2)
         return whole((both[:3] + mean[:, None, None] * TRUST) / (both[3] + TRUST))
 
     def _carry(self, weight: Tensor) -> Tensor:
         size = NEAR | 1
         both = box(torch.cat((self.planes * weight, weight[None])), (size, size), "reflect")
-        return self._grow((both[:3] + self.planes * TRUST) / (both[3] + TRUST))
+        return self.grow((both[:3] + self.planes * TRUST) / (both[3] + TRUST))
+
+
+def sigma(scene: Scene, size: tuple[int, int]) -> float:
+    """Return by how many pixels of the model's size a scene's room is blurred."""
+    return max(0.0, min(scene.blur, 100.0)) / 100 * BLUR_MOST * max(size)
+
+
+def width(sigma: float) -> int:
+    """Return how wide a box is, at half the model's size, three of which blur by `sigma`."""
+    return max(1, round((12 * (sigma / 2) ** 2 / PASSES + 1) ** 0.5)) | 1
 
 
 def ramp(alpha: Tensor, start: float, end: float) -> Tensor:
@@ -553,8 +560,8 @@ class Fit:
         shrinks = self.width < frame.width
         halves = (packing.u.height, packing.u.width)
         whole_y = (frame.height, frame.width)
-        self._luma = resampler(whole_y, luma, device, area=shrinks)
-        self._chroma = resampler(halves, chroma, device, area=shrinks)
+        self.scale_y = resampler(whole_y, luma, device, area=shrinks)
+        self.scale_c = resampler(halves, chroma, device, area=shrinks)
         self.grow_y, self.grow_c = Resize((h, w), luma, device), Resize((h, w), chroma, device)
         small = (max(2, h // 2), max(2, w // 2))
         self.blur_y, self.blur_c = Bytes(small, luma, device), Bytes(small, chroma, device)
@@ -563,7 +570,7 @@ class Fit:
         """Return Y, U and V at the size they have in the output; float32 levels."""
         y, u, v = (plane.of(data).float() for plane in (packing.y, packing.u, packing.v))
         if not self.same:
-            return [whole(self._luma(y)), whole(self._chroma(u)), whole(self._chroma(v))]
+            return [whole(self.scale_y(y)), whole(self.scale_c(u)), whole(self.scale_c(v))]
         if u.shape[0] == y.shape[0]:  # 4:2:2: the mean of two rows
             u, v = ((x[0::2] + x[1::2]) * 0.5 for x in (u, v))
         return [y, u, v]
@@ -645,3 +652,45 @@ def spread(data: Tensor, channel: int, fit: Fit, scene: Scene) -> None:
     plane[top:bottom, right:] = plane[top:bottom, right - 1 : right]
     plane[:top] = plane[top : top + 1]
     plane[bottom:] = plane[bottom - 1 : bottom]
+
+
+def blur(behind: Tensor, small: Tensor, fit: Fit, scene: Scene) -> None:
+    """Fill the backdrop with the blurred room.
+
+    Shapes:
+        behind: (height * 3 // 2 * width) uint8 I420; small: (3, h, w) float32 whole levels
+    """
+    for channel in range(3):
+        plane = (fit.blur_c if channel else fit.blur_y)(small[channel])
+        plane = plane.flip(-1) if scene.mirror else plane
+        part(behind, channel, fit, scene).copy_(plane)
+        if not fit.fills:
+            spread(behind, channel, fit, scene)
+
+
+class Spill:
+    """How much of the backdrop's light spills over the person, as `vcam.compositor` computes it."""
+
+    def __init__(self, fit: Fit, scene: Scene, size: tuple[int, int], device: torch.device) -> None:
+        self._fit, self._scene = fit, scene
+        self.light = [
+            Resize((fit.height // n, fit.width // n), size, device, area=True) for n in (1, 2)
+        ]
+        self.reach = max(3, round(SPILL * size[0])) | 1
+        self.most = 0.6 * scene.light_wrap
+
+    def __call__(self, alpha: Tensor, behind: Tensor) -> Tensor:
+        """Return how much, and that much of the light, (4, h, w).
+
+        Shapes:
+            alpha: (h, w) float32; behind: (height * 3 // 2 * width) uint8 I420
+        """
+        reach, scene = (self.reach,) * 2, self._scene
+        around = box(box(1 - alpha[None], reach, "reflect"), reach, "reflect")[0]
+        spill = (around * 1.6 - 0.1).clamp_(0, 1) * self.most
+        spill = spill.masked_fill(spill < 1e-3, 0)
+        if scene.mirror:
+            spill = spill.flip(-1)
+        parts = [part(behind, channel, self._fit, scene).float() for channel in range(3)]
+        light = torch.stack([self.light[min(i, 1)](plane) for i, plane in enumerate(parts)])
+        return torch.cat((spill[None], box(whole(light), reach, "reflect") * spill))
