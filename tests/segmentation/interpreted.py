@@ -1,58 +1,72 @@
 """Triton's kernels beside torch's, on the processor, in Triton's interpreter.
 
-A process of its own: `TRITON_INTERPRET=1 python -m tests.segmentation.interpreted` prints JSON.
+A process of its own: `TRITON_INTERPRET=1 python -m tests.segmentation.interpreted NAME...` prints
+JSON; names are those of `main`. Without the variable, "sm_90" compiles them for such a GPU.
 """
 
 from __future__ import annotations
 
 import json
+import sys
+from functools import partial
 
 import numpy as np
 import torch
+import triton
 
-from segmentation.engines import pixels
+from segmentation.engines import gpu, pixels
 from segmentation.engines.cuda import CudaSegmenter
 from segmentation.engines.gpu import Scene
 from segmentation.engines.layout import weights_dir
-from tests.segmentation.test_cuda import AREA, H, W, backdrop, moving, parts_of
+from tests.segmentation.test_cuda import AREA, CPU, H, W, backdrop, blobs, moving, parts_of
 
-# What the frame is like, and what is asked for: between them every branch of both kernels.
+# What the frame is like, and what is asked for: between them every branch of every kernel.
 CASES = {
     "yuyv": ("yuyv", (640, 360), False, {}),
     "nv12": ("nv12", (640, 360), False, {"mirror": True, "light_wrap": 0.7}),
     "jpeg": ("4:2:2", (640, 360), True, {"mirror": True, "blur": True}),
+    "bars": ("4:2:0", (480, 360), False, {"blur": True, "light_wrap": 0.7}),
     "narrow": ("4:2:0", (480, 360), False, {"decontaminate": False}),
     "large": ("4:2:0", (1920, 1080), True, {"light_wrap": 0.7}),
 }
 
+TARGETS = (70, 80, 90, 120)
+TYPES = {
+    torch.float32: "*fp32", torch.float16: "*fp16", torch.uint8: "*u8", torch.int32: "*i32",
+    torch.int64: "*i64",
+}  # fmt: skip
+
 
 def main() -> None:
-    found: dict[str, object] = {name: worst(*case) for name, case in CASES.items()}
-    plan = plans("yuyv", (640, 360), False, {})[0][1]
-    found["taken"] = chosen(plan, 0.5)
-    found["slow"] = chosen(plan, 2.0)
-    draw = pixels.Draw.__call__
-    pixels.Draw.__call__ = lambda self, *args: (draw(self, *args), args[-1].bitwise_not_())
-    found["wrong"] = chosen(plan, 0.5)
-    print(json.dumps(found))
+    checks = {name: partial(worst, *case) for name, case in CASES.items()}
+    checks |= {"tidied": tidied, "moving": moved, "broken": broken, "chosen": choices}
+    checks |= {f"sm_{capability}": partial(compiled, capability) for capability in TARGETS}
+    print(json.dumps({name: checks[name]() for name in sys.argv[1:]}))
 
 
-def plans(kind, size, full_range, look):
-    """Both kinds of plan for such a frame, and the frame's bytes."""
+def asked(kind, size, full_range, look, kernels, precision=""):
+    """A segmenter with such kernels, and such a frame and scene."""
     look = dict(look)
     blur = look.pop("blur", False)
     scene = Scene(W, H, None if blur else backdrop(W, H), blur=60.0, **look)
     frame = moving(0, *size, halves=1 if kind in ("yuyv", "4:2:2") else 2, full_range=full_range)
-    packing, parts = parts_of(frame, kind)
+    path = weights_dir() / "bisenet-small.safetensors"
+    segmenter = CudaSegmenter(
+        str(path), device="cpu", area=AREA, kernels=kernels, precision=precision
+    )
+    return segmenter, *parts_of(frame, kind), scene
+
+
+def plans(*case):
+    """What a frame becomes by Triton's kernels and by torch's, each with the plan that did it."""
     made = []
-    for kernels in ("torch", "triton"):
-        path = weights_dir() / "bisenet-small.safetensors"
-        segmenter = CudaSegmenter(str(path), device="cpu", area=AREA, kernels=kernels)
+    for kernels in ("triton", "torch"):
+        segmenter, packing, parts, scene = asked(*case, kernels)
         shown = segmenter.run(packing, parts, seq=0, pts=0.0, scene=scene)
         assert segmenter._plan.kernels == kernels
         assert shown.alpha.std() > 0.1, "nobody was found: this shows nothing"
         made.append((shown, segmenter._plan))
-    return [made[1], made[0]]
+    return made
 
 
 def worst(*case) -> dict[str, float]:
@@ -68,6 +82,131 @@ def worst(*case) -> dict[str, float]:
             ).mean()
         ),
     }
+
+
+def tidied() -> dict[str, float]:
+    """How far mattes with islands, holes and fog, or nobody, are from those that torch tidies."""
+    tidy = [gpu.Tidy(96, 160, CPU, settle=True) for _ in range(2)]
+    smoother = [gpu.Smoother(96, 160, CPU) for _ in range(2)]
+    kernels = pixels.Refine(tidy[0], smoother[0])
+    kernels.counts.fill_(77)  # as the frame before left it
+    header = torch.zeros(gpu.HEADER, dtype=torch.uint8)
+    header[8] = 1
+    apart, changed, stays = 0.0, 0.0, set()
+    picture = torch.zeros((3, 96, 160))
+    for seed in range(8):
+        raw = torch.from_numpy(blobs(seed)) * (0.5 if seed == 4 else 1.0)
+        alpha, *_ = kernels(raw, picture, header)
+        tidy[1].present.zero_()
+        wanted = tidy[1](raw)
+        smoother[1].held.copy_(wanted)
+        apart = max(apart, float((smoother[0].held - wanted).abs().max()))
+        apart = max(apart, float((alpha - gpu.guided(wanted, picture[0])[0]).abs().max()))
+        changed = max(changed, float((wanted - raw).abs().max()))
+        assert tidy[0].present == tidy[1].present
+        stays.add(bool(tidy[0].present))
+    return {"apart": apart, "changed": changed, "present": len(stays)}
+
+
+def moved() -> dict[str, float]:
+    """How far frames that follow one another are, with a cut among them, from torch's."""
+    segmenters = [
+        CudaSegmenter(
+            str(weights_dir() / "bisenet-small.safetensors"),
+            device="cpu",
+            area=AREA,
+            kernels=kernels,
+            smoothing=0.9,
+        )
+        for kernels in ("torch", "triton")
+    ]
+    scene = Scene(W, H, backdrop(W, H))
+    far, level, cuts, noise, held = 0.0, 0, 0, 0.0, 0.0
+    for seq in range(3):
+        frame = moving(seq, shift=W // 2 if seq == 2 else 0)
+        packing, parts = parts_of(frame, "4:2:0")
+        wanted, shown = (s.run(packing, parts, seq=seq, pts=0.0, scene=scene) for s in segmenters)
+        for name in ("raw", "alpha", "a", "b", "picture"):
+            ours, theirs = getattr(shown, name), getattr(wanted, name)
+            far = max(far, float(np.abs(ours.astype(float) - theirs).max()))
+        level = max(level, int(np.abs(shown.composite.astype(int) - wanted.composite).max()))
+        assert (shown.cut, shown.present) == (wanted.cut, wanted.present)
+        cuts += shown.cut
+        ours, theirs = (s._plan._smoother for s in segmenters)
+        noise = max(noise, abs(float(ours.noise - theirs.noise)))
+        held = max(held, float((theirs.held - segmenters[0]._plan._raw).abs().mean()) * (seq == 1))
+    return {
+        "far": far, "level": level, "cuts": cuts, "noise": noise, "known": float(theirs.noise),
+        "smoothed": held,
+    }  # fmt: skip
+
+
+def broken() -> dict[str, int]:
+    """What is no number after one pixel of the network's answer is none, and after it is again."""
+    (_, plan), _ = plans("yuyv", (640, 360), False, {})
+    n = plan._thin[0] * plan._thin[1] * 4
+    floats = plan._answer[plan._floats].view(torch.float32)
+    network = plan._network
+    count = {}
+    for name in ("broken", "mended"):
+
+        def with_one(x, name=name):
+            out = network(x).clone()
+            out[0, 0, 1, 1] = float("nan") if name == "broken" else 0.0
+            return out
+
+        plan._network = with_one
+        with torch.inference_mode():
+            plan.stages(0)
+        count[name] = int(floats.isnan().sum())
+    return {**count, "all": n, "held": int(plan._smoother.held.isnan().sum())}
+
+
+def compiled(capability: int) -> dict[str, int]:
+    """Compile whatever kernels these frames want; the bytes of machine code of each kernel."""
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+    from triton.runtime.jit import JITFunction
+
+    target, known = GPUTarget("cuda", capability, 32), {}
+
+    def compile_only(self, *args, grid, warmup, num_warps=4, **options):
+        given = dict(zip(self.arg_names, args, strict=False)) | options
+        constants, signature = {}, {}
+        for parameter in self.params:
+            name, value = parameter.name, given[parameter.name]
+            if parameter.is_constexpr or (isinstance(value, int) and value == 1):
+                constants[(parameter.num,)] = getattr(value, "value", value)
+                signature[name] = "constexpr"
+            elif isinstance(value, torch.Tensor):
+                signature[name] = TYPES[value.dtype]
+            else:
+                signature[name] = "fp32" if isinstance(value, float) else "i32"
+        key = self.__name__, str(signature), str(constants)
+        if key not in known:
+            source = ASTSource(self, signature, constants)
+            made = triton.compile(source, target=target, options={"num_warps": num_warps})
+            known[key] = len(made.asm["cubin"])
+
+    JITFunction.run = compile_only
+    for kind, size, full_range, look in CASES.values():
+        segmenter, packing, parts, scene = asked(
+            kind, size, full_range, look, "triton", precision="fp16"
+        )
+        segmenter.run(packing, parts, seq=0, pts=0.0, scene=scene)
+    return {name: max(n for (k, *_), n in known.items() if k == name) for name, *_ in known}
+
+
+def choices() -> dict[str, str]:
+    """Whose kernels are taken if Triton's are faster, slower, or compute something else."""
+    (_, plan), _ = plans("yuyv", (640, 360), False, {})
+    found = {"faster": chosen(plan, 0.5), "slower": chosen(plan, 2.0)}
+    draw = pixels.Draw.__call__
+    pixels.Draw.__call__ = lambda self, *args: (draw(self, *args), args[-1].bitwise_not_())
+    found["wrong"] = chosen(plan, 0.5)
+    pixels.Draw.__call__ = draw
+    pixels.Refine.__call__ = lambda self, raw, *_: (raw, raw, raw)
+    return {**found, "unsteady": chosen(plan, 0.5)}
 
 
 def chosen(plan, slower: float) -> str:

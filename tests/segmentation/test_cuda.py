@@ -9,8 +9,10 @@ import subprocess
 import sys
 import time
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -416,25 +418,161 @@ def test_the_check_knows_what_a_graph_cannot_record():
     assert len(host.seen) == 3
 
 
-@pytest.mark.skipif(find_spec("triton") is None, reason="needs Triton: pip install triton")
-def test_tritons_kernels_give_what_torchs_give():
+class Launches(TorchDispatchMode):
+    """Counts what a GPU is told to do: torch's operations but views, and Triton's kernels."""
+
+    FREE = ("view", "as_strided", "slice", "select", "unsqueeze", "squeeze", "t", "transpose",
+        "permute", "expand", "detach", "alias", "split", "unbind", "_reshape_alias",
+        "_unsafe_view", "empty", "empty_strided", "new_empty")  # fmt: skip
+
+    def __init__(self):
+        super().__init__()
+        self.names = []
+
+    def __torch_dispatch__(self, op, types, args=(), kwargs=None):
+        name = op.__name__.split(".")[0]
+        if name not in self.FREE:
+            self.names.append(name)
+        return op(*args, **(kwargs or {}))
+
+
+@pytest.fixture
+def launched(monkeypatch):
+    """Triton, as it were: its kernels only say that they were launched."""
+    from segmentation import engines
+
+    launched = []
+
+    class Kernel:
+        def __init__(self, function):
+            self.name = function.__name__
+
+        def __getitem__(self, grid):
+            return lambda *args, **options: launched.append(self.name)
+
+    language = SimpleNamespace(constexpr=lambda value: value)
+    triton = SimpleNamespace(
+        jit=Kernel,
+        language=language,
+        cdiv=lambda n, k: -(-n // k),
+        next_power_of_2=lambda n: 1 << (n - 1).bit_length(),
+    )
+    name = "segmentation.engines.pixels"
+    real = sys.modules.pop(name, None)
+    monkeypatch.delattr(engines, "pixels", raising=False)
+    with monkeypatch.context() as importing:  # torch must not find this one
+        importing.setitem(sys.modules, "triton", triton)
+        importing.setitem(sys.modules, "triton.language", language)
+        import_module(name)
+    yield launched
+    sys.modules.pop(name, None)
+    if hasattr(engines, "pixels"):
+        del engines.pixels
+    if real is not None:
+        sys.modules[name] = real
+
+
+@pytest.mark.parametrize(
+    ("look", "most"),
+    [
+        ({}, 24),
+        ({"backdrop": None, "blur": 60.0, "mirror": True}, 33),
+        ({"backdrop": None, "blur": 60.0, "light_wrap": 0.7, "width": W + 80}, 40),
+    ],
+    ids=["picture", "blur", "everything"],
+)
+def test_a_frame_is_few_launches(weights, launched, look, most):
+    scene = Scene(**{"width": W, "height": H, "backdrop": backdrop(W, H), **look})
+    plans = []
+    for kernels in ("torch", "triton"):
+        segmenter = CudaSegmenter(str(weights), device="cpu", area=AREA, kernels=kernels)
+        matte(segmenter, moving(0), scene)
+        plans.append(segmenter._plan)
+    plans[0]._tidy.pieces = gpu.pieces
+    counts = []
+    for plan in plans:
+        launched.clear()
+        plan._network = lambda x: torch.empty((1, 1, *x.shape[2:]), dtype=torch.float16)
+        with torch.inference_mode(), Launches() as said:
+            plan.stages(0)
+        counts.append(len(said.names) + len(launched))
+
+    assert counts[0] > 500
+    assert counts[1] <= most, (counts, launched, said.names)
+
+
+def interpreted(*names, **environment):
     done = subprocess.run(
-        [sys.executable, "-m", "tests.segmentation.interpreted"],
-        env={**os.environ, "TRITON_INTERPRET": "1"},
+        [sys.executable, "-m", "tests.segmentation.interpreted", *names],
+        env={**os.environ, "TRITON_INTERPRET": "1", **environment},
         capture_output=True,
         text=True,
         check=True,
     )
-    found = json.loads(done.stdout)
+    return json.loads(done.stdout).values()
 
-    assert (found.pop("taken"), found.pop("slow"), found.pop("wrong")) == (
-        "triton", "torch", "torch",
-    )  # fmt: skip
-    for name, worst in found.items():
+
+needs_triton = pytest.mark.skipif(
+    find_spec("triton") is None, reason="needs Triton: pip install triton"
+)
+
+
+@needs_triton
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("nv12", "jpeg"),
+        pytest.param(("yuyv", "bars", "narrow", "large"), marks=pytest.mark.slow),
+    ],
+    ids=" ".join,
+)
+def test_tritons_kernels_give_what_torchs_give(names):
+    for name, worst in zip(names, interpreted(*names), strict=True):
         assert worst["picture"] <= 1, name
         assert worst["input"] < 0.05, name
         assert worst["composite"] <= 1, name
         assert worst["apart_from_backdrop"] > 3, name
+
+
+@needs_triton
+@pytest.mark.slow
+@pytest.mark.parametrize("target", ["sm_70", "sm_80", "sm_90", "sm_120"])
+def test_tritons_kernels_compile_for_every_gpu_since_2017(target, tmp_path):
+    (sizes,) = interpreted(target, TRITON_INTERPRET="0", TRITON_CACHE_DIR=str(tmp_path))
+
+    assert len(sizes) == 24
+    assert min(sizes.values()) > 1000
+
+
+@needs_triton
+def test_tritons_kernels_tidy_and_steady_as_torchs_do():
+    tidied, moved = interpreted("tidied", "moving")
+
+    assert tidied["apart"] < 1e-5
+    assert tidied["changed"] > 0.1
+    assert tidied["present"] == 2, "somebody was always there, or never"
+    assert moved["far"] < 2e-3
+    assert moved["level"] <= 1
+    assert moved["cuts"] == 1
+    assert moved["noise"] < 1e-4 < moved["known"]
+    assert moved["smoothed"] > 0.002
+
+
+@needs_triton
+@pytest.mark.slow
+def test_with_tritons_kernels_one_pixel_that_is_no_number_makes_all_so():
+    (broken,) = interpreted("broken")
+
+    assert (broken["broken"], broken["mended"], broken["held"]) == (broken["all"], 0, 0)
+
+
+@needs_triton
+@pytest.mark.slow
+def test_tritons_kernels_are_taken_where_they_are_right_and_faster():
+    (found,) = interpreted("chosen")
+
+    wrong = {"slower": "torch", "wrong": "torch", "unsteady": "torch"}
+    assert found == {"faster": "triton", **wrong}
 
 
 class Torch:
