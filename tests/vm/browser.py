@@ -29,7 +29,7 @@ FLAGS = (
     "--disable-dev-shm-usage",
     "--autoplay-policy=no-user-gesture-required",
     "--window-size=700,420",
-    "--disable-features=Translate,MediaRouter,OptimizationHints",
+    "--disable-features=Translate,MediaRouter,OptimizationHints,OptimizationGuideOnDeviceModel",
 )
 PAGE = """<!doctype html><video id=v autoplay muted playsinline></video><script>
 const tell = (key, value) => fetch('/', {method: 'POST', body: JSON.stringify([key, value])});
@@ -56,7 +56,7 @@ const sleep = ms => new Promise(done => setTimeout(done, ms));
   for (let n = 1; ; n++) {
     await new Promise(done => video.requestVideoFrameCallback(done));
     to.drawImage(video, 0, 0);
-    if (n % 5 == 0) await tell('pixels', [at(0.06, 0.6), at(0.8, 0.6), performance.now(), n]);
+    if (n % 5 == 0) await tell('pixels', [at(0.06, 0.95), at(0.8, 0.95), performance.now(), n]);
   }
 } catch (error) { tell('error', String(error)); } })();
 </script>"""
@@ -151,12 +151,18 @@ def _near(colour: list[int], wanted: tuple[int, int, int]) -> bool:
 
 
 def look(
-    out: Path, width: int, height: int, *, seconds: float, upset: Callable[[], None] | None = None
+    out: Path,
+    width: int,
+    height: int,
+    *,
+    seconds: float,
+    upset: Callable[[subprocess.Popen[bytes]], dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
     """Open the camera in the browser and look until it shows what it should.
 
-    With `upset`, what it does must not end the call: the same page shows it once more, and what
-    is behind the person is at no time as blue as the webcam's picture is there.
+    `upset` may do anything to it, and says how it went. The call must not end: the same page shows
+    the same once more, and what is behind the person is at no time as blue as the webcam's
+    picture is there.
     """
     browser = Browser(out, width, height)
     try:
@@ -165,7 +171,7 @@ def look(
         assert browser.last("playing") == [width, height]
         figures = {"shown_s": round(took, 1), "pixels": browser.last("pixels")[:2]}
         if upset is not None:
-            upset()
+            figures |= upset(browser.process)
             before = len(browser.told)
             figures["again_s"] = round(browser.until_shows(seconds, since=before), 1)
             assert [key for key, _ in browser.told].count("playing") == 1

@@ -16,8 +16,9 @@ from vcam.card import Card
 
 GREEN = (145, 54, 34)  # #00ff00 in Y, U and V
 
-# Where to look in a picture: the person's half and the background's, as shares of its size.
-PERSON, BACKGROUND = (0.06, 0.6), (0.8, 0.6)
+# Where to look in a picture: the person's half and the background's, as shares of its size; below
+# what the webcam writes into it.
+PERSON, BACKGROUND = (0.06, 0.95), (0.8, 0.95)
 
 
 class Reader:
