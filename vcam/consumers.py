@@ -83,7 +83,8 @@ class Consumers:
             if mask & v4l2.IN_OPEN:
                 self._opens += 1
             elif mask & (v4l2.IN_CLOSE_WRITE | v4l2.IN_CLOSE_NOWRITE):
-                self._opens -= 1
+                # Who opened it before we began may close it too.
+                self._opens = max(0, self._opens - 1)
 
     def _look(self, now: float) -> None:
         if not self._changed and self._held and now - self._looked_at <= STALE:

@@ -85,6 +85,41 @@ def test_a_program_that_cannot_be_seen_is_unknown(watched, node, monkeypatch):
     assert watched.names() == []
 
 
+def test_a_program_that_was_there_before_is_named(node):
+    process = hold(node)
+    fd = os.open(node, os.O_RDWR)
+    made = Consumers(node, fd)
+    try:
+        made.names()
+        time.sleep(STAYS + 0.05)
+        named = made.names()
+    finally:
+        end(process)
+        made.close()
+        os.close(fd)
+
+    assert len(named) == 1
+
+
+def test_a_program_that_was_there_before_and_leaves_does_not_hide_the_next(node, monkeypatch):
+    monkeypatch.setattr(consumers, "holders", lambda path: [])
+    before, fd = os.open(node, os.O_RDONLY), os.open(node, os.O_RDWR)
+    made = Consumers(node, fd)
+    try:
+        os.close(before)
+        made.names()
+        other = os.open(node, os.O_RDONLY)
+        made.names()
+        time.sleep(STAYS + 0.05)
+        hidden = made.names()
+        os.close(other)
+    finally:
+        made.close()
+        os.close(fd)
+
+    assert hidden == [UNKNOWN]
+
+
 def test_processes_are_not_searched_while_nothing_happens(watched, monkeypatch):
     watched.names()
     monkeypatch.setattr(consumers, "holders", lambda path: pytest.fail("searched"))
