@@ -74,6 +74,11 @@ class Capture:
             self._slot = None
             self._condition.notify_all()
 
+    def next_time(self, opener: Callable[[], Source]) -> None:
+        """Go on with the source that is open, and open this one instead of it the next time."""
+        with self._condition:
+            self._opener = opener
+
     def read(self, timeout: float) -> Frame | Fault | None:
         """Take the newest frame; a fault if there is no camera, None if nothing came in time."""
         deadline = time.monotonic() + timeout

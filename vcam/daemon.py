@@ -21,6 +21,7 @@ from vcam.backgrounds import Backdrop, open_backdrop
 from vcam.capture import Capture
 from vcam.card import Card
 from vcam.demand import Demand
+from vcam.devices import apply_controls
 from vcam.errors import DaemonError
 from vcam.matting import Matting
 from vcam.pipeline import Pipeline
@@ -228,9 +229,16 @@ class Daemon:
         pipe.guard.deadline = config.privacy.deadline
         camera = config.camera.model_dump(exclude={"mirror"})
         if camera != self._camera:
-            self._camera = camera
-            pipe.capture.switch(source_opener(config.camera, config.output))
-            pipe.guard.distrust("camera switched")
+            before, self._camera = self._camera, camera
+            opener, source = source_opener(config.camera, config.output), pipe.capture.source
+            if camera | {"controls": {}} != before | {"controls": {}}:
+                pipe.capture.switch(opener)
+                pipe.guard.distrust("camera switched")
+            else:
+                # The call goes on while somebody turns the exposure.
+                pipe.capture.next_time(opener)
+                if source is not None and source.live and hasattr(source, "path"):
+                    apply_controls(source.path, config.camera.controls)
         level = config.control.log.upper()
         logging.getLogger().setLevel(level)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import re
 import sys
@@ -11,12 +12,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from vcam.errors import SourceError
+from vcam.errors import SourceError, VcamError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from vcam.v4l2 import Capabilities, Control
+
+log = logging.getLogger(__name__)
 
 LABEL: Final = "VBG Camera"  # what our virtual camera is called everywhere
 READABLE: Final = ("MJPG", "JPEG", "YUYV", "NV12")  # pixel formats that can be decoded
@@ -276,15 +279,31 @@ def set_controls(wishes: list[str], selector: str | None) -> int:
     Raises:
         SourceError: there is no such camera or control, or a value is out of its range.
     """
-    from vcam import v4l2
-
     camera = find_camera(selector) if selector else next(iter(list_cameras()), None)
     if camera is None:
         raise SourceError("no camera is connected", hint="Check the cable.")
-    known = {control.name: control for control in list_controls(camera.path)}
-    values: dict[str, int] = {}
+    values: dict[str, int | str] = {}
     for wish in wishes:
         name, _, text = wish.partition("=")
+        values[name] = int(text) if re.fullmatch(r"-?\d+", text) else text
+    turned = turn_controls(camera, values)
+    _keep(camera, turned)
+    print(f"{camera.name}: {', '.join(f'{name} = {value}' for name, value in turned.items())}")
+    return 0
+
+
+def turn_controls(camera: CameraInfo, wanted: Mapping[str, object]) -> dict[str, int]:
+    """Turn a camera's knobs, whether it is open or not; return what they were turned to.
+
+    Raises:
+        SourceError: there is no such control or a value is out of its range, told before any is
+            turned; or the driver refuses one.
+    """
+    from vcam import v4l2
+
+    known = {control.name: control for control in list_controls(camera.path)}
+    values: dict[str, int] = {}
+    for name, value in wanted.items():
         control = known.get(name)
         if control is None:
             names = ", ".join(known) or "none"
@@ -293,12 +312,12 @@ def set_controls(wishes: list[str], selector: str | None) -> int:
                 hint="Run `vcam devices` to list controls with their ranges.",
             )
         low, high = control.minimum, control.maximum
-        if not re.fullmatch(r"-?\d+", text) or not low <= int(text) <= high:
+        if type(value) is not int or not low <= value <= high:
             raise SourceError(
-                f"{name} is {text!r}, expected a number from {low} to {high}",
+                f"{name} is {value!r}, expected a number from {low} to {high}",
                 hint=f"The camera comes with {control.default}.",
             )
-        values[name] = int(text)
+        values[name] = value
     fd = v4l2.open_node(camera.path)
     try:
         for name in sorted(values, key=automatic_first):
@@ -310,9 +329,18 @@ def set_controls(wishes: list[str], selector: str | None) -> int:
         ) from error
     finally:
         os.close(fd)
-    _keep(camera, values)
-    print(f"{camera.name}: {', '.join(f'{name} = {value}' for name, value in values.items())}")
-    return 0
+    return values
+
+
+def apply_controls(path: str, wanted: Controls) -> None:
+    """Turn the knobs of an open camera as changed settings say; what cannot be is told and left."""
+    if not sys.platform.startswith("linux"):
+        return
+    try:
+        camera = find_camera(path)
+        turn_controls(camera, controls_for(camera, wanted))
+    except VcamError as error:
+        log.warning("%s", error)
 
 
 def automatic_first(name: str) -> bool:
@@ -321,25 +349,28 @@ def automatic_first(name: str) -> bool:
 
 
 def _keep(camera: CameraInfo, values: dict[str, int]) -> None:
-    """Write `values` into the settings, for this camera alone."""
+    """Write `values` into the settings; a daemon that runs does it itself."""
     from vcam.config import load, user_path
     from vcam.control.client import Client
     from vcam.errors import DaemonError
     from vcam.settings import Settings
 
-    twins = [other for other in list_cameras() if other.name == camera.name]
-    key = camera.name if len(twins) < 2 else Path(camera.stable).name
     config = load()
-    kept = dict(config.camera.controls)
-    own = kept.get(key)
-    kept[key] = (own if isinstance(own, dict) else {}) | values
-    changes = {"camera": {"controls": kept}}
+    changes = {"camera": {"controls": kept_controls(camera, values, config.camera.controls)}}
     try:
         Client.connect().change(changes)
     except DaemonError:
         with Settings(config).kept_in(user_path()) as settings:
             settings.change(changes)
             settings.flush()
+
+
+def kept_controls(camera: CameraInfo, values: dict[str, int], before: Controls) -> Controls:
+    """`[camera] controls` with `values` for this camera alone."""
+    twins = [other for other in list_cameras() if other.name == camera.name]
+    key = camera.name if len(twins) < 2 else Path(camera.stable).name
+    own = before.get(key)
+    return before | {key: (own if isinstance(own, dict) else {}) | values}
 
 
 def _modes(path: str | Path) -> tuple[Mode, ...]:

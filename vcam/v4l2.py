@@ -27,7 +27,7 @@ G_FMT, S_FMT = 0xC0D05604, 0xC0D05605
 REQBUFS, QUERYBUF, QBUF, DQBUF = 0xC0145608, 0xC0585609, 0xC058560F, 0xC0585611
 STREAMON, STREAMOFF = 0x40045612, 0x40045613
 G_PARM, S_PARM = 0xC0CC5615, 0xC0CC5616
-G_CTRL, S_CTRL, QUERYCTRL = 0xC008561B, 0xC008561C, 0xC0445624
+G_CTRL, S_CTRL, QUERYCTRL, QUERYMENU = 0xC008561B, 0xC008561C, 0xC0445624, 0xC02C5625
 ENUM_FRAMESIZES, ENUM_FRAMEINTERVALS = 0xC02C564A, 0xC034564B
 DQEVENT, SUBSCRIBE_EVENT = 0x80885659, 0x4020565A
 
@@ -44,7 +44,8 @@ COLORSPACE_SMPTE170M, YCBCR_ENC_601, QUANTIZATION_LIMITED = 1, 1, 2
 
 _CONTROL_DISABLED, _CONTROL_READ_ONLY, _CONTROL_INACTIVE = 0x1, 0x4, 0x10
 _NEXT_CONTROL: Final = 0x80000000
-_NUMERIC = {1: "integer", 2: "boolean", 3: "menu", 9: "menu"}
+_INTEGER_MENU: Final = 9
+_NUMERIC = {1: "integer", 2: "boolean", 3: "menu", _INTEGER_MENU: "menu"}
 
 
 def fourcc(name: str) -> int:
@@ -103,6 +104,7 @@ class Control:
     default: int
     inactive: bool
     value: int | None = None
+    choices: tuple[tuple[int, str], ...] = ()  # of a menu: the values there are, and their words
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +245,21 @@ def controls(fd: int) -> Iterator[Control]:
                     default,
                     bool(flags & _CONTROL_INACTIVE),
                     value,
+                    tuple(_choices(fd, number, kind, low, high)),
                 )
+
+
+def _choices(fd: int, number: int, kind: int, low: int, high: int) -> Iterator[tuple[int, str]]:
+    """The values of a menu that the driver knows; there may be holes between them."""
+    if _NUMERIC[kind] != "menu":
+        return
+    for value in range(low, min(high, low + 63) + 1):
+        data = bytearray(44)
+        struct.pack_into("<II", data, 0, number, value)
+        with contextlib.suppress(OSError):
+            fcntl.ioctl(fd, QUERYMENU, data)
+            whole = kind == _INTEGER_MENU
+            yield value, str(struct.unpack_from("<q", data, 8)[0]) if whole else _text(data[8:40])
 
 
 def get_control(fd: int, number: int) -> int:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.control.doors import Browser, Page, PlayRuntime
-from vcam import paths
+from tests.vcam.driver import Driver, plugged_in
+from vcam import devices, paths
 from vcam.control.client import Client
 from vcam.control.server import Doors, serve
 
@@ -46,3 +48,18 @@ def local(doors: Doors) -> Browser:
 @pytest.fixture
 def page(doors: Doors) -> Page:
     return Page(doors)
+
+
+@pytest.fixture
+def webcam(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, runtime: PlayRuntime
+) -> Iterator[Driver]:
+    """The camera in use, by its name; it has two knobs."""
+    if sys.platform != "linux":
+        pytest.skip("V4L2 is Linux's")
+    driver = Driver(tmp_path / "video7", {("YUYV", 320, 240): [30.0]})
+    camera = devices.CameraInfo("Test Camera", str(driver.path), str(driver.path))
+    monkeypatch.setattr(devices, "list_cameras", lambda: [camera])
+    runtime.settings.change({"camera": {"source": "Test Camera"}})
+    with plugged_in(driver, monkeypatch):
+        yield driver

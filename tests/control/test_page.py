@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import shutil
 import time
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.control.doors import PlayRuntime
-from vcam import paths
+from vcam import paths, v4l2
 from vcam.control.client import Client
 from vcam.control.server import Doors, serve
 from vcam.devices import CameraInfo
@@ -329,20 +330,58 @@ def test_health_names_the_camera_who_watches_and_what_is_wrong(window):
     assert "busy" in window.locator("#problems").inner_text()
 
 
+@pytest.mark.parametrize("window", ["light", "phone"], indirect=True)
+def test_the_webcams_own_controls_are_set_here_and_kept_for_it(webcam, window, runtime):
+    window.get_by_text("Exposure, colour, zoom").click()
+    window.get_by_label("Brightness").fill("200")
+    window.get_by_label("Auto exposure").select_option("Manual Mode")
+
+    until(lambda: (webcam.knobs[0x980900][4], webcam.knobs[0x9A0901][4]) == (200, 1), window)
+    kept = {"Test Camera": {"brightness": 200, "auto_exposure": 1}}
+    until(lambda: runtime.settings.current.camera.controls == kept, window)
+    assert "0 to 255" in window.get_by_label("Brightness").locator("..").inner_text()
+    assert not sticking_out(window)
+    assert not axe_faults(window)
+
+
+def test_a_control_that_the_camera_holds_itself_is_grey_and_a_refusal_is_said(webcam, window):
+    window.get_by_text("Exposure, colour, zoom").click()
+    webcam.refuse[v4l2.S_CTRL] = errno.EACCES
+    window.get_by_label("Brightness").fill("200")
+    window.get_by_role("alert").filter(has_text="cannot be set").wait_for()
+    until(lambda: window.get_by_label("Brightness").input_value() == "128", window)
+
+    webcam.refuse.clear()
+    webcam.inactive.add(0x980900)
+    window.get_by_label("Auto exposure").select_option("Manual Mode")
+
+    until(window.get_by_label("Brightness").is_disabled, window)
+    assert "by itself" in window.get_by_label("Brightness").locator("..").inner_text()
+
+
+def test_without_a_webcam_its_controls_are_grey_with_the_reason(window, runtime):
+    runtime.settings.change({"camera": {"source": "demo"}})
+
+    window.get_by_text("There is no webcam in use").wait_for()
+    assert window.locator("#knobs").evaluate("(e) => e.inert && !e.open")
+
+
 @pytest.mark.parametrize("window", ["light", "dark", "phone"], indirect=True)
 def test_axe_finds_no_serious_fault_and_nothing_is_cut_off(window):
     window.get_by_role("radio", name="Blur").check()
     window.wait_for_timeout(500)
 
-    found = axe.Axe().run(window).response["violations"]
+    assert not axe_faults(window)
+    assert not sticking_out(window)
 
-    serious = [
+
+def axe_faults(window: Any) -> list[tuple[str, list[str]]]:
+    """What axe calls serious or critical."""
+    return [
         (one["id"], [node["html"] for node in one["nodes"]])
-        for one in found
+        for one in axe.Axe().run(window).response["violations"]
         if one["impact"] in ("serious", "critical")
     ]
-    assert not serious
-    assert not sticking_out(window)
 
 
 # What sets the page's width on machines we never see: other fonts, long names, long commands.

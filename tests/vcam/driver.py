@@ -30,6 +30,8 @@ class Driver:
             0x980900: ["Brightness", 1, 0, 255, 128],
             0x9A0901: ["Auto Exposure", 3, 0, 3, 3],
         }
+        self.choices = {1: "Manual Mode", 3: "Aperture Priority Mode"}  # of a knob that is a menu
+        self.inactive: set[int] = set()  # knobs that the camera turns itself
         self.pictures: list[bytes] = []  # what comes next
         self.flags_of_next = v4l2.TIMESTAMP_MONOTONIC
         self.refuse: dict[int, int] = {}  # request: errno
@@ -55,6 +57,7 @@ class Driver:
             v4l2.REQBUFS: self._buffers, v4l2.QUERYBUF: self._where, v4l2.QBUF: self._queue,
             v4l2.DQBUF: self._take, v4l2.STREAMON: self._on, v4l2.STREAMOFF: self._off,
             v4l2.QUERYCTRL: self._knob, v4l2.G_CTRL: self._get, v4l2.S_CTRL: self._set,
+            v4l2.QUERYMENU: self._choice,
         }.get(request)  # fmt: skip
         if answer is None:
             raise OSError(errno.ENOTTY, "not a typewriter")
@@ -133,6 +136,16 @@ class Driver:
         struct.pack_into("<II", data, 0, number, kind)
         data[8 : 8 + len(name)] = name.encode()
         struct.pack_into("<iiii", data, 40, low, high, 1, value)
+        struct.pack_into("<I", data, 56, 0x10 * (number in self.inactive))
+
+    def _choice(self, data: bytearray) -> None:
+        number, value = struct.unpack_from("<II", data)
+        if value not in self.choices:
+            raise OSError(errno.EINVAL, "a hole in the menu")
+        if self.knobs[number][1] == 9:
+            struct.pack_into("<q", data, 8, int(self.choices[value]))
+        else:
+            data[8 : 8 + len(self.choices[value])] = self.choices[value].encode()
 
     def _get(self, data: bytearray) -> None:
         struct.pack_into("<i", data, 4, self.knobs[struct.unpack_from("<I", data)[0]][4])

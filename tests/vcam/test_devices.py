@@ -217,7 +217,7 @@ def test_of_two_cameras_of_one_name_each_keeps_its_own(driver, home, monkeypatch
     ("wish", "words"),
     [
         ("zoom=3", "no control 'zoom'; it has brightness, auto_exposure"),
-        ("brightness=256", "brightness is '256', expected a number from 0 to 255"),
+        ("brightness=256", "brightness is 256, expected a number from 0 to 255"),
         ("brightness", "brightness is '', expected"),
         ("brightness=high", "brightness is 'high', expected"),
     ],

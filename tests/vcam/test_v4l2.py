@@ -83,6 +83,18 @@ def test_a_control_is_named_as_v4l2_ctl_names_it():
     assert v4l2.get_control(3, names["brightness"].id) == 9
 
 
+def test_a_menu_has_the_choices_that_the_driver_knows(driver):
+    names = {control.name: control for control in v4l2.controls(3)}
+
+    assert names["auto_exposure"].choices == ((1, "Manual Mode"), (3, "Aperture Priority Mode"))
+    assert names["brightness"].choices == ()
+
+    driver.knobs[0x980918] = ["Power Line Frequency", 9, 0, 2, 1]  # a menu of numbers
+    driver.choices = {0: "50", 2: "60"}
+    names = {control.name: control for control in v4l2.controls(3)}
+    assert names["power_line_frequency"].choices == ((0, "50"), (2, "60"))
+
+
 def test_a_rate_that_the_driver_has_no_say_in_is_zero(driver):
     driver.refuse[v4l2.S_PARM] = errno.ENOTTY
     assert v4l2.set_rate(3, v4l2.CAPTURE, 30) == 0

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from aiohttp import web
 
 from vcam import __version__, backgrounds, looks
-from vcam.control import guards
+from vcam.control import guards, knobs
 from vcam.control.metrics import CONTENT_TYPE, prometheus
 from vcam.control.preview import Preview, jpeg_of_room
 from vcam.control.schema import settings_schema
@@ -173,6 +173,14 @@ class Api:
                 answers="text/event-stream",
             ),
             Endpoint("GET", "/devices", self.devices, "Cameras and virtual cameras."),
+            Endpoint("GET", "/camera", self.camera, "Exposure, zoom and the like of the webcam."),
+            Endpoint(
+                "PATCH",
+                "/camera",
+                self.turn,
+                "Set them by name, now and whenever that webcam opens.",
+                {"type": "object", "additionalProperties": {"type": "integer"}},
+            ),
             Endpoint("GET", "/doctor", self.doctor, "What keeps the camera from showing up."),
             Endpoint("GET", "/openapi.json", self.openapi, "This description."),
         ]
@@ -325,6 +333,13 @@ class Api:
             }
 
         return web.json_response(await aside(look), dumps=_dumps)
+
+    async def camera(self, request: web.Request) -> web.Response:
+        return web.json_response(await aside(knobs.look, self._runtime.settings))
+
+    async def turn(self, request: web.Request) -> web.Response:
+        wanted = await _json_object(request)
+        return web.json_response(await aside(knobs.turn, self._runtime.settings, wanted))
 
     async def doctor(self, request: web.Request) -> web.Response:
         def look() -> list[dict[str, Any]]:

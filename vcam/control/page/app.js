@@ -308,6 +308,85 @@ async function loadDevices() {
   show();
 }
 
+// The webcam's own knobs: exposure, white balance, zoom. Set at once, and kept for that webcam.
+
+let knobs = { controls: [], reason: "" };
+let turning = null;
+let busy = false;
+
+async function loadKnobs() {
+  const found = await ask("GET", "/camera").catch(() => null);
+  if (!found || busy) return;
+  knobs = found;
+  showKnobs();
+}
+
+async function turn(name, value) {
+  turning = { ...turning, [name]: value };
+  if (busy) return;
+  busy = true;
+  try {
+    while (turning) {
+      const batch = turning;
+      turning = null;
+      knobs = await ask("PATCH", "/camera", batch);
+    }
+  } catch (problem) {
+    turning = null;
+    complain(problem);
+    knobs = await ask("GET", "/camera").catch(() => knobs);
+  } finally {
+    busy = false;
+    showKnobs();
+  }
+}
+
+function showKnobs() {
+  const box = $("knob-rows");
+  const kinds = JSON.stringify(knobs.controls.map(({ name, minimum, maximum, choices }) => [name, minimum, maximum, choices]));
+  if (box.dataset.kinds !== kinds) {
+    box.dataset.kinds = kinds;
+    box.replaceChildren(...knobs.controls.map(knobRow));
+  }
+  for (const knob of knobs.controls) {
+    const input = $(`knob-${knob.name}`);
+    if (input.type === "checkbox") input.checked = knob.value === 1;
+    else input.value = knob.value;
+    input.disabled = knob.inactive;
+    const range = input.type === "range" ? `${knob.minimum} to ${knob.maximum}, ${knob.default} at first` : "";
+    say(input.parentElement.querySelector("small"), knob.inactive ? "The camera sets this by itself" : range);
+    if (input.type === "range") paintKnob(input);
+  }
+  const none = !knobs.controls.length;
+  $("knobs").inert = none;
+  if (none) $("knobs").open = false;
+  say($("knobs-reason"), knobs.reason);
+}
+
+function knobRow(knob) {
+  const kind = knob.kind === "boolean" ? "switch" : knob.choices.length ? "select" : "range";
+  const input = make(kind === "select" ? "select" : "input", kind === "switch" ? "switch" : "");
+  input.id = `knob-${knob.name}`;
+  if (kind === "select") input.append(...knob.choices.map(([value, words]) => new Option(words, value)));
+  else if (kind === "switch") {
+    input.type = "checkbox";
+    input.setAttribute("role", "switch");
+  } else Object.assign(input, { type: "range", min: knob.minimum, max: knob.maximum, step: knob.step || 1 });
+  input.addEventListener(kind === "range" ? "input" : "change", () => {
+    if (kind === "range") paintKnob(input);
+    turn(knob.name, Number(kind === "switch" ? input.checked : input.value));
+  });
+  const label = make("label", "", nice(knob.name.replaceAll("_", " ")), make("small"));
+  label.htmlFor = input.id;
+  return make("div", kind === "switch" ? "row toggle" : "row", label, input, kind === "range" && make("output"));
+}
+
+function paintKnob(input) {
+  const part = (input.value - input.min) / (input.max - input.min);
+  input.style.setProperty("--part", `${part * 100}%`);
+  input.parentElement.querySelector("output").value = input.value;
+}
+
 // What the daemon is doing
 
 function report(fresh) {
@@ -345,10 +424,13 @@ function report(fresh) {
   health();
   const views = status.views ?? ["composite"];
   $("matte").hidden = !views.includes("matte");
+  if (source.name !== webcam) loadKnobs();
+  webcam = source.name;
   if (stamp !== undefined && stamp !== status.presets_stamp) loadPresets().catch(() => {});
   stamp = status.presets_stamp;
 }
 
+let webcam = ""; // the one in use
 let stamp; // changes when a preset came or went, by whatever hand
 
 const history = new Map();
@@ -503,8 +585,10 @@ function connect() {
   });
   events.addEventListener("settings", (event) => {
     if (sending) return;
+    const before = JSON.stringify(values.camera);
     values = JSON.parse(event.data).values;
     show();
+    if (JSON.stringify(values.camera) !== before) loadKnobs();
   });
   events.addEventListener("error", () => {
     $("lost").hidden = false;
