@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+from tests.fakes import ListSource, room
 from vcam import config
+from vcam.capture import Capture
 from vcam.daemon import Daemon
 from vcam.settings import Settings
+from vcam.sources.base import Source
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -129,3 +134,34 @@ def test_a_turned_knob_leaves_the_camera_open_and_the_next_opening_has_it(webcam
     made.apply(made.settings.current)
 
     assert done == ["next time", "switched", "camera switched"]
+
+
+def test_the_open_camera_goes_on_and_the_next_opening_takes_what_changed():
+    opened: list[str] = []
+
+    def opener(name: str) -> Callable[[], Source]:
+        def make() -> Source:
+            opened.append(name)
+            return ListSource([item for i in range(999) for item in (room(i), None)])
+
+        return make
+
+    def until_closed(closed: bool) -> None:
+        end = time.monotonic() + 10
+        while (capture.source is None) is not closed:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+
+    with Capture(opener("before")) as capture:
+        capture.want(True)
+        until_closed(False)
+        capture.next_time(opener("after"))
+        time.sleep(0.1)  # long enough for it to be closed, if it were
+        assert (opened, capture.source is None) == (["before"], False)
+
+        capture.want(False)
+        until_closed(True)
+        capture.want(True)
+        until_closed(False)
+
+    assert opened == ["before", "after"]
