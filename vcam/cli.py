@@ -120,6 +120,8 @@ def build_parser() -> argparse.ArgumentParser:
     bench.add_argument("--threads", metavar="N", help="threads for the model")
     bench.add_argument("--model", metavar="FILE", help="another person model")
     bench.add_argument("--peer", metavar="FILE", help="a model to compare with")
+    bench.add_argument("--engine", metavar="E", help="cpu or cuda: what to measure")
+    bench.add_argument("--check", action="store_true", help="cuda: compare composites, too")
 
     config = add("config", _config, "settings: where they are, all of them, or check the file")
     config.add_argument("what", nargs="?", choices=("path", "show", "check"), default="path")
@@ -475,8 +477,8 @@ def _progress() -> Callable[[str, int, int], None]:
 def _bench(options: argparse.Namespace) -> int:
     from vcam.bench import run
 
-    argv = ["--json"] if options.json else []
-    for flag in ("frames", "quality", "threads", "model", "peer"):
+    argv = [f"--{flag}" for flag in ("json", "check") if getattr(options, flag)]
+    for flag in ("frames", "quality", "threads", "model", "peer", "engine"):
         if getattr(options, flag) is not None:
             argv += [f"--{flag}", getattr(options, flag)]
     return run([*argv, *(word for name in options.case or () for word in ("--case", name))])
