@@ -70,9 +70,9 @@ def measure(
         say(f"{name} YUYV")
         segmenter = CudaSegmenter(model, device=device, network=kind)
         scene = Scene(width, height, backdrop(width, height))
-        packed = pack(width, height)[1]
+        jpegs, packed = pack(width, height)
         case = _frames(segmenter, Packing.yuyv(height, width), packed, scene, frames)
-        case["name"] = name
+        case["name"], case["jpeg"] = name, jpeg(jpegs, where)
         if check:
             say(f"{name} against the processor")
             case["apart"] = apart(model, packed[:12], scene, device)
@@ -83,7 +83,40 @@ def measure(
     report["paper"] = {**paper, "times_paper": round(paper["fps"] / PAPER_FPS, 2)}
     report["square"] = _alone(weights, (512, 512), where, dtype, kind)
     report["lraspp"] = _lraspp(where, dtype)
+    report["meets"] = meets(report)
     return report
+
+
+def meets(report: dict[str, Any]) -> dict[str, bool]:
+    """Return what was hoped for, and whether it is so; a Hopper card is meant."""
+    found = {}
+    for case in report["cases"]:
+        hopes = {"p50_ms": 0.4, "p99_ms": 0.6, "over_floor": 5.0} if case["name"] == "720p" else {}
+        for key, most in {**hopes, "host_cpu_ms": 0.5, "torch_memory_mb": 400}.items():
+            found[f"{case['name']} {key} <= {most:g}"] = case[key] <= most
+        if "apart" in case:
+            found[f"{case['name']} composites <= 2 levels"] = case["apart"]["worst_levels"] <= 2
+    alpha = report["networks"][report["network"]].get("apart", 1.0)
+    found[f"alpha <= {networks.SAME:g} from float32"] = alpha <= networks.SAME
+    found["paper's frames a second x 10"] = report["paper"]["times_paper"] >= 10
+    return found
+
+
+def launches(plan: Plan) -> int | None:
+    """Return how many kernels and copies a frame is, the network's too; None if nobody can tell."""
+    from torch.profiler import ProfilerActivity, profile
+
+    if plan._stream is None:
+        return None
+    try:
+        with profile(activities=[ProfilerActivity.CUDA]) as seen:
+            with torch.inference_mode(), torch.cuda.stream(plan._stream):
+                plan.stages(0)
+            plan._stream.synchronize()
+        events = seen.events() or ()
+        return sum(str(event.device_type).endswith("CUDA") for event in events)
+    except (RuntimeError, AttributeError):
+        return None
 
 
 def _frames(
@@ -113,6 +146,7 @@ def _frames(
     return {
         "size": [plan.full[1], plan.full[0]],
         "kernels": plan.kernels,
+        "launches": launches(plan),
         "p50_ms": round(middle, 4),
         "p99_ms": round(float(np.percentile(whole, 99)), 4),
         "wall_p50_ms": round(float(np.median(wall)), 4),
@@ -203,6 +237,45 @@ def apart(model: str, packed: list[NDArray[np.uint8]], scene: Scene, device: str
         difference = np.abs(first.astype(np.int16) - second)
         worst, mean = max(worst, int(difference.max())), max(mean, float(difference.mean()))
     return {"worst_levels": worst, "mean_levels": round(mean, 4), "frames": len(packed)}
+
+
+def jpeg(jpegs: list[bytes], device: torch.device) -> dict[str, Any]:
+    """Return what a JPEG costs on the processor and in nvJPEG, and how far its levels are apart."""
+    from segmentation.engines import nvjpeg
+    from vcam.decode import MjpegDecoder
+
+    host, spent, cpu = MjpegDecoder(), [], []
+    wanted = [host.decode(data) for data in jpegs]
+    for data in jpegs * 4:
+        started, before = time.perf_counter(), time.thread_time()
+        host.decode(data)
+        spent.append((time.perf_counter() - started) * 1000)
+        cpu.append((time.thread_time() - before) * 1000)
+    report = {"host_ms": round(float(np.median(spent)), 4)}
+    report["host_cpu_ms"] = round(float(np.mean(cpu)), 4)
+    try:
+        decoder = nvjpeg.open_decoder(device)
+    except RuntimeError as error:
+        return {**report, "problem": str(error)}
+    most = max(sum(plane.size for plane in planes[:3]) for planes in wanted)
+    out = torch.zeros(most, dtype=torch.uint8, device=device)
+    spent, cpu, worst = [], [], 0
+    for data, (*planes, _) in zip(jpegs * 4, wanted * 4, strict=True):
+        started, before = time.perf_counter(), time.thread_time()
+        packing = decoder.decode(data, out)
+        if device.type == "cuda":
+            torch.cuda.current_stream(device).synchronize()
+        spent.append((time.perf_counter() - started) * 1000)
+        cpu.append((time.thread_time() - before) * 1000)
+        if packing is None:
+            return {**report, "problem": "nvJPEG has no answer for this picture"}
+        for place, plane in zip((packing.y, packing.u, packing.v), planes, strict=True):
+            found = place.of(out).cpu().numpy().astype(np.int16)
+            worst = max(worst, int(np.abs(found - plane).max()))
+    torn = decoder.decode(jpegs[0][: len(jpegs[0]) // 2], out) is not None
+    decoder.close()
+    report |= {"nvjpeg_ms": round(float(np.median(spent)), 4), "apart": worst}
+    return {**report, "nvjpeg_cpu_ms": round(float(np.mean(cpu)), 4), "takes_torn": torn}
 
 
 def _alone(

@@ -518,7 +518,8 @@ def sigma(scene: Scene, size: tuple[int, int]) -> float:
 
 def width(sigma: float) -> int:
     """Return how wide a box is, at half the model's size, three of which blur by `sigma`."""
-    return max(1, round((12 * (sigma / 2) ** 2 / PASSES + 1) ** 0.5)) | 1
+    ideal = (12 * (sigma / 2) ** 2 / PASSES + 1) ** 0.5
+    return max(1, round(float(ideal))) | 1
 
 
 def ramp(alpha: Tensor, start: float, end: float) -> Tensor:

@@ -18,7 +18,7 @@ from segmentation.engines import gpu, pixels
 from segmentation.engines.cuda import CudaSegmenter
 from segmentation.engines.gpu import Scene
 from segmentation.engines.layout import weights_dir
-from tests.segmentation.test_cuda import AREA, CPU, H, W, backdrop, blobs, moving, parts_of
+from tests.segmentation.test_cuda import AREA, CPU, H, W, backdrop, blobs, moving, parts_of, torn
 
 # What the frame is like, and what is asked for: between them every branch of every kernel.
 CASES = {
@@ -75,6 +75,9 @@ def worst(*case) -> dict[str, float]:
     return {
         "picture": float((plan._picture - reference._picture).abs().max()),
         "input": float((plan._x - reference._x).abs().max()),
+        "colours": float((plan._shapers._colours.near() - reference._colours.near()).abs().max())
+        if plan.scene.decontaminate
+        else 0.0,
         "composite": float(np.abs(shown.composite.astype(int) - wanted.composite).max()),
         "apart_from_backdrop": float(
             np.abs(
@@ -86,25 +89,27 @@ def worst(*case) -> dict[str, float]:
 
 def tidied() -> dict[str, float]:
     """How far mattes with islands, holes and fog, or nobody, are from those that torch tidies."""
-    tidy = [gpu.Tidy(96, 160, CPU, settle=True) for _ in range(2)]
-    smoother = [gpu.Smoother(96, 160, CPU) for _ in range(2)]
-    kernels = pixels.Refine(tidy[0], smoother[0])
-    kernels.counts.fill_(77)  # as the frame before left it
-    header = torch.zeros(gpu.HEADER, dtype=torch.uint8)
-    header[8] = 1
     apart, changed, stays = 0.0, 0.0, set()
-    picture = torch.zeros((3, 96, 160))
-    for seed in range(8):
-        raw = torch.from_numpy(blobs(seed)) * (0.5 if seed == 4 else 1.0)
-        alpha, *_ = kernels(raw, picture, header)
-        tidy[1].present.zero_()
-        wanted = tidy[1](raw)
-        smoother[1].held.copy_(wanted)
-        apart = max(apart, float((smoother[0].held - wanted).abs().max()))
-        apart = max(apart, float((alpha - gpu.guided(wanted, picture[0])[0]).abs().max()))
-        changed = max(changed, float((wanted - raw).abs().max()))
-        assert tidy[0].present == tidy[1].present
-        stays.add(bool(tidy[0].present))
+    faint = [blobs(seed) * np.float32(0.5 if seed == 2 else 1.0) for seed in range(4)]
+    for mattes in (faint, torn()):
+        size = mattes[0].shape
+        tidy, twin = (gpu.Tidy(*size, CPU, settle=True) for _ in range(2))
+        smoother = gpu.Smoother(*size, CPU)
+        kernels = pixels.Refine(tidy, smoother)
+        kernels.counts.fill_(77)  # as the frame before left it
+        header = torch.zeros(gpu.HEADER, dtype=torch.uint8)
+        header[8] = 1
+        picture = torch.zeros((3, *size))
+        for matte in mattes:
+            raw = torch.from_numpy(matte)
+            alpha, *_ = kernels(raw, picture, header)
+            twin.present.zero_()
+            wanted = twin(raw)
+            apart = max(apart, float((smoother.held - wanted).abs().max()))
+            apart = max(apart, float((alpha - gpu.guided(wanted, picture[0])[0]).abs().max()))
+            changed = max(changed, float((wanted - raw).abs().max()))
+            assert tidy.present == twin.present
+            stays.add(bool(tidy.present))
     return {"apart": apart, "changed": changed, "present": len(stays)}
 
 

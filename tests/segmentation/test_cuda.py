@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -25,7 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from segmentation import refine
 from segmentation.bisenet import BiSeNet, fold
-from segmentation.engines import gpu, networks
+from segmentation.engines import cuda, gpu, networks
 from segmentation.engines.cuda import CudaEngine, CudaSegmenter, Plan
 from segmentation.engines.gpu import Packing, Scene
 from segmentation.engines.layout import Layout, weights_dir
@@ -105,6 +106,11 @@ def test_islands_and_holes_go_as_on_the_processor():
         assert bool(mine.present) == theirs.present
         changed = np.abs(wanted - alpha).max()
         assert changed > 0.1, "nothing was tidied: the test shows nothing"
+    mine = gpu.Tidy(216, 384, CPU, settle=False)
+    for alpha in torn():
+        wanted = alpha.copy()
+        theirs(wanted)
+        assert np.abs(mine(torch.from_numpy(alpha)).numpy() - wanted).max() < 1e-6
 
 
 def test_coefficients_are_those_of_the_guided_filter():
@@ -238,6 +244,23 @@ def test_an_answer_for_another_frame_is_refused(weights):
 
     with pytest.raises(EngineError, match="answered for frame"):
         matte(segmenter, moving(1), scene)
+
+
+def test_a_gpu_that_does_not_finish_is_given_up(weights, monkeypatch):
+    segmenter = CudaSegmenter(str(weights), device="cpu", area=AREA)
+    scene = Scene(W, H, backdrop(W, H))
+    matte(segmenter, moving(0), scene)
+    plan, sent = segmenter._plan, []
+    graph = SimpleNamespace(replay=lambda: sent.append(plan._turn))
+    plan._graphs, plan._stream = [graph, graph], object()
+    plan._done = SimpleNamespace(record=lambda stream: None, query=lambda: False)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
+    monkeypatch.setattr(cuda, "PATIENCE", 0.05)
+
+    with pytest.raises(EngineError, match=r"more than 0\.05 s"):
+        matte(segmenter, moving(1), scene)
+
+    assert len(sent) == 1
 
 
 def test_a_matte_that_stands_still_is_given_up(weights):
@@ -530,6 +553,7 @@ def test_tritons_kernels_give_what_torchs_give(names):
     for name, worst in zip(names, interpreted(*names), strict=True):
         assert worst["picture"] <= 1, name
         assert worst["input"] < 0.05, name
+        assert worst["colours"] < 0.02, name
         assert worst["composite"] <= 1, name
         assert worst["apart_from_backdrop"] > 3, name
 
@@ -680,6 +704,21 @@ def blobs(seed):
     cv2.circle(alpha, (int(rng.integers(5, 30)), int(rng.integers(5, 30))), 3, 0.9, -1)
     cv2.circle(alpha, (140, 20), 12, 0.2, -1)
     return cv2.GaussianBlur(alpha, (3, 3), 0)
+
+
+def torn():
+    """A body with an island beside it, gaps inside and at the border; and one with a single gap."""
+    body = np.zeros((216, 384), np.float32)
+    body[90:, 120:264] = 1
+    beside = body.copy()
+    beside[120:127, 268:273] = 0.9
+    beside[213:, 180:184] = 0
+    beside[150:155, 156:161] = 0
+    single = np.ones_like(body)
+    single[60:65, 60:65] = 0
+    ghost = body.copy()
+    ghost[:84, 120:264] = 0.3
+    return [beside, single, ghost]
 
 
 def spiral(n):

@@ -3,39 +3,93 @@
 
 from __future__ import annotations
 
-import numpy as np
+import json
+import sys
+from types import SimpleNamespace
+
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the extra: pip install -e .[cuda]")
 pytest.importorskip("safetensors", reason="needs the extra: pip install -e .[cuda]")
 
 from segmentation.bisenet import BiSeNet, fold
+from segmentation.engines import nvidia
 from segmentation.engines.cuda import STAGES
 from segmentation.engines.layout import weights_dir
-from vcam import bench_cuda
+from vcam import bench, bench_cuda
+from vcam.cli import main
+
+SMALL = str(weights_dir() / "bisenet-small.safetensors")
 
 
-def test_every_figure_comes_out(monkeypatch):
+@pytest.fixture
+def tiny(monkeypatch):
+    """A benchmark whose GPU is the processor, whose pictures are tiny; torch.compile does nothing,
+    and torchvision has a network of one convolution."""
+
+    class Vision(torch.nn.Conv2d):
+        def forward(self, x):
+            return {"out": super().forward(x)}
+
+    models = SimpleNamespace(lraspp_mobilenet_v3_large=lambda **_: Vision(3, 1, 1))
+    asked = {}
+    monkeypatch.setitem(sys.modules, "torchvision", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "torchvision.models", SimpleNamespace())
+    monkeypatch.setitem(sys.modules, "torchvision.models.segmentation", models)
+    monkeypatch.setattr(torch, "compile", lambda network, **how: asked.update(how) or network)
     monkeypatch.setattr(bench_cuda, "PAPER", (64, 96))
-    yuyv = np.random.default_rng(0).integers(0, 256, 64 * 36 * 2, np.uint8)
-
-    report = bench_cuda.measure(
-        frames=2,
-        sizes={"tiny": (64, 36)},
-        pack=lambda width, height: ([], [yuyv, yuyv[::-1].copy()]),
-        backdrop=lambda width, height: np.full((height * 3 // 2, width), 90, np.uint8),
-        check=True,
-        device="cpu",
-        model=str(weights_dir() / "bisenet-small.safetensors"),
-        kinds=("eager", "fused"),
+    monkeypatch.setattr(nvidia, "why_not", lambda: "")
+    monkeypatch.setattr(bench, "SIZES", {"720p": (64, 36)})
+    measure = bench_cuda.measure
+    monkeypatch.setattr(
+        bench_cuda,
+        "measure",
+        lambda **given: measure(**{**given, "frames": 2, "device": "cpu", "model": SMALL}),
     )
+    return asked
 
-    case = report["cases"][0]
+
+def test_one_command_measures_and_checks_all_there_is(tiny, capsys):
+    assert main(["bench", "--engine", "cuda", "--check"]) == 0
+
+    report = json.loads(capsys.readouterr().out)
+    (case,) = report["cases"]
     assert set(case["stages_ms"]) == set(STAGES)
-    assert case["apart"] == {"worst_levels": 0, "mean_levels": 0.0, "frames": 2}
+    assert (case["apart"]["worst_levels"], case["apart"]["mean_levels"]) == (0, 0.0)
     assert case["p50_ms"] > 0
-    assert report["networks"]["fused"]["apart"] < 1e-3
-    assert report["paper"]["fps"] > 0
+    assert case["jpeg"]["host_ms"] > 0
+    assert case["jpeg"]["problem"] == "libnvjpeg.so.0 is not installed"
+    assert set(case["floor_ms"]) == {"bus", "memory", "network"}
+    forms = report["networks"]
+    for kind in ("eager", "fused", "compile"):
+        assert forms[kind]["apart"] < 1e-3
+    assert "torch_tensorrt" in forms["tensorrt"]["problem"]
+    assert tiny == {"mode": "max-autotune-no-cudagraphs", "dynamic": False}
+    assert report["paper"]["fps"] > 0 < report["square"]["ms"]
+    assert report["lraspp"]["fps"] > 0
+    assert report["meets"]["720p composites <= 2 levels"]
+    assert len(report["meets"]) == 8
+
+
+def test_what_was_hoped_for_and_is_not_is_named():
+    case = {
+        "name": "720p", "p50_ms": 0.41, "p99_ms": 0.5, "over_floor": 4.0, "host_cpu_ms": 0.6,
+        "torch_memory_mb": 300, "apart": {"worst_levels": 3},
+    }  # fmt: skip
+    report = {
+        "cases": [case, {**case, "name": "1080p"}],
+        "networks": {"fused": {"apart": 0.02}},
+        "network": "fused",
+        "paper": {"times_paper": 9.9},
+    }
+
+    missed = {name for name, so in bench_cuda.meets(report).items() if not so}
+
+    assert missed == {
+        "720p p50_ms <= 0.4", "720p host_cpu_ms <= 0.5", "720p composites <= 2 levels",
+        "1080p host_cpu_ms <= 0.5", "1080p composites <= 2 levels", "alpha <= 0.01 from float32",
+        "paper's frames a second x 10",
+    }  # fmt: skip
 
 
 def test_a_network_of_twice_the_area_needs_twice_the_operations():
