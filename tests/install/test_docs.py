@@ -103,7 +103,7 @@ class Desk:
         if words[:2] == ["vcam", "start"]:
             self._type("vcam stop")
             self._running = True
-        elif words[1] not in ("render", "bench", "config", "doctor", "-m"):
+        elif words[1:2] not in (["render"], ["bench"], ["config"], ["doctor"], ["-m"]):
             if words[0] in ("vcam", "curl") and not self._running:
                 assert self._type("vcam start").returncode == 0
                 self._running = True
@@ -165,6 +165,7 @@ def test_commands_are_found_in_blocks_and_in_sentences() -> None:
     found = commands("README.md")
 
     assert {"make run", "make test", "vcam start", "vcam doctor", "vcam open"} <= set(found)
+    assert {"install/linux.sh", "install/linux.sh --uninstall", "pip install ."} <= set(found)
     assert 'vcam background "#203040"' not in found  # that is a comment's word, not a command
     assert len({line for guide in GUIDES for line in commands(guide)}) > 40
 
