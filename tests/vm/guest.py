@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
-import multiprocessing
 import os
 import signal
 import statistics
@@ -20,6 +19,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ import numpy as np
 import pytest
 
 from tests.desktop import reader as timecode
-from tests.vm import machine
+from tests.vm import machine, starter
 from tests.vm.reader import BACKGROUND, PERSON, Reader
 from vcam import v4l2
 from vcam.control.client import Client
@@ -542,29 +542,6 @@ def a_device_that_belongs_to_root_is_refused_with_the_way_out(_: Path) -> dict[s
     return {"told": told.stdout}
 
 
-# An emulated processor imports for a minute and more, and a browser leaves a camera that has sent
-# nothing for ten seconds: what is imported once is forked for every daemon.
-STARTED = multiprocessing.get_context("forkserver")
-STARTED.set_forkserver_preload(
-    [
-        "tests.vm.guest", "vcam.cli", "vcam.daemon", "vcam.control.server", "vcam.outlet",
-        "segmentation.segmenter", "segmentation.engines.openvino", "watchfiles",
-        "PIL.JpegImagePlugin",
-    ]
-)  # fmt: skip
-
-
-def _vcam(words: list[str], environ: dict[str, str], log: Path) -> None:
-    """The `vcam` command in a process that has imported it already."""
-    from vcam.cli import main
-
-    os.environ.update(environ)
-    fd = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    os.dup2(fd, 1)
-    os.dup2(fd, 2)
-    sys.exit(main(words))
-
-
 class Daemon:
     """`vcam start` as a user's session starts it."""
 
@@ -588,49 +565,46 @@ class Daemon:
 
     def start(self) -> None:
         self._said = len(self._log.read_text()) if self._log.exists() else 0
-        self.process = STARTED.Process(
-            target=_vcam, args=(self.words, self.environ, self._log), daemon=True
-        )
-        self.process.start()
+        self.process = starter.Started(DOOR[0], self.words, self.environ, self._log)
 
     def runs(self) -> bool:
         """Whether it has got as far as showing pictures since it was started last."""
-        assert self.process.is_alive(), "the daemon ended"
+        assert self.process.wait() is None, "the daemon ended"
         return self._log.exists() and "running; sinks" in self._log.read_text()[self._said :]
 
     def feeds(self) -> bool:
         """Whether programs list the virtual camera."""
-        assert self.process.is_alive(), "the daemon ended"
+        assert self.process.wait() is None, "the daemon ended"
         return list_virtual_cameras()[0].ready
 
     def webcam_open(self) -> bool:
-        assert self.process.is_alive(), "the daemon ended"
+        assert self.process.wait() is None, "the daemon ended"
         return any(h.pid == self.process.pid for h in holders(WEBCAM))
 
     def kill(self) -> None:
-        self.process.kill()
-        self.process.join()
+        self.process.end(signal.SIGKILL, PATIENCE)
 
     def restart(self) -> None:
         """Kill it and start it again, as systemd does."""
         self.kill()
         self.start()
 
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.join(PATIENCE)
-        if self.process.is_alive():
+    def stop(self) -> int | None:
+        status = self.process.end(signal.SIGTERM, PATIENCE)
+        if status is None:
             self.kill()
+        return status
 
 
 DAEMON: list[Daemon] = []
+DOOR: list[Connection] = []  # to who starts it
 
 
 def daemon() -> Daemon:
     """The one that the checks below share, running."""
     if not DAEMON:
         DAEMON.append(Daemon(Path(os.environ["VM_OUT"])))
-    elif not DAEMON[0].process.is_alive():
+    elif DAEMON[0].process.wait() is not None:
         DAEMON[0].start()
     else:
         return DAEMON[0]
@@ -902,14 +876,12 @@ def a_picture_takes_this_long_from_the_camera_to_the_program(_: Path) -> dict[st
 
 @check
 def the_daemon_stops_and_lets_go_of_everything(_: Path) -> None:
-    ended = daemon()
-    ended.stop()
-
-    assert ended.process.exitcode == 0
+    assert daemon().stop() == 0
     assert not [h for h in holders(VIRTUAL) + holders(WEBCAM) if h.pid != os.getpid()]
 
 
-def main() -> int:
+def main(door: Connection) -> int:
+    DOOR.append(door)
     out, wanted = Path(sys.argv[1]), set(sys.argv[2:])
     begun = time.monotonic()
     failed = 0
@@ -934,4 +906,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(starter.serve(main))
