@@ -5,14 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.control.doors import Browser, Page, PlayRuntime
-from tests.vcam.driver import Driver, plugged_in
 from vcam import devices, paths
 from vcam.control.client import Client
 from vcam.control.server import Doors, serve
+
+if TYPE_CHECKING:
+    from tests.vcam.driver import Driver
 
 
 @pytest.fixture(autouse=True)
@@ -57,6 +60,8 @@ def webcam(
     """The camera in use, by its name; it has two knobs."""
     if sys.platform != "linux":
         pytest.skip("V4L2 is Linux's")
+    from tests.vcam.driver import Driver, plugged_in
+
     driver = Driver(tmp_path / "video7", {("YUYV", 320, 240): [30.0]})
     camera = devices.CameraInfo("Test Camera", str(driver.path), str(driver.path))
     monkeypatch.setattr(devices, "list_cameras", lambda: [camera])
