@@ -8,7 +8,7 @@ import threading
 import time
 from typing import Final
 
-from vcam import v4l2
+from vcam import kept, v4l2
 from vcam.devices import Holder, holders
 
 UNKNOWN: Final = "unknown program"
@@ -26,7 +26,7 @@ class Consumers:
     def __init__(self, path: str, fd: int) -> None:
         self._path, self._fd = path, fd
         self._lock = threading.Lock()
-        self._mine = os.getpid()
+        self._ours = {os.getpid(), kept.keeper()}
         self.told = v4l2.subscribe(fd, v4l2.CLIENT_USAGE)
         self._streaming = False
         self._opens = 0  # opened minus closed by anybody since we began
@@ -89,7 +89,7 @@ class Consumers:
     def _look(self, now: float) -> None:
         if not self._changed and self._held and now - self._looked_at <= STALE:
             return
-        self._held = [h for h in holders(self._path) if h.pid != self._mine]
+        self._held = [h for h in holders(self._path) if h.pid not in self._ours]
         self._since = {h.pid: self._since.get(h.pid, now) for h in self._held}
         self._looked_at = now
         self._changed = False

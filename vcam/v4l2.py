@@ -29,7 +29,7 @@ STREAMON, STREAMOFF = 0x40045612, 0x40045613
 G_PARM, S_PARM = 0xC0CC5615, 0xC0CC5616
 G_CTRL, S_CTRL, QUERYCTRL, QUERYMENU = 0xC008561B, 0xC008561C, 0xC0445624, 0xC02C5625
 ENUM_FRAMESIZES, ENUM_FRAMEINTERVALS = 0xC02C564A, 0xC034564B
-DQEVENT, SUBSCRIBE_EVENT = 0x80885659, 0x4020565A
+DQEVENT, SUBSCRIBE_EVENT, UNSUBSCRIBE_EVENT = 0x80885659, 0x4020565A, 0x4020565B
 
 CAPTURE, OUTPUT = 1, 2  # V4L2_BUF_TYPE_VIDEO_*, and the same bits of a node's capabilities
 CAP_M2M: Final = 0x8000
@@ -341,6 +341,8 @@ def subscribe(fd: int, event: int) -> bool:
     """Ask for an event and its present state; False where the driver does not know it."""
     data = bytearray(32)
     struct.pack_into("<III", data, 0, event, 0, SEND_INITIAL)
+    # A descriptor that was subscribed before, by a daemon that is gone, would be told nothing now.
+    _asked(fd, UNSUBSCRIBE_EVENT, bytearray(data))
     return _asked(fd, SUBSCRIBE_EVENT, data)
 
 

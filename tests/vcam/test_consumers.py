@@ -120,6 +120,20 @@ def test_a_program_that_was_there_before_and_leaves_does_not_hide_the_next(node,
     assert hidden == [UNKNOWN]
 
 
+def test_the_service_manager_that_keeps_the_device_open_is_nobody(node, monkeypatch):
+    monkeypatch.setenv("NOTIFY_SOCKET", "/run/user/0/systemd/notify")
+    monkeypatch.setattr(consumers, "holders", lambda path: [Holder(os.getppid(), "systemd")])
+    fd = os.open(node, os.O_RDWR)
+    made = Consumers(node, fd)
+    made.names()
+    time.sleep(STAYS + 0.05)
+    named = made.names()
+    made.close()
+    os.close(fd)
+
+    assert named == []
+
+
 def test_processes_are_not_searched_while_nothing_happens(watched, monkeypatch):
     watched.names()
     monkeypatch.setattr(consumers, "holders", lambda path: pytest.fail("searched"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import gc
 import os
+import socket
 import struct
 import time
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 import pyvirtualcam
 
-from vcam import v4l2
+from vcam import kept, v4l2
 from vcam.devices import VirtualCameraInfo
 from vcam.errors import SinkError
 from vcam.frame import Frame, SafeFrame
@@ -212,3 +213,73 @@ def test_a_closed_sink_is_an_error_and_nobody_watches_it(node):
     with pytest.raises(SinkError, match="not open"):
         sink.write(frame())
     assert sink.watchers() == []
+
+
+@pytest.fixture
+def keeper(tmp_path, monkeypatch):
+    """A service manager's end of the line."""
+    path = str(tmp_path / "notify")
+    door = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    door.bind(path)
+    door.settimeout(5)
+    monkeypatch.setenv("NOTIFY_SOCKET", path)
+    yield door
+    door.close()
+
+
+def handed_over(monkeypatch, path):
+    """What a service manager hands to a daemon that it starts again."""
+    fd = os.open(path, os.O_RDWR)
+    os.set_inheritable(fd, True)
+    monkeypatch.setattr(kept, "FIRST", fd)
+    monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
+    monkeypatch.setenv("LISTEN_FDNAMES", v4l2loopback.KEPT)
+    return fd
+
+
+def test_the_service_manager_keeps_the_descriptor_for_the_next_daemon(module, node, keeper):
+    module.size = (W, H)
+    with V4L2LoopbackSink(node, W, H, 30) as sink:
+        dropped, _, _, _ = socket.recv_fds(keeper, 4096, 4)
+        message, (fd,), _, _ = socket.recv_fds(keeper, 4096, 4)
+
+        assert b"FDSTOREREMOVE=1" in dropped
+        assert message == b"FDSTORE=1\nFDNAME=v4l2loopback"
+        assert os.path.samestat(os.fstat(fd), os.stat(node))
+        assert sink.watchers() == []  # who keeps it does not watch
+        os.close(fd)
+
+
+def test_the_next_daemon_goes_on_as_the_same_writer(module, node, monkeypatch):
+    module.size, module.flags = (W, H), v4l2.CAPTURE  # as somebody writes
+    fd = handed_over(monkeypatch, node)
+
+    with V4L2LoopbackSink(node, W, H, 30) as sink:
+        sink.write(frame())
+
+        assert sink._loopback.fd == fd
+        assert v4l2.S_FMT not in module.asked
+        assert not os.get_inheritable(fd)
+    assert kept.take(v4l2loopback.KEPT) == []
+
+
+def test_what_was_kept_at_another_size_is_let_go(module, node, monkeypatch, keeper):
+    module.size = (2 * W, H)
+    fd = handed_over(monkeypatch, node)
+
+    with pytest.raises(SinkError, match="expected 64x36"):
+        V4L2LoopbackSink(node, W, H, 30).__enter__()
+
+    assert b"FDSTOREREMOVE=1" in keeper.recv(4096)
+    with pytest.raises(OSError, match="Bad file"):
+        os.fstat(fd)
+
+
+def test_a_descriptor_of_another_device_is_let_go(module, node, tmp_path, monkeypatch):
+    (tmp_path / "video11").touch()
+    module.size = (W, H)
+    handed_over(monkeypatch, str(tmp_path / "video11"))
+
+    with V4L2LoopbackSink(node, W, H, 30) as sink:
+        assert os.path.samestat(os.fstat(sink._loopback.fd), os.stat(node))
+        assert v4l2.S_FMT in module.asked

@@ -674,11 +674,14 @@ def a_webcam_unplugged_in_a_call_shows_the_card_and_comes_back(_: Path) -> dict[
 
 @check
 def a_killed_daemon_that_starts_again_goes_on_in_the_same_call(_: Path) -> dict[str, Any]:
-    with Reader(VIRTUAL) as reader:
+    with Witness() as witness, Reader(VIRTUAL) as reader:
         reader.until("live", PATIENCE)
         daemon().restart()
         took = reader.until("live", 3 * PATIENCE)
-    return {"back_s": round(took, 1)}
+
+    assert witness.looks
+    assert witness.missed == 0
+    return {"back_s": round(took, 1), "looks": witness.looks}
 
 
 @check

@@ -12,13 +12,14 @@ import fcntl
 import logging
 import os
 import threading
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
 import pyvirtualcam
 
-from vcam import v4l2
+from vcam import kept, v4l2
 from vcam.consumers import Consumers
 from vcam.devices import LABEL, holders, list_virtual_cameras
 from vcam.errors import SinkError
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FORMAT: Final = "YU12"
+KEPT: Final = "v4l2loopback"  # what the service manager knows the descriptor by
+LET_GO: Final = 0.3  # seconds it may take to close what it is told to
 _INSTALL: Final = "Run `vcam doctor` to see what is missing, or install/linux.sh to create one."
 
 
@@ -47,16 +50,45 @@ class Loopback:
     def __init__(self, device: str | None, width: int, height: int) -> None:
         self.path = _find(device)
         self.width, self.height = width, height
-        self._open()
-        try:
-            self._claim()
-            self._shape()
-        except BaseException:
-            os.close(self.fd)
-            raise
+        if not self._resume():
+            self._open()
+            try:
+                self._claim()
+                self._shape()
+            except BaseException:
+                os.close(self.fd)
+                raise
+            kept.keep(KEPT, self.fd)
         self.consumers = Consumers(self.path, self.fd)
 
+    def _resume(self) -> bool:
+        """Go on where the daemon before us stopped, if its descriptor was kept: the same writer."""
+        found = kept.take(KEPT)
+        fitting = [fd for fd in found if self._fits(fd)][:1]
+        for fd in found:
+            if fd not in fitting:
+                os.close(fd)
+        if fitting:
+            self.fd = fitting[0]
+            self.label = v4l2.capabilities(self.fd).card
+            log.info("%s was kept open", self.path)
+        elif found:
+            kept.drop(KEPT)
+            time.sleep(LET_GO)
+        return bool(fitting)
+
+    def _fits(self, fd: int) -> bool:
+        """Whether it is this very device, set as it should be."""
+        with contextlib.suppress(OSError):
+            now = v4l2.get_format(fd, v4l2.OUTPUT)
+            same = os.path.samestat(os.fstat(fd), os.stat(self.path))
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            wanted = (self.width, self.height, FORMAT)
+            return same and (now.width, now.height, now.fourcc) == wanted
+        return False
+
     def _open(self) -> None:
+        kept.drop(KEPT)  # or it would be taken by ourselves
         self.fd, known = self._look()
         if not known.captures and not known.outputs:
             log.info("%s is stuck, as 0.12 is after some writers; mending it", self.path)
