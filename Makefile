@@ -21,7 +21,6 @@ test: $(VENV)/.test
 # What takes minutes: ten thousand requests, hundreds of calls in a real kernel, two hundred thousand
 # frames, a soak.
 nightly: $(VENV)/.test
-	VCAM_VM=1 $(BIN)/python -m pytest tests/vm
 	VCAM_VM=1 VCAM_TEST_INSTALL=1 $(BIN)/python -m pytest -m slow
 	$(BIN)/python -m tests.faults --frames 200000
 	$(BIN)/python -m tests.soak --minutes 30

@@ -23,7 +23,7 @@ from tests.vm.model import left_half_is_person
 pytestmark = pytest.mark.vm
 
 ROOT = Path(__file__).resolve().parents[2]
-TIMEOUT = float(os.environ.get("VCAM_VM_TIMEOUT", "1500"))  # seconds, for all of it
+TIMEOUT = float(os.environ.get("VCAM_VM_TIMEOUT", "2400"))  # seconds, for all of it
 # An emulated processor is not the one that Numba compiled for, and compiling there takes minutes.
 PORTABLE = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "", "PYTHONDONTWRITEBYTECODE": "1"}
 WARM = "import vcam.pipeline, vcam.compositor, vcam.decode, segmentation.segmenter"
