@@ -82,7 +82,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     export = commands.add_parser("export", help="turn a checkpoint into weights for the program")
     export.set_defaults(run=_export)
-    export.add_argument("checkpoint", type=Path, metavar="CHECKPOINT")
+    export.add_argument(
+        "checkpoints", type=Path, nargs="+", metavar="CHECKPOINT", help="several are averaged"
+    )
     export.add_argument(
         "-o", "--output", type=Path, required=True, metavar="STEM", help="path without extension"
     )
@@ -230,7 +232,7 @@ def _export(options: argparse.Namespace) -> int:
     from train.export import export
 
     files = export(
-        options.checkpoint,
+        options.checkpoints,
         options.output,
         calibrate=options.calibrate,
         onnx=options.onnx,

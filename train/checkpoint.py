@@ -111,6 +111,29 @@ def load_network(path: Path, *, folded: bool = True) -> BiSeNet:
     return fold(model) if folded else model
 
 
+def load_mean(paths: list[Path]) -> BiSeNet:
+    """Return the network whose folded weights are the mean of several, in evaluation mode.
+
+    From "Model soups" (Wortsman et al., ICML 2022, https://arxiv.org/abs/2203.05482). It is better
+    than each where they went on from the same weights, with other data, rates or seeds.
+
+    Raises:
+        CheckpointError: one cannot be read, or they are of different widths or depths.
+    """
+    first, *others = [load_network(path) for path in paths]
+    for path, network in zip(paths[1:], others, strict=True):
+        if (network.width, network.blocks) != (first.width, first.blocks):
+            raise CheckpointError(
+                f"{path}: of width {network.width:g} with {network.blocks} blocks, {paths[0]} of "
+                f"{first.width:g} with {first.blocks}; these have no mean",
+                hint="Average runs that started from the same weights.",
+            )
+    states = [network.state_dict() for network in (first, *others)]
+    mean = {k: torch.stack([s[k].float() for s in states]).mean(0) for k in states[0]}
+    first.load_state_dict(mean)
+    return first
+
+
 def load_folded(path: Path) -> BiSeNet:
     """Return the network of a .safetensors file that `train export` wrote, in evaluation mode.
 

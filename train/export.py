@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from segmentation.bisenet import MEAN, STD, BiSeNet, load_weights, save_weights
-from train.checkpoint import load_network
+from train.checkpoint import load_mean
 from train.datasets import Pair, find_pairs, read_image, read_matte
 from train.errors import ExportError, UsageError
 from train.metrics import Figures
@@ -53,7 +53,7 @@ class Matting(nn.Module):
 
 
 def export(
-    checkpoint: Path,
+    checkpoints: list[Path],
     stem: Path,
     *,
     calibrate: Path | None = None,
@@ -62,6 +62,7 @@ def export(
 ) -> list[Exported]:
     """Write `stem`.safetensors, `stem`.xml/.bin and, with `calibrate`, `stem`-int8.xml/.bin.
 
+    Of several checkpoints the mean of their weights is exported: `train.checkpoint.load_mean`.
     `compact` keeps the kernels of the first as int8, at half the size.
 
     `calibrate` is a folder of training pictures, `img/` and `mask/`. With `onnx`, `stem`.onnx in
@@ -74,7 +75,7 @@ def export(
     """
     import openvino as ov
 
-    network = load_network(checkpoint)
+    network = load_mean(checkpoints)
     eager = Matting(network).eval()
     pairs = _spread(find_pairs(calibrate), CALIBRATION + CHECK) if calibrate else []
     calibration, check = pairs[0::2], pairs[1::2]

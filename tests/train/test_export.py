@@ -55,12 +55,34 @@ def test_every_file_gives_the_alpha_of_the_network(checkpoint, tmp_path: Path, c
         assert np.abs(reread - wanted).max() < exporting.TOLERANCE
 
 
+def test_of_several_checkpoints_the_mean_is_exported(checkpoint, tmp_path: Path, capsys):
+    other, wide = tmp_path / "other.pt", tmp_path / "wide.pt"
+    torch.manual_seed(1)
+    save_checkpoint({"ema": BiSeNet(WIDTH).state_dict(), "width": WIDTH}, other)
+    save_checkpoint({"ema": BiSeNet(0.25).state_dict(), "width": 0.25}, wide)
+
+    exporting.export([checkpoint, other], tmp_path / "mean")
+
+    one, two, mean = (
+        network.state_dict()["head4.0.weight"]
+        for network in (
+            load_network(checkpoint),
+            load_network(other),
+            load_weights(tmp_path / "mean.safetensors"),
+        )
+    )
+    assert torch.allclose(mean, (one + two) / 2, atol=1e-3)
+    assert not torch.allclose(mean, one, atol=1e-3)
+    assert main(["export", str(checkpoint), str(wide), "-o", str(tmp_path / "x")]) == 1
+    assert "wide.pt: of width 0.25 with 2 blocks" in capsys.readouterr().err
+
+
 def test_int8_is_written_when_it_keeps_the_person(checkpoint, tmp_path: Path, monkeypatch):
     pytest.importorskip("nncf", reason="needs the extra: pip install -e .[train]")
     monkeypatch.setattr(exporting, "INT8_LOSS", 100.0)
     pictures = write_folder(tmp_path / "pictures", 8)
 
-    files = exporting.export(checkpoint, tmp_path / "net", calibrate=pictures)
+    files = exporting.export([checkpoint], tmp_path / "net", calibrate=pictures)
 
     small = tmp_path / "net-int8.xml"
     assert [f.path.name for f in files] == ["net.safetensors", "net.xml", "net-int8.xml"]
@@ -77,7 +99,7 @@ def test_int8_that_loses_the_person_is_refused(checkpoint, tmp_path: Path, monke
     pictures = write_folder(tmp_path / "pictures", 8)
 
     with pytest.raises(ExportError, match=r"int8 loses 0\.30 points"):
-        exporting.export(checkpoint, tmp_path / "net", calibrate=pictures)
+        exporting.export([checkpoint], tmp_path / "net", calibrate=pictures)
 
     assert not (tmp_path / "net-int8.xml").exists()
     assert (tmp_path / "net.xml").exists()
