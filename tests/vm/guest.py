@@ -612,6 +612,12 @@ def daemon() -> Daemon:
     return DAEMON[0]
 
 
+def calling() -> Reader:
+    """A program in a call with the daemon."""
+    daemon()
+    return Reader(VIRTUAL)
+
+
 @check
 def the_daemon_makes_the_camera_appear_with_the_webcam_closed(_: Path) -> dict[str, Any]:
     begun = time.monotonic()
@@ -625,7 +631,7 @@ def the_daemon_makes_the_camera_appear_with_the_webcam_closed(_: Path) -> dict[s
 
 @check
 def a_call_gets_the_person_in_front_of_the_background(_: Path) -> dict[str, Any]:
-    with Reader(VIRTUAL) as reader:
+    with calling() as reader:
         first = reader.until("live", 2 * PATIENCE)
         begun, seen = time.monotonic(), 0
         while time.monotonic() - begun < 5:
@@ -639,7 +645,7 @@ def a_call_gets_the_person_in_front_of_the_background(_: Path) -> dict[str, Any]
 @check
 def after_the_call_the_webcam_is_closed_and_the_camera_stays(_: Path) -> dict[str, Any]:
     took = until(lambda: not daemon().webcam_open())
-    with Reader(VIRTUAL) as reader:
+    with calling() as reader:
         woke = until(daemon().webcam_open)
         live = reader.until("live", PATIENCE)
     until(lambda: not daemon().webcam_open())
@@ -650,7 +656,7 @@ def after_the_call_the_webcam_is_closed_and_the_camera_stays(_: Path) -> dict[st
 
 @check
 def a_webcam_unplugged_in_a_call_shows_the_card_and_comes_back(_: Path) -> dict[str, Any]:
-    with Reader(VIRTUAL) as reader:
+    with calling() as reader:
         reader.until("live", PATIENCE)
         (VIVID / "unbind").write_text("vivid.0")
         begun = last_live = time.monotonic()
@@ -674,7 +680,7 @@ def a_webcam_unplugged_in_a_call_shows_the_card_and_comes_back(_: Path) -> dict[
 
 @check
 def a_killed_daemon_that_starts_again_goes_on_in_the_same_call(_: Path) -> dict[str, Any]:
-    with Witness() as witness, Reader(VIRTUAL) as reader:
+    with calling() as reader, Witness() as witness:
         reader.until("live", PATIENCE)
         daemon().restart()
         took = reader.until("live", 3 * PATIENCE)
@@ -791,13 +797,13 @@ def replug(reader: Reader) -> None:
 
 
 def call() -> None:
-    with Reader(VIRTUAL) as reader:
+    with calling() as reader:
         reader.until("live", PATIENCE)
     until(lambda: not daemon().webcam_open())
 
 
 def plugged(times: int) -> dict[str, Any]:
-    with Reader(VIRTUAL) as reader:
+    with calling() as reader:
         reader.until("live", PATIENCE)
         return cycles(times, lambda: replug(reader), lambda: reader.until("live", PATIENCE))
 
@@ -855,7 +861,7 @@ def a_picture_takes_this_long_from_the_camera_to_the_program(_: Path) -> dict[st
     try:
         with clock(OTHER):
             client.change({"camera": {"source": OTHER}})
-            with Reader(VIRTUAL) as reader:
+            with calling() as reader:
                 until(lambda: client.status()["source"]["name"] == "Clock")
                 reader.until("live", PATIENCE)
                 ages = []
@@ -866,7 +872,7 @@ def a_picture_takes_this_long_from_the_camera_to_the_program(_: Path) -> dict[st
                 status = client.status()
     finally:
         client.change({"camera": {"source": WEBCAM}})
-    with Reader(VIRTUAL) as reader:
+    with calling() as reader:
         until(daemon().webcam_open)
         reader.until("live", PATIENCE)
 
