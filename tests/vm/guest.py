@@ -696,6 +696,7 @@ def chromium_shows_the_person_in_front_of_the_background_before_and_after_a_kill
 ) -> dict[str, Any]:
     from tests.vm import browser
 
+    daemon()
     return browser.look(out, W, H, seconds=3 * PATIENCE, upset=killed_meanwhile)
 
 
