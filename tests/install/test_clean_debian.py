@@ -79,10 +79,13 @@ from tests.vm.reader import Reader
 with Reader("/dev/video10") as reader:
     print("STEP live", round(reader.until("live", 400), 1), flush=True)
     shown = []
-    while len(shown) < 20:
+    # A card in between is right where an emulated processor was late.
+    while shown.count("live") < 20 and len(shown) < 200:
         if data := reader.picture(30):
             shown.append(reader.shows(data))
-    print("STEP shown", *sorted(set(shown)), flush=True)
+    live = shown.count("live")
+    print("STEP shown", "live" if live == 20 else f"live {live} times", flush=True)
+    print("STEP never", *sorted(set(shown) - {"live", "card"}), flush=True)
 """
 
 
@@ -184,6 +187,7 @@ def test_the_real_module_brings_composited_frames_to_a_reader(
     ):
         assert wanted in said, f"{wanted}\n{said}\n{outcome.console}"
     assert said.count("STEP shown live\n") == 2, said  # the call went on during the second run
+    assert said.count("STEP never\n") == 2, said  # the room, or anything but composites and cards
     after_restart = said.split("STEP restarted")[1].split("STEP")[0]
     assert "video8=OBS Virtual Camera" in after_restart
     assert "video10=VBG Camera" in after_restart
