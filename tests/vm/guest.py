@@ -703,13 +703,13 @@ def chromium_shows_the_person_in_front_of_the_background_before_and_after_a_kill
 def killed_meanwhile(program: subprocess.Popen[bytes]) -> dict[str, Any]:
     """Kill the daemon and start it again under a browser, which leaves after ten silent seconds.
 
-    A processor that is no emulated one starts the daemon in three, so later than that the browser
-    does not see the time go by.
+    A processor that is no emulated one starts the daemon in three, so after five the browser does
+    not see the time go by.
     """
     begun = time.monotonic()
     daemon().restart()
     with contextlib.suppress(AssertionError):
-        until(daemon().runs, 3)
+        until(daemon().runs, 5)
     stopped = not daemon().runs()
     if stopped:
         os.killpg(program.pid, signal.SIGSTOP)
