@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from vcam.errors import VcamError
+from vcam.errors import VcamError, tell
 from vcam.guard import Fault
 
 if TYPE_CHECKING:
@@ -45,7 +45,6 @@ class Capture:
         self.packed = False  # planes may have gaps between pixels: nothing is taken apart here
         self.dropped = 0
         self._told = ""  # the last complaint
-        self.error: BaseException | None = None  # what ended the thread, if anything did
         self.source: Source | None = None  # while open
 
     def __enter__(self) -> Capture:
@@ -93,18 +92,18 @@ class Capture:
             return taken
 
     def _run(self) -> None:
-        try:
-            back_off = FIRST_BACK_OFF
-            while self._wait_until_wanted():
+        back_off = FIRST_BACK_OFF
+        while not self._stop:
+            try:
+                if not self._wait_until_wanted():
+                    return
                 if self._session():
                     back_off = FIRST_BACK_OFF
                     continue
                 self._pause(back_off)
                 back_off = min(back_off * 2, LAST_BACK_OFF)
-        except BaseException as error:
-            self.error = error
-            log.exception("the camera thread ended")
-            self._put(Fault("camera thread failed"))
+            except Exception:  # where memory is short even dealing with that may fail
+                time.sleep(FIRST_BACK_OFF)
 
     def _wait_until_wanted(self) -> bool:
         with self._condition:
@@ -121,7 +120,11 @@ class Capture:
                 self.source = source
                 log.info("camera: %s, %g fps", source.name, source.fps)
                 self._told = ""
-                return self._pump(source, generation)
+                try:
+                    return self._pump(source, generation)
+                except VcamError as error:  # closing a camera that went away may take its time
+                    self._put(Fault(_short(error)))
+                    raise
         except VcamError as error:
             # A camera that stays away is told once, not with every try.
             log.log(logging.DEBUG if str(error) == self._told else logging.WARNING,
@@ -133,7 +136,7 @@ class Capture:
             self._put(Fault("the clip ended"))
             return False
         except Exception:  # out of memory, say: the camera is opened again once there is some
-            log.exception("camera: failed")
+            tell(log, "camera: failed")
             self._put(Fault("camera failed"))
             return False
         finally:
@@ -159,7 +162,7 @@ class Capture:
     def _put(self, item: Frame | Fault) -> None:
         with self._condition:
             if not self._wanted:
-                return
+                time.sleep(FIRST_BACK_OFF)
             if self._slot is not None and not isinstance(self._slot, Fault):
                 self.dropped += 1
             self._slot = item

@@ -22,10 +22,10 @@ from vcam.capture import Capture
 from vcam.card import Card
 from vcam.demand import Demand
 from vcam.devices import apply_controls
-from vcam.errors import DaemonError
+from vcam.errors import DaemonError, tell
 from vcam.matting import Matting
 from vcam.pipeline import Pipeline
-from vcam.service import Notifier, SuspendWatch
+from vcam.service import Notifier, SuspendWatch, give_back, keep_one_heap
 from vcam.settings import Settings
 from vcam.sinks import open_sinks
 from vcam.sources import source_opener, wait_for_camera
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SWITCH = 0.0005  # seconds a thread keeps the interpreter while another one waits for it
+SETTLED = 5.0  # seconds after a change by which what it replaced was let go
 # Settings that need a restart: a virtual camera keeps its size for life, or calls would break.
 FIXED = {("output", "sink"), ("output", "width"), ("output", "height"), ("output", "fps")}
 
@@ -62,6 +63,7 @@ def run(
     """
     from vcam.control import server
 
+    keep_one_heap()
     # The frame loop gives up the interpreter twenty times a frame, and waited up to 5 ms each time
     # for a thread that answers the page.
     sys.setswitchinterval(SWITCH)
@@ -132,6 +134,7 @@ class Daemon:
         self._cpu_percent = 0.0
         self._pending: Backdrop | None = None
         self._retired: deque[tuple[float, Backdrop]] = deque()  # closed when their time has come
+        self._give_back_at = float("inf")
         self._suspend = SuspendWatch()
         self._camera = self.settings.current.camera.model_dump(exclude={"mirror"})
         self._logged = self._started
@@ -239,6 +242,7 @@ class Daemon:
                 pipe.capture.next_time(opener)
                 if source is not None and source.live and hasattr(source, "path"):
                     apply_controls(source.path, config.camera.controls)
+        self._give_back_at = min(self._give_back_at, time.monotonic() + SETTLED)
         level = config.control.log.upper()
         logging.getLogger().setLevel(level)
 
@@ -252,6 +256,9 @@ class Daemon:
             self._cpu = (now, cpu)
         while self._retired and now >= self._retired[0][0]:
             self._retired.popleft()[1].close()
+        if now >= self._give_back_at:
+            self._give_back_at = float("inf")
+            give_back()
         if self._reread.is_set():
             self._reread.clear()
             self.settings.reload()
@@ -362,7 +369,7 @@ def _background(
             try:
                 tend(notifier)
             except Exception:  # out of memory, say: the next time may go better
-                log.exception("housekeeping failed")
+                tell(log, "housekeeping failed")
 
     thread = threading.Thread(target=loop, name="tend", daemon=True)
     thread.start()

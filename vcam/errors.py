@@ -13,6 +13,8 @@ VcamError            exit 1   anything below
 
 from __future__ import annotations
 
+import logging
+
 
 class VcamError(Exception):
     """A fault outside the program: says what is, what was expected, and the next step.
@@ -68,3 +70,14 @@ class ModelError(VcamError):
 
 class DaemonError(VcamError):
     """The daemon is not running, runs already, or speaks another version."""
+
+
+def tell(log: logging.Logger, message: str) -> None:
+    """Log the exception at hand, or do nothing: where memory is short, logging fails too.
+
+    A thread that must not end calls this from its last `except`.
+    """
+    try:  # noqa: SIM105, what suppress() needs is memory
+        log.exception(message)
+    except Exception:
+        pass

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from vcam.errors import tell
 from vcam.frame import SafeFrame
 
 if TYPE_CHECKING:
@@ -156,7 +157,7 @@ class Outlet:
                 if now - self._last_write >= patience:
                     self._write(self.card.frame(now, -1, self.late_reason))
             except Exception:  # it is the last to stand: nothing may end it
-                log.exception("the card could not be shown")
+                tell(log, "the card could not be shown")
             finally:
                 self._lock.release()
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from vcam.backgrounds import Room
 from vcam.compositor import Compositor, Look, Scenery
+from vcam.errors import tell
 from vcam.guard import Fault, Guard, Verdict
 from vcam.peek import Peek
 
@@ -69,7 +70,7 @@ class Pipeline:
             try:
                 self._pump(stop)
             except Exception:
-                log.exception("a frame could not be shown")
+                tell(log, "a frame could not be shown")
                 with contextlib.suppress(Exception):  # then the watchdog shows the card
                     self.recover()
 

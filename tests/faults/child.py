@@ -27,7 +27,7 @@ from vcam.frame import Frame, SafeFrame
 from vcam.sinks.file import check
 from vcam.sources.clip import ClipSource
 
-HEADER = struct.Struct("<4s?qd")  # magic, card, seq, pts
+HEADER = struct.Struct("<4s?qddd")  # magic, card, seq, pts, when the fault struck, when written
 MAGIC = b"VBGC"
 
 
@@ -36,12 +36,21 @@ class Orders:
 
     def __init__(self, path: Path) -> None:
         self._path, self._seen, self._now = path, 0, dict[str, Any]()
+        self.struck = 0.0  # when a fault was first felt; 0 while there is none
 
     def __call__(self, key: str, default: Any = "") -> Any:
         changed = self._path.stat().st_ino
         if changed != self._seen:
             self._seen, self._now = changed, json.loads(self._path.read_text())
+            self.struck = 0.0
         return self._now.get(key, default)
+
+    def fault(self, key: str) -> str:
+        """What is wrong with `key`; from now on whoever asked for it knows."""
+        found = str(self(key))
+        if found and not self.struck:
+            self.struck = time.monotonic()
+        return found
 
 
 class Camera(ClipSource):
@@ -53,13 +62,13 @@ class Camera(ClipSource):
         self._last: Frame | None = None
 
     def __enter__(self) -> Camera:
-        if self._orders("camera") == "unplugged":
+        if self._orders.fault("camera") == "unplugged":
             raise SourceError("the camera is not there")
         super().__enter__()
         return self
 
     def read(self, timeout: float) -> Frame | None:
-        fault = self._orders("camera")
+        fault = self._orders.fault("camera")
         if fault == "unplugged":
             raise SourceError("the camera went away")
         if fault == "damaged":
@@ -113,11 +122,15 @@ class Wire:
         check(frame, self.width, self.height)
         if self._orders("sink") == "EIO":
             raise OSError(errno.EIO, os.strerror(errno.EIO))
-        self._socket.sendall(HEADER.pack(MAGIC, frame.is_card, frame.seq, frame.pts))
+        times = frame.pts, self._orders.struck, time.monotonic()
+        self._socket.sendall(HEADER.pack(MAGIC, frame.is_card, frame.seq, *times))
         self._socket.sendall(frame.data.data)
 
     def watchers(self) -> list[str] | None:
-        return list(self._orders("watchers", ["Meeting"]))
+        found = list(self._orders("watchers", ["Meeting"]))
+        if not found and not self._orders.struck:
+            self._orders.struck = time.monotonic()
+        return found
 
     def __exit__(self, *_: object) -> None:
         self._socket.close()
@@ -137,7 +150,7 @@ def main() -> int:
         return lambda: Wire(str(folder / "wire"), width, height, orders)
 
     def fragile(self: Segmenter, *args: Any, **kwargs: Any) -> Any:
-        if orders("engine") == "raises":
+        if orders.fault("engine") == "raises":
             raise EngineError("the engine failed", hint="")
         while orders("engine") == "hangs":
             time.sleep(0.01)

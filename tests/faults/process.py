@@ -31,6 +31,7 @@ PERSON = ROOT / "vcam" / "assets" / "portrait.jpg"
 WEIGHTS = ROOT / "segmentation" / "weights" / "bisenet-small-int8"
 W, H, FPS = 640, 360, 25
 PATCH = 16
+DEADLINE = 0.5  # seconds from a picture's capture to the sink, as the daemon's settings say
 ALIKE = 0.7  # correlation above which a patch is the room's
 VISIBLE = 6.0  # levels of contrast above which it counts
 
@@ -90,6 +91,9 @@ class Seen:
     at: float
     card: bool
     patches: int
+    pts: float  # when the camera took what it shows
+    struck: float  # when the daemon ran into the fault that is on, 0 if there is none
+    written: float
 
 
 class Meeting:
@@ -126,11 +130,11 @@ class Meeting:
     def _watch(self, connection: socket.socket) -> None:
         size = HEADER.size + W * H * 3 // 2
         while (data := self._take(connection, size)) is not None:
-            magic, card, _, _ = HEADER.unpack_from(data)
+            magic, card, _, *times = HEADER.unpack_from(data)
             assert magic == MAGIC
             luma = np.frombuffer(data, np.uint8, W * H, HEADER.size).reshape(H, W)
             self.last = data
-            self.seen.append(Seen(time.monotonic(), card, self.detector(luma)))
+            self.seen.append(Seen(time.monotonic(), card, self.detector(luma), *times))
 
     def _take(self, connection: socket.socket, size: int) -> bytes | None:
         parts = bytearray()
@@ -294,6 +298,7 @@ class Outside:
     end: Callable[[Process], object]
     card: bool = False
     silent: bool = False  # no picture can come meanwhile
+    grace: float = 0.0  # seconds that the daemon waits on purpose before it shows the card
 
 
 def told(what: str, value: str, *, card: bool = True, silent: bool = False) -> Outside:
@@ -382,7 +387,10 @@ OUTSIDE: dict[str, Outside] = {
         lambda p: p.meeting.looking.clear(), lambda p: p.meeting.looking.set(), silent=True
     ),
     "nobody watches": Outside(
-        lambda p: p.order(watchers=[]), lambda p: p.order(watchers=["Meeting"]), card=True
+        lambda p: p.order(watchers=[]),
+        lambda p: p.order(watchers=["Meeting"]),
+        card=True,
+        grace=0.6,  # who looks away for a moment finds the camera on
     ),
     "suspended": Outside(
         lambda p: p.order(asleep=p.orders.get("asleep", 0.0) + 60), lambda p: None, card=True
@@ -414,7 +422,7 @@ class Outcome:
     name: str
     frames: int
     patches: int
-    card_after: float  # seconds until the card; NaN if it was not shown
+    card_after: float  # seconds from the fault's being felt to the card; NaN if it was not shown
     stray: int  # pictures of the person while the card was due
     back_after: float  # seconds from the end of the fault to the person
     died: bool = False
@@ -436,6 +444,14 @@ class Run:
         return "\n".join(lines)
 
 
+def _is_stray(s: Seen, due: float) -> bool:
+    """True if it shows the person though the card was due.
+
+    What the camera took before may still come, but not later than it may be old.
+    """
+    return not s.card and s.written > due and (s.pts > due or s.written > due + DEADLINE)
+
+
 def inflict(process: Process, name: str, fault: Outside, hold: float) -> Outcome:
     """Let one fault happen for `hold` seconds and see what was shown until the person is back."""
     seen, first = process.meeting.seen, len(process.meeting.seen)
@@ -452,10 +468,10 @@ def inflict(process: Process, name: str, fault: Outside, hold: float) -> Outcome
     back = process.meeting.wait_live(ended, 10)
     time.sleep(0.2)
     shown = seen[first:]
-    cards = [s.at - began for s in shown if s.card]
-    due = began + (cards[0] if cards else 0)
-    stray = sum(not s.card for s in shown if due < s.at < ended) if fault.card else 0
-    if name == "suspended":  # over as soon as it happened
+    struck = next((s.struck for s in shown if s.struck >= began), began)
+    cards = [s.written - struck for s in shown if s.card and s.written >= struck]
+    stray = sum(_is_stray(s, struck + fault.grace) for s in shown if s.written < ended)
+    if not fault.card or name == "suspended":  # that one is over as soon as it happened
         stray = 0
     return Outcome(
         name,

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,7 +35,7 @@ from tests.faults.process import (
 from vcam.errors import VcamError
 
 QUALITIES = ("low", "balanced", "high")
-WARM_UP = 0.3  # share of a phase before its memory counts
+WARM_UP = 0.3  # share of a phase before its memory counts, and until each deed was done twice
 STEEP = 60.0  # MB an hour: a leak, where the fit is sure of that much
 SURE = 5.0  # minutes a phase must last for its slope to say anything
 SWING = 120.0  # MB that memory may move within a phase
@@ -52,17 +52,27 @@ class Phase:
     rss: list[float] = field(default_factory=list)  # MB
     descriptors: list[int] = field(default_factory=list)
     threads: list[int] = field(default_factory=list)
+    rounds: list[int] = field(default_factory=list)  # each does every deed once, in any order
 
     @property
     def warm(self) -> slice:
-        """What is sampled once everything was used."""
-        return slice(int(len(self.at) * WARM_UP), None)
+        """What is sampled once everything was used, twice if there was the time."""
+        early, twice = int(len(self.at) * WARM_UP), sum(r < 2 for r in self.rounds)
+        return slice(max(early, twice) if twice < len(self.at) / 2 else early, None)
 
     def slope(self) -> tuple[float, float]:
-        """MB an hour and its standard error, by least squares after the warm-up."""
-        t, m = np.array(self.at[self.warm]) / 60, np.array(self.rss[self.warm])
-        if len(t) < 4:
+        """MB an hour and its standard error, by least squares over rounds after the warm-up.
+
+        A round is one point, its median: within one, memory goes up and down with what is done,
+        and samples that follow one another are not independent.
+        """
+        rounds, at, rss = np.array(self.rounds), np.array(self.at) / 60, np.array(self.rss)
+        counted = set(self.rounds[self.warm]) - set(self.rounds[: self.warm.start])
+        whole = [rounds == r for r in sorted(counted)[:-1]]  # the last one was cut short
+        if len(whole) < 4:
             return 0.0, float("inf")
+        t = np.array([at[one].mean() for one in whole])
+        m = np.array([np.median(rss[one]) for one in whole])
         t = t - t.mean()
         slope = float((t * m).sum() / (t * t).sum())
         left = m - m.mean() - slope * t
@@ -82,7 +92,7 @@ class Log:
     lost: list[str] = field(default_factory=list)  # after what the person did not come back
 
 
-def sample(process: Process, phase: Phase, log: Log, began: float) -> None:
+def sample(process: Process, phase: Phase, log: Log, began: float, turn: int) -> None:
     try:
         status = process.client.status()
     except VcamError:
@@ -91,6 +101,7 @@ def sample(process: Process, phase: Phase, log: Log, began: float) -> None:
     log.states[str(status["state"])] += 1
     phase.at.append((time.monotonic() - began) / 60)
     phase.rss.append(float(status["rss_mb"]))
+    phase.rounds.append(turn)
     phase.descriptors.append(len(os.listdir(f"/proc/{process.pid}/fd")))
     phase.threads.append(len(os.listdir(f"/proc/{process.pid}/task")))
 
@@ -145,13 +156,20 @@ def deeds(process: Process, rng: random.Random) -> dict[str, Callable[[], object
     }
 
 
-def torment(process: Process, rng: random.Random, log: Log) -> None:
-    """Do one random thing to the daemon, and then have it show the person before a plain wall."""
+def torments(process: Process, rng: random.Random) -> Iterator[tuple[int, str]]:
+    """What to do next, for ever: each thing once in a round, in an order of its own."""
     faults = [name for name in OUTSIDE if name not in ("killed", "out of memory")]
+    names = [*faults, *deeds(process, rng)]
+    for turn in itertools.count():
+        for name in rng.sample(names, len(names)):
+            yield turn, name
+
+
+def torment(process: Process, name: str, rng: random.Random, log: Log) -> None:
+    """Do one thing to the daemon, and then have it show the person before a plain wall."""
     harmless = deeds(process, rng)
-    name = rng.choice([*faults, *harmless])
     log.done[name] += 1
-    if name in faults:
+    if name not in harmless:
         outcome = inflict(process, name, OUTSIDE[name], rng.uniform(0.3, 2))
         log.outcomes.append(outcome)
         return
@@ -183,9 +201,11 @@ def soak(minutes: float, seed: int) -> int:
             process.change(matte={"quality": quality})
             phase = Phase(quality)
             log.phases.append(phase)
-            while time.monotonic() - began < minutes * 60 * share:
-                torment(process, rng, log)
-                sample(process, phase, log, began)
+            for turn, deed in torments(process, rng):
+                if time.monotonic() - began >= minutes * 60 * share:
+                    break
+                torment(process, deed, rng, log)
+                sample(process, phase, log, began, turn)
             end_phase(process, rng, log)
         last = process.client.status()["state"]
         control = process.meeting.detector(texture())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import stat
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -198,3 +199,36 @@ def test_sleep_is_noticed_once_and_clock_jitter_is_not() -> None:
 
 def test_this_machine_did_not_sleep_during_the_test() -> None:
     assert SuspendWatch().slept() == 0.0
+
+
+HEAPS = """
+import ctypes, sys, threading
+from vcam.service import give_back, keep_one_heap
+
+if sys.argv[1] == "one":
+    keep_one_heap()
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.malloc.argtypes = [ctypes.c_size_t]
+found = []
+turn = threading.Barrier(6)
+
+def ask():
+    found.append(libc.malloc(100_000) >> 26)  # heaps of threads begin at multiples of 64 MB
+    turn.wait()
+
+threads = [threading.Thread(target=ask) for _ in range(6)]
+[t.start() for t in threads]
+[t.join() for t in threads]
+print(len(set(found)))
+give_back()
+"""
+
+
+@pytest.mark.parametrize(("heaps", "several"), [("one", False), ("each", True)])
+def test_threads_share_one_heap(heaps: str, several: bool):
+    asked = subprocess.run(
+        [sys.executable, "-c", HEAPS, heaps], capture_output=True, text=True, check=True
+    )
+
+    assert (int(asked.stdout) > 2) is several
