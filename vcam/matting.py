@@ -245,6 +245,14 @@ class Matting:
         return self._opener(settings.model_copy(update={"engine": "cpu"}), self._cache_dir)
 
     def _open_when_asked(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._open_again_and_again()
+            except Exception:  # where memory is short even telling of a failure may fail
+                self._stop.wait(FIRST_BACK_OFF)
+                self._wake.set()
+
+    def _open_again_and_again(self) -> None:
         back_off = FIRST_BACK_OFF
         while True:
             self._wake.wait()

@@ -33,6 +33,7 @@ from tests.faults.process import (
     texture,
 )
 from vcam.errors import VcamError
+from vcam.settings import SAVE_AFTER
 
 QUALITIES = ("low", "balanced", "high")
 WARM_UP = 0.3  # share of a phase before its memory counts, and until each deed was done twice
@@ -137,6 +138,7 @@ def deeds(process: Process, rng: random.Random) -> dict[str, Callable[[], object
         say(process, "resume")
 
     def edited(lines: str) -> None:
+        time.sleep(3 * SAVE_AFTER)  # or the editor brings back what was changed a moment ago
         kept = process.config.read_text()
         process.config.write_text(f"{kept}\n{lines}\n")
         time.sleep(0.6)

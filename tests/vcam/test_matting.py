@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+import vcam.matting
 from segmentation.errors import EngineError
 from tests.fakes import left_half, room, settings
 from vcam.guard import Fault
@@ -98,3 +99,20 @@ def test_a_model_that_was_away_for_long_is_in_use_within_two_seconds_of_its_retu
         faults["opening"] = False
 
         assert wait_for_a_matte(matting, 5) < 2
+
+
+def test_the_engine_is_opened_although_not_even_a_failure_could_be_told(tmp_path, monkeypatch):
+    def forget(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(vcam.matting.log, "warning", forget)
+    tries = []
+
+    def opener(chosen, cache_dir):
+        tries.append(1)
+        if len(tries) == 1:
+            raise EngineError("no memory", hint="")
+        return Engine({"inference": False})
+
+    with Matting(settings(matte={"engine": "cpu"}).current.matte, tmp_path, opener) as matting:
+        wait_for_a_matte(matting, 3)
