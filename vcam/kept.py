@@ -12,6 +12,7 @@ import array
 import contextlib
 import os
 import socket
+from collections.abc import Mapping
 from typing import Final
 
 FIRST: Final = 3  # the number of the first descriptor that is handed over
@@ -41,19 +42,22 @@ def take(name: str) -> list[int]:
 
 def keeper() -> int | None:
     """The process that keeps them, our parent; it counts as nobody who watches."""
-    return os.getppid() if _address() else None
+    return os.getppid() if manager_socket(os.environ) else None
 
 
-def _address() -> str:
-    """The service manager's socket; "@" means abstract, "" that there is none."""
-    name = os.environ.get("NOTIFY_SOCKET", "")
+def manager_socket(environ: Mapping[str, str]) -> str:
+    """Where the service manager listens; "" where there is none we can speak to.
+
+    A name that begins with "@" is an abstract one.
+    """
+    name = environ.get("NOTIFY_SOCKET", "")
     if not hasattr(socket, "AF_UNIX") or not name.startswith(("/", "@")):
         return ""
     return "\0" + name[1:] if name.startswith("@") else name
 
 
 def _send(message: str, *fds: int) -> None:
-    if not (address := _address()):
+    if not (address := manager_socket(os.environ)):
         return
     passed = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
     # A manager that restarts: the descriptor is ours alone then, as without one.

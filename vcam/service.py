@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from vcam.errors import DaemonError
+from vcam.kept import manager_socket
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +40,7 @@ class Notifier:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         environ = os.environ if environ is None else environ
-        self._address = _address(environ.get("NOTIFY_SOCKET", ""))
+        self._address = manager_socket(environ)
         self._clock = clock
         self._said = ""
         self.timeout = _watchdog_timeout(environ) if self._address else None
@@ -89,13 +90,6 @@ class Notifier:
                 door.sendto(message.encode(), self._address)
         except OSError as error:  # a full queue or a manager that restarts: the next one arrives
             log.debug("The service manager was not told %r: %s", message, error)
-
-
-def _address(name: str) -> str:
-    """The socket's address, "" where there is none we can speak to; "@" means abstract."""
-    if not hasattr(socket, "AF_UNIX") or not name.startswith(("/", "@")):
-        return ""
-    return "\0" + name[1:] if name.startswith("@") else name
 
 
 def _watchdog_timeout(environ: Mapping[str, str]) -> float | None:
