@@ -13,8 +13,6 @@ run: $(VENV)/.run
 	$(BIN)/vcam start --foreground --page
 
 # Two processes: torch and the desktop's libraries do not share one in the program either.
-# The training's tests come last there: their loaders leave a handler for ended children behind, in
-# which the next compiler's end was seen to crash the process.
 TORCH := $(wildcard tests/segmentation/test_cuda*.py) tests/segmentation/test_bisenet.py tests/train
 test: $(VENV)/.test
 	$(BIN)/python -m pytest $(TORCH)
