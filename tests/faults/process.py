@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import resource
 import shutil
@@ -167,10 +168,15 @@ class Meeting:
 
 
 class Process:
-    """A daemon in a home of its own; where mounting is allowed that home is a small disk."""
+    """A daemon in a home of its own; where mounting is allowed that home is a small disk.
+
+    It does not run before `start`.
+    """
 
     def __init__(self, folder: Path, **sections: dict[str, Any]) -> None:
         self.folder, self.home = folder, folder / "home"
+        if not (folder / "room.mp4").exists():
+            write_room(folder / "room.mp4")
         self.home.mkdir()
         mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "vcam-test", str(self.home)]
         self.small = (
@@ -181,16 +187,14 @@ class Process:
         self.runtime.mkdir(mode=0o700)
         self.orders: dict[str, Any] = {}
         self.order()
-        if not (folder / "room.mp4").exists():
-            write_room(folder / "room.mp4")
-        self.meeting = Meeting(folder / "wire")
         self.config = self.home / "config.toml"
         lines = [f"[output]\nwidth = {W}\nheight = {H}\nfps = {FPS}\nidle_after = 0.3"]
         for name, keys in sections.items():
             lines += [f"[{name}]", *(f"{key} = {json.dumps(v)}" for key, v in keys.items())]
         self.config.write_text("\n".join(lines) + "\n")
         self.restarts: list[float] = []
-        self.start()
+        self.child: subprocess.Popen[bytes] | None = None
+        self.meeting = Meeting(folder / "wire")
 
     def start(self) -> None:
         """Start the daemon and wait until it shows the person."""
@@ -211,8 +215,10 @@ class Process:
         )
         self.pid = self.child.pid
         self.client = Client(self.runtime / "vcam" / "control.sock")
-        took = self.meeting.wait_live(began, 90)
-        assert took == took, f"nobody was shown within 90 s; exit code {self.child.poll()}"
+        took = float("nan")
+        while math.isnan(took) and self.child.poll() is None and time.monotonic() - began < 90:
+            took = self.meeting.wait_live(began, time.monotonic() - began + 0.5)
+        assert not math.isnan(took), f"nobody was shown; exit code {self.child.poll()}"
         self.restarts.append(took)
 
     def order(self, **orders: Any) -> None:
@@ -271,7 +277,7 @@ class Process:
     def close(self) -> None:
         """Give everything back, whatever state it is in."""
         self.meeting.looking.set()
-        if self.child.poll() is None:
+        if self.child and self.child.poll() is None:
             os.kill(self.pid, signal.SIGCONT)
             self.child.kill()
             self.child.wait()
@@ -285,6 +291,7 @@ def running(folder: Path, **sections: dict[str, Any]) -> Iterator[Process]:
     """A daemon that shows the person, ended on exit."""
     process = Process(folder, **sections)
     try:
+        process.start()
         yield process
     finally:
         process.close()

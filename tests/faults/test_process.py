@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -33,3 +35,14 @@ def test_no_fault_of_a_running_process_shows_the_room_and_each_ends_in_the_perso
         assert o.back_after < 10, o
         assert o.card_after == o.card_after or not OUTSIDE[o.name].card, o
         assert not o.died or o.name == "out of memory", o
+
+
+def test_a_daemon_that_does_not_start_leaves_neither_a_thread_nor_a_disk_behind(tmp_path: Path):
+    with (
+        pytest.raises(AssertionError, match="exit code"),
+        running(tmp_path, matte={"model": "absent.xml", "colour": "of no use"}),
+    ):
+        pass
+
+    assert "meeting" not in [thread.name for thread in threading.enumerate()]
+    assert str(tmp_path) not in Path("/proc/mounts").read_text()
