@@ -912,6 +912,8 @@ class Systemd:
     """systemd as one user's service manager, with our unit where the installer puts it."""
 
     def __init__(self, out: Path) -> None:
+        if DAEMON and DAEMON[0].process.wait() is None:
+            DAEMON[0].stop()
         load("")
         environ = surroundings(out)
         self.environ = os.environ | environ
