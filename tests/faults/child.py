@@ -13,6 +13,7 @@ import os
 import socket
 import struct
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -35,15 +36,18 @@ class Orders:
     """What goes wrong right now; read again whenever the file was replaced."""
 
     def __init__(self, path: Path) -> None:
-        self._path, self._seen, self._now = path, 0, dict[str, Any]()
+        self._path, self._seen, self._now = path, (0, 0), dict[str, Any]()
+        self._lock = threading.Lock()  # or a slower thread's look forgets what another just felt
         self.struck = 0.0  # when a fault was first felt; 0 while there is none
 
     def __call__(self, key: str, default: Any = "") -> Any:
-        changed = self._path.stat().st_ino
-        if changed != self._seen:
-            self._seen, self._now = changed, json.loads(self._path.read_text())
-            self.struck = 0.0
-        return self._now.get(key, default)
+        with self._lock:
+            file = self._path.stat()
+            changed = file.st_ino, file.st_mtime_ns  # numbers of files are used again
+            if changed != self._seen:
+                self._seen, self._now = changed, json.loads(self._path.read_text())
+                self.struck = 0.0
+            return self._now.get(key, default)
 
     def fault(self, key: str) -> str:
         """What is wrong with `key`; from now on whoever asked for it knows."""

@@ -39,7 +39,9 @@ QUALITIES = ("low", "balanced", "high")
 WARM_UP = 0.3  # share of a phase before its memory counts, and until each deed was done twice
 STEEP = 60.0  # MB an hour: a leak, where the fit is sure of that much
 SURE = 5.0  # minutes a phase must last for its slope to say anything
-SWING = 120.0  # MB that memory may move within a phase
+SWING = 60.0  # MB that the median of a round may move within a phase, with one network
+FEW = 5  # samples that a round needs, or its median may be of a moment while a network is opened
+MOST = 700.0  # MB at any moment: while one network is opened the one before goes on
 GAP = 1.0  # seconds between pictures while nothing keeps them from coming
 RETURN = 2.0  # seconds from the end of a fault to the person
 
@@ -54,6 +56,7 @@ class Phase:
     descriptors: list[int] = field(default_factory=list)
     threads: list[int] = field(default_factory=list)
     rounds: list[int] = field(default_factory=list)  # each does every deed once, in any order
+    networks: list[str] = field(default_factory=list)  # in use; "high" takes what is fast enough
 
     @property
     def warm(self) -> slice:
@@ -61,13 +64,34 @@ class Phase:
         early, twice = int(len(self.at) * WARM_UP), sum(r < 2 for r in self.rounds)
         return slice(max(early, twice) if twice < len(self.at) / 2 else early, None)
 
+    def settled(self) -> dict[str, list[float]]:
+        """For each network the median of every round after the warm-up, in MB."""
+        rounds = np.array(self.rounds[self.warm])
+        networks, rss = np.array(self.networks[self.warm]), np.array(self.rss[self.warm])
+        return {
+            str(name): [
+                float(np.median(one))
+                for r in np.unique(rounds)
+                if len(one := rss[(rounds == r) & (networks == name)]) >= FEW
+            ]
+            for name in np.unique(networks)
+        }
+
+    def swing(self) -> float:
+        """MB by which settled memory moves, at most."""
+        return max((max(m) - min(m) for m in self.settled().values() if m), default=0.0)
+
     def slope(self) -> tuple[float, float]:
         """MB an hour and its standard error, by least squares over rounds after the warm-up.
 
         A round is one point, its median: within one, memory goes up and down with what is done,
-        and samples that follow one another are not independent.
+        and samples that follow one another are not independent. How much one network takes more
+        than another is taken off first.
         """
         rounds, at, rss = np.array(self.rounds), np.array(self.at) / 60, np.array(self.rss)
+        networks = np.array(self.networks)
+        for name in np.unique(networks):
+            rss[networks == name] -= np.median(rss[networks == name])
         counted = set(self.rounds[self.warm]) - set(self.rounds[: self.warm.start])
         whole = [rounds == r for r in sorted(counted)[:-1]]  # the last one was cut short
         if len(whole) < 4:
@@ -103,6 +127,7 @@ def sample(process: Process, phase: Phase, log: Log, began: float, turn: int) ->
     phase.at.append((time.monotonic() - began) / 60)
     phase.rss.append(float(status["rss_mb"]))
     phase.rounds.append(turn)
+    phase.networks.append(str(status["engine"].get("model")))
     phase.descriptors.append(len(os.listdir(f"/proc/{process.pid}/fd")))
     phase.threads.append(len(os.listdir(f"/proc/{process.pid}/task")))
 
@@ -252,14 +277,15 @@ def report(
         rss = phase.rss[phase.warm] or [0.0]
         slope, error = phase.slope()
         leaks = minutes / 3 >= SURE and slope - 2 * error > STEEP
-        steep = steep and not leaks
+        steep = steep and not leaks and phase.swing() < SWING and max(rss) < MOST
         descriptors, threads = phase.descriptors[phase.warm], phase.threads[phase.warm]
         if descriptors:
             flat = flat and descriptors[-1] <= min(descriptors) + 12
-            flat = flat and threads[-1] <= min(threads) + 8 and max(rss) - min(rss) < SWING
+            flat = flat and threads[-1] <= min(threads) + 8
         print(
             f"memory, {phase.quality:<14}{np.median(rss):.0f} MB "
             f"({min(rss):.0f} to {max(rss):.0f}), {slope:+.0f} ± {error:.0f} MB an hour, "
+            f"rounds within {phase.swing():.0f} MB, "
             f"descriptors {min(descriptors, default=0)} to {max(descriptors, default=0)}, "
             f"threads {min(threads, default=0)} to {max(threads, default=0)}"
         )

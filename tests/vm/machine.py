@@ -42,6 +42,7 @@ NEEDED = {
     "ffmpeg": "ffmpeg",
 }
 BUSYBOX = Path("/bin/busybox")
+SYSTEMD = Path("/lib/systemd/systemd")
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 BOOT_MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay", "virtio_console")
 WEBCAM = "vivid n_devs=1 node_types=0x1 vid_cap_nr=0 no_error_inj=0"

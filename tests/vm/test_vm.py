@@ -119,6 +119,8 @@ def _see(told: dict[str, Any], name: str) -> None:
         pytest.skip(told[""] if not told.keys() - {"", "skip"} else "this module cannot be fetched")
     if name.startswith("chromium") and not browser.program():
         pytest.skip("apt-get install chromium")
+    if name.startswith("systemd") and not machine.SYSTEMD.exists():
+        pytest.skip("apt-get install systemd")
 
     assert name in told, f"the guest did not come this far: {told['']}"
     result = told[name]
