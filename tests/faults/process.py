@@ -239,12 +239,16 @@ class Process:
     def wait_for_model(self, name: str) -> None:
         """Wait until the weights called `name` are in use."""
         until = time.monotonic() + 20
+        told: object = "nothing"
         while time.monotonic() < until:
-            with contextlib.suppress(VcamError):
-                if self.client.status()["engine"].get("model") == name:
+            try:
+                told = self.client.status()
+                if told["engine"].get("model") == name:
                     return
+            except VcamError as error:
+                told = error
             time.sleep(0.05)
-        raise AssertionError(f"{name} is not in use after 20 s")
+        raise AssertionError(f"{name} is not in use after 20 s: {told}")
 
     def limit(self, what: int, value: int) -> None:
         """Set a resource limit of the running process; -1 lifts it."""
@@ -320,8 +324,8 @@ def _model(spoil: Callable[[Path], object]) -> Outside:
     def begin(p: Process) -> None:
         for suffix in (".xml", ".bin"):
             shutil.copy(f"{WEIGHTS}{suffix}", p.folder / f"net{suffix}")
-        p.change(matte={"model": str(p.folder / "net.xml")})
-        p.wait_for_model("net")
+        taken = p.change(matte={"model": str(p.folder / "net.xml")})
+        p.wait_for_model("net" if taken else "net, which was refused")
         spoil(p.folder / "net.bin")
         p.change(matte={"threads": 2})
 
