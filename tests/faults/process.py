@@ -193,6 +193,7 @@ class Process:
             lines += [f"[{name}]", *(f"{key} = {json.dumps(v)}" for key, v in keys.items())]
         self.config.write_text("\n".join(lines) + "\n")
         self.restarts: list[float] = []
+        self.refused = ""
         self.child: subprocess.Popen[bytes] | None = None
         self.meeting = Meeting(folder / "wire")
 
@@ -229,10 +230,11 @@ class Process:
         fresh.replace(self.folder / "orders.json")
 
     def change(self, **sections: dict[str, Any]) -> bool:
-        """Change settings through the API; False if they were refused or nobody answered."""
+        """Change settings; False, and why in `refused`, if they were not taken or nobody answered."""
         try:
             self.client.change(sections)
-        except VcamError:
+        except VcamError as error:
+            self.refused = str(error)
             return False
         return True
 
@@ -324,8 +326,8 @@ def _model(spoil: Callable[[Path], object]) -> Outside:
     def begin(p: Process) -> None:
         for suffix in (".xml", ".bin"):
             shutil.copy(f"{WEIGHTS}{suffix}", p.folder / f"net{suffix}")
-        taken = p.change(matte={"model": str(p.folder / "net.xml")})
-        p.wait_for_model("net" if taken else "net, which was refused")
+        assert p.change(matte={"model": str(p.folder / "net.xml")}), p.refused
+        p.wait_for_model("net")
         spoil(p.folder / "net.bin")
         p.change(matte={"threads": 2})
 
