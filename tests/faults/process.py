@@ -230,7 +230,7 @@ class Process:
         fresh.replace(self.folder / "orders.json")
 
     def change(self, **sections: dict[str, Any]) -> bool:
-        """Change settings; False, and why in `refused`, if they were not taken or nobody answered."""
+        """Change settings; False, and why in `refused`, if they were not taken."""
         try:
             self.client.change(sections)
         except VcamError as error:
