@@ -229,6 +229,14 @@ def _await_first_frame(child: subprocess.Popen[bytes], log_path: Path, at: int) 
         else:
             since_fault = None
         time.sleep(0.1)
+    if not seen:
+        print(
+            f"vcam: the camera still gets ready after {START_TIMEOUT:.0f} s: on a busy machine the "
+            f"first start may take minutes.\n"
+            f"      `vcam status` says when it is there; {log_path} what it does.",
+            file=sys.stderr,
+        )
+        return 1
     problem = seen.get("engine", {}).get("problem")
     print(
         f"vcam: the camera runs but shows the privacy card: {problem or seen.get('reason', '?')}\n"

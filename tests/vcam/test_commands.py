@@ -318,3 +318,16 @@ def test_a_daemons_log_is_begun_anew_before_it_grows_large(monkeypatch, tmp_path
     assert sorted(path.name for path in tmp_path.iterdir()) == ["vcam.log", "vcam.log.1"]
     assert all(path.stat().st_size <= 2100 for path in tmp_path.iterdir())
     assert "line 199" in (tmp_path / "vcam.log").read_text()
+
+
+def test_a_start_that_takes_long_is_told_as_that(monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    monkeypatch.setattr(cli, "START_TIMEOUT", 0.3)
+    with subprocess.Popen(["sleep", "60"]) as child:
+        code = cli._await_first_frame(child, tmp_path / "vcam.log", 0)
+        child.kill()
+
+    assert code == 1
+    told = capsys.readouterr().err
+    assert "still gets ready" in told
+    assert "`vcam status`" in told
