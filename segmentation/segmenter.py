@@ -13,7 +13,7 @@ import numpy as np
 from segmentation.engines import open_engine
 from segmentation.errors import EngineError, SegmentationError
 from segmentation.flow import Carrier
-from segmentation.governor import LADDER, START, Governor, Level
+from segmentation.governor import CHOSEN, LADDER, START, Governor
 from segmentation.kernels import FULL, LIMITED, to_input
 from segmentation.refine import Guided, Tidy
 from segmentation.temporal import Smoother
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # Area of the network's input in pixels; its shape follows the frame.
 QUALITIES: Final = ("auto", "low", "balanced", "high")
-AREAS: Final = {"low": 224 * 128, "balanced": 288 * 160, "high": 384 * 224}
+AREAS: Final = {"low": 224 * 128, "balanced": 352 * 192, "high": 384 * 224}
 STEP: Final = 32  # both sides of the network's input are multiples of this
 STAGES: Final = ("prepare", "infer", "smooth", "refine")
 
@@ -49,12 +49,13 @@ class Matte:
     b: NDArray[np.float32]
     seq: int  # the frame it belongs to
     pts: float
-    raw: NDArray[np.float32]  # what the network said, 0..1
+    raw: NDArray[np.float32]  # what the network said, 0..1, of this frame or the one before
     picture: NDArray[np.uint8]
     cut: bool  # the scene changed here; smoothing started afresh
     present: bool  # somebody is there
     # Engines that draw the picture themselves: the person before the scene asked for, I420.
     composite: NDArray[np.uint8] | None = None
+    looked: bool = True  # the network looked at this very frame; else carried along the flow
 
 
 class Segmenter:
@@ -94,7 +95,7 @@ class Segmenter:
         self.quality = quality
         self.still = still
         self._governor = Governor(max_cpu_percent) if quality == "auto" else None
-        self._level = LADDER[START] if self._governor else Level(quality, 1, 1.0)
+        self.level = LADDER[START] if self._governor else CHOSEN[quality]
         self._carrier = Carrier()
         self._carried = 0  # frames since the network looked
         self._smoother = Smoother(0.0 if still else smoothing)
@@ -122,7 +123,7 @@ class Segmenter:
         Raises:
             EngineError: the engine does not work on this machine.
         """
-        levels = LADDER[: START + 1] if self._governor else (self._level,)
+        levels = LADDER[: START + 1] if self._governor else (self.level,)
         for quality in {level.quality for level in levels}:
             size, _ = input_size(height, width, AREAS[quality], self._engine.layout.size)
             self._engine.prepare(*size)
@@ -155,9 +156,8 @@ class Segmenter:
         self._shrink_y(y, picture[0])
         self._shrink_c(u, picture[1])
         self._shrink_c(v, picture[2])
-        to_input(picture, self._matrix[full_range], self._scale, self._x)
         prepared = clock()
-        self._look(raw, picture[0])
+        self._look(raw, picture, full_range=full_range)
         inferred = clock()
         if self.still:
             self._tidy.reset()
@@ -175,20 +175,24 @@ class Segmenter:
         ):
             self._spent[stage] += 0.05 * (seconds - self._spent[stage])
         if self._governor and self._governor.frame(done - started, inferred - prepared):
-            self._level = self._governor.level
+            self.level = self._governor.level
             self._fit(y.shape, u.shape)
-        return Matte(alpha, a, b, seq, pts, raw, picture, cut, self._tidy.present)
+        looked = self._carried == 1
+        return Matte(alpha, a, b, seq, pts, raw, picture, cut, self._tidy.present, looked=looked)
 
-    def _look(self, raw: NDArray[np.float32], luma: NDArray[np.uint8]) -> None:
+    def _look(
+        self, raw: NDArray[np.float32], picture: NDArray[np.uint8], *, full_range: bool
+    ) -> None:
         """Fill `raw` with this frame's matte: from the network, or carried along the flow."""
-        every = self._level.every
-        if every > 1 and 0 < self._carried < every and self._carrier.carry(luma, raw):
+        every = 1 if self.still else self.level.every
+        if 0 < self._carried < every and self._carrier.carry(picture[0], raw):
             self._carried += 1
-        else:
-            self._infer(raw)
-            self._carried = 1
+            return
+        to_input(picture, self._matrix[full_range], self._scale, self._x)
+        self._infer(raw)
+        self._carried = 1
         if every > 1:
-            self._carrier.keep(luma, raw)
+            self._carrier.keep(picture[0], raw)
 
     def _infer(self, raw: NDArray[np.float32]) -> None:
         """Fill `raw` with what the network says of `_x`; twice for stills, once mirrored."""
@@ -214,8 +218,8 @@ class Segmenter:
             "model": self._engine.model,
             "precision": self._engine.precision,
             "size": list(self._x.shape[:1:-1]) if self._frame else None,
-            "quality": self._level.quality,
-            "every": self._level.every,
+            "quality": self.level.quality,
+            "every": self.level.every,
             "governed": self._governor is not None,
             "cpu_percent": round(self._governor.load * 100, 1) if self._governor else None,
             "present": self._tidy.present,
@@ -244,9 +248,7 @@ class Segmenter:
         fresh, self._frame = (luma, chroma) != self._frame, (luma, chroma)
         height, width = luma
         layout = self._engine.layout
-        (full_h, full_w), (h, w) = input_size(
-            height, width, AREAS[self._level.quality], layout.size
-        )
+        (full_h, full_w), (h, w) = input_size(height, width, AREAS[self.level.quality], layout.size)
         self._x = np.zeros((1, 3, full_h, full_w), np.float32)
         self._sets = [tuple(np.zeros((h, w), np.float32) for _ in range(4)) for _ in range(2)]
         self._pictures = [np.zeros((3, h, w), np.uint8) for _ in range(2)]

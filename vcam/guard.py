@@ -149,6 +149,10 @@ class Guard:
 
     def _is_frozen(self, matte: Matte) -> bool:
         """True if the network answered bit for bit the same although the picture moved."""
+        if not matte.looked:
+            return (
+                False  # it was not asked; moved along with the picture, the answer always differs
+            )
         raw, picture = matte.raw, matte.picture[0]
         last_raw, last_picture = self._last_raw, self._last_picture
         if last_raw is None or last_picture is None or last_raw.shape != raw.shape:

@@ -4,12 +4,14 @@
 
 `CLIP` is a composite of somebody keyed from a green screen, `ALPHA` its matte as a grey clip.
 Prints Markdown tables: figures against the truth with steps added one by one; leak while the
-person flies past a drawn room, smoothed against unsmoothed; the halo that blur leaves.
+person flies past a drawn room, smoothed against unsmoothed; the halo that blur leaves; what each
+amount of work that the governor chooses from costs and gives.
 """
 
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,7 @@ import cv2
 import numpy as np
 
 from segmentation.flow import Carrier
+from segmentation.governor import LADDER, Level
 from segmentation.refine import Guided, Tidy
 from segmentation.segmenter import Matte, Segmenter
 from segmentation.temporal import Smoother
@@ -73,11 +76,11 @@ def play(
         alpha = raw.copy()
         if i % every and stale:
             alpha = last.copy()
-        elif i % every and not carrier.carry(picture[0], alpha):
+        elif not (i % every and carrier.carry(picture[0], alpha)):
             alpha = raw.copy()
+            if every > 1:
+                carrier.keep(picture[0], alpha)
         last = alpha.copy()
-        if every > 1:
-            carrier.keep(picture[0], alpha)
         if tidy:
             tidies(alpha)
         if smooth:
@@ -217,6 +220,54 @@ def halo(take: Take, model: str, quality: str) -> None:
     segmenter.close()
 
 
+def levels(
+    frames: list[tuple[Frame, NDArray[np.float32]]],
+    flights: dict[int, list[tuple[Frame, NDArray[np.float32]]]],
+    model: str,
+) -> None:
+    """Print what each step of the ladder costs and gives, on the clip and in flight."""
+    heads = "".join(f" leak at {speed} px |" for speed in flights)
+    print(
+        f"| quality, every | ms | looks | person IoU | boundary F | leak | dtSSD | flicker |{heads}"
+    )
+    print("|---" * (8 + len(flights)) + "|")
+    tried = [*LADDER, *(Level(level.quality, 1, 0) for level in LADDER if level.every > 1)]
+    for level in dict.fromkeys((level.quality, level.every) for level in tried):
+        alphas, spent, looks = live(frames, model, *level)
+        truths = [truth for _, truth in frames]
+        still = figures.still(alphas, truths)
+        moving = figures.moving(np.array(alphas), np.array(truths))
+        row = (
+            f"| {level[0]}, {level[1]} | {spent:.2f} | {looks:.2f} | {still['person_iou']:.4f} "
+            f"| {still['boundary_f']:.4f} | {still['leak']:.4f} | {moving['dtssd']:.2f} "
+            f"| {moving['flicker']:.2f} |"
+        )
+        for flown in flights.values():
+            alphas = live(flown, model, *level)[0]
+            leaks = [figures.leak(a, t) for a, (_, t) in zip(alphas, flown, strict=True)]
+            row += f" {np.mean(leaks):.4f} |"
+        print(row, flush=True)
+
+
+def live(
+    frames: list[tuple[Frame, NDArray[np.float32]]], model: str, quality: str, every: int
+) -> tuple[list[NDArray[np.float32]], float, float]:
+    """Return the program's mattes at full size, CPU ms for each, the share looked at."""
+    segmenter = Segmenter(model, quality="balanced", smoothing=SMOOTHING)
+    segmenter.level = Level(quality, every, 1.0)
+    alphas, spent, looks = [], [], 0
+    for frame, _ in frames:
+        started = time.process_time()
+        matte = segmenter.matte(
+            frame.y, frame.u, frame.v, full_range=frame.full_range, seq=frame.seq, pts=frame.pts
+        )
+        spent.append(time.process_time() - started)
+        looks += matte.looked
+        alphas.append(alpha_at(matte, frame.y))
+    segmenter.close()
+    return alphas, float(np.mean(spent[len(spent) // 4 :])) * 1000, looks / len(frames)
+
+
 def main() -> None:
     """Print all tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -236,6 +287,9 @@ def main() -> None:
         trail(speed, shoot(options.model, options.quality, flight(frames[:60], speed)))
     print()
     halo(take, options.model, options.quality)
+    print()
+    flights = {speed: list(flight(frames[:60], speed)) for speed in SPEEDS}
+    levels(frames, flights, options.model)
 
 
 if __name__ == "__main__":

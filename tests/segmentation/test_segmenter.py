@@ -192,9 +192,9 @@ def test_better_quality_looks_at_more_pixels_of_the_same_shape(quality):
     assert h * w > 0.9 * full_h * full_w
 
 
-@pytest.mark.parametrize("shape", [(160, 288), (192, 256), (288, 160), (224, 224)])
+@pytest.mark.parametrize("shape", [(192, 352), (224, 320), (352, 192), (256, 256)])
 def test_common_cameras_get_the_sizes_the_model_was_made_for(shape):
-    cameras = {(160, 288): (720, 1280), (192, 256): (480, 640), (288, 160): (1280, 720)}
+    cameras = {(192, 352): (720, 1280), (224, 320): (480, 640), (352, 192): (1280, 720)}
 
     full, _ = input_size(*cameras.get(shape, (512, 512)), AREAS["balanced"])
 
@@ -323,7 +323,7 @@ def test_info_names_what_runs(opened):
     info = segmenter.info
 
     assert (info["engine"], info["device"], info["model"]) == ("openvino", "CPU", "tiny")
-    assert info["size"] == [288, 160]
+    assert info["size"] == [352, 192]
     assert set(info["stages_ms"]) == {"prepare", "infer", "smooth", "refine"}
 
 
@@ -344,7 +344,7 @@ def test_the_engine_uses_its_input_again_without_copying_it(tmp_path):
 def test_only_every_second_matte_comes_from_the_network_when_time_is_short(opened, monkeypatch):
     segmenter = opened(quality="auto", smoothing=0.0)
     monkeypatch.setattr(segmenter._governor, "step", 0)
-    segmenter._level = segmenter._governor.level
+    segmenter.level = segmenter._governor.level
     looked = []
     infer = segmenter._engine.infer
     monkeypatch.setattr(segmenter._engine, "infer", lambda x: looked.append(1) or infer(x))
@@ -352,24 +352,27 @@ def test_only_every_second_matte_comes_from_the_network_when_time_is_short(opene
     texture = np.random.default_rng(1).integers(0, 12, y.shape).astype(np.uint8)
     y = np.asarray(y + cv2.blur(texture, (9, 9)), np.uint8)
 
-    for seq in range(6):
+    told = []
+    for seq in range(9):
         moved = np.roll(y, 2 * seq, axis=1)
         matte = matte_of(segmenter, (moved, u, v), seq=seq)
+        told.append(matte.looked)
 
         truth = cv2.resize((moved > 120).astype(np.float32), matte.raw.shape[::-1])
         assert ((matte.raw > 0.5) != (truth > 0.5)).mean() < 0.01
 
-    assert len(looked) == 3
+    assert told == [True] * 3 + [False, True] * 3  # not before three looks agreed
+    assert len(looked) == sum(told)
 
 
 def test_a_scene_that_changes_altogether_is_never_carried_over(opened, monkeypatch):
     segmenter = opened(quality="auto", smoothing=0.0)
-    segmenter._level = segmenter._governor.level.__class__("low", 2, 0.4)
     y, u, v = disc(360, 640)
-    matte_of(segmenter, (y, u, v))
+    carried = [not matte_of(segmenter, (y, u, v), seq=seq).looked for seq in range(5)]
 
-    matte = matte_of(segmenter, (np.full_like(y, 30), u, v), seq=1)
+    matte = matte_of(segmenter, (np.full_like(y, 30), u, v), seq=5)
 
+    assert carried[3]  # as the next would be, but for the scene
     assert matte.raw.max() < 0.5
 
 

@@ -112,6 +112,38 @@ def test_a_matte_that_stands_still_while_the_picture_moves_becomes_the_card():
     assert all(f.is_card for f in sink.frames[8:])
 
 
+def test_a_network_that_stands_still_is_found_out_behind_mattes_that_were_carried_on():
+    kept = left_half(room(0))
+
+    def answer(frame):
+        fresh = left_half(frame)
+        if frame.seq < 6:
+            return fresh
+        if frame.seq % 2:  # what it said, moved along with the picture
+            return replace(fresh, raw=np.roll(kept.raw, 1, axis=0), looked=False)
+        return replace(fresh, raw=kept.raw)
+
+    pipe, sink = pipeline([room(i) for i in range(16)], answer)
+
+    drain(pipe, 16)
+
+    assert all(f.is_card for f in sink.frames[8:])
+
+
+def test_a_carried_matte_may_stay_where_it_is_while_the_light_changes():
+    kept = left_half(room(0))
+
+    def answer(frame):
+        fresh = left_half(frame)
+        return replace(fresh, raw=kept.raw, looked=False) if frame.seq % 2 else fresh
+
+    pipe, sink = pipeline([room(i) for i in range(16)], answer)
+
+    drain(pipe, 16)
+
+    assert not any(f.is_card for f in sink.frames[2:])
+
+
 def test_a_person_who_suddenly_fills_the_picture_is_not_believed_at_once():
     def answer(frame):
         matte = left_half(frame)
