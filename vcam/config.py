@@ -159,10 +159,12 @@ def load(
     *,
     flags: Mapping[str, Mapping[str, Any]] | None = None,
     environ: Mapping[str, str] | None = None,
+    text: str | None = None,
 ) -> Config:
     """Read defaults, file, environment and flags, and validate the sum.
 
-    `path` None means the user's file where there is one; a path that is given must exist.
+    `path` None means the user's file where there is one; a path that is given must exist, unless
+    `text` is what it says.
 
     Raises:
         ConfigError: everything that is wrong, all at once.
@@ -172,7 +174,7 @@ def load(
     origin = str(file)
     layers: dict[str, Any] = defaults
     if path is not None or _exists(file):
-        layers = _merge(defaults, _renamed(_parse(file), origin))
+        layers = _merge(defaults, _renamed(_parse(file, text), origin))
     else:
         origin = "settings"
     layers = _merge(layers, _from_environment(os.environ if environ is None else environ, defaults))
@@ -203,10 +205,10 @@ def _exists(path: Path) -> bool:
         return False
 
 
-def _parse(path: Path) -> dict[str, Any]:
+def _parse(path: Path, text: str | None = None) -> dict[str, Any]:
     try:
-        with path.open("rb") as file:
-            return tomllib.load(file)
+        known = None if text is None else text.encode(errors="surrogateescape")
+        return tomllib.loads((path.read_bytes() if known is None else known).decode())
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(
             f"{path}: not valid TOML: {error}", hint=f"Mend that line of {path}."

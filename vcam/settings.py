@@ -27,6 +27,8 @@ Changes = Mapping[str, Mapping[str, Any]]
 
 SAVE_AFTER = 0.25  # seconds of quiet before the file is written: a dragged slider is one write
 SAVE_WITHIN = 1.0  # seconds after which it is written even while changes keep coming
+QUIET = 0.1  # seconds without a write after which an edited file is taken as it is
+WRITTEN_WITHIN = 2.0  # seconds after which it is taken even while somebody keeps writing
 
 HEADER = (
     "# VBG Camera: your own settings. Only the lines that differ from the defaults are needed;\n"
@@ -235,10 +237,11 @@ class _SettingsFile:
         """Take up what the file says now, unless it is what was read or written last."""
         settings = self._settings
         with self._io:
+            readable = True
             try:
-                text = _read(self.path)
+                text = self._settled()
             except OSError:
-                text = ""  # `configuration.load` says what is wrong with it
+                text, readable = "", False  # `configuration.load` says what is wrong with it
             if text is None:
                 return  # some editors remove the file before they write it again
             known, self._seen = text == self._seen, text
@@ -246,7 +249,12 @@ class _SettingsFile:
                 return
             problem = None
             try:
-                config = configuration.load(self.path, flags=self._flags, environ=self._environ)
+                config = configuration.load(
+                    self.path,
+                    flags=self._flags,
+                    environ=self._environ,
+                    text=text if readable else None,
+                )
                 # No change may come in between, or the file's older value would undo it.
                 with settings._changing:
                     settings._swap(config.with_changes(self._unwritten()))
@@ -260,6 +268,24 @@ class _SettingsFile:
             settings._report(problem=problem, unsaved=settings.unsaved)
         with self._wake:
             self._wake.notify_all()  # a file that was mended can be written again
+
+    def _settled(self) -> str | None:
+        """The file's text once nobody has written to it for a moment.
+
+        Most editors empty a file before they fill it, and an empty one is valid: all defaults.
+        """
+        until = time.monotonic() + WRITTEN_WITHIN
+        while True:
+            text = _read(self.path)
+            if text is None or self._stop.is_set() or time.monotonic() > until:
+                return text
+            try:
+                # A clock that was set back leaves files from the future.
+                if abs(time.time() - self.path.stat().st_mtime) > QUIET:
+                    return text
+            except FileNotFoundError:
+                return None
+            self._stop.wait(QUIET / 2)
 
     def _save_until_stopped(self) -> None:
         # After an upgrade the file may have settings under names of an older version.

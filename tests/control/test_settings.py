@@ -163,6 +163,23 @@ def test_a_bad_edit_is_reported_and_the_settings_in_force_stay(file, bad, word):
         assert settings.current.background.blur == 40
 
 
+def test_a_file_that_is_emptied_before_it_is_written_never_means_all_defaults(file):
+    settings = loaded(file)
+    seen = []
+    settings.subscribe(seen.append)
+    with settings.kept_in(file, environ={}):
+        for blur in (31, 32, 33):
+            with file.open("w") as edited:
+                reader = threading.Thread(target=settings.reload)
+                reader.start()
+                time.sleep(0.02)
+                edited.write(OWN.replace("blur = 30", f"blur = {blur}"))
+            reader.join()
+        until(lambda: settings.current.background.blur == 33)
+
+    assert all(config.camera.mirror for config in seen)
+
+
 def test_a_change_while_the_file_is_broken_is_in_force_and_said_to_be_unsaved(file):
     settings = loaded(file)
     with settings.kept_in(file, environ={}):
