@@ -148,6 +148,10 @@ class Segmenter:
         """
         clock = time.perf_counter
         started = clock()
+        if u.shape[0] == y.shape[0]:
+            # 4:2:2 has chroma for each row, for which the network's input has no use: an area
+            # average of a plane that is not the frame's shape costs ten times all the rest.
+            u, v = u[::2], v[::2]
         if (y.shape, u.shape) != self._frame:
             self._fit(y.shape, u.shape)
         self._turn = 1 - self._turn

@@ -293,7 +293,7 @@ class Plan:
         self._shapers: Any = None  # Triton's kernels, where they are used: `pixels.Shapers`
         self._matrix = torch.tensor(matrix, dtype=torch.float32, device=device)
         self._scale = torch.tensor(scale, dtype=torch.float32, device=device)
-        shapes = [(p.height, p.width) for p in (packing.y, packing.u, packing.v)]
+        shapes = [(p.height, p.width) for p in packing.seen]
         self._shrinks = [gpu.Shrink(shape, (h, w), device) for shape in shapes]
         self._tidy = gpu.Tidy(h, w, device, settle=device.type == "cpu")
         self._smoother = gpu.Smoother(h, w, device)
@@ -457,11 +457,10 @@ class Plan:
 
     def prepare(self, turn: int) -> None:
         """From the frame's planes to the network's input."""
-        packing = self.packing
         if self._shapers is not None:
             self._picture, self._x = self._shapers.prepare(self._data)
             return
-        planes = (packing.y.of(self._data), packing.u.of(self._data), packing.v.of(self._data))
+        planes = [plane.of(self._data) for plane in self.packing.seen]
         self._picture = torch.stack(
             [shrink(plane) for shrink, plane in zip(self._shrinks, planes, strict=True)]
         )

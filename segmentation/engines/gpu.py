@@ -52,6 +52,11 @@ class Plane:
         offset = data.storage_offset() + self.offset
         return data.as_strided((self.height, self.width), (self.line, self.step), offset)
 
+    @property
+    def thinned(self) -> Plane:
+        """Every second row of it."""
+        return Plane(self.offset, 2 * self.line, self.step, -(-self.height // 2), self.width)
+
 
 @dataclass(frozen=True, slots=True)
 class Packing:
@@ -62,6 +67,13 @@ class Packing:
     v: Plane
     size: int  # bytes of the frame
     full_range: bool
+
+    @property
+    def seen(self) -> tuple[Plane, Plane, Plane]:
+        """Y, U and V as the network's input is made from them; see `Segmenter.matte`."""
+        if self.u.height < self.y.height:
+            return self.y, self.u, self.v
+        return self.y, self.u.thinned, self.v.thinned
 
     @classmethod
     def yuyv(cls, height: int, width: int) -> Packing:

@@ -77,16 +77,16 @@ class Prepare:
             data: (packing.size) uint8
             returns: (3, h, w) float32 whole levels; (1, 3, *full), channels last
         """
-        p = self._packing
+        y, u, v = self._packing.seen
         (h, w), (full_h, full_w) = self.picture.shape[1:], self.x.shape[2:]
         yi, _, yj, _ = self._luma
         ci, _, cj, _ = self._chroma
         _prepare[blocks(full_h * full_w)](
             data, self.picture, self.x, self._numbers,
-            p.y.offset, p.y.line, p.u.offset, p.v.offset, p.u.line,
+            y.offset, y.line, u.offset, v.offset, u.line,
             *self._luma, *self._chroma,
             h, w, full_h, full_w,
-            Y_STEP=p.y.step, C_STEP=p.u.step,
+            Y_STEP=y.step, C_STEP=u.step,
             Y_HALVES=self._halves[0], C_HALVES=self._halves[1],
             Y_EXACT=self._exact[0], C_EXACT=self._exact[1],
             Y_ROWS=len(yi), Y_COLUMNS=len(yj), C_ROWS=len(ci), C_COLUMNS=len(cj),

@@ -54,6 +54,7 @@ def shoot(model: str, quality: str, frames: Iterator[tuple[Frame, NDArray[np.flo
     """Run the network alone over `frames`."""
     take = Take([], [], [], [])
     segmenter = Segmenter(model, quality=quality, smoothing=0.0)
+    segmenter.level = Level(quality, 1, 1.0)
     for frame, truth in frames:
         matte = segmenter.matte(
             frame.y, frame.u, frame.v, full_range=frame.full_range, seq=frame.seq, pts=frame.pts

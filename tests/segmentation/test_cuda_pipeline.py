@@ -18,7 +18,7 @@ from segmentation.engines.cuda import AREA, CudaSegmenter
 from segmentation.engines.gpu import Scene
 from segmentation.engines.layout import weights_dir
 from segmentation.errors import EngineError
-from segmentation.segmenter import Segmenter
+from segmentation.segmenter import AREAS, Segmenter
 from tests.fakes import ListSink, Slot, settings
 from vcam.backgrounds import open_backdrop
 from vcam.card import Card
@@ -46,7 +46,7 @@ def gpu(monkeypatch):
         if made.fails is not None:
             raise made.fails
         path = weights_dir() / "bisenet-small.safetensors"
-        made.last = CudaSegmenter(str(path), device="cpu", area=288 * 160)
+        made.last = CudaSegmenter(str(path), device="cpu", area=AREAS["balanced"])
         return made.last
 
     made.opener = opener
