@@ -18,8 +18,9 @@ from segmentation.engines import gpu, pixels
 from segmentation.engines.cuda import CudaSegmenter
 from segmentation.engines.gpu import Scene
 from segmentation.engines.layout import weights_dir
-from tests.segmentation.test_cuda import AREA, CPU, H, W, backdrop, blobs, moving, parts_of, torn
+from tests.segmentation.test_cuda import CPU, H, W, backdrop, blobs, moving, parts_of, torn
 
+AREA = 288 * 160  # the interpreter is slow
 # What the frame is like, and what is asked for: between them every branch of every kernel.
 CASES = {
     "yuyv": ("yuyv", (640, 360), False, {}),
