@@ -84,7 +84,7 @@ class BiSeNet(nn.Module):
     Shapes:
         x: (B, 3, H, W) float, RGB normalised by `MEAN` and `STD`; H, W multiples of 32
         returns: (B, 1, H, W) logits, positive is person; while training also the auxiliary
-            logits of the 1/16 and 1/32 context features, at input size
+            logits of the 1/16 and 1/32 context features, at a quarter of the input's size
     """
 
     def __init__(
@@ -132,8 +132,8 @@ class BiSeNet(nn.Module):
         if not self.training:
             return self._enlarged(logits)
         logits = _grow(logits)  # (B, 1, H, W)
-        aux16 = F.interpolate(self.aux16(context), scale_factor=8.0, mode="bilinear")
-        aux32 = F.interpolate(self.aux32(at16), scale_factor=16.0, mode="bilinear")
+        aux16 = F.interpolate(self.aux16(context), scale_factor=2.0, mode="bilinear")
+        aux32 = F.interpolate(self.aux32(at16), scale_factor=4.0, mode="bilinear")
         return logits, aux16, aux32
 
     def _enlarged(self, logits: Tensor) -> Tensor:

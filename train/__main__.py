@@ -68,6 +68,13 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="FILE=WEIGHT",
         help=".onnx, .tflite or .xml and how much it counts, any number of times",
     )
+    label.add_argument(
+        "--truth",
+        type=_share,
+        default=0.0,
+        metavar="SHARE",
+        help="FOLDER has img/ and mask/; its mattes stay this part of the result",
+    )
 
     fit = commands.add_parser("fit", help="train what a recipe says")
     fit.set_defaults(run=_fit)
@@ -166,7 +173,9 @@ def _label(options: argparse.Namespace) -> int:
     from train.label import label
     from train.teachers import weighted
 
-    count = label(options.folder, options.output, weighted(options.model))
+    count = label(
+        options.folder, options.output, weighted(options.model), truth=options.truth
+    )
     print(f"{options.output}: {count} mattes")
     return 0
 

@@ -15,6 +15,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+MARGIN = 4  # pixels around a view in which a transplanted person's edge is looked for
+
 Image = NDArray[np.uint8]
 Alpha = NDArray[np.float32]
 
@@ -26,7 +28,10 @@ class Augment:
     empty: float = 0.05  # a room with nobody in it
     composite: float = 0.38  # the person cut out and put into another room
     occlude: float = 0.06  # something held or passing before the person
-    zoom: float = 1.9  # crop at most this much closer
+    head: float = 0.85  # the top of the person is in view, as it is before a webcam
+    whole: float = 0.4  # as much of the picture as the view's shape takes in
+    zoom: float = 1.9  # otherwise crop at most this much closer
+    stretch: float = 0.1  # make wider or narrower by at most this part
     rotate: float = 12.0  # degrees, either way
     colour: float = 0.8  # exposure and white balance
     dark: float = 0.12  # low light
@@ -54,7 +59,7 @@ def view(
     if rooms and rng.random() < options.empty:
         return degrade(room(rooms, size, rng), rng, options), np.zeros(size, np.float32)
     if rooms and rng.random() < options.composite:
-        image, alpha = transplant(image, matte, room(rooms, size, rng), rng)
+        image, alpha = transplant(image, matte, room(rooms, size, rng), rng, options)
     else:
         image, alpha = frame(image, matte, size, rng, options)
     if rooms and rng.random() < options.occlude:
@@ -67,7 +72,7 @@ def frame(
 ) -> tuple[Image, Alpha]:
     """Crop, turn and mirror: heads stay near the top, as they do before a webcam."""
     h, w = size
-    matrix, scale = framing(image.shape, size, rng, options)
+    matrix, scale = framing(matte, size, rng, options)
     if scale < 0.6:  # linear interpolation looks at two pixels only
         image = np.asarray(cv2.GaussianBlur(image, (0, 0), 0.4 / scale), np.uint8)
     flags = {"flags": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_REFLECT_101}
@@ -77,46 +82,61 @@ def frame(
 
 
 def framing(
-    shape: tuple[int, ...], size: tuple[int, int], rng: Generator, options: Augment
+    matte: Image, size: tuple[int, int], rng: Generator, options: Augment
 ) -> tuple[NDArray[np.float32], float]:
-    """Draw how a picture of `shape` is seen: the matrix to the view's pixels, and its scale."""
+    """Draw how a picture with this matte is seen: the matrix to the view's pixels, its scale.
+
+    A view without a head teaches that any cloth is a person: seats, beds and curtains then are.
+    """
     h, w = size
-    height, width = shape[:2]
+    height, width = matte.shape
     scale = max(h / height, w / width)
-    if rng.random() < 0.75:
-        scale *= math.exp(rng.uniform(0, math.log(options.zoom)))
+    if rng.random() >= options.whole:
+        closer = 1 + (options.zoom - 1) * h / (scale * height)  # less where it shows a strip only
+        scale *= math.exp(rng.uniform(0, math.log(closer)))
+    wider = math.exp(rng.uniform(-options.stretch, options.stretch))
+    across = max(scale * wider, w / width)
     angle = rng.uniform(-options.rotate, options.rotate) if rng.random() < 0.35 else 0.0
     mirror = -1 if rng.random() < 0.5 else 1
-    slack_x, slack_y = max(0.0, width * scale - w), max(0.0, height * scale - h)
+    slack_x, slack_y = max(0.0, width * across - w), max(0.0, height * scale - h)
+    rows = h / scale  # of the picture, that the view shows
+    first = rng.beta(1.2, 2.2) * slack_y / scale
+    top = _top(matte)
+    if rng.random() < options.head and not top - 0.5 * rows < first < top + 0.05 * rows:
+        first = min(max(top - rng.uniform(-0.05, 0.35) * rows, 0.0), slack_y / scale)
     centre = (
-        width / 2 + rng.uniform(-0.5, 0.5) * slack_x / scale,
-        height / 2 + (rng.beta(1.2, 2.2) - 0.5) * slack_y / scale,
+        width / 2 + rng.uniform(-0.5, 0.5) * slack_x / across,
+        first + min(rows, height) / 2,
     )
     cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
     matrix = np.zeros((2, 3), np.float32)
     matrix[:, :2] = (
-        (cos * scale * mirror, -sin * scale),
-        (sin * scale * mirror, cos * scale),
+        (cos * across * mirror, -sin * scale),
+        (sin * across * mirror, cos * scale),
     )
     matrix[:, 2] = (w / 2, h / 2) - matrix[:, :2] @ np.array(centre, np.float32)
     return matrix, scale
 
 
 def transplant(
-    image: Image, matte: Image, background: Image, rng: Generator
+    image: Image, matte: Image, background: Image, rng: Generator, options: Augment
 ) -> tuple[Image, Alpha]:
     """Cut the person out and put them before `background`, near or far, lit alike half the time.
 
     A person cut by the picture's side or lower edge stays cut by the view's.
     """
     h, w = background.shape[:2]
-    matrix = _placement(matte, (h, w), rng)
+    matrix = placement(matte, (h, w), rng, options)
     flags = {"flags": cv2.INTER_LINEAR, "borderMode": cv2.BORDER_CONSTANT}
     person = cv2.warpAffine(image, matrix, (w, h), **flags).astype(np.float32)
-    alpha = cv2.warpAffine(matte, matrix, (w, h), **flags).astype(np.float32) / np.float32(255)
+    wider = matrix + np.array([[0, 0, MARGIN], [0, 0, MARGIN]], np.float32)
+    size = (w + 2 * MARGIN, h + 2 * MARGIN)  # so that an edge at the view's own is seen whole
+    alpha = cv2.warpAffine(matte, wider, size, **flags).astype(np.float32) / np.float32(255)
     # The rim of the old room goes: the edge moves in a little and becomes soft.
     blurred = cv2.GaussianBlur(alpha, (0, 0), rng.uniform(0.5, 1.3))
-    soft = np.clip((blurred - 0.25) / 0.6, 0, 1).astype(np.float32)
+    soft = np.clip((blurred - 0.25) / 0.6, 0, 1)[MARGIN:-MARGIN, MARGIN:-MARGIN]
+    soft = np.ascontiguousarray(soft, np.float32)
+    alpha = alpha[MARGIN:-MARGIN, MARGIN:-MARGIN]
     behind = background.astype(np.float32)
     inside = alpha > 0.5
     if rng.random() < 0.5 and inside.any():
@@ -129,7 +149,10 @@ def transplant(
     return np.asarray(seen, np.uint8), soft
 
 
-def _placement(matte: Image, size: tuple[int, int], rng: Generator) -> NDArray[np.float32]:
+def placement(
+    matte: Image, size: tuple[int, int], rng: Generator, options: Augment
+) -> NDArray[np.float32]:
+    """Draw where in a view of `size` the person of another picture is put: the matrix there."""
     (h, w), (height, width) = size, matte.shape
     zoom = rng.uniform(0.55, 1.6)
     scale = h / height * zoom if rng.random() < 0.6 else max(h / height, w / width) * zoom
@@ -147,7 +170,15 @@ def _placement(matte: Image, size: tuple[int, int], rng: Generator) -> NDArray[n
         y = h - scale * height + rng.uniform(0, 0.25) * h
     else:
         y = rng.uniform(-0.1, 0.5) * h
+    if rng.random() < options.head:
+        y = max(y, rng.uniform(-0.05, 0.35) * h - scale * _top(matte))
     return np.array([[mirror * scale, 0, x], [0, scale, y]], np.float32)
+
+
+def _top(matte: Image) -> int:
+    """The first row in which a person is, more than a speck wide."""
+    rows = np.flatnonzero((matte > 128).mean(axis=1) > 0.02)
+    return int(rows[0]) if rows.size else 0
 
 
 def room(rooms: Sequence[Image], size: tuple[int, int], rng: Generator) -> Image:

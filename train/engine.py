@@ -40,8 +40,8 @@ class Learner(nn.Module):
 
     Shapes:
         x: (B, 3, H, W) float, normalised
-        returns: logits and auxiliary logits, each (B, 1, H, W); what imitation of the teacher
-            costs, by name: "features" and "alpha", as far as there is one
+        returns: logits (B, 1, H, W) and auxiliary logits (B, 1, H/4, W/4); what imitation of the
+            teacher costs, by name: "features" and "alpha", as far as there is one
     """
 
     def __init__(

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 import torch.distributed as dist
@@ -113,6 +114,9 @@ def fit(recipe: Recipe, root: Path, folder: Path, place: Place, *, resume: bool 
         CheckpointError: a checkpoint cannot be read or written; the last one is kept.
         NotFiniteError: the loss became NaN or infinite.
     """
+    # OpenCV's threads do not come along into the processes that make views, and a process made
+    # while there are some waits for them for ever.
+    cv2.setNumThreads(1)
     last = folder / "last.pt"
     state = load_checkpoint(last) if resume else None
     if not resume and last.exists():
@@ -465,13 +469,16 @@ class _Stream(IterableDataset[Any]):
 
 
 def engine_sizes(side: int) -> tuple[tuple[int, int], ...]:
-    """Input sizes of about `side` squared pixels: 16:9 twice, 4:3, square, upright."""
-    shapes = ((160, 288), (160, 288), (192, 256), (224, 224), (256, 192))
+    """Input sizes of about `side` squared pixels: 16:9 twice, 4:3, square, upright twice.
+
+    Upright ones take in the whole of a selfie, of which a webcam's shape shows a strip.
+    """
+    shapes = ((160, 288), (160, 288), (192, 256), (224, 224), (256, 192), (256, 192))
     return tuple((_multiple(h * side / 224), _multiple(w * side / 224)) for h, w in shapes)
 
 
 def _multiple(pixels: float) -> int:
-    return max(32, int(pixels) // 32 * 32)
+    return max(32, round(pixels / 32) * 32)
 
 
 @contextlib.contextmanager

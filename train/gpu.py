@@ -155,18 +155,18 @@ class DeviceViews:
         made.set = int(len(self._pictures) > 1 and rng.random() < self._share)
         pictures = self._pictures[made.set]
         made.number = int(rng.integers(len(pictures)))
-        image, matte = pictures[made.number]
+        _, matte = pictures[made.number]
         if self._rooms and rng.random() < options.empty:
             made.kind, made.room = 2, self._room(rng, size)
         else:
             if self._rooms and rng.random() < options.composite:
                 made.kind, made.room = 1, self._room(rng, size)
-                made.matrix = _inverse(augment._placement(matte, size, rng))
+                made.matrix = _inverse(augment.placement(matte, size, rng, options))
                 made.soft = rng.uniform(0.5, 1.3)
                 made.lit = rng.random() < 0.5
                 made.blend = 0.6 if rng.random() < 0.3 else 0.0
             else:
-                forward, scale = augment.framing(image.shape, size, rng, options)
+                forward, scale = augment.framing(matte, size, rng, options)
                 made.matrix = _inverse(forward)
                 made.before = 0.4 if scale < 0.6 else 0.0
             if self._rooms and rng.random() < options.occlude:

@@ -1,4 +1,4 @@
-"""Mattes for pictures that have none, from models that have learnt already."""
+"""Mattes from models that have learnt already: for pictures that have none, or beside their own."""
 
 from __future__ import annotations
 
@@ -8,26 +8,32 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from train.datasets import PICTURES, read_image
+from train.datasets import PICTURES, find_pairs, read_image, read_matte
 from train.errors import DataError
 from train.evaluate import open_subject
+from train.teachers import agree
 
 
-def label(folder: Path, output: Path, models: list[tuple[Path, float]]) -> int:
+def label(
+    folder: Path, output: Path, models: list[tuple[Path, float]], *, truth: float = 0.0
+) -> int:
     """Write `output`/img and `output`/mask for every picture of `folder`; return how many.
 
     `models` are files and weights, which add up to one: a matte is the weighted mean of what each
-    model says of the picture and of its mirror image.
+    model says of the picture and of its mirror image. With `truth`, `folder` is one of img/ and
+    mask/, whose own mattes stay that part of the result, and all of it where the models see
+    somebody else.
     Pictures that have a matte already are left as they are, so that a stopped run can go on.
 
     Raises:
         DataError: there are no pictures, one cannot be read, or the disk is full.
         UsageError: a model cannot be used.
     """
-    paths = [p for p in sorted(folder.glob("*")) if p.suffix.lower() in PICTURES]
+    known = {pair.image: pair.matte for pair in find_pairs(folder)} if truth else {}
+    paths = list(known) or [p for p in sorted(folder.glob("*")) if p.suffix.lower() in PICTURES]
     if not paths:
         raise DataError(f"{folder}: holds no pictures", hint="Give a folder of portraits.")
-    subjects = [(open_subject(path, "network"), weight) for path, weight in models]
+    subjects = [(open_subject(path, "network", quality="high"), weight) for path, weight in models]
     images, mattes = output / "img", output / "mask"
     try:
         images.mkdir(parents=True, exist_ok=True)
@@ -42,6 +48,9 @@ def label(folder: Path, output: Path, models: list[tuple[Path, float]]) -> int:
                 0.5 * weight * (subject.alpha(image) + subject.alpha(mirrored)[:, ::-1])
                 for subject, weight in subjects
             )
+            if path in known:
+                own, told = read_matte(known[path]), np.asarray(alpha, np.float32)
+                alpha = own + (1 - truth) * (told - own) if agree(told, own) else own
             _, png = cv2.imencode(".png", np.asarray(np.clip(alpha, 0, 1) * 255, np.uint8))
             shutil.copyfile(path, images / path.name)
             matte.write_bytes(png.tobytes())

@@ -40,13 +40,16 @@ class MattingLoss:
         """Return every term, already weighted; their sum is the loss.
 
         Shapes:
-            outputs: logits and auxiliary logits, each (B, 1, H, W), any float dtype
+            outputs: logits (B, 1, H, W) and auxiliary logits (B, 1, h, w), any float dtype;
+                H / h is whole
             truth: (B, 1, H, W) float32 alpha in 0..1, soft edges kept soft
         """
         logits, *auxiliary = outputs
         weight = outline_weight(truth, self.weights.outline)
         terms = self._terms(logits, truth, weight)
-        if self.weights.auxiliary:
+        if self.weights.auxiliary and auxiliary:
+            shrink = truth.shape[-1] // auxiliary[0].shape[-1]
+            truth, weight = F.avg_pool2d(truth, shrink), F.avg_pool2d(weight, shrink)
             for name, side in zip(("aux16", "aux32"), auxiliary, strict=False):
                 total = torch.stack(list(self._terms(side, truth, weight).values())).sum()
                 terms[name] = self.weights.auxiliary * total
@@ -76,7 +79,8 @@ def dice(alpha: Tensor, truth: Tensor) -> Tensor:
 
 def outline_weight(truth: Tensor, extra: float) -> Tensor:
     """1 everywhere and 1 + `extra` in a band around the outline; same shape as `truth`."""
-    near = F.avg_pool2d(truth, OUTLINE, 1, OUTLINE // 2)
+    near = F.avg_pool2d(truth, (OUTLINE, 1), 1, (OUTLINE // 2, 0))  # a square in two lines
+    near = F.avg_pool2d(near, (1, OUTLINE), 1, (0, OUTLINE // 2))
     return 1 + extra * ((near > 0.02) & (near < 0.98)).float()
 
 

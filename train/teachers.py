@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from train.datasets import Batch
 from train.errors import DataError, UsageError
@@ -50,9 +51,14 @@ class Teachers:
             if not alpha.any():
                 continue
             said = np.asarray(sum(part * s.alpha(image) for s, part in self._open), np.float32)
-            if np.minimum(said, alpha).sum() > HEARD * np.maximum(said, alpha).sum():
+            if agree(said, alpha):
                 alpha += self._share * (said - alpha)
         return images, mixed
+
+
+def agree(said: NDArray[np.float32], truth: NDArray[np.float32]) -> bool:
+    """Whether a matte and the truth see the same person, both (h, w) in 0..1."""
+    return bool(np.minimum(said, truth).sum() > HEARD * np.maximum(said, truth).sum())
 
 
 def weighted(told: list[str] | tuple[str, ...], root: Path = Path()) -> list[tuple[Path, float]]:

@@ -69,7 +69,7 @@ def test_a_transplanted_person_brings_nothing_of_the_old_room():
     green[..., 1] = 200
 
     for seed in range(20):
-        seen, alpha = transplant(image, matte, green, np.random.default_rng(seed))
+        seen, alpha = transplant(image, matte, green, np.random.default_rng(seed), PLAIN)
 
         assert seen[alpha < 0.01].max(initial=0, axis=0)[0] < 40
         assert (seen[..., 0] < 90).all()

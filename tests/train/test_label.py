@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -27,13 +28,45 @@ def test_labels_are_the_weighted_mean_of_models_and_mirror_images(tmp_path: Path
         def close(self) -> None:
             pass
 
-    monkeypatch.setattr(labelling, "open_subject", lambda path, way: Flat(path))
+    monkeypatch.setattr(labelling, "open_subject", lambda path, way, quality: Flat(path))
     folder = write_folder(tmp_path / "data", 2) / "img"
 
     count = labelling.label(folder, tmp_path / "out", [(Path("1.0"), 0.75), (Path("0.2"), 0.25)])
 
     assert count == 2
     assert read_matte(tmp_path / "out" / "mask" / "001.png").mean() == pytest.approx(0.8, abs=0.01)
+
+
+def test_a_picture_s_own_matte_stays_its_share_unless_the_models_see_somebody_else(
+    tmp_path: Path, monkeypatch
+):
+    from train import label as labelling
+
+    class Half:
+        def __init__(self, path: Path) -> None:
+            self.value = float(str(path))
+
+        def alpha(self, image):
+            return (image[..., 0] > 128).astype(np.float32) * self.value
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(labelling, "open_subject", lambda path, way, quality: Half(path))
+    (tmp_path / "img").mkdir()
+    (tmp_path / "mask").mkdir()
+    white = np.full((64, 64), 255, np.uint8)
+    for name, rows in (("same", 64), ("other", 8)):
+        cv2.imwrite(str(tmp_path / "img" / f"{name}.png"), white)
+        matte = np.zeros((64, 64), np.uint8)
+        matte[:rows] = 255
+        cv2.imwrite(str(tmp_path / "mask" / f"{name}.png"), matte)
+
+    labelling.label(tmp_path, tmp_path / "out", [(Path("0.9"), 1.0)], truth=0.6)
+
+    same, other = (read_matte(tmp_path / "out" / "mask" / f"{n}.png") for n in ("same", "other"))
+    assert same == pytest.approx(0.96, abs=0.005)
+    assert other.mean() == pytest.approx(8 / 64)
 
 
 def test_a_weight_that_is_no_number_is_told(tmp_path: Path, capsys):
