@@ -173,9 +173,7 @@ def _label(options: argparse.Namespace) -> int:
     from train.label import label
     from train.teachers import weighted
 
-    count = label(
-        options.folder, options.output, weighted(options.model), truth=options.truth
-    )
+    count = label(options.folder, options.output, weighted(options.model), truth=options.truth)
     print(f"{options.output}: {count} mattes")
     return 0
 

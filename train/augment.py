@@ -25,6 +25,7 @@ Alpha = NDArray[np.float32]
 class Augment:
     """How often each thing happens, 0..1, and how far it goes."""
 
+    plain: float = 0.6  # as it was taken: nothing but light changes; of the rest:
     empty: float = 0.05  # a room with nobody in it
     composite: float = 0.38  # the person cut out and put into another room
     occlude: float = 0.06  # something held or passing before the person
@@ -42,6 +43,12 @@ class Augment:
     chroma: float = 0.2  # 4:2:0 as cameras send it
 
 
+PLAIN = Augment(
+    plain=1, empty=0, composite=0, occlude=0, head=1, whole=0.6, zoom=1.3, stretch=0.05, rotate=0,
+    colour=0.3, dark=0, blur=0, soft=0, noise=0, jpeg=0, chroma=0,
+)  # fmt: skip
+
+
 def view(
     image: Image,
     matte: Image,
@@ -56,6 +63,8 @@ def view(
         image: (H, W, 3) uint8 RGB; matte: (H, W) uint8; rooms: each (H, W, 3) uint8 RGB
         returns: (h, w, 3) uint8 RGB, (h, w) float32 in 0..1
     """
+    if rng.random() < options.plain:
+        options = PLAIN
     if rooms and rng.random() < options.empty:
         return degrade(room(rooms, size, rng), rng, options), np.zeros(size, np.float32)
     if rooms and rng.random() < options.composite:
@@ -232,7 +241,7 @@ def degrade(image: Image, rng: Generator, options: Augment) -> Image:
         x = cv2.filter2D(x, -1, _streak(int(rng.integers(3, 9)), rng.uniform(0, 180)))
     if rng.random() < options.noise:
         shape = x.shape if rng.random() < 0.5 else (h, w, 1)
-        x = x + rng.normal(0, rng.uniform(1, 14), shape).astype(np.float32)
+        x = x + np.float32(rng.uniform(1, 14)) * rng.standard_normal(shape, np.float32)
     seen = np.clip(x, 0, 255).astype(np.uint8)
     if rng.random() < options.chroma and h % 2 == w % 2 == 0:
         seen = cv2.cvtColor(cv2.cvtColor(seen, cv2.COLOR_RGB2YUV_I420), cv2.COLOR_YUV2RGB_I420)

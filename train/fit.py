@@ -6,11 +6,12 @@ import contextlib
 import functools
 import json
 import logging
+import math
 import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +42,7 @@ from train.engine import Learner, Stepper
 from train.errors import CheckpointError, DataError, RecipeError, UsageError
 from train.gpu import DeviceViews, fits
 from train.prune import prune
-from train.recipe import Recipe, as_dict
+from train.recipe import Recipe, as_dict, ratio
 from train.sheet import write_sheet
 from train.teachers import Teachers, weighted
 
@@ -238,10 +239,10 @@ class Run:
             fit.seed,
             fit.views,
             fit.batch,
-            engine_sizes(fit.side),
+            engine_sizes(fit.side, fit.shapes),
             place.rank,
             place.world,
-            engine_sizes(fit.early_side or fit.side),
+            engine_sizes(fit.early_side or fit.side, fit.shapes),
             round(fit.epochs * fit.early) if fit.early_side else 0,
         )
         self._views = self._on_device()
@@ -468,13 +469,10 @@ class _Stream(IterableDataset[Any]):
         return iter(self._shards)
 
 
-def engine_sizes(side: int) -> tuple[tuple[int, int], ...]:
-    """Input sizes of about `side` squared pixels: 16:9 twice, 4:3, square, upright twice.
-
-    Upright ones take in the whole of a selfie, of which a webcam's shape shows a strip.
-    """
-    shapes = ((160, 288), (160, 288), (192, 256), (224, 224), (256, 192), (256, 192))
-    return tuple((_multiple(h * side / 224), _multiple(w * side / 224)) for h, w in shapes)
+def engine_sizes(side: int, shapes: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """Input sizes (h, w) of about `side` squared pixels, one for each "width:height"."""
+    ratios = [math.sqrt(ratio(shape)) for shape in shapes]
+    return tuple((_multiple(side / r), _multiple(side * r)) for r in ratios)
 
 
 def _multiple(pixels: float) -> int:
@@ -576,7 +574,7 @@ def _photographs(recipe: Recipe, sets: Sets, count: int = CALIBRATION) -> Any:
     else:
         stream = read_shard(sets.shards[0], recipe.data.longest)
         pairs = [pair for pair, _ in zip(stream, range(count), strict=False)]
-    size = engine_sizes(recipe.fit.side)[3]
+    size = engine_sizes(recipe.fit.side, ("1:1",))[0]
     return np.stack([view(*p, sets.rooms, size, rng, recipe.augment)[0] for p in pairs])
 
 

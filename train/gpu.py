@@ -156,6 +156,8 @@ class DeviceViews:
         pictures = self._pictures[made.set]
         made.number = int(rng.integers(len(pictures)))
         _, matte = pictures[made.number]
+        if rng.random() < options.plain:
+            options = augment.PLAIN
         if self._rooms and rng.random() < options.empty:
             made.kind, made.room = 2, self._room(rng, size)
         else:
@@ -172,7 +174,7 @@ class DeviceViews:
             if self._rooms and rng.random() < options.occlude:
                 made.stuff = self._room(rng, size)
                 made.cover = _cover(rng, size)
-        self._draw_camera(made, rng)
+        self._draw_camera(made, rng, options)
         return made
 
     def _room(
@@ -188,9 +190,8 @@ class DeviceViews:
             matrix[0] = (-across, 0, x + across * (w - 0.5) - 0.5)
         return number, matrix.astype(np.float32), blur
 
-    def _draw_camera(self, made: Drawn, rng: Generator) -> None:
+    def _draw_camera(self, made: Drawn, rng: Generator, options: Augment) -> None:
         """Draw light, lens, sensor and codec, in the order of `augment.degrade`."""
-        options = self._options
         if rng.random() < options.colour:
             if rng.random() < 0.5:
                 made.light.append(("balance", rng.uniform(0.75, 1.25, 3)))

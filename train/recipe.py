@@ -60,6 +60,9 @@ class Fit:
         0  # the same in the first epochs, where fewer pixels buy more views; 0: `side`
     )
     early: float = 0.5  # part of the epochs that is
+    # Width to height of the views; one is drawn for each batch. Upright ones take in the whole of
+    # a selfie, of which a webcam's shape shows a strip.
+    shapes: tuple[str, ...] = ("16:9", "4:3", "1:1", "3:4", "3:4", "3:4")
     optimizer: str = "adamw"  # "adamw", "sgd"
     learning_rate: float = 2e-3
     trunk: float = 1.0  # of the learning rate, for the pretrained trunk
@@ -137,6 +140,15 @@ def find_recipe(path: Path) -> Path:
     return shipped if not path.exists() and shipped.exists() else path
 
 
+def ratio(shape: str) -> float:
+    """Width to height of a shape like "16:9"; 0 where it is none."""
+    width, _, height = shape.partition(":")
+    try:
+        return float(width) / float(height)
+    except (ValueError, ZeroDivisionError):
+        return 0.0
+
+
 def as_dict(recipe: Recipe) -> dict[str, Any]:
     """The recipe as plain values, for a checkpoint."""
     return dataclasses.asdict(recipe)
@@ -160,7 +172,7 @@ def _filled(kind: Any, told: dict[str, Any], where: str, problems: list[str]) ->
             if isinstance(value, list) and all(isinstance(v, str) for v in value):
                 values[key] = tuple(value)
             else:
-                problems.append(f"{name} is {value!r}, expected a list of paths")
+                problems.append(f"{name} is {value!r}, expected a list of texts")
         elif kinds[key] is float and type(value) is int:
             values[key] = float(value)
         elif type(value) is kinds[key]:
@@ -193,6 +205,12 @@ def _wrong(recipe: Recipe) -> list[str]:
             "0 or 32 and more",
         ),
         (0 <= fit.early <= 1, "[fit] early", fit.early, "0 to 1"),
+        (
+            bool(fit.shapes) and all(0.2 <= ratio(shape) <= 5 for shape in fit.shapes),
+            "[fit] shapes",
+            list(fit.shapes),
+            'some like "16:9"',
+        ),
         (0 <= recipe.distil.share <= 1, "[distil] share", recipe.distil.share, "0 to 1"),
         (fit.optimizer in ("adamw", "sgd"), "[fit] optimizer", fit.optimizer, "adamw or sgd"),
         (fit.learning_rate > 0, "[fit] learning_rate", fit.learning_rate, "more than 0"),

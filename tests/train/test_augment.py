@@ -59,6 +59,40 @@ def test_matte_and_picture_move_together():
         assert np.abs(seen[..., 0] / 255 - alpha).max() < 0.01
 
 
+def test_the_head_is_in_view_however_little_the_view_shows():
+    matte = np.zeros((320, 240), np.uint8)
+    matte[20:, 70:170] = 255  # an upright picture, of which a webcam's shape shows a strip
+    image = np.zeros((320, 240, 3), np.uint8)
+    behind = np.zeros((90, 160, 3), np.uint8)
+
+    def heads(options: Augment) -> list[float]:
+        """In which part of the views there is room above the person: cropped, and moved."""
+        rngs = [np.random.default_rng(seed) for seed in range(100)]
+        framed = [frame(image, matte, (90, 160), rng, options)[1] for rng in rngs]
+        moved = [transplant(image, matte, behind, rng, options)[1] for rng in rngs]
+        return [np.mean([a[0].max() < 0.5 < a.max() for a in views]) for views in (framed, moved)]
+
+    kept, left = heads(dataclasses.replace(PLAIN, head=1.0)), heads(PLAIN)
+
+    assert min(kept) > 0.75
+    assert left[0] < 0.4
+    assert left[1] < kept[1] - 0.1
+
+
+def test_a_plain_view_is_the_photograph_in_other_light():
+    image, matte = person(3)
+    plain = dataclasses.replace(
+        Augment(), plain=1.0, empty=1.0, composite=1.0, occlude=1.0, noise=1.0, dark=1.0
+    )
+
+    for seed in range(10):
+        seen, alpha = view(image, matte, ROOMS, image.shape[:2], np.random.default_rng(seed), plain)
+
+        upright = max((alpha, alpha[:, ::-1]), key=lambda a: float((a * matte).sum()))
+        assert np.abs(upright - matte / 255).mean() < 0.2, "the person is where they were"
+        assert seen.mean() > 20
+
+
 def test_a_transplanted_person_brings_nothing_of_the_old_room():
     matte = np.zeros((96, 128), np.uint8)
     matte[30:, 40:90] = 255

@@ -60,6 +60,7 @@ def both(root, options, epoch=0, index=0):
     [
         ({}, 3, 0.01),
         ({"rotate": 12.0}, 3, 0.01),
+        ({"plain": 0.5, "head": 1.0, "stretch": 0.1, "composite": 0.5}, 4, 0.015),
         ({"empty": 1.0}, 4, 1e-6),
         ({"composite": 1.0}, 4, 0.015),
         ({"occlude": 1.0}, 4, 0.02),
