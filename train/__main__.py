@@ -102,6 +102,11 @@ def build_parser() -> argparse.ArgumentParser:
     export.add_argument(
         "--compact", action="store_true", help="kernels of .safetensors as int8: half the size"
     )
+    export.add_argument(
+        "--even",
+        action="store_true",
+        help="on those pictures, let no more of the room through than of the person is lost",
+    )
 
     evaluate = commands.add_parser("evaluate", help="figures of models on pictures and clips")
     evaluate.set_defaults(run=_evaluate)
@@ -244,6 +249,7 @@ def _export(options: argparse.Namespace) -> int:
         calibrate=options.calibrate,
         onnx=options.onnx,
         compact=options.compact,
+        even=options.even,
     )
     for file in files:
         iou = "" if file.person_iou is None else f", person IoU {file.person_iou:.4f}"

@@ -15,16 +15,18 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from segmentation.bisenet import MEAN, STD, BiSeNet, load_weights, save_weights
+from segmentation.segmenter import AREAS, input_size
 from train.checkpoint import load_mean
 from train.datasets import Pair, find_pairs, read_image, read_matte
 from train.errors import ExportError, UsageError
-from train.metrics import Figures
+from train.metrics import PERSON, ROOM, Figures
 
 log = logging.getLogger(__name__)
 
 TOLERANCE = 0.01  # weights rounded to fp16 may move any pixel's alpha by this much, on photographs
 INT8_LOSS = 0.2  # points of person IoU that int8 may lose
-SIZES = ((160, 288), (192, 256), (224, 224))  # 16:9, 4:3 and square, as cameras give them
+SIZES = ((192, 320), (224, 288), (256, 256))  # of noise, where there are no pictures
+CAUTION = 2.0  # logits that the last bias may be lowered by
 CALIBRATION = 300  # pictures that quantisation looks at
 CHECK = 300  # other pictures on which fp32 and int8 are compared
 
@@ -59,26 +61,33 @@ def export(
     calibrate: Path | None = None,
     onnx: bool = False,
     compact: bool = False,
+    even: bool = False,
 ) -> list[Exported]:
     """Write `stem`.safetensors, `stem`.xml/.bin and, with `calibrate`, `stem`-int8.xml/.bin.
 
     Of several checkpoints the mean of their weights is exported: `train.checkpoint.load_mean`.
     `compact` keeps the kernels of the first as int8, at half the size.
 
-    `calibrate` is a folder of training pictures, `img/` and `mask/`. With `onnx`, `stem`.onnx in
-    float32 too, for other programs.
+    `calibrate` is a folder of training pictures, `img/` and `mask/`; with `even`, the last bias
+    is set on them so that no more of the room leaks than of the person is cut: `even_out`. With
+    `onnx`, `stem`.onnx in float32 too, for other programs.
 
     Raises:
         CheckpointError: the checkpoint cannot be read or does not match its own width.
         DataError: `calibrate` holds no pictures with mattes.
+        UsageError: `even` without `calibrate`.
         ExportError: an exported file differs too much; that file is not written.
     """
     import openvino as ov
 
     network = load_mean(checkpoints)
-    eager = Matting(network).eval()
     pairs = _spread(find_pairs(calibrate), CALIBRATION + CHECK) if calibrate else []
     calibration, check = pairs[0::2], pairs[1::2]
+    if even and not calibrate:
+        raise UsageError("nothing to even out on", hint="Add --calibrate FOLDER.")
+    if even:
+        log.info("The last bias goes down by %.2f logits", even_out(network, pairs))
+    eager = Matting(network).eval()
     probes = [_prepared(pair) for pair in check[:24]] or _noise()
     stem.parent.mkdir(parents=True, exist_ok=True)
 
@@ -128,6 +137,36 @@ def export(
         result = _compared(small, runner(halved), runner(ov.Core().read_model(small)), probes, 1.0)
         exported.append(_with_iou(result, after))
     return exported
+
+
+def even_out(network: BiSeNet, pairs: list[Pair]) -> float:
+    """Lower the last bias, in place, until no more of the room leaks than of the person is cut.
+
+    A network that learns to be right in most pixels shows more of the room than it loses of the
+    person, and the room is what must not be shown. Returns by how many logits, `CAUTION` at most;
+    0 where the person suffers more already.
+    """
+    seen = []
+    for pair in pairs:
+        x = _prepared(pair)
+        truth = cv2.resize(read_matte(pair.matte), x.shape[:1:-1], interpolation=cv2.INTER_AREA)
+        with torch.inference_mode():
+            logits = network(torch.from_numpy(x))[0, 0].numpy()
+        seen.append((np.sort(logits[truth < ROOM]), np.sort(logits[truth > PERSON])))
+
+    def more_leaks(shift: float) -> bool:
+        rooms = [1 - np.searchsorted(r, shift) / len(r) for r, _ in seen if len(r)]
+        people = [np.searchsorted(p, shift) / len(p) for _, p in seen if len(p)]
+        return bool(np.mean(rooms) > np.mean(people))
+
+    low, high = 0.0, CAUTION
+    for _ in range(12):
+        middle = (low + high) / 2
+        low, high = (middle, high) if more_leaks(middle) else (low, middle)
+    with torch.no_grad():
+        assert network.logits.bias is not None
+        network.logits.bias -= low
+    return low
 
 
 def to_openvino(eager: nn.Module) -> Any:
@@ -231,11 +270,9 @@ def normalise(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.f
 def _prepared(pair: Pair, *, webcam: bool = False) -> NDArray[np.float32]:
     """Read a picture at the network's size for it, or at a webcam's shape whatever its own."""
     image = read_image(pair.image)
-    shape = image.shape[1] / image.shape[0]
-    height, width = min(SIZES, key=lambda s: abs(np.log(s[1] / s[0] / shape)))
     if webcam:
-        height, width = SIZES[0]
-        image = _central(image, width / height)
+        image = _central(image, 16 / 9)
+    (height, width), _ = input_size(*image.shape[:2], AREAS["balanced"])
     return normalise(image, height, width)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 BOUNDARY = 0.0075  # tolerance of the boundary F in parts of the picture's diagonal
+ROOM, PERSON = 0.05, 0.95  # true alpha below and above which a pixel is nothing else
 STILL = 0.02  # a pixel whose true alpha changes by less than this should not flicker
 
 Alpha = NDArray[np.float32]
@@ -33,7 +34,7 @@ class Figures:
         """
         got, wanted = alpha > 0.5, truth > 0.5
         self.histogram += np.bincount((2 * wanted + got).ravel(), minlength=4).reshape(2, 2)
-        room, person = truth < 0.05, truth > 0.95
+        room, person = truth < ROOM, truth > PERSON
         row = {
             "iou": float((got & wanted).sum() / max((got | wanted).sum(), 1)),
             "boundary_f": boundary_f(got, wanted),

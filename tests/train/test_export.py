@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 
@@ -17,6 +18,7 @@ from tests.train.people import write_folder  # noqa: E402
 from train import export as exporting  # noqa: E402
 from train.__main__ import main  # noqa: E402
 from train.checkpoint import load_network, save_checkpoint  # noqa: E402
+from train.datasets import find_pairs, read_matte  # noqa: E402
 from train.errors import CheckpointError, ExportError  # noqa: E402
 
 WIDTH = 0.125
@@ -75,6 +77,42 @@ def test_of_several_checkpoints_the_mean_is_exported(checkpoint, tmp_path: Path,
     assert not torch.allclose(mean, one, atol=1e-3)
     assert main(["export", str(checkpoint), str(wide), "-o", str(tmp_path / "x")]) == 1
     assert "wide.pt: of width 0.25 with 2 blocks" in capsys.readouterr().err
+
+
+def test_evened_out_no_more_of_the_room_leaks_than_of_the_person_is_cut(
+    checkpoint, tmp_path: Path, capsys
+):
+    pairs = find_pairs(write_folder(tmp_path / "pictures", 6))
+
+    class Sure(BiSeNet):
+        """Takes what is bright for the person, and somewhat dark walls too."""
+
+        def forward(self, x):
+            return 2 * (x.mean(dim=1, keepdim=True) + 1.4) + self.logits.bias
+
+    network = Sure(WIDTH).eval()
+    torch.nn.init.zeros_(network.logits.bias)
+
+    def faults() -> tuple[float, float]:
+        figures = exporting.Figures()
+        for pair in pairs:
+            with torch.inference_mode():
+                alpha = network(torch.from_numpy(exporting._prepared(pair))).sigmoid()
+            truth = read_matte(pair.matte)
+            figures.add(cv2.resize(alpha[0, 0].numpy(), truth.shape[::-1]), truth)
+        return figures.summary()["leak"], figures.summary()["cut"]
+
+    before = faults()
+    lowered = exporting.even_out(network, pairs)
+    leak, cut = faults()
+
+    assert before[0] > 0.1 > before[1]
+    assert lowered == pytest.approx(-float(network.logits.bias.detach()))
+    assert leak < 0.5 * before[0]
+    assert leak == pytest.approx(cut, abs=0.03)
+    assert exporting.even_out(network, pairs) < 0.05, "what is even stays as it is"
+    assert main(["export", str(checkpoint), "-o", str(tmp_path / "net"), "--even"]) == 2
+    assert "Add --calibrate" in capsys.readouterr().err
 
 
 def test_int8_is_written_when_it_keeps_the_person(checkpoint, tmp_path: Path, monkeypatch):
