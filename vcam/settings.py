@@ -272,7 +272,8 @@ class _SettingsFile:
     def _settled(self) -> str | None:
         """The file's text once nobody has written to it for a moment.
 
-        Most editors empty a file before they fill it, and an empty one is valid: all defaults.
+        Most editors empty a file before they fill it, and an empty one is valid: all defaults. So
+        an empty one is waited for as long as it takes a machine that stands still to go on.
         """
         until = time.monotonic() + WRITTEN_WITHIN
         while True:
@@ -281,7 +282,8 @@ class _SettingsFile:
                 return text
             try:
                 # A clock that was set back leaves files from the future.
-                if abs(time.time() - self.path.stat().st_mtime) > QUIET:
+                quiet = QUIET if text.strip() else WRITTEN_WITHIN
+                if abs(time.time() - self.path.stat().st_mtime) > quiet:
                     return text
             except FileNotFoundError:
                 return None
