@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from segmentation.bisenet import BiSeNet, ContextPath
 from train import engine
-from train.augment import Image, view
+from train.augment import Image, view, walls
 from train.checkpoint import fill, load_checkpoint, load_network, save_checkpoint
 from train.datasets import (
     Batch,
@@ -170,7 +170,7 @@ def read_sets(recipe: Recipe, root: Path) -> Sets:
         shards=shards,
         pseudo=read(pseudo) if pseudo else None,
         validation=read(validation),
-        rooms=read_rooms(root / data.rooms) if data.rooms else [],
+        rooms=read_rooms(root / data.rooms) + walls(data.walls) if data.rooms else [],
         teachers=Teachers(weighted(told, root), recipe.distil.share) if told else None,
     )
 

@@ -44,6 +44,7 @@ class Data:
     pseudo: tuple[str, ...] = ()  # sets whose mattes were made by other models
     pseudo_share: float = 0.35  # of the views
     rooms: str = ""  # a folder of pictures without people
+    walls: int = 30  # artificial rooms beside those: cells, checkers, stripes, noise
     longest: int = 384  # longer sides are shrunk to this when read
     memory_gb: float = 4.0  # a set that needs more is read from disk again and again
 
@@ -194,6 +195,7 @@ def _wrong(recipe: Recipe) -> list[str]:
         (bool(data.train), "[data] train", list(data.train), "at least one set"),
         (bool(data.validation), "[data] validation", list(data.validation), "at least one set"),
         (0 <= data.pseudo_share <= 1, "[data] pseudo_share", data.pseudo_share, "0 to 1"),
+        (data.walls >= 0, "[data] walls", data.walls, "0 or more"),
         (fit.epochs >= 1, "[fit] epochs", fit.epochs, "1 or more"),
         (fit.batch >= 2, "[fit] batch", fit.batch, "2 or more"),
         (fit.views >= fit.batch, "[fit] views", fit.views, "a batch or more"),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 
+import cv2
 import numpy as np
 import pytest
 
 from tests.train.people import person
-from train.augment import Augment, degrade, frame, occlude, room, transplant, view
+from train.augment import Augment, degrade, frame, occlude, room, transplant, view, walls
 
 ROOMS = [np.random.default_rng(i).integers(0, 255, (72, 96, 3), np.uint8) for i in range(2)]
 PLAIN = Augment(**{f.name: 0.0 for f in dataclasses.fields(Augment)} | {"zoom": 1.5})
@@ -128,6 +129,21 @@ def test_a_room_is_part_of_one_and_an_occluder_hides_the_person():
     assert stuff.shape == seen.shape == (64, 96, 3)
     assert alpha.min() < 0.1
     assert seen[alpha < 0.1].any()
+
+
+def test_walls_are_patterns_of_every_fineness_and_always_the_same():
+    made = walls(40)
+
+    assert all(np.array_equal(a, b) for a, b in zip(made, walls(40), strict=True))
+    assert all(w.shape == (384, 512, 3) and w.dtype == np.uint8 for w in made)
+    assert np.median([w.std() for w in made]) > 30
+    # How much of the pattern is gone at a 16th of the size: nearly all of a fine one.
+    small = [cv2.resize(w, (32, 24), interpolation=cv2.INTER_AREA) for w in made]
+    left = [few.std() / w.std() for few, w in zip(small, made, strict=True)]
+    assert min(left) < 0.2
+    assert max(left) > 0.9
+    coloured = [np.ptp(w.astype(int), axis=2).max() > 0 for w in made]
+    assert 8 < sum(coloured) < 32
 
 
 def test_degrading_leaves_a_picture_alone_when_told_to():

@@ -140,6 +140,19 @@ def test_a_model_teaches_each_view_and_the_first_epochs_are_small(
     assert max(max(run.plan.size(1, i)) for i in range(8)) > 32
 
 
+def test_walls_stand_beside_rooms_and_never_alone(data):
+    recipe = tiny()
+    with_walls, none = (
+        dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, **change))
+        for change in ({"walls": 5}, {"walls": 5, "rooms": ""})
+    )
+
+    rooms = read_sets(with_walls, data).rooms
+    assert len(rooms) == 2 + 5
+    assert rooms[-1].shape == (384, 512, 3)
+    assert read_sets(none, data).rooms == []
+
+
 def test_ctrl_c_leaves_a_checkpoint_to_resume_from(data, tmp_path: Path):
     recipe, folder = tmp_path / "tiny.toml", tmp_path / "run"
     recipe.write_text(as_toml(tiny(epochs=500)))

@@ -47,6 +47,7 @@ def test_a_typo_is_answered_with_the_word_that_was_meant(tmp_path: Path, capsys)
         ("[fit]\nearly_side = 8", r"\[fit\] early_side is 8, expected 0 or 32 and more"),
         ('[fit]\nshapes = ["16:0"]', r"\[fit\] shapes is \['16:0'\], expected some like \"16:9\""),
         ("[fit]\nshapes = [16]", r"\[fit\] shapes is \[16\], expected a list of texts"),
+        ("walls = -1", r"\[data\] walls is -1, expected 0 or more"),
         ("[distil]\nshare = 1.5", r"\[distil\] share is 1.5, expected 0 to 1"),
         ("[distil]\nalpha = 1.0", r"\[distil\] teacher is missing"),
         ("[fit]\nepochs = true", r"\[fit\] epochs is True, expected a whole number"),
