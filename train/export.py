@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ from train.errors import ExportError, UsageError
 from train.metrics import PERSON, ROOM, Figures
 
 log = logging.getLogger(__name__)
+
+Run = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 TOLERANCE = 0.01  # weights rounded to fp16 may move any pixel's alpha by this much, on photographs
 INT8_LOSS = 0.2  # points of person IoU that int8 may lose
@@ -69,7 +72,7 @@ def export(
     `compact` keeps the kernels of the first as int8, at half the size.
 
     `calibrate` is a folder of training pictures, `img/` and `mask/`; with `even`, the last bias
-    is set on them so that no more of the room leaks than of the person is cut: `even_out`. With
+    is set on them so that no more of the room leaks than of the person is cut: `excess`. With
     `onnx`, `stem`.onnx in float32 too, for other programs.
 
     Raises:
@@ -86,7 +89,11 @@ def export(
     if even and not calibrate:
         raise UsageError("nothing to even out on", hint="Add --calibrate FOLDER.")
     if even:
-        log.info("The last bias goes down by %.2f logits", even_out(network, pairs))
+        shift = excess(_logits(network), pairs)
+        log.info("The last bias goes down by %.2f logits", shift)
+        with torch.no_grad():
+            assert network.logits.bias is not None
+            network.logits.bias -= shift
     eager = Matting(network).eval()
     probes = [_prepared(pair) for pair in check[:24]] or _noise()
     stem.parent.mkdir(parents=True, exist_ok=True)
@@ -121,6 +128,10 @@ def export(
     if calibrate:
         pictures = [_prepared(pair, webcam=i % 3 == 0) for i, pair in enumerate(calibration)]
         int8 = quantise(graph, pictures)
+        if even:  # rounding moves what is shown and what is lost apart again
+            shift = excess(_logits_of_alpha(runner(int8)), pairs)
+            log.info("In int8 it goes down by %.2f more", shift)
+            lower(int8, shift)
         before, after = (person_iou(runner(model), check) for model in (halved, int8))
         lost = 100 * (before - after)
         log.info("Person IoU on %d pictures: fp32 %.4f, int8 %.4f", len(check), before, after)
@@ -139,19 +150,21 @@ def export(
     return exported
 
 
-def even_out(network: BiSeNet, pairs: list[Pair]) -> float:
-    """Lower the last bias, in place, until no more of the room leaks than of the person is cut.
+def excess(run: Run, pairs: list[Pair]) -> float:
+    """By how many logits to go down until no more of the room leaks than of the person is cut.
 
     A network that learns to be right in most pixels shows more of the room than it loses of the
-    person, and the room is what must not be shown. Returns by how many logits, `CAUTION` at most;
-    0 where the person suffers more already.
+    person, and the room is what must not be shown. At most `CAUTION`; 0 where the person suffers
+    more already.
+
+    Shapes:
+        run: from (1, 3, h, w) float32, normalised, to logits (h, w) float32
     """
     seen = []
     for pair in pairs:
         x = _prepared(pair)
         truth = cv2.resize(read_matte(pair.matte), x.shape[:1:-1], interpolation=cv2.INTER_AREA)
-        with torch.inference_mode():
-            logits = network(torch.from_numpy(x))[0, 0].numpy()
+        logits = run(x)
         seen.append((np.sort(logits[truth < ROOM]), np.sort(logits[truth > PERSON])))
 
     def more_leaks(shift: float) -> bool:
@@ -163,10 +176,32 @@ def even_out(network: BiSeNet, pairs: list[Pair]) -> float:
     for _ in range(12):
         middle = (low + high) / 2
         low, high = (middle, high) if more_leaks(middle) else (low, middle)
-    with torch.no_grad():
-        assert network.logits.bias is not None
-        network.logits.bias -= low
     return low
+
+
+def lower(graph: Any, shift: float) -> None:
+    """Take `shift` from the logits of a graph that ends in their sigmoid, in place."""
+    from openvino import opset13 as ops
+
+    entry = graph.outputs[0].get_node().input(0).get_source_output().get_node().input(0)
+    shifted = ops.subtract(entry.get_source_output(), ops.constant(np.float32(shift)))
+    entry.replace_source_output(shifted.output(0))
+
+
+def _logits(network: BiSeNet) -> Run:
+    def run(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            return np.asarray(network(torch.from_numpy(x))[0, 0].numpy())
+
+    return run
+
+
+def _logits_of_alpha(alpha_of: Any) -> Run:
+    def run(x: NDArray[np.float32]) -> NDArray[np.float32]:
+        alpha = np.clip(alpha_of(x), 1e-6, 1 - 1e-6).reshape(x.shape[2:])
+        return np.asarray(np.log(alpha / (1 - alpha)), np.float32)
+
+    return run
 
 
 def to_openvino(eager: nn.Module) -> Any:

@@ -103,16 +103,31 @@ def test_evened_out_no_more_of_the_room_leaks_than_of_the_person_is_cut(
         return figures.summary()["leak"], figures.summary()["cut"]
 
     before = faults()
-    lowered = exporting.even_out(network, pairs)
+    lowered = exporting.excess(exporting._logits(network), pairs)
+    with torch.no_grad():
+        network.logits.bias -= lowered
     leak, cut = faults()
 
     assert before[0] > 0.1 > before[1]
-    assert lowered == pytest.approx(-float(network.logits.bias.detach()))
     assert leak < 0.5 * before[0]
     assert leak == pytest.approx(cut, abs=0.03)
-    assert exporting.even_out(network, pairs) < 0.05, "what is even stays as it is"
+    again = exporting.excess(exporting._logits(network), pairs)
+    assert again < 0.05, "what is even stays as it is"
     assert main(["export", str(checkpoint), "-o", str(tmp_path / "net"), "--even"]) == 2
     assert "Add --calibrate" in capsys.readouterr().err
+
+
+def test_a_graph_is_lowered_as_the_network_is(checkpoint):
+    network = exporting.load_mean([checkpoint])
+    graph = exporting.to_openvino(exporting.Matting(network).eval())
+    x = np.random.default_rng(5).normal(size=(1, 3, 64, 96)).astype(np.float32)
+    before = exporting._logits_of_alpha(exporting.runner(graph))(x)
+
+    exporting.lower(graph, 0.4)
+
+    after = exporting._logits_of_alpha(exporting.runner(graph))(x)
+    np.testing.assert_allclose(after, before - 0.4, atol=1e-4)
+    np.testing.assert_allclose(exporting._logits(network)(x), before, atol=1e-3)
 
 
 def test_int8_is_written_when_it_keeps_the_person(checkpoint, tmp_path: Path, monkeypatch):
@@ -120,7 +135,7 @@ def test_int8_is_written_when_it_keeps_the_person(checkpoint, tmp_path: Path, mo
     monkeypatch.setattr(exporting, "INT8_LOSS", 100.0)
     pictures = write_folder(tmp_path / "pictures", 8)
 
-    files = exporting.export([checkpoint], tmp_path / "net", calibrate=pictures)
+    files = exporting.export([checkpoint], tmp_path / "net", calibrate=pictures, even=True)
 
     small = tmp_path / "net-int8.xml"
     assert [f.path.name for f in files] == ["net.safetensors", "net.xml", "net-int8.xml"]
