@@ -20,7 +20,7 @@ LEFT, RIGHT = 190, 454  # columns between which the portrait stands, with its ow
 BESIDE = 16  # columns that may belong to its soft edge
 # Share of a wall that may be shown. The small network takes a beam for an arm where one goes on
 # from the portrait's sleeve, which its edge cuts off; a wide one that took cells for people showed
-# .003 and more of several walls.
+# more than .003 of one.
 MOST = {"bisenet-small-int8": 0.01, "bisenet-r18-int8": 0.003}
 
 
