@@ -105,7 +105,11 @@ def load_network(path: Path, *, folded: bool = True) -> BiSeNet:
     if path.suffix == ".safetensors":
         return load_folded(path)
     state = load_checkpoint(path)
-    model = BiSeNet(float(state["width"]), blocks=int(state.get("blocks", 2)))
+    model = BiSeNet(
+        float(state["width"]),
+        blocks=int(state.get("blocks", 2)),
+        lean=bool(state.get("lean", False)),
+    )
     fill(model, state["ema"], path)
     model.eval()
     return fold(model) if folded else model
@@ -122,10 +126,9 @@ def load_mean(paths: list[Path]) -> BiSeNet:
     """
     first, *others = [load_network(path) for path in paths]
     for path, network in zip(paths[1:], others, strict=True):
-        if (network.width, network.blocks) != (first.width, first.blocks):
+        if network.layout != first.layout:
             raise CheckpointError(
-                f"{path}: of width {network.width:g} with {network.blocks} blocks, {paths[0]} of "
-                f"{first.width:g} with {first.blocks}; these have no mean",
+                f"{path}: {network.layout}, {paths[0]}: {first.layout}; these have no mean",
                 hint="Average runs that started from the same weights.",
             )
     states = [network.state_dict() for network in (first, *others)]

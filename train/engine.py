@@ -172,6 +172,7 @@ class Stepper:
             "step": self.step,
             "width": self.network.width,
             "blocks": self.network.blocks,
+            "lean": self.network.lean,
         }
 
     def restore(self, state: dict[str, Any], path: Path) -> None:
@@ -335,11 +336,10 @@ def start_from_folded(network: BiSeNet, path: Path, photographs: NDArray[np.uint
         CheckpointError: the file is missing, damaged, or of another width or depth.
     """
     folded = load_folded(path)
-    if (folded.width, folded.blocks) != (network.width, network.blocks):
+    if folded.layout != network.layout:
         raise CheckpointError(
-            f"{path}: of width {folded.width:g} with {folded.blocks} blocks, "
-            f"expected {network.width:g} with {network.blocks}",
-            hint="Set the recipe's [network] width and blocks to those of the weights.",
+            f"{path}: {folded.layout}, expected {network.layout}",
+            hint="Set the recipe's [network] width, blocks and lean to those of the weights.",
         )
     weights = folded.state_dict()
     kept = {}

@@ -177,7 +177,8 @@ def read_sets(recipe: Recipe, root: Path) -> Sets:
 
 def make_network(recipe: Recipe) -> BiSeNet:
     """The recipe's network with random weights."""
-    return BiSeNet(recipe.network.width, blocks=recipe.network.blocks)
+    told = recipe.network
+    return BiSeNet(told.width, blocks=told.blocks, lean=told.lean)
 
 
 def make_learner(recipe: Recipe, root: Path, sets: Sets, device: torch.device) -> Learner:
@@ -198,9 +199,10 @@ def make_learner(recipe: Recipe, root: Path, sets: Sets, device: torch.device) -
     if recipe.network.start == "imagenet":
         engine.start_from_imagenet(network.context, trunk, _photographs(recipe, sets))
     elif recipe.network.start == "prune":
-        assert isinstance(teacher, BiSeNet)
-        log.info("Pruning %s to width %g", distil.teacher, network.width)
-        prune(teacher, network, _pictures(recipe, sets))
+        wide = recipe.network.wide or distil.teacher
+        log.info("Pruning %s to width %g", wide, network.width)
+        # On the CPU, wherever training then runs: the learner goes to the device below.
+        prune(load_network(root / wide, folded=False), network.to(CPU), _pictures(recipe, sets))
     elif recipe.network.start.endswith(".safetensors"):
         photographs = _photographs(recipe, sets, PRUNING)
         engine.start_from_folded(network, root / recipe.network.start, photographs)
@@ -255,6 +257,8 @@ class Run:
         self.folder.mkdir(parents=True, exist_ok=True)
         if self.place.first:
             keep_lines(self.folder / "log.jsonl", self.epoch)
+        if not self.recipe.fit.epochs:
+            self._save("last.pt")
         with progress(self.place.first) as advance:
             while self.epoch < self.recipe.fit.epochs:
                 started, before = time.perf_counter(), self.batch
@@ -567,8 +571,11 @@ def _same_recipe(state: dict[str, Any], recipe: Recipe, path: Path) -> None:
 
 
 def _photographs(recipe: Recipe, sets: Sets, count: int = CALIBRATION) -> Any:
-    """Augmented photographs of one size, always the same ones."""
-    rng = np.random.default_rng((recipe.fit.seed, CALIBRATION))
+    """Augmented photographs of one size, the same ones for every seed.
+
+    So runs that prune the same network keep the same channels, without which they have no mean.
+    """
+    rng = np.random.default_rng(CALIBRATION)
     if sets.train is not None:
         pairs = [sets.train[int(i)] for i in rng.integers(len(sets.train), size=count)]
     else:

@@ -79,6 +79,9 @@ def prune(wide: BiSeNet, narrow: BiSeNet, batches: list[Tensor]) -> None:
                 path = name.rpartition(".")[0]
                 theirs = f"{path}.downsample.1" if block.downsample else f"{path}:input"
                 wanted = wanted + made[theirs][number][:, kept[name]] - shortcut
+            size = _size_after(layers[name], given)
+            if wanted.shape[2:] != size:  # a lean network joins before it enlarges
+                wanted = F.interpolate(wanted, size, mode="area")
             rows = -(-ROWS // len(batches))
             sums = _add(sums, *_sampled(given, wanted, layers[name], rows, generator))
         assert sums is not None
@@ -186,6 +189,11 @@ def _input_of(
     if isinstance(block, BasicBlock) and block.downsample is not None:
         shortcut = block.downsample(shortcut)
     return seen["layer"], shortcut
+
+
+def _size_after(layer: Any, given: Tensor) -> tuple[int, int]:
+    h, w = (-(-side // layer.stride[0]) for side in given.shape[2:])
+    return h, w
 
 
 def _sampled(

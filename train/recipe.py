@@ -27,7 +27,9 @@ class Network:
 
     width: float = 0.375  # of the paper's channel counts
     blocks: int = 2  # in each stage of the trunk; a start with more of them loses the others
-    start: str = ""  # "imagenet", "prune" (the teacher), a path (.pt, .safetensors); or random
+    lean: bool = False  # without what hardly mattered: `segmentation.bisenet.BiSeNet`
+    start: str = ""  # "imagenet", "prune", a path (.pt, .safetensors); or random
+    wide: str = ""  # what is pruned, .pt or .safetensors; the teacher where it is not told
     imagenet: str = ""  # ResNet-18 trunk with BatchNorm folded, .safetensors
 
 
@@ -53,7 +55,7 @@ class Data:
 class Fit:
     """How long and how fast."""
 
-    epochs: int = 60
+    epochs: int = 60  # 0: only what it starts from, pruned, say
     views: int = 2400  # in an epoch, all processes together
     batch: int = 16  # all processes together
     side: int = 224  # square root of the number of pixels the network sees, roughly
@@ -183,7 +185,7 @@ def _filled(kind: Any, told: dict[str, Any], where: str, problems: list[str]) ->
     return kind(**values)
 
 
-_KINDS = {int: "a whole number", float: "a number", str: "text"}
+_KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
 def _wrong(recipe: Recipe) -> list[str]:
@@ -196,7 +198,7 @@ def _wrong(recipe: Recipe) -> list[str]:
         (bool(data.validation), "[data] validation", list(data.validation), "at least one set"),
         (0 <= data.pseudo_share <= 1, "[data] pseudo_share", data.pseudo_share, "0 to 1"),
         (data.walls >= 0, "[data] walls", data.walls, "0 or more"),
-        (fit.epochs >= 1, "[fit] epochs", fit.epochs, "1 or more"),
+        (fit.epochs >= 0, "[fit] epochs", fit.epochs, "0 or more"),
         (fit.batch >= 2, "[fit] batch", fit.batch, "2 or more"),
         (fit.views >= fit.batch, "[fit] views", fit.views, "a batch or more"),
         (fit.side >= 32, "[fit] side", fit.side, "32 or more"),
@@ -228,6 +230,8 @@ def _wrong(recipe: Recipe) -> list[str]:
         network.start == "imagenet" or (distil.features and not distil.teacher)
     ) and not network.imagenet:
         wrong.append("[network] imagenet is missing, expected the path of the ImageNet trunk")
-    if (network.start == "prune" or distil.alpha) and not distil.teacher:
+    if network.start == "prune" and not (network.wide or distil.teacher):
+        wrong.append("[network] wide is missing, expected the path of the network to prune")
+    if distil.alpha and not distil.teacher:
         wrong.append("[distil] teacher is missing, expected the path of a wide checkpoint")
     return wrong

@@ -153,6 +153,37 @@ def test_half_the_depth_comes_back_from_disk_with_its_depth(tmp_path: Path):
     torch.testing.assert_close(reread(x), model(x), rtol=1e-2, atol=1e-2)
 
 
+def test_a_lean_network_has_less_to_do_and_comes_back_from_disk_lean(tmp_path: Path):
+    torch.manual_seed(0)
+    model, whole = BiSeNet(0.25, lean=True), BiSeNet(0.25)
+    path = tmp_path / "lean.safetensors"
+    save_weights(fold(model), path)
+    x = torch.randn(1, 3, 64, 96)
+
+    reread = load_weights(path)
+
+    assert reread.lean
+    assert operations(model, x) < 0.82 * operations(whole, x)
+    torch.testing.assert_close(reread(x), model(x), rtol=1e-2, atol=1e-2)
+
+
+def operations(model: BiSeNet, x: torch.Tensor) -> int:
+    """Multiplications of every convolution that a picture passes through."""
+    counted = []
+
+    def count(conv: torch.nn.Conv2d, _given: object, out: torch.Tensor) -> None:
+        counted.append(out.numel() * conv.weight[0].numel())
+
+    hooks = [
+        m.register_forward_hook(count) for m in model.modules() if isinstance(m, torch.nn.Conv2d)
+    ]
+    with torch.no_grad():
+        model.eval()(x)
+    for hook in hooks:
+        hook.remove()
+    return sum(counted)
+
+
 def test_channel_counts_are_multiples_of_eight():
     assert [channels(64, w) for w in (0.05, 0.25, 0.375, 0.5, 1.0)] == [8, 16, 24, 32, 64]
 

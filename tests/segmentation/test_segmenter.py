@@ -74,18 +74,22 @@ def test_chroma_of_both_layouts_gives_the_same_matte(opened):
     assert np.array_equal(first, second)
 
 
-def test_full_range_is_told_from_limited_range(opened):
+def test_full_range_is_told_from_limited_range(tmp_path):
+    dark = tiny_models.bright_is_person(tmp_path / "dark.xml", middle=-1.2)  # decides far from grey
     y = np.full((90, 160), 128, np.uint8)
     y[:, :80] = np.linspace(16, 235, 80).astype(np.uint8)
+    full = np.asarray(np.clip((y - 16.0) * 255 / 219, 0, 255) + 0.5, np.uint8)
     chroma = np.full((45, 80), 128, np.uint8)
     seen = []
-    for full_range, luma in ((False, y), (True, np.clip((y - 16.0) * 255 / 219, 0, 255))):
-        planes = (np.asarray(luma + 0.5 * full_range, np.uint8), chroma, chroma)
-        segmenter = opened()
-        matte = segmenter.matte(*planes, full_range=full_range, seq=0, pts=0.0)
+    for luma, full_range in ((y, False), (full, True), (y, True)):
+        segmenter = Segmenter(str(dark))
+        matte = segmenter.matte(luma, chroma, chroma, full_range=full_range, seq=0, pts=0.0)
         seen.append(matte.raw.copy())
+        segmenter.close()
 
-    assert np.abs(seen[0] - seen[1]).max() < 0.05
+    # Rounding differs by a level of limited luma, 255 / 219: 0.06 where this model is steepest.
+    assert np.abs(seen[0] - seen[1]).max() < 0.065
+    assert np.abs(seen[0] - seen[2]).max() > 0.3
 
 
 def test_the_matte_says_which_frame_it_belongs_to(opened):

@@ -21,7 +21,7 @@ from segmentation.bisenet import BiSeNet, fold, load_weights, save_weights
 from tests.train.people import write_folder
 from train import engine, teachers
 from train.__main__ import main
-from train.checkpoint import load_checkpoint, load_network
+from train.checkpoint import load_checkpoint, load_mean, load_network
 from train.datasets import find_pairs, write_shards
 from train.engine import Learner, Stepper
 from train.errors import CheckpointError, NotFiniteError, RecipeError
@@ -329,6 +329,21 @@ def test_a_pruned_network_learns_from_its_teacher_s_mattes(data, tmp_path: Path)
     assert terms["features"] == 0
 
 
+def test_a_lean_network_is_pruned_out_of_shipped_weights_and_exported_lean(data, tmp_path: Path):
+    fit(tiny(epochs=1, views=8), data, tmp_path / "wide", ALONE)
+    wide = tmp_path / "wide.safetensors"
+    save_weights(load_network(tmp_path / "wide" / "last.pt"), wide)
+    recipe = dataclasses.replace(
+        tiny(epochs=0, views=8),  # least squares alone
+        network=Network(width=0.05, lean=True, start="prune", wide=str(wide)))  # fmt: skip
+
+    assert fit(recipe, data, tmp_path / "lean", ALONE)
+
+    assert load_network(tmp_path / "lean" / "last.pt").lean
+    with pytest.raises(CheckpointError, match="these have no mean"):
+        load_mean([tmp_path / "lean" / "last.pt", wide])
+
+
 def test_steady_views_of_a_picture_are_asked_to_agree():
     recipe = tiny()
     recipe = dataclasses.replace(recipe, loss=dataclasses.replace(recipe.loss, temporal=2.0))
@@ -370,5 +385,5 @@ def test_shipped_weights_give_what_they_gave_before_their_batchnorms_were_unfold
         torch.testing.assert_close(learner.network.eval()(x), wanted, rtol=1e-3, atol=1e-3)
     assert fit(recipe, tmp_path, tmp_path / "run", ALONE)
     wide = dataclasses.replace(recipe, network=Network(width=0.1, start="net.safetensors"))
-    with pytest.raises(CheckpointError, match=r"of width 0\.05 .*, expected 0\.1"):
+    with pytest.raises(CheckpointError, match=r"of width 0\.05 .*, expected of width 0\.1"):
         make_learner(wide, tmp_path, sets, ALONE.device)

@@ -55,3 +55,14 @@ def test_a_narrower_one_is_far_closer_than_chance_and_learns_on(wide):
     assert all(torch.isfinite(part).all() for part in trained)
     # BatchNorm begins with the statistics of what it is given: training does not start by a jump.
     assert apart(wide, narrow.eval(), x) < 0.6 * apart(wide, random, x)
+
+
+def test_a_lean_one_is_far_closer_than_chance(wide):
+    torch.manual_seed(1)
+    lean = BiSeNet(WIDE, lean=True)
+    random = copy.deepcopy(lean).eval()
+    x = photographs(4)
+
+    prune(wide, lean, [photographs(8) for _ in range(3)])
+
+    assert apart(wide, lean.eval(), x) < 0.5 * apart(wide, random, x)

@@ -41,7 +41,7 @@ def test_a_typo_is_answered_with_the_word_that_was_meant(tmp_path: Path, capsys)
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("[fit]\nepochs = 0", r"\[fit\] epochs is 0, expected 1 or more"),
+        ("[fit]\nepochs = -1", r"\[fit\] epochs is -1, expected 0 or more"),
         ('[fit]\namp = "fp8"', r"\[fit\] amp is 'fp8', expected auto, bf16 or off"),
         ("[distil]\nfeatures = 1", r"\[network\] imagenet is missing"),
         ("[fit]\nearly_side = 8", r"\[fit\] early_side is 8, expected 0 or 32 and more"),
