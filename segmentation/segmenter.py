@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 # Area of the network's input in pixels; its shape follows the frame.
 QUALITIES: Final = ("auto", "low", "balanced", "high")
-AREAS: Final = {"low": 224 * 128, "balanced": 320 * 192, "high": 384 * 224}
+AREAS: Final = {"low": 272 * 160, "balanced": 368 * 224, "high": 384 * 224}
 STEP: Final = 32  # both sides of the network's input are multiples of this
 STAGES: Final = ("prepare", "infer", "smooth", "refine")
 

@@ -237,11 +237,14 @@ class Run:
         self.sums: dict[str, float] = dict(state["sums"]) if state else {}
         self.best = float(state["best"]) if state else 0.0
         fit = recipe.fit
+        sizes = engine_sizes(fit.side, fit.shapes)
+        if fit.low_side:
+            sizes = 4 * sizes + engine_sizes(fit.low_side, fit.shapes)
         self.plan = Plan(
             fit.seed,
             fit.views,
             fit.batch,
-            engine_sizes(fit.side, fit.shapes),
+            sizes,
             place.rank,
             place.world,
             engine_sizes(fit.early_side or fit.side, fit.shapes),

@@ -196,9 +196,9 @@ def test_better_quality_looks_at_more_pixels_of_the_same_shape(quality):
     assert h * w > 0.9 * full_h * full_w
 
 
-@pytest.mark.parametrize("shape", [(192, 352), (224, 288), (352, 192), (256, 256)])
+@pytest.mark.parametrize("shape", [(224, 384), (256, 352), (384, 224), (288, 288)])
 def test_common_cameras_get_the_sizes_the_model_was_made_for(shape):
-    cameras = {(192, 352): (720, 1280), (224, 288): (480, 640), (352, 192): (1280, 720)}
+    cameras = {(224, 384): (720, 1280), (256, 352): (480, 640), (384, 224): (1280, 720)}
 
     full, _ = input_size(*cameras.get(shape, (512, 512)), AREAS["balanced"])
 
@@ -327,7 +327,7 @@ def test_info_names_what_runs(opened):
     info = segmenter.info
 
     assert (info["engine"], info["device"], info["model"]) == ("openvino", "CPU", "tiny")
-    assert info["size"] == [352, 192]
+    assert info["size"] == [384, 224]
     assert set(info["stages_ms"]) == {"prepare", "infer", "smooth", "refine"}
 
 

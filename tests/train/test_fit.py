@@ -140,6 +140,15 @@ def test_a_model_teaches_each_view_and_the_first_epochs_are_small(
     assert max(max(run.plan.size(1, i)) for i in range(8)) > 32
 
 
+def test_a_fifth_of_the_batches_is_as_small_as_quality_low_has_them(data, tmp_path: Path):
+    recipe = tiny(side=96, low_side=32)
+    learner = make_learner(recipe, data, read_sets(recipe, data), ALONE.device)
+    stepper = Stepper(learner, recipe, device=ALONE.device, amp=None)
+    run = Run(recipe, tmp_path / "run", ALONE, read_sets(recipe, data), stepper, None)
+    small = [max(run.plan.size(0, i)) <= 32 for i in range(500)]
+    assert 0.15 < sum(small) / 500 < 0.25
+
+
 def test_walls_stand_beside_rooms_and_never_alone(data):
     recipe = tiny()
     with_walls, none = (

@@ -45,6 +45,7 @@ def test_a_typo_is_answered_with_the_word_that_was_meant(tmp_path: Path, capsys)
         ('[fit]\namp = "fp8"', r"\[fit\] amp is 'fp8', expected auto, bf16 or off"),
         ("[distil]\nfeatures = 1", r"\[network\] imagenet is missing"),
         ("[fit]\nearly_side = 8", r"\[fit\] early_side is 8, expected 0 or 32 and more"),
+        ("[fit]\nlow_side = 8", r"\[fit\] low_side is 8, expected 0 or 32 and more"),
         ('[fit]\nshapes = ["16:0"]', r"\[fit\] shapes is \['16:0'\], expected some like \"16:9\""),
         ("[fit]\nshapes = [16]", r"\[fit\] shapes is \[16\], expected a list of texts"),
         ("walls = -1", r"\[data\] walls is -1, expected 0 or more"),
