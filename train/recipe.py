@@ -63,7 +63,7 @@ class Fit:
         0  # the same in the first epochs, where fewer pixels buy more views; 0: `side`
     )
     early: float = 0.5  # part of the epochs that is
-    low_side: int = 0  # the same for a fifth of the batches, as quality "low" has it; 0: `side`
+    low_side: int = 0  # the same for a fifth of the batches, for quality "low"; 0: `side`
     # Width to height of the views; one is drawn for each batch. Upright ones take in the whole of
     # a selfie, of which a webcam's shape shows a strip.
     shapes: tuple[str, ...] = ("16:9", "4:3", "1:1", "3:4", "3:4", "3:4")
