@@ -1,4 +1,4 @@
-"""What can stand behind the person: pictures, clips, colours, presets, blur, or the room itself."""
+"""Backgrounds that stand behind the person: pictures, clips, colours, presets and blur."""
 
 from __future__ import annotations
 
@@ -16,7 +16,9 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol
 import numpy as np
 from PIL import Image
 
+from vcam import choice as choices
 from vcam import pictures, scenery
+from vcam.choice import Choice, parse
 from vcam.compositor import Blur
 from vcam.errors import BackgroundError, SourceError
 from vcam.paths import backgrounds_dir
@@ -31,17 +33,12 @@ MAX_UPLOAD: Final = 64 * 1024 * 1024  # bytes of a picture or clip that is added
 AHEAD: Final = 3  # decoded clip frames kept ready
 
 
-@dataclass(frozen=True, slots=True)
-class Room:
-    """The room as it is. Only `background = "none"`, chosen by the user, makes one."""
-
-
 class Backdrop(Protocol):
     """A background that is open, at output size."""
 
     name: str
 
-    def at(self, pts: float) -> NDArray[np.uint8] | Blur | Room:
+    def at(self, pts: float) -> NDArray[np.uint8] | Blur:
         """Return what is behind the person at `pts` seconds.
 
         Shapes:
@@ -57,11 +54,11 @@ class Backdrop(Protocol):
 class Fixed:
     """A background that does not move."""
 
-    def __init__(self, name: str, content: NDArray[np.uint8] | Blur | Room) -> None:
+    def __init__(self, name: str, content: NDArray[np.uint8] | Blur) -> None:
         self.name = name
         self._content = content
 
-    def at(self, pts: float) -> NDArray[np.uint8] | Blur | Room:
+    def at(self, pts: float) -> NDArray[np.uint8] | Blur:
         return self._content
 
     def close(self) -> None:
@@ -147,28 +144,32 @@ class Looping:
         return frame.pts, rgb_free
 
 
-def open_backdrop(use: str, width: int, height: int, *, blur: int = 50) -> Backdrop:
-    """Open what `[background] use` names, at output size.
+def open_backdrop(use: str | Choice, width: int, height: int, *, blur: int = 50) -> Backdrop:
+    """Open what `[background] use` names, at output size; `blur` is the strength of a plain one.
+
+    A blur too weak to hide the room is opened at the least one that does.
 
     Raises:
         BackgroundError: no such preset or file, or it cannot be shown.
+        ValueError: it names a look, or the room itself, which no background can be.
     """
-    if use == "none":
-        return Fixed("none", Room())
-    if use == "blur" or use.startswith("blur:"):
-        percent = int(use[5:]) if use.startswith("blur:") else blur
-        return Fixed(use, Blur(percent))
-    if re.fullmatch(r"#[0-9a-fA-F]{6}", use):
-        colour = [int(use[i : i + 2], 16) for i in (1, 3, 5)]
-        flat = np.full((height, width, 3), colour, np.uint8)
-        return Fixed(use, pictures.i420_from_image(flat))
-    if use in scenery.SCENES:
-        return Fixed(use, _drawn(use, width, height))
-    path = _resolve(use)
+    choice = parse(use) if isinstance(use, str) else use
+    name = str(choice)
+    if isinstance(choice, choices.Blur):
+        percent = blur if choice.percent is None else choice.percent
+        return Fixed(name, Blur(max(percent, choices.LEAST_BLUR)))
+    if isinstance(choice, choices.Colour):
+        flat = np.full((height, width, 3), choice.rgb, np.uint8)
+        return Fixed(name, pictures.i420_from_image(flat))
+    if isinstance(choice, choices.Preset) and choice.name in scenery.SCENES:
+        return Fixed(name, _drawn(choice.name, width, height))
+    if not isinstance(choice, choices.Preset | choices.File):
+        raise ValueError(f"{name!r} is no background")
+    path = _resolve(choice)
     if path.suffix.lower() in CLIP_SUFFIXES:
         return Looping(path, width, height)
     image = pictures.read_image(path, bound=2 * max(width, height))
-    return Fixed(use, pictures.i420_from_image(pictures.cover(image, width, height)))
+    return Fixed(name, pictures.i420_from_image(pictures.cover(image, width, height)))
 
 
 @functools.lru_cache(4)  # 1.4 MB each at 720p: going back and forth between scenes is free
@@ -204,18 +205,13 @@ def presets() -> list[Preset]:
     return found
 
 
-def thumbnail(name: str, width: int = 256, height: int = 144) -> bytes:
-    """Draw a preset small, as JPEG.
+def small(use: choices.Preset | choices.File, width: int = 256, height: int = 144) -> bytes:
+    """Draw a preset or file small, as JPEG.
 
     Raises:
-        BackgroundError: no preset has that name, or its file cannot be read.
+        BackgroundError: there is none, or its file cannot be read.
     """
-    preset = _preset(name)
-    if preset is None:
-        raise BackgroundError(
-            f"{name!r} is not a preset", hint="Run `vcam background` to list presets."
-        )
-    backdrop = open_backdrop(preset.name, width, height)
+    backdrop = open_backdrop(use, width, height)
     try:
         content = backdrop.at(0)
         assert isinstance(content, np.ndarray)
@@ -251,7 +247,7 @@ def add_file(content: bytes | Path, name: str) -> Preset:
                 hint="Scale it down; 1920x1080 is plenty.",
             )
         part.write_bytes(data)
-        open_backdrop(str(part), 64, 36).close()
+        open_backdrop(choices.File(str(part)), 64, 36).close()
         target = _free(folder, stem, suffix, data)
         part.replace(target)
     except OSError as error:
@@ -308,8 +304,10 @@ def _preset(name: str) -> Preset | None:
     return next((p for p in presets() if p.name == name), None)
 
 
-def _resolve(use: str) -> Path:
-    preset = _preset(use)
+def _resolve(choice: choices.Preset | choices.File) -> Path:
+    """The file of a preset, or of a path; a name that is no preset may be a file's."""
+    use = choice.name if isinstance(choice, choices.Preset) else choice.path
+    preset = _preset(use) if isinstance(choice, choices.Preset) else None
     if preset is not None and preset.path is not None:
         return preset.path
     path = Path(use).expanduser()

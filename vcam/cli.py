@@ -22,6 +22,7 @@ from vcam.errors import ConfigError, DaemonError, UsageError, VcamError
 if TYPE_CHECKING:
     import logging
 
+    from vcam.choice import Reveal
     from vcam.config import Config
 
 LOG_SIZE = 1_000_000  # bytes, after which a log is begun anew and the last one kept
@@ -74,6 +75,7 @@ def build_parser() -> argparse.ArgumentParser:
         "--sink", metavar="K", help="v4l2loopback, pipewire, obs, file:NAME.mp4, none"
     )
     start.add_argument("--background", metavar="B", help="picture, clip, preset, blur, #rrggbb")
+    start.add_argument("--show-my-room", action="store_true", help="others see your room")
     start.add_argument("--config", metavar="FILE", type=Path, help="settings file")
     start.add_argument("--page", action="store_true", help="print the settings page's address")
 
@@ -92,6 +94,9 @@ def build_parser() -> argparse.ArgumentParser:
     )
     background.add_argument(
         "--save", metavar="NAME", help="keep the background and look in force under a name"
+    )
+    background.add_argument(
+        "--show-my-room", action="store_true", help="others see your room, until a pause"
     )
     devices = add("devices", _devices, "list cameras and virtual cameras, set camera controls")
     devices.add_argument(
@@ -144,18 +149,65 @@ def _flags(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
         ("background", "background", "use"),
     ):
         value = getattr(options, option, None)
-        if value is not None:
+        if value is not None and not (option == "background" and _revealing(options)):
             flags.setdefault(section, {})[key] = _absolute(value, option)
     return flags
 
 
+def _revealing(options: argparse.Namespace) -> Reveal | None:
+    """The user's word to show the room, in `options` of `start` and `background`; else None.
+
+    Raises:
+        UsageError: the word is a file's or a preset's name too, or hides the room.
+    """
+    wish = options.background
+    if not hasattr(options, "show_my_room"):
+        return None
+    from vcam import choice
+
+    if options.show_my_room:
+        try:
+            return choice.reveal_of(wish or "none")
+        except ValueError as error:
+            raise UsageError(
+                f"--show-my-room shows no background {wish!r}, {error}",
+                hint="Give --show-my-room alone.",
+            ) from None
+    if wish != "none":
+        return None
+    if Path(wish).exists():
+        raise UsageError(
+            "'none' is a file here, and the word for your room",
+            hint="Give ./none for the file, or --show-my-room.",
+        )
+    return choice.Reveal()
+
+
 def _absolute(value: str, option: str) -> str:
     """Make a file name independent of the directory the daemon will run in."""
+    if option == "background":
+        return _absolute_background(value)
     prefix = "file:" if option == "sink" and value.startswith("file:") else ""
     path = Path(value.removeprefix(prefix))
-    if prefix or (not value.startswith("#") and path.exists()):
+    if prefix or path.exists():
         return prefix + str(path.absolute())
     return value
+
+
+def _absolute_background(value: str) -> str:
+    """A path made absolute; a keyword, colour or preset as it is."""
+    from vcam import backgrounds, choice
+
+    try:
+        wish = choice.parse(value)
+    except ValueError:
+        return value  # who validates it says what is wrong
+    if isinstance(wish, choice.File):
+        return str(Path(wish.path).expanduser().absolute())
+    if not isinstance(wish, choice.Preset) or not Path(wish.name).is_file():
+        return value
+    known = wish.name in {preset.name for preset in backgrounds.presets()}
+    return value if known else str(Path(wish.name).absolute())
 
 
 def _start(options: argparse.Namespace) -> int:
@@ -169,12 +221,13 @@ def _start(options: argparse.Namespace) -> int:
         )
     from vcam import paths, service
 
-    plain = not (options.source or options.sink or options.background or options.config)
+    asked = (options.source, options.sink, options.background, options.config)
+    plain = not any(asked) and not options.show_my_room
     if plain and service.installed():
         service.start()
         print("VBG Camera runs. Choose it in your meeting.")
         return 0
-    _check_background(config)
+    _check_background(options, config)
     log_path = paths.log_path()
     if log_path.exists() and log_path.stat().st_size > LOG_SIZE:
         log_path.replace(log_path.with_suffix(".log.1"))
@@ -184,6 +237,8 @@ def _start(options: argparse.Namespace) -> int:
         if value is not None:
             text = str(value.absolute()) if isinstance(value, Path) else _absolute(value, flag)
             command += [f"--{flag}", text]
+    if options.show_my_room:
+        command.append("--show-my-room")
     with log_path.open("ab") as log:
         at = log.tell()
         child = subprocess.Popen(
@@ -198,11 +253,12 @@ def _start(options: argparse.Namespace) -> int:
     return _await_first_frame(child, log_path, at)
 
 
-def _check_background(config: Config) -> None:
-    """Open the background once here, so that a wrong one is told of before anything starts."""
+def _check_background(options: argparse.Namespace, config: Config) -> None:
+    """Open a background that was typed, so that a wrong one is told of before anything starts."""
     from vcam.backgrounds import open_backdrop
 
-    open_backdrop(config.background.use, 64, 36, blur=config.background.blur).close()
+    if options.background is not None and not _revealing(options):
+        open_backdrop(config.background.choice, 64, 36, blur=config.background.blur).close()
 
 
 def _await_first_frame(child: subprocess.Popen[bytes], log_path: Path, at: int) -> int:
@@ -271,7 +327,13 @@ def _run_here(config: Config, options: argparse.Namespace) -> int:
         handlers=_log_file() if os.environ.get("VCAM_DAEMON") else None,
     )
     logging.getLogger("aiohttp.access").setLevel("WARNING")
-    daemon.run(config, config_path=options.config, flags=_flags(options), page=options.page)
+    daemon.run(
+        config,
+        config_path=options.config,
+        flags=_flags(options),
+        page=options.page,
+        room=_revealing(options),
+    )
     logging.shutdown()
     sys.stdout.flush()
     os._exit(0)  # everything is closed; taking the interpreter down would cost another second
@@ -349,6 +411,8 @@ def _status(options: argparse.Namespace) -> int:
     for sink in status["sinks"]:
         print(f"output      {sink['name']}, {sink['width']}x{sink['height']}")
     print(f"background  {status['background']}")
+    if status.get("revealed"):
+        print(f"            OTHERS SEE YOUR ROOM, asked for by the {status['revealed']['by']}")
     print(f"watched by  {watchers}")
     print(f"speed       {status['fps']} fps, {latency['p50']} ms from camera to output")
     print(f"model       {engine.get('model')} on {engine.get('device')}, {engine.get('precision')}")
@@ -371,21 +435,35 @@ def _mode(name: str) -> Callable[[argparse.Namespace], int]:
 
 
 def _background(options: argparse.Namespace) -> int:
-    if options.background is None and options.save is None:
+    wish = options.background
+    how = _revealing(options)
+    if wish is None and options.save is None and how is None:
         return _list_presets()
-    if options.background is not None and options.background.startswith("#"):
+    if wish is not None and wish.startswith("#"):
         from vcam.config import load
 
-        load(flags={"background": {"use": options.background}})  # a typo needs no daemon to be told
+        load(flags={"background": {"use": wish}})  # a typo needs no daemon to be told
     client = _client()
-    if options.background is not None:
-        print(f"Background: {_choose(client, options.background)}")
-        if options.background == "none":
-            print("Others see your room as it is.")
+    if how is not None:
+        _reveal(client, how, named=options.show_my_room)
+    elif wish is not None:
+        print(f"Background: {_choose(client, wish)}")
     if options.save is not None:
         client.keep(options.save)
         print(f"Kept as {options.save!r}.")
     return 0
+
+
+def _reveal(client: Any, how: Reveal, *, named: bool) -> None:
+    """Show the room; `named` says that the user named the room itself, not by the word "none"."""
+    if not named and "none" in {one["name"] for one in client.presets()}:
+        raise UsageError(
+            "'none' is a background of yours, and the word for your room",
+            hint="Give preset:none for the background, or --show-my-room.",
+        )
+    client.show_room(str(how))
+    print(f"Background: {how}")
+    print("Others see your room as it is. Any background, a pause or the end hides it again.")
 
 
 def _list_presets() -> int:
@@ -401,18 +479,26 @@ def _list_presets() -> int:
 
 def _choose(client: Any, wish: str) -> str:
     """Take up what `vcam background` was given; a file becomes a preset first. Its name."""
-    if wish in ("next", "previous") or wish in {one["name"] for one in client.presets()}:
-        return str(client.use(wish))
+    from vcam import choice
+    from vcam.backgrounds import MAX_UPLOAD
     from vcam.config import load
 
+    if wish in ("next", "previous"):
+        return str(client.step(1 if wish == "next" else -1))
+    if wish.startswith("look:"):
+        return str(client.use(wish.removeprefix("look:")))
     use = _absolute(wish, "background")
     load(flags={"background": {"use": use}})
-    file = Path(use)
-    from vcam.backgrounds import MAX_UPLOAD
-
+    chosen = choice.parse(use)
+    if isinstance(chosen, choice.Preset) and (
+        chosen.name in {one["name"] for one in client.presets()}
+    ):
+        return str(client.use(chosen.name))
     # Too large a clip stays where it is and is used from there.
-    if not use.startswith("#") and file.is_file() and file.stat().st_size <= MAX_UPLOAD:
-        return str(client.use(client.add_preset(file)["name"]))
+    if isinstance(chosen, choice.File):
+        file = Path(chosen.path)
+        if file.is_file() and file.stat().st_size <= MAX_UPLOAD:
+            return str(client.use(client.add_preset(file)["name"]))
     client.change({"background": {"use": use}})
     return wish
 

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from segmentation.segmenter import Matte
-    from vcam.backgrounds import Room
     from vcam.frame import Frame
 
 BUFFERS: Final = 2  # a composite stays valid while the next one is drawn
@@ -44,7 +43,7 @@ class Blur:
 class Scenery:
     """What one frame's person is set into: for engines that draw the composite themselves."""
 
-    behind: NDArray[np.uint8] | Blur | Room
+    behind: NDArray[np.uint8] | Blur
     look: Look
     width: int
     height: int
@@ -139,7 +138,7 @@ class Compositor:
     def reveal(self, frame: Frame, look: Look | None = None) -> SafeFrame:
         """Return the frame as it is, room and all: only ever on the user's explicit wish.
 
-        Nothing in this module calls it; `vcam/guard.py` decides.
+        Nothing in this module calls it: the pipeline does while `Settings.now.revealed` is set.
         """
         mirror = look is not None and look.mirror
         fit = _Fit(frame, (2, 2), self.width, self.height)
@@ -173,7 +172,7 @@ class Compositor:
             fit.top,
             fit.scratch,
         )
-        return SafeFrame(out, frame.pts, frame.seq, is_card=False, maker=__name__)
+        return SafeFrame(out, frame.pts, frame.seq, is_card=False, maker=__name__, revealed=True)
 
     def _planes(self, data: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
         """Y, U and V of a picture of the output's size."""

@@ -7,6 +7,7 @@ is the only place where defaults are written.
 from __future__ import annotations
 
 import difflib
+import functools
 import logging
 import os
 import re
@@ -18,6 +19,7 @@ from typing import Annotated, Any, Final, Literal
 import platformdirs
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
+from vcam.choice import Choice, Look, parse
 from vcam.errors import ConfigError
 
 if sys.version_info >= (3, 11):
@@ -44,16 +46,9 @@ def _even(n: int) -> int:
     return n
 
 
-_BACKGROUND = re.compile(r"#[0-9a-fA-F]{6}|blur(:\d{1,3})?")
-
-
 def _background(value: str) -> str:
-    if not value.strip():
-        raise ValueError('expected a file, a preset name, "blur", "blur:N", "#rrggbb" or "none"')
-    if value.startswith(("#", "blur:")) and not _BACKGROUND.fullmatch(value):
-        raise ValueError('expected "#rrggbb" or "blur:N"')
-    if value.startswith("blur:") and int(value[5:]) > 100:
-        raise ValueError("expected a blur from 0 to 100 percent")
+    if isinstance(parse(value), Look):
+        raise ValueError("a background; `vcam background` chooses a look")
     return value
 
 
@@ -91,6 +86,11 @@ class Background(_Section):
     blur: Annotated[int, Field(ge=0, le=100)]
     light_wrap: Unit
     decontaminate: bool
+
+    @functools.cached_property
+    def choice(self) -> Choice:
+        """What `use` writes."""
+        return parse(self.use)
 
 
 class MatteSettings(_Section):
@@ -263,7 +263,12 @@ def _from_environment(
             ]
             texts = (environ.get("_".join(("VCAM", *name)).upper()) for name in names)
             text = next((text for text in texts if text is not None), None)
-            if text is not None:
+            if text == "none" and (section, key) == ("background", "use"):
+                # A variable is inherited and forgotten: nobody's word to show the room right now.
+                log.warning(
+                    "VCAM_BACKGROUND_USE=none is left out: a variable does not show your room"
+                )
+            elif text is not None:
                 found.setdefault(section, {})[key] = _typed(text, default)
     return found
 

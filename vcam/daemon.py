@@ -20,13 +20,14 @@ from vcam import __version__, paths
 from vcam.backgrounds import Backdrop, open_backdrop
 from vcam.capture import Capture
 from vcam.card import Card
+from vcam.choice import LEAST_BLUR, Blur, Choice, Reveal
 from vcam.demand import Demand
 from vcam.devices import apply_controls
-from vcam.errors import DaemonError, tell
+from vcam.errors import BackgroundError, DaemonError, tell
 from vcam.matting import Matting
 from vcam.pipeline import Pipeline
 from vcam.service import Notifier, SuspendWatch, give_back, keep_one_heap
-from vcam.settings import Settings
+from vcam.settings import SAFE_BACKGROUND, Revealed, Settings
 from vcam.sinks import open_sinks
 from vcam.sources import source_opener, wait_for_camera
 from vcam.stats import Stats
@@ -52,10 +53,12 @@ def run(
     config_path: Path | None = None,
     flags: Mapping[str, Mapping[str, Any]] | None = None,
     page: bool = False,
+    room: Reveal | None = None,
 ) -> None:
     """Run until stopped; with `page`, open the settings page's door and print its address.
 
-    `flags` are the settings that outrank the file at `config_path` when it is read again.
+    `flags` are the settings that outrank the file at `config_path` when it is read again; `room` is
+    the user's word, given with the command, to show the room.
 
     Raises:
         DaemonError: another daemon runs already.
@@ -76,7 +79,9 @@ def run(
         opened.enter_context(_lock())
         reread = threading.Event()
         opened.enter_context(_stop_on_signal(stop, reread))
-        backdrop = _open_backdrop(config)
+        if room is not None:
+            settings.show_room("command line", room)
+        backdrop, problem = _first_backdrop(config)
         card = Card(
             out.width, out.height, picture=config.privacy.card, reasons=config.privacy.card_reason
         )
@@ -92,6 +97,7 @@ def run(
         )
         opened.callback(lambda: pipeline.backdrop.close())
         daemon = Daemon(pipeline, config_path, stop, reread, notes=sinks.notes)
+        daemon.background_problem = problem
         settings.check(daemon.prepare)
         settings.subscribe(daemon.apply)
         opened.enter_context(
@@ -139,6 +145,7 @@ class Daemon:
         self._camera = self.settings.current.camera.model_dump(exclude={"mirror"})
         self._logged = self._started
         self._ready = False
+        self.background_problem = ""  # why the background in the settings could not be opened
 
     def stop(self) -> None:
         """Ask the daemon to end; returns at once."""
@@ -162,7 +169,8 @@ class Daemon:
     def status(self) -> dict[str, Any]:
         """The state as plain JSON values."""
         pipe, now = self._pipeline, time.monotonic()
-        config = self.settings.current
+        wishes = self.settings.now
+        config, revealed = wishes.config, wishes.revealed
         source = pipe.capture.source
         pipe.stats.dropped = pipe.capture.dropped
         info = pipe.matting.info
@@ -174,7 +182,7 @@ class Daemon:
             "uptime_s": round(now - self._started, 1),
             "state": pipe.verdict.state,
             "reason": pipe.verdict.reason if pipe.verdict.state != "live" else "",
-            "mode": self.settings.mode,
+            "mode": wishes.mode,
             "source": {
                 "name": source.name if source else config.camera.source,
                 "open": source is not None,
@@ -193,12 +201,22 @@ class Daemon:
                 }
                 for sink in pipe.outlet.sinks
             ],
-            "problems": [p for p in (*self._notes, *pipe.outlet.problems) if p],
+            "problems": [
+                problem
+                for problem in (
+                    *self._notes,
+                    *pipe.outlet.problems,
+                    self.background_problem,
+                    _weak_blur(config),
+                )
+                if problem
+            ],
             "watchers": list(pipe.demand.watchers),
             **figures,
             "engine": info,
             "quality": {"asked": config.matte.quality, "now": info.get("quality")},
-            "background": config.background.use,
+            "background": str(revealed.how) if revealed else config.background.use,
+            "revealed": _told(revealed),
             "settings_revision": self.settings.revision,
             "restart_needed": self._restart_needed(config),
             "config_path": str(self._config_path or _user_path()),
@@ -211,12 +229,13 @@ class Daemon:
 
     def prepare(self, old: Config, new: Config) -> None:
         """Open what a change needs before it takes effect; a VcamError refuses the change."""
-        shown, wanted = old.background, new.background
+        outlet = self._pipeline.outlet
         # A slider of the look moves many times a second, and a background takes a while to open.
-        if (shown.use, shown.blur) != (wanted.use, wanted.blur) or self._pending is not None:
+        if _behind(old) != _behind(new) or self._pending is not None:
             if self._pending is not None:
                 self._pending.close()
-            self._pending = _open_backdrop(new)
+            self._pending = _open_backdrop(new, outlet.width, outlet.height)
+            self.background_problem = ""
 
     def apply(self, config: Config) -> None:
         """Take a change into the running loop; each swap is one assignment."""
@@ -279,13 +298,46 @@ class Daemon:
         return (config.output.width, config.output.height) != (outlet.width, outlet.height)
 
 
-def _open_backdrop(config: Config) -> Backdrop:
-    return open_backdrop(
-        config.background.use,
-        config.output.width,
-        config.output.height,
-        blur=config.background.blur,
-    )
+def _behind(config: Config) -> tuple[Choice, int | None]:
+    """Everything that says how the backdrop looks."""
+    wish = config.background
+    return wish.choice, wish.blur if isinstance(wish.choice, Blur) else None
+
+
+def _open_backdrop(config: Config, width: int, height: int) -> Backdrop:
+    wish = config.background
+    if isinstance(wish.choice, Reveal):  # what is shown once the room is hidden again
+        return open_backdrop(SAFE_BACKGROUND, width, height)
+    return open_backdrop(wish.choice, width, height, blur=wish.blur)
+
+
+def _first_backdrop(config: Config) -> tuple[Backdrop, str]:
+    """The background to start with; a drawn one, and why, where the user's cannot be opened."""
+    width, height = config.output.width, config.output.height
+    try:
+        return _open_backdrop(config, width, height), ""
+    except BackgroundError as error:
+        problem = f"{error.message}; {SAFE_BACKGROUND!r} is shown instead"
+        log.warning("%s", problem)
+        return open_backdrop(SAFE_BACKGROUND, width, height), problem
+
+
+def _weak_blur(config: Config) -> str:
+    """The note that a blur is stronger than asked for; "" where it is not."""
+    wish = config.background.choice
+    if not isinstance(wish, Blur):
+        return ""
+    percent = config.background.blur if wish.percent is None else wish.percent
+    if percent >= LEAST_BLUR:
+        return ""
+    return f"a blur of {percent} % leaves your room readable: {LEAST_BLUR} % is shown instead"
+
+
+def _told(wish: Revealed | None) -> dict[str, Any] | None:
+    """A reveal as plain JSON values; None while the room is hidden."""
+    if wish is None:
+        return None
+    return {"by": wish.by, "since": wish.since, "standing": wish.standing}
 
 
 def _user_path() -> Path:

@@ -1,4 +1,4 @@
-"""What travels through the program: `Frame` comes out of a source, `SafeFrame` goes into a sink.
+"""Pictures that travel through the program: a `Frame` out of a source, a `SafeFrame` into a sink.
 
 A `Frame` shows the room; a `SafeFrame` does not. No sink takes a `Frame`, and only the compositor
 and the privacy card can make a `SafeFrame`: see `vcam/guard.py`.
@@ -45,7 +45,10 @@ _MAKERS: Final = frozenset({"vcam.compositor", "vcam.card"})
 
 
 class SafeFrame:
-    """A picture that may be shown to others: a composite, or the privacy card.
+    """A picture that may be shown to others: a composite, the privacy card, or the revealed room.
+
+    It carries how it was made: `is_card`, or `revealed` where the user asked to show the room;
+    neither means a composite with a matte. Only that may be kept for a freeze.
 
     Shapes:
         data: (H * 3 // 2, W) uint8 I420, BT.601 limited range, C-contiguous; valid until the maker
@@ -55,10 +58,17 @@ class SafeFrame:
         TypeError: when made anywhere but in `vcam.compositor` or `vcam.card`.
     """
 
-    __slots__ = ("data", "is_card", "pts", "seq")
+    __slots__ = ("data", "is_card", "pts", "revealed", "seq")
 
     def __init__(
-        self, data: NDArray[np.uint8], pts: float, seq: int, *, is_card: bool, maker: str
+        self,
+        data: NDArray[np.uint8],
+        pts: float,
+        seq: int,
+        *,
+        is_card: bool,
+        maker: str,
+        revealed: bool = False,
     ) -> None:
         if maker not in _MAKERS:
             raise TypeError(f"{maker!r} may not make a SafeFrame, expected {sorted(_MAKERS)}")
@@ -66,21 +76,28 @@ class SafeFrame:
         self.pts = pts
         self.seq = seq
         self.is_card = is_card
+        self.revealed = revealed
+
+    @property
+    def matted(self) -> bool:
+        """True for a composite whose room is hidden by a matte."""
+        return not self.is_card and not self.revealed
 
     def again(self, pts: float) -> SafeFrame:
         """The same picture, shown once more at `pts`."""
-        maker = "vcam.card" if self.is_card else "vcam.compositor"
-        return SafeFrame(self.data, pts, self.seq, is_card=self.is_card, maker=maker)
+        return self._like(self.data, pts, revealed=self.revealed)
+
+    def as_revealed(self) -> SafeFrame:
+        """The same picture, marked as one that shows the room."""
+        return self._like(self.data, self.pts, revealed=True)
 
     def copy(self) -> SafeFrame:
         """The same picture in memory of its own, valid for as long as it is kept."""
-        return SafeFrame(
-            self.data.copy(),
-            self.pts,
-            self.seq,
-            is_card=self.is_card,
-            maker="vcam.card" if self.is_card else "vcam.compositor",
-        )
+        return self._like(self.data.copy(), self.pts, revealed=self.revealed)
+
+    def _like(self, data: NDArray[np.uint8], pts: float, *, revealed: bool) -> SafeFrame:
+        maker = "vcam.card" if self.is_card else "vcam.compositor"
+        return SafeFrame(data, pts, self.seq, is_card=self.is_card, maker=maker, revealed=revealed)
 
     def __init_subclass__(cls) -> None:
         raise TypeError("SafeFrame cannot be subclassed: its makers are fixed")

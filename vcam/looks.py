@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from PIL import Image, ImageFilter
 
 from vcam import backgrounds, config, scenery
+from vcam.choice import Colour, File, Preset, Reveal, parse
 from vcam.errors import BackgroundError, VcamError
 from vcam.paths import backgrounds_dir
 from vcam.settings import replace_file
@@ -47,7 +48,7 @@ class Entry:
 def entries() -> list[Entry]:
     """Everything with a name: backgrounds first, then looks, each in their own order."""
     plain = [
-        Entry(p.name, p.kind, p.path is not None, {"background": {"use": p.name}})
+        Entry(p.name, p.kind, p.path is not None, {"background": {"use": str(Preset(p.name))}})
         for p in backgrounds.presets()
     ]
     taken = {entry.name for entry in plain}
@@ -88,9 +89,19 @@ def keep(name: str, now: Config) -> Entry:
     """Keep the background and look in force under `name`; an older look of that name goes.
 
     Raises:
-        BackgroundError: the name cannot be used, or the file cannot be written.
+        BackgroundError: the name cannot be used, the background is the room itself, or the file
+            cannot be written.
     """
     name = name.strip()
+    if isinstance(now.background.choice, Reveal):
+        raise BackgroundError(
+            "a look does not remember to show your room", hint="Choose a background first."
+        )
+    if str(Preset(name)) != name:  # it would read as something else
+        raise BackgroundError(
+            f"a look cannot be called {name[:80]!r}, which means something else",
+            hint="Choose another name.",
+        )
     if not name or len(name) > LONGEST or not name.isprintable() or "/" in name:
         raise BackgroundError(
             f"a look cannot be called {name[:80]!r}, expected 1 to {LONGEST} letters",
@@ -128,16 +139,13 @@ def thumbnail(name: str) -> bytes:
         BackgroundError: no preset has that name, or its file cannot be read.
     """
     entry = find(name)
-    use = str(entry.values["background"]["use"])
-    if entry.kind != "look" or use in {p.name for p in backgrounds.presets()}:
-        return backgrounds.thumbnail(use)
-    if use.startswith("#"):
-        image = Image.new("RGB", (256, 144), use)
-    elif use == "none" or use.startswith("blur"):  # of the room, which nothing here may show
-        image = Image.fromarray(scenery.draw("loft", 256, 144))
-        image = image.filter(ImageFilter.GaussianBlur(0 if use == "none" else 9))
-    else:
-        return backgrounds.thumbnail(use)
+    use = parse(str(entry.values["background"].get("use", "blur")))
+    if isinstance(use, Preset | File):
+        return backgrounds.small(use)
+    if isinstance(use, Colour):
+        image = Image.new("RGB", (256, 144), use.text)
+    else:  # of the room, which nothing here may show
+        image = Image.fromarray(scenery.draw("loft", 256, 144)).filter(ImageFilter.GaussianBlur(9))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=82)
     return buffer.getvalue()
@@ -158,10 +166,16 @@ def stamp() -> str:
 
 
 def _fits(entry: Entry, now: Config) -> bool:
-    return all(
-        getattr(getattr(now, section), key) == value
-        for section, keys in entry.values.items()
-        for key, value in keys.items()
+    wanted = dict(entry.values["background"])
+    use = wanted.pop("use", None)  # a look of an older release may have none
+    return (
+        use is not None
+        and parse(use) == now.background.choice
+        and all(
+            getattr(getattr(now, section), key) == value
+            for section, keys in {**entry.values, "background": wanted}.items()
+            for key, value in keys.items()
+        )
     )
 
 
@@ -196,7 +210,9 @@ def _read(path: Path, mtime: int) -> dict[str, Changes]:
     for name, values in list(found.items())[:MOST]:
         try:
             kept = {s: {k: values[s][k] for k in keys} for s, keys in KEPT.items()}
-            base.with_changes(kept)
+            wish = base.with_changes(kept).background.choice
+            if isinstance(wish, Reveal):  # of an older release: the look stays, less the room
+                del kept["background"]["use"]
         except (VcamError, KeyError, TypeError):
             continue
         looks[name] = kept

@@ -7,10 +7,9 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
-from vcam.backgrounds import Room
-from vcam.compositor import Compositor, Look, Scenery
+from vcam.compositor import Blur, Compositor, Look, Scenery
 from vcam.errors import tell
 from vcam.guard import Fault, Guard, Verdict
 from vcam.peek import Peek
@@ -19,18 +18,24 @@ if TYPE_CHECKING:
     from segmentation.segmenter import Matte
     from vcam.backgrounds import Backdrop
     from vcam.capture import Capture
-    from vcam.config import Config
     from vcam.demand import Demand
     from vcam.frame import Frame, SafeFrame
     from vcam.matting import Matting
     from vcam.outlet import Outlet
-    from vcam.settings import Settings
+    from vcam.settings import Now, Revealed, Settings
     from vcam.stats import Stats
 
 log = logging.getLogger(__name__)
 
 CARD_INTERVAL = 0.2  # seconds between cards while paused
 IDLE_INTERVAL = 0.5  # seconds between cards while nobody watches: enough to stay listed
+
+
+class _Kept(NamedTuple):
+    """A matted composite, and the background it was made with."""
+
+    picture: SafeFrame
+    backdrop: Backdrop
 
 
 class Pipeline:
@@ -62,7 +67,8 @@ class Pipeline:
         self._pace = 0.1  # seconds between frames of the camera, as seen
         self._last_pts = float("-inf")
         self.matte: Matte | None = None  # of the last composite, for the settings page
-        self._composite: SafeFrame | None = None  # the last one; what a freeze shows
+        self._behind = backdrop  # the one that this frame is set into
+        self._kept: _Kept | None = None  # the last matted composite; what a freeze shows
 
     def run(self, stop: threading.Event) -> None:
         """Pump frames from source to sink until `stop` is set; whatever fails ends in the card."""
@@ -87,7 +93,8 @@ class Pipeline:
 
     def step(self, stop: threading.Event) -> None:
         """Show one frame, or the card when there is none to show."""
-        config, mode = self.settings.current, self.settings.mode
+        now, self._behind = self.settings.now, self.backdrop
+        config, mode = now.config, now.mode
         wanted = self.demand.wanted(mode)
         self.capture.want(wanted)
         if not wanted:
@@ -98,10 +105,12 @@ class Pipeline:
         frame = self.capture.read(self.outlet.patience)
         self._keep_pace(frame)
         self.peek.offer(None if isinstance(frame, Fault) else frame, mirror=config.camera.mirror)
-        scenery = self._scenery(frame, config)
+        scenery = self._scenery(frame, now)
         matte = self.matting.matte(frame, scenery) if mode == "live" else Fault(mode)
         self.verdict = self.guard.judge(frame, matte, mode)
-        shown = self._picture(self.verdict, frame, matte, scenery)
+        shown = self._picture(self.verdict, frame, matte, scenery, now.revealed)
+        if shown.revealed and self.settings.revealed is None:  # taken back in the meantime
+            shown = self.outlet.card.frame(self._clock(), -1, "one moment")
         started = time.perf_counter()
         self.outlet.write(shown)
         self.stats.stage("write", time.perf_counter() - started)
@@ -121,45 +130,58 @@ class Pipeline:
         frame: Frame | Fault | None,
         matte: Matte | Fault,
         scenery: Scenery | None,
+        wish: Revealed | None,
     ) -> SafeFrame:
         now = self._clock()
+        if isinstance(frame, Fault):  # a camera that is lost takes its pictures along
+            self._kept = None
         if verdict.live:
             assert frame is not None
             assert not isinstance(frame, Fault)
             assert not isinstance(matte, Fault)
             assert scenery is not None
             started = time.perf_counter()
-            shown = self._compose(frame, matte, scenery)
+            self._kept = None  # the compositor draws into its memory
+            shown = self._compose(frame, matte, scenery, wish)
             self.stats.stage("compose", time.perf_counter() - started)
             now = self._clock()
             if self.guard.in_time(frame.pts, now):
                 self.stats.latency(now - frame.pts)
-                self._composite, self.matte = shown, matte
+                self.matte = matte
+                if shown.matted:
+                    self._kept = _Kept(shown, self._behind)
                 return shown
             self.stats.late += 1
             verdict = self.verdict = Verdict("fault", "one moment")
-        if verdict.state == "frozen" and self._composite is not None:
-            return self._composite.again(now)
+        if self._kept is not None and self._kept.backdrop is not self._behind:
+            self._kept = None  # another background was chosen since
+        if verdict.state == "frozen" and self._kept is not None:
+            return self._kept.picture.again(now)
         if frame is None:
             self.stats.stalled += 1
         return self.outlet.card.frame(now, -1, verdict.reason)
 
-    def _scenery(self, frame: Frame | Fault | None, config: Config) -> Scenery | None:
-        """What this frame's person is set into; None where there is no frame."""
+    def _scenery(self, frame: Frame | Fault | None, now: Now) -> Scenery | None:
+        """The background and look this frame's person is set into; None where there is no frame."""
         if frame is None or isinstance(frame, Fault):
             return None
+        config, wish = now.config, now.revealed
         look = Look(
             light_wrap=config.background.light_wrap,
             decontaminate=config.background.decontaminate,
             mirror=config.camera.mirror,
         )
-        behind = self.backdrop.at(frame.pts)
+        weak = wish.how.blur if wish else None
+        behind = self._behind.at(frame.pts) if weak is None else Blur(weak)
         return Scenery(behind, look, self.compositor.width, self.compositor.height)
 
-    def _compose(self, frame: Frame, matte: Matte, scenery: Scenery) -> SafeFrame:
-        if isinstance(scenery.behind, Room):
+    def _compose(
+        self, frame: Frame, matte: Matte, scenery: Scenery, wish: Revealed | None
+    ) -> SafeFrame:
+        if wish is not None and wish.how.blur is None:
             return self.compositor.reveal(frame, scenery.look)
-        return self.compositor.compose(frame, matte, scenery.behind, scenery.look)
+        shown = self.compositor.compose(frame, matte, scenery.behind, scenery.look)
+        return shown if wish is None else shown.as_revealed()
 
     def _rest(self, stop: threading.Event, *, paused: bool) -> None:
         """Show the card now and then: paused, or nobody watches. No picture of the room is kept."""
@@ -168,8 +190,7 @@ class Pipeline:
         self.matting.reset()
         self.matte = None
         self.peek.offer(None)
-        if not paused:
-            self._composite = None
+        self._kept = None
         self.verdict = Verdict("paused", "paused") if paused else Verdict("idle", "nobody watches")
         now = self._clock()
         self.outlet.write(self.outlet.card.frame(now, -1, "paused" if paused else ""))

@@ -12,7 +12,8 @@ from PIL import Image
 
 from segmentation.errors import SegmentationError
 from vcam import pictures
-from vcam.backgrounds import CLIP_SUFFIXES, Room, open_backdrop
+from vcam.backgrounds import CLIP_SUFFIXES, open_backdrop
+from vcam.choice import Reveal
 from vcam.compositor import Compositor, Look, alpha_at
 from vcam.errors import BackgroundError, ModelError, SourceError, UsageError, VcamError
 from vcam.frame import Frame
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from segmentation.segmenter import Segmenter
+    from vcam.backgrounds import Backdrop
     from vcam.config import Config
 
 log = logging.getLogger(__name__)
@@ -139,21 +141,26 @@ def _frame(image: NDArray[np.uint8]) -> Frame:
 
 
 def _composite(segmenter: Segmenter, frame: Frame, config: Config) -> NDArray[np.uint8]:
-    compositor = Compositor(frame.width, frame.height)
-    backdrop = open_backdrop(
-        config.background.use, frame.width, frame.height, blur=config.background.blur
-    )
+    compositor, look = Compositor(frame.width, frame.height), _look(config)
+    backdrop = _open_behind(config, frame.width, frame.height)
+    if backdrop is None:
+        return compositor.reveal(frame, look).data
     try:
         behind = backdrop.at(0.0)
-        look = _look(config)
-        if isinstance(behind, Room):
-            return compositor.reveal(frame, look).data
         matte = segmenter.matte(
             frame.y, frame.u, frame.v, full_range=frame.full_range, seq=frame.seq, pts=frame.pts
         )
         return compositor.compose(frame, matte, behind, look).data
     finally:
         backdrop.close()
+
+
+def _open_behind(config: Config, width: int, height: int) -> Backdrop | None:
+    """The background; None where the room itself was asked for."""
+    use = config.background.choice
+    if isinstance(use, Reveal):
+        return None
+    return open_backdrop(use, width, height, blur=config.background.blur)
 
 
 def _look(config: Config) -> Look:
@@ -201,7 +208,7 @@ def _render_clip(
         assert first is not None
         width, height = first.width, first.height
         segmenter = _open(config, still=False)
-        backdrop = open_backdrop(config.background.use, width, height, blur=config.background.blur)
+        backdrop = _open_behind(config, width, height)
         compositor = Compositor(width, height)
         look = _look(config)
         turned = (clip.size[0] > clip.size[1]) != (width > height)
@@ -224,8 +231,8 @@ def _render_clip(
                 if alpha is not None:
                     _save_alpha(alpha_at(matte, frame.y)[:h, :w], alpha / f"{done:06d}.png")
                 if sink is not None:
-                    behind = backdrop.at(frame.pts)
-                    if isinstance(behind, Room):
+                    behind = backdrop.at(frame.pts) if backdrop else None
+                    if behind is None:
                         sink.write(compositor.reveal(frame, look))
                     else:
                         sink.write(compositor.compose(frame, matte, behind, look))
@@ -233,7 +240,8 @@ def _render_clip(
         except SegmentationError as error:
             raise ModelError(error.message, hint=error.hint) from error
         finally:
-            backdrop.close()
+            if backdrop is not None:
+                backdrop.close()
             segmenter.close()
             if sink is not None:
                 sink.__exit__(None, None, None)

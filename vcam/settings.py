@@ -13,10 +13,12 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from vcam import config as configuration
+from vcam.choice import Reveal
 from vcam.config import Config
 from vcam.errors import ConfigError, VcamError
 
@@ -25,6 +27,28 @@ log = logging.getLogger(__name__)
 Mode = Literal["live", "paused", "frozen"]
 Changes = Mapping[str, Mapping[str, Any]]
 
+A_WISH_OF_ITS_OWN = "to show the room is a wish of its own, told alone and by name"
+
+
+@dataclass(frozen=True, slots=True)
+class Revealed:
+    """The user's wish that others see the room: how, through which door, and since when."""
+
+    how: Reveal
+    by: str  # "command line", "settings file", "settings page or a program"
+    since: float  # seconds since the epoch
+    standing: bool = False  # the settings file says so itself: a pause does not end it
+
+
+class Now(NamedTuple):
+    """Everything the frame loop reads from the settings, at one instant."""
+
+    config: Config
+    mode: Mode
+    revealed: Revealed | None
+
+
+SAFE_BACKGROUND: Final = "studio"  # drawn by the program: always there
 SAVE_AFTER = 0.25  # seconds of quiet before the file is written: a dragged slider is one write
 SAVE_WITHIN = 1.0  # seconds after which it is written even while changes keep coming
 QUIET = 0.1  # seconds without a write after which an edited file is taken as it is
@@ -39,12 +63,14 @@ HEADER = (
 class Settings:
     """What the user wants right now. Any thread may change it; the loop reads `current` per frame.
 
-    `current` and `mode` are replaced, never altered, so that reading them needs no lock.
+    `now` is replaced, never altered, so that reading it needs no lock. Only `show_room` and the
+    settings file's own `use = "none"` set `now.revealed`: the one gate to the room.
     """
 
     def __init__(self, config: Config) -> None:
-        self.current: Config = config
-        self.mode: Mode = "live"
+        self.now = Now(config, "live", _standing(config))
+        if self.now.revealed:
+            _announce(self.now.revealed)
         self.revision = 0  # grows with every change; doors compare it
         self.problem: str | None = None  # why the last edit of the file was not taken
         self.unsaved: str | None = None  # why the last change could not be written to the file
@@ -56,6 +82,21 @@ class Settings:
         self._file: _SettingsFile | None = None
 
     @property
+    def current(self) -> Config:
+        """The settings in force."""
+        return self.now.config
+
+    @property
+    def mode(self) -> Mode:
+        """Live, paused or frozen."""
+        return self.now.mode
+
+    @property
+    def revealed(self) -> Revealed | None:
+        """The wish to show the room while it is in force."""
+        return self.now.revealed
+
+    @property
     def path(self) -> Path | None:
         """The file the settings are kept in, while they are."""
         return self._file.path if self._file else None
@@ -63,17 +104,72 @@ class Settings:
     def change(self, changes: Changes) -> Config:
         """Apply `{section: {key: value}}`; takes effect on the next frame.
 
+        A background hides the room again. `use = "none"` alone, with nothing beside it, is the
+        word to show it; it is never written to the file.
+
         Raises:
             ConfigError: something is wrong; nothing was changed.
             VcamError: the daemon cannot do it (a background that does not open); nothing changed.
         """
+        if changes.get("background", {}).get("use") == "none":
+            if sum(map(len, changes.values())) == 1:
+                return self.show_room("settings page or a program")
+            if self.revealed:  # an echo of what is in force
+                changes = _without_use(changes)
+            else:
+                raise ConfigError(
+                    f"{A_WISH_OF_ITS_OWN}; it came with other changes",
+                    hint="Send the other changes first, then POST /reveal.",
+                )
+        return self._change(changes, hide=changes.get("background", {}).get("use") is not None)
+
+    def choose(self, changes: Changes) -> Config:
+        """Apply a preset or look by the user's choice; hides the room whatever it holds.
+
+        Raises:
+            VcamError: as `change`.
+        """
+        return self._change(changes, hide=True)
+
+    def show_room(self, by: str, how: Reveal | None = None) -> Config:
+        """Show the room to others until a background is chosen, a pause, or the daemon's end."""
+        wish = Revealed(how or Reveal(), by, time.time())
+        with self._counting:
+            before = self.now.revealed
+            if before is None or before.how != wish.how:
+                self.now = self.now._replace(revealed=wish)
+                self.revision += 1
+        if self.now.revealed is wish:
+            _announce(wish)
+        self._tell()
+        return self.current
+
+    def hide(self) -> None:
+        """Put the background in force back in front of the room."""
+        if isinstance(self.current.background.choice, Reveal):  # or the next start would show it
+            self._change({"background": {"use": SAFE_BACKGROUND}}, hide=True)
+            return
+        with self._counting:
+            ended = self._end_reveal()
+        _farewell(ended)
+        self._tell()
+
+    def _change(self, changes: Changes, *, hide: bool) -> Config:
         with self._changing:
             config = self.current.with_changes(changes)
-            self._swap(config)
+            self._swap(config, hide=hide)
             if self._file:
                 self._file.save(changes)
         self._tell()
         return config
+
+    def _end_reveal(self) -> Revealed | None:
+        """End a reveal and return it; `_counting` is held."""
+        ended = self.now.revealed
+        if ended is not None:
+            self.now = self.now._replace(revealed=None)
+            self.revision += 1
+        return ended
 
     def check(self, check: Callable[[Config, Config], None]) -> None:
         """Call `check(old, new)` before each change; a VcamError from it refuses the change.
@@ -94,9 +190,13 @@ class Settings:
 
     def set_mode(self, mode: Mode) -> None:
         """Pause, freeze or go live; never waits for a change that is being checked."""
+        ended = None
         with self._counting:
-            self.mode = mode
+            self.now = self.now._replace(mode=mode)
             self.revision += 1
+            if mode == "paused" and self.now.revealed and not self.now.revealed.standing:
+                ended = self._end_reveal()
+        _farewell(ended)
         self._tell()
 
     def subscribe(self, listener: Callable[[Config], None]) -> None:
@@ -140,14 +240,25 @@ class Settings:
         if self._file:
             self._file.load()
 
-    def _swap(self, config: Config) -> None:
-        if config == self.current:
-            return
-        for check in self._checks:
-            check(self.current, config)
+    def _swap(self, config: Config, *, hide: bool = False) -> None:
+        """Put `config` in force; with `hide`, or another background, a reveal ends first."""
+        before = self.current
+        if config != before:
+            for check in self._checks:
+                check(before, config)
+        another = config.background.use != before.background.use
+        begun, ended = _standing(config) if another else None, None
         with self._counting:
-            self.current = config
-            self.revision += 1
+            if hide or another:
+                ended = self._end_reveal()
+            if config != before:
+                self.now = self.now._replace(config=config, revealed=begun or self.now.revealed)
+                self.revision += 1
+        _farewell(ended)
+        if begun:
+            _announce(begun)
+        if config == before:
+            return
         for listener in self._listeners:
             listener(config)
 
@@ -165,6 +276,30 @@ class Settings:
     def _tell(self) -> None:
         for observer in tuple(self._observers):
             observer()
+
+
+def _standing(config: Config) -> Revealed | None:
+    """The reveal that the settings file asks for in so many words: `use = "none"`."""
+    wish = config.background.choice
+    if not isinstance(wish, Reveal):
+        return None
+    return Revealed(wish, "settings file", time.time(), standing=True)
+
+
+def _announce(wish: Revealed) -> None:
+    log.warning("OTHERS SEE YOUR ROOM from now on; asked for by the %s", wish.by)
+
+
+def _farewell(ended: Revealed | None) -> None:
+    if ended is not None:
+        log.warning("your room is hidden again, after %.1f s", time.time() - ended.since)
+
+
+def _without_use(changes: Changes) -> dict[str, dict[str, Any]]:
+    """`changes` less the background's name."""
+    kept = {section: dict(keys) for section, keys in changes.items()}
+    kept["background"].pop("use")
+    return kept
 
 
 class _SettingsFile:

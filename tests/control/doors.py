@@ -43,6 +43,7 @@ class PlayRuntime:
             "fps": 30.0,
             "watchers": [],
             "background": self.settings.current.background.use,
+            "revealed": {"by": "test"} if self.settings.revealed else None,
             "settings_revision": self.settings.revision,
             "uptime_s": round(time.monotonic() - self._started, 1),
         }

@@ -144,8 +144,8 @@ def test_next_and_previous_go_round_through_every_preset(client, runtime):
     client.keep("Plain")
     names = [preset["name"] for preset in client.presets()]
 
-    forth = [client.use("next") for _ in names]
-    back = [client.use("previous") for _ in names]
+    forth = [client.step(1) for _ in names]
+    back = [client.step(-1) for _ in names]
 
     assert sorted(forth) == sorted(names)
     assert back == [*forth[-2::-1], forth[-1]]

@@ -225,13 +225,17 @@ def test_the_room_is_shown_only_after_a_second_yes(window, runtime):
     window.once("dialog", lambda dialog: dialog.dismiss())
     window.get_by_role("button", name="Show my room as it is").click()
     window.wait_for_timeout(200)
-    assert runtime.settings.current.background.use == "studio"
+    assert runtime.settings.revealed is None
 
     window.once("dialog", lambda dialog: dialog.accept())
     window.get_by_role("button", name="Show my room as it is").click()
 
-    until(lambda: runtime.settings.current.background.use == "none", window)
+    until(lambda: runtime.settings.revealed is not None, window)
     window.wait_for_selector('body[data-state="room"]')
+    window.get_by_role("button", name="Hide my room").click()
+    until(lambda: runtime.settings.revealed is None, window)
+    window.wait_for_selector('body[data-state="live"]')
+    assert runtime.settings.current.background.use == "studio"
 
 
 def middle_of(window: Any, box: Any) -> tuple[int, int, int]:

@@ -115,8 +115,7 @@ def test_a_fault_is_not_forgotten_by_freezing():
     pipe.settings.set_mode("frozen")
     drain(pipe, 2)
 
-    composites = [f for f in sink.frames if not f.is_card]
-    assert np.array_equal(sink.frames[-1].data, composites[3].data)
+    assert all(f.is_card for f in sink.frames[-2:])
 
 
 def test_who_asks_for_the_last_picture_does_not_wait_for_a_sink_that_blocks():

@@ -45,12 +45,20 @@ class FileDaemon:
         self.save()
 
     def use(self, name: str) -> None:
-        names = [entry["name"] for entry in self.held["presets"]]
-        step = {"next": 1, "previous": -1}.get(name)
-        if step is not None:
-            here = names.index(self.held["settings"]["background"]["use"])
-            name = names[(here + step) % len(names)]
         self.change({"background": {"use": name}})
+
+    def step(self, step: int) -> None:
+        names = [entry["name"] for entry in self.held["presets"]]
+        here = names.index(self.held["settings"]["background"]["use"])
+        self.use(names[(here + step) % len(names)])
+
+    def show_room(self) -> None:
+        self.held["status"]["revealed"] = {"by": "tray"}
+        self.save()
+
+    def hide(self) -> None:
+        self.held["status"]["revealed"] = None
+        self.save()
 
     def _state(self, state: str) -> None:
         self.held["status"]["state"] = state

@@ -10,7 +10,8 @@ from PIL import Image
 
 from tests.vcam.clips import make_clip
 from vcam import backgrounds, paths, scenery
-from vcam.backgrounds import Room, open_backdrop
+from vcam.backgrounds import open_backdrop
+from vcam.choice import LEAST_BLUR, Preset
 from vcam.compositor import Blur
 from vcam.errors import BackgroundError
 
@@ -62,7 +63,9 @@ def test_colours_blur_and_none_are_what_they_say():
     assert abs(int(green[0, 0]) - 145) <= 1
     assert open_backdrop("blur:30", 64, 36).at(0) == Blur(30)
     assert open_backdrop("blur", 64, 36, blur=70).at(0) == Blur(70)
-    assert isinstance(open_backdrop("none", 64, 36).at(0), Room)
+    assert open_backdrop("blur:5", 64, 36).at(0) == Blur(LEAST_BLUR)
+    with pytest.raises(ValueError, match="no background"):
+        open_backdrop("none", 64, 36)
 
 
 def test_a_clip_plays_at_its_own_speed_and_loops(tmp_path):
@@ -111,7 +114,7 @@ def test_own_files_become_presets_and_can_be_removed(tmp_path, monkeypatch):
     assert added.name == "my room"
     assert added.path.parent == folder
     assert added.name in [p.name for p in backgrounds.presets()]
-    assert backgrounds.thumbnail("my room")[:2] == b"\xff\xd8"
+    assert backgrounds.small(Preset("my room"))[:2] == b"\xff\xd8"
     backgrounds.remove("my room")
     assert added.name not in [p.name for p in backgrounds.presets()]
     assert list(folder.iterdir()) == []

@@ -314,11 +314,16 @@ def test_nobody_watching_closes_the_camera_and_keeps_the_card_coming():
 
 
 def test_room_as_background_is_only_ever_the_users_own_choice():
-    pipe, sink = pipeline([room(i) for i in range(5)], backdrop="none")
+    pipe, sink = pipeline([room(i) for i in range(10)])
 
-    drain(pipe, 5)
+    drain(pipe, 4)
+    pipe.settings.show_room("test")
+    drain(pipe, 2)
+    pipe.settings.hide()
+    drain(pipe, 2)
 
-    assert shows_room(sink.frames[-1])
+    assert [shows_room(f) for f in sink.frames] == [False] * 4 + [True] * 2 + [False] * 2
+    assert [f.revealed for f in sink.frames] == [shows_room(f) for f in sink.frames]
     assert sink.frames[0].is_card
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from aiohttp import web
 
-from vcam import __version__, backgrounds, looks
+from vcam import __version__, backgrounds, choice, looks
 from vcam.control import guards, knobs
 from vcam.control.metrics import CONTENT_TYPE, prometheus
 from vcam.control.preview import Preview, jpeg_of_room
@@ -32,6 +32,7 @@ PAGE: Final = Path(__file__).resolve().parent / "page"
 MAX_JSON: Final = 64 * 1024  # bytes
 MAX_STREAMS: Final = 16  # watchers of /events at a time
 EVENT_INTERVAL: Final = 1.0  # seconds between statuses when nothing changes
+REVEAL_HINT: Final = "Send {} to show the room as it is."
 HINT: Final = 'Send {"section": {"key": value}}.'
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -153,6 +154,14 @@ class Api:
                 "Keep what is in force under a name.",
             ),
             Endpoint("DELETE", "/presets/{name}", self.remove_preset, "Delete a preset of yours."),
+            Endpoint(
+                "POST",
+                "/reveal",
+                self.reveal,
+                "Show the room to others until a background, /hide or a pause.",
+                {"type": "object", "properties": {"use": {"type": "string"}}},
+            ),
+            Endpoint("POST", "/hide", self.hide, "Put the background back in front of the room."),
             Endpoint("POST", "/pause", self.mode("paused"), "Show the privacy card."),
             Endpoint("POST", "/resume", self.mode("live"), "Show the person again."),
             Endpoint("POST", "/freeze", self.mode("frozen"), "Keep showing the last picture."),
@@ -224,13 +233,13 @@ class Api:
             entry = await aside(looks.find, request.match_info["name"])
         except VcamError as error:
             return guards.refusal(404, error.message, error.hint)
-        await aside(self._runtime.settings.change, entry.values)
+        await aside(self._runtime.settings.choose, entry.values)
         return web.json_response({"name": entry.name})
 
     def step(self, step: int) -> Handler:
         async def handler(request: web.Request) -> web.StreamResponse:
             entry = await aside(looks.neighbour, self._runtime.settings.current, step)
-            await aside(self._runtime.settings.change, entry.values)
+            await aside(self._runtime.settings.choose, entry.values)
             return web.json_response({"name": entry.name})
 
         return handler
@@ -262,6 +271,19 @@ class Api:
         except VcamError as error:
             return guards.refusal(404, error.message, error.hint)
         return web.json_response({})
+
+    async def reveal(self, request: web.Request) -> web.Response:
+        wish = (await _json_object(request)).get("use", "none") if request.can_read_body else "none"
+        try:
+            how = choice.reveal_of(str(wish))
+        except ValueError as error:
+            raise VcamError(f"use is {str(wish)[:80]!r}, {error}", hint=REVEAL_HINT) from None
+        await aside(self._runtime.settings.show_room, "settings page or a program", how)
+        return web.json_response(self._settings())
+
+    async def hide(self, request: web.Request) -> web.Response:
+        await aside(self._runtime.settings.hide)
+        return web.json_response(self._settings())
 
     def mode(self, mode: Any) -> Handler:
         async def handler(request: web.Request) -> web.StreamResponse:
@@ -355,7 +377,8 @@ class Api:
 
     async def _status(self) -> dict[str, Any]:
         def look() -> dict[str, Any]:
-            used = looks.current(self._runtime.settings.current)
+            now = self._runtime.settings.now
+            used = "" if now.revealed else looks.current(now.config)
             return self._runtime.status() | {"preset": used, "presets_stamp": looks.stamp()}
 
         status = await aside(look)
@@ -363,9 +386,14 @@ class Api:
 
     def _settings(self) -> dict[str, Any]:
         settings = self._runtime.settings
+        now = settings.now
+        values = now.config.model_dump()
+        if now.revealed:
+            values["background"]["use"] = str(now.revealed.how)
         return {
-            "values": settings.current.model_dump(),
-            "mode": settings.mode,
+            "values": values,
+            "mode": now.mode,
+            "revealed": now.revealed is not None,
             "revision": settings.revision,
             "problem": settings.problem,
             "unsaved": settings.unsaved,

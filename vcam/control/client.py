@@ -86,11 +86,20 @@ class Client:
         return self._ask("POST", f"/presets?name={quote(file.name)}", file.read_bytes())
 
     def use(self, name: str) -> str:
-        """Choose a background or look by name; "next" and "previous" step through them."""
-        path = f"/presets/{name}"
-        if name not in ("next", "previous"):
-            path = f"/presets/{quote(name, safe='')}/use"
-        return str(self._ask("POST", path)["name"])
+        """Choose a background or look by its name."""
+        return str(self._ask("POST", f"/presets/{quote(name, safe='')}/use")["name"])
+
+    def step(self, step: int) -> str:
+        """Choose the next background or look, or with -1 the one before; its name."""
+        return str(self._ask("POST", f"/presets/{'next' if step > 0 else 'previous'}")["name"])
+
+    def show_room(self, use: str = "none") -> None:
+        """Show the room to others: as it is, or under a blur too weak to hide it."""
+        self._ask("POST", "/reveal", {"use": use})
+
+    def hide(self) -> None:
+        """Put the background back in front of the room."""
+        self._ask("POST", "/hide")
 
     def keep(self, name: str) -> None:
         """Keep the background and look in force under a name."""

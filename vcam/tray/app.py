@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+from vcam.choice import Blur, Colour, File
 from vcam.errors import VcamError
 from vcam.tray import icons
 from vcam.tray.view import BLURS, View, news, view
@@ -42,6 +43,9 @@ class Daemon(Protocol):
     def change(self, changes: dict[str, dict[str, Any]]) -> Any: ...
     def presets(self) -> list[dict[str, Any]]: ...
     def use(self, name: str) -> Any: ...
+    def step(self, step: int) -> Any: ...
+    def show_room(self) -> Any: ...
+    def hide(self) -> Any: ...
     def pause(self) -> Any: ...
     def resume(self) -> Any: ...
     def freeze(self) -> Any: ...
@@ -159,24 +163,31 @@ class Tray:
             yield self._radio(title, now.preset == name, _use(name))
         if now.presets:
             yield Menu.SEPARATOR
-            yield MenuItem("Next", self._does(_use("next")))
-            yield MenuItem("Previous", self._does(_use("previous")))
+            yield MenuItem("Next", self._does(_step(1)))
+            yield MenuItem("Previous", self._does(_step(-1)))
             yield Menu.SEPARATOR
-        blurred = now.background.startswith("blur") and now.background not in known
-        yield self._radio("Blur my room", blurred, _background("blur"))
-        if now.background not in {*known, "none"} and not blurred:
-            own = now.background if now.background.startswith("#") else Path(now.background).name
-            yield self._radio(own, True, _background(now.background))
-        yield self._radio("Show my room", now.background == "none", _background("none"))
+        wish = now.choice
+        blurred = isinstance(wish, Blur) and not now.revealed
+        yield self._radio("Blur my room", blurred, _changes("background", "use", "blur"))
+        if isinstance(wish, File | Colour) and now.preset not in known:
+            own = wish.text if isinstance(wish, Colour) else Path(wish.path).name
+            yield self._radio(own, True, _changes("background", "use", now.background))
+        # A click by mistake shows nothing: the wish itself stands one menu further.
+        yield MenuItem("Show my room", Menu(lambda: self._room(now)))
+        if now.revealed:
+            yield MenuItem("Hide my room", self._does(_hide))
         yield Menu.SEPARATOR
         yield MenuItem("Add a picture …", self._does(_open_page))
 
+    def _room(self, now: View) -> Iterator[MenuItem]:
+        title = "Yes, others may see everything behind me"
+        yield self._radio(title, now.revealed, _reveal)
+
     def _blurs(self, now: View) -> Iterator[MenuItem]:
-        strength = now.blur
-        if now.background.startswith("blur:"):
-            with contextlib.suppress(ValueError):
-                strength = int(now.background[5:])
-        blurred = now.background.startswith("blur")
+        wish = now.choice
+        blurred = isinstance(wish, Blur)
+        own = wish.percent if isinstance(wish, Blur) else None
+        strength = now.blur if own is None else own
         nearest = min((number for _, number in BLURS), key=lambda number: abs(number - strength))
         for title, number in BLURS:
             yield self._radio(title, blurred and number == nearest, _blur(number))
@@ -247,8 +258,16 @@ def _changes(section: str, key: str, value: object) -> Callable[[Daemon], Any]:
     return lambda daemon: daemon.change({section: {key: value}})
 
 
-def _background(name: str) -> Callable[[Daemon], Any]:
-    return _changes("background", "use", name)
+def _reveal(daemon: Daemon) -> Any:
+    return daemon.show_room()
+
+
+def _hide(daemon: Daemon) -> Any:
+    return daemon.hide()
+
+
+def _step(step: int) -> Callable[[Daemon], Any]:
+    return lambda daemon: daemon.step(step)
 
 
 def _use(name: str) -> Callable[[Daemon], Any]:

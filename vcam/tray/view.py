@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from vcam.choice import Choice, parse
+
 BLURS = (("Light", 25), ("Medium", 50), ("Strong", 75), ("Strongest", 100))
 
 
@@ -16,6 +18,7 @@ class View:
     state: str = "off"
     reason: str = ""
     background: str = ""
+    revealed: bool = False  # others see the room
     preset: str = ""  # the name of the background or look in force, if it has one
     blur: int = 50
     mirror: bool = False
@@ -30,9 +33,17 @@ class View:
         return self.state != "off"
 
     @property
+    def choice(self) -> Choice | None:
+        """The background in force; None if the daemon told of none that is known here."""
+        try:
+            return parse(self.background)
+        except ValueError:
+            return None
+
+    @property
     def sign(self) -> str:
         """Which icon to show: the room being visible is a state of its own."""
-        return "room" if self.state == "live" and self.background == "none" else self.state
+        return "room" if self.state == "live" and self.revealed else self.state
 
     @property
     def headline(self) -> str:
@@ -41,7 +52,7 @@ class View:
         return {
             "off": "The camera is off",
             "starting": "Starting",
-            "live": "Your room is visible" if self.background == "none" else "Live",
+            "live": "Your room is visible" if self.revealed else "Live",
             "idle": "Ready: your webcam stays off until a program watches",
             "paused": "Paused: others see the privacy card",
             "frozen": "Frozen: others see a still picture",
@@ -70,6 +81,7 @@ def view(
         state=str(status.get("state", "starting")),
         reason=str(status.get("reason") or ""),
         background=use,
+        revealed=bool(status.get("revealed")) or use == "none",
         preset=str(status.get("preset", use)),
         blur=int(background.get("blur", 50)),
         mirror=bool(camera.get("mirror", False)),
@@ -93,6 +105,8 @@ def news(before: View, now: View) -> tuple[str, str] | None:
         return "You cannot be seen", now.headline
     if before.state == "fault" and now.state == "live":
         return "You can be seen again", now.camera
+    if now.revealed and not before.revealed and before.running:
+        return "Others see your room", "Any background or a pause hides it again."
     fresh = [name for name in now.watchers if name not in before.watchers]
     if fresh and before.running:
         return "Camera in use", f"Camera in use by {', '.join(fresh)}"

@@ -19,6 +19,7 @@ const STATES = {
 
 let status = {};
 let values = {};
+let revealed = false; // others see the room, by the user's own word
 let view = "composite";
 let presets = [];
 
@@ -68,7 +69,7 @@ async function changeAll(section, keys) {
       const batch = waiting;
       waiting = null;
       const answer = await ask("PATCH", "/settings", batch);
-      if (!waiting) values = answer.values;
+      if (!waiting) ({ values, revealed } = answer);
     }
   } catch (problem) {
     waiting = null;
@@ -81,8 +82,7 @@ async function changeAll(section, keys) {
 }
 
 async function load() {
-  const answer = await ask("GET", "/settings");
-  values = answer.values;
+  ({ values, revealed } = await ask("GET", "/settings"));
   show();
 }
 
@@ -129,7 +129,7 @@ async function loadPresets() {
     const fresh = preset.kind === "drawn" ? "" : `?${Date.now()}`;
     picture.src = `/presets/${encodeURIComponent(preset.name)}/thumbnail${fresh}`;
     const thumb = make("span", "thumb", picture, looks[preset.kind] && make("span", "kind", looks[preset.kind]));
-    const made = tile(preset.name, preset.kind === "drawn" ? nice(preset.name) : preset.name, thumb);
+    const made = tile(`preset:${preset.name}`, preset.kind === "drawn" ? nice(preset.name) : preset.name, thumb);
     if (preset.mine) {
       const cross = make("button", "delete", sign("M6 6l12 12M18 6 6 18"));
       cross.type = "button";
@@ -168,15 +168,24 @@ function another() {
 }
 
 function choose(value) {
-  if (presets.find((one) => one.name === value)?.kind === "look") take(`${encodeURIComponent(value)}/use`);
+  if (value.startsWith("preset:")) take(`${encodeURIComponent(value.slice(7))}/use`);
   else change("background", "use", value === "colour" ? $("colour").value : value);
 }
 
-// A look, or the next or previous preset, is chosen by the daemon: all of it at once.
+// A preset is chosen by its name, which the daemon cannot take for a word of its own.
 async function take(which) {
   try {
     await ask("POST", `/presets/${which}`);
-    await load();
+  } catch (problem) {
+    complain(problem);
+  }
+  await load();
+}
+
+async function wish(which) {
+  try {
+    ({ values, revealed } = await ask("POST", `/${which}`, {}));
+    show();
   } catch (problem) {
     complain(problem);
   }
@@ -194,21 +203,25 @@ async function keep() {
   }
 }
 
-const fits = (preset) => Object.entries(preset.values).every(([section, keys]) =>
+const fits = (preset) => preset.values.background.use !== undefined && Object.entries(preset.values).every(([section, keys]) =>
   Object.entries(keys).every(([key, wanted]) => values[section][key] === wanted));
 
+const blurred = (use) => use === "blur" || use.startsWith("blur:");
+
 function chosen() {
-  const look = presets.find((one) => one.kind === "look" && fits(one));
-  if (look) return look.name;
+  if (revealed) return "";
+  const preset = presets.findLast(fits); // a look outranks its background
+  if (preset) return `preset:${preset.name}`;
   const use = values.background.use;
   if (use.startsWith("#")) return "colour";
-  return use.startsWith("blur") ? "blur" : use;
+  return blurred(use) ? "blur" : "";
 }
 
 async function drop(name) {
   if (!confirm(`Delete “${name}”?`)) return;
   try {
-    if (values.background.use === name) await change("background", "use", presets[0].name);
+    const used = presets.find((one) => one.name === name);
+    if (used && fits(used)) await take(`${encodeURIComponent(presets[0].name)}/use`);
     await ask("DELETE", `/presets/${encodeURIComponent(name)}`);
     toast(`Deleted “${name}”.`);
     await loadPresets();
@@ -232,7 +245,7 @@ async function upload(files) {
     try {
       const preset = await ask("POST", `/presets?name=${encodeURIComponent(file.name)}`, file);
       await loadPresets();
-      await change("background", "use", preset.name);
+      await take(`${encodeURIComponent(preset.name)}/use`);
       toast(`Added “${preset.name}”.`);
     } catch (problem) {
       complain(problem);
@@ -253,7 +266,7 @@ function show() {
   if (use.startsWith("#")) $("colour").value = use;
   $("colour-row").hidden = !use.startsWith("#");
   $("colour-row").lastElementChild.value = $("colour").value;
-  $("blur-row").hidden = !use.startsWith("blur");
+  $("blur-row").hidden = !blurred(use);
   for (const input of document.querySelectorAll("[data-set]")) {
     const [section, key] = input.dataset.set.split(".");
     const value = values[section][key];
@@ -268,7 +281,8 @@ function show() {
   $("only-me").checked = values.matte.people === "only-me";
   $("mirror").setAttribute("aria-pressed", values.camera.mirror);
   for (const input of document.querySelectorAll('[name="quality"]')) input.checked = input.value === values.matte.quality;
-  $("room").disabled = values.background.use === "none";
+  $("room").hidden = revealed;
+  $("hide").hidden = !revealed;
   offerCameras();
   offerSizes();
   const { width, height, fps } = values.output;
@@ -278,7 +292,7 @@ function show() {
 function paint(input) {
   const part = (input.value - input.min) / (input.max - input.min);
   input.style.setProperty("--part", `${part * 100}%`);
-  input.parentElement.querySelector("output").value = `${Math.round(part * 100)} %`;
+  input.parentElement.querySelector("output").value = `${Math.round(input.max > 1 ? input.value : part * 100)} %`;
 }
 
 let cameras = [];
@@ -391,7 +405,7 @@ function paintKnob(input) {
 
 function report(fresh) {
   status = fresh;
-  const seen = status.mode === "live" && status.background === "none" && status.state === "live";
+  const seen = status.revealed && status.mode === "live" && status.state === "live";
   const searching = status.state === "fault" && status.reason === "looking for you";
   const state = seen ? "room" : searching ? "starting" : status.state;
   const [word, caption] = STATES[state] ?? [nice(state), ""];
@@ -586,7 +600,7 @@ function connect() {
   events.addEventListener("settings", (event) => {
     if (sending) return;
     const before = JSON.stringify(values.camera);
-    values = JSON.parse(event.data).values;
+    ({ values, revealed } = JSON.parse(event.data));
     show();
     if (JSON.stringify(values.camera) !== before) loadKnobs();
   });
@@ -613,8 +627,9 @@ $("matte").addEventListener("click", () => {
   report(status);
 });
 $("room").addEventListener("click", () => {
-  if (confirm("Others will see your room. Show it?")) change("background", "use", "none");
+  if (confirm("Others will see your room. Show it?")) wish("reveal");
 });
+$("hide").addEventListener("click", () => wish("hide"));
 $("only-me").addEventListener("change", (event) => change("matte", "people", event.target.checked ? "only-me" : "everyone"));
 $("colour").addEventListener("input", (event) => change("background", "use", event.target.value));
 $("source").addEventListener("change", (event) => change("camera", "source", event.target.value));
