@@ -77,8 +77,11 @@ def current(now: Config) -> str:
 
 
 def neighbour(now: Config, step: int) -> Entry:
-    """The entry `step` places after the one in force, round and round."""
-    known = entries()
+    """The entry `step` places after the one in force, round and round.
+
+    A look without a background, of an older release, is no place to go on from.
+    """
+    known = [entry for entry in entries() if "use" in entry.values["background"]]
     names = [entry.name for entry in known]
     here = current(now)
     start = names.index(here) if here else (-1 if step > 0 else 0)

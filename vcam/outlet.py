@@ -117,7 +117,7 @@ class Outlet:
                 self._drop(i, str(error) or type(error).__name__, now)
         self._last = frame
         self._last_write = now
-        self._stats.wrote(card=frame.is_card)
+        self._stats.wrote(card=frame.is_card, revealed=frame.revealed)
 
     def _open(self, i: int, now: float) -> Sink | None:
         try:

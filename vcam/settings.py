@@ -111,16 +111,17 @@ class Settings:
             ConfigError: something is wrong; nothing was changed.
             VcamError: the daemon cannot do it (a background that does not open); nothing changed.
         """
-        if changes.get("background", {}).get("use") == "none":
-            if sum(map(len, changes.values())) == 1:
-                return self.show_room("settings page or a program")
-            if self.revealed:  # an echo of what is in force
-                changes = _without_use(changes)
-            else:
-                raise ConfigError(
-                    f"{A_WISH_OF_ITS_OWN}; it came with other changes",
-                    hint="Send the other changes first, then POST /reveal.",
-                )
+        use = changes.get("background", {}).get("use")
+        several = sum(map(len, changes.values())) > 1
+        if several and self.revealed and use == str(self.revealed.how):
+            changes = _without_use(changes)  # an echo of what is in force
+        elif use == "none" and several:
+            raise ConfigError(
+                f"{A_WISH_OF_ITS_OWN}; it came with other changes",
+                hint="Send the other changes first, then POST /reveal.",
+            )
+        elif use == "none":
+            return self.show_room("settings page or a program")
         return self._change(changes, hide=changes.get("background", {}).get("use") is not None)
 
     def choose(self, changes: Changes) -> Config:

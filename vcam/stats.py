@@ -20,6 +20,7 @@ class Stats:
     written: int = 0  # frames a sink was given
     composited: int = 0
     cards: int = 0
+    revealed: int = 0  # showed the room, by the user's word
     dropped: int = 0  # came from the source, never processed
     late: int = 0  # finished after their deadline, replaced by the card
     stalled: int = 0  # times no frame came within the timeout
@@ -28,9 +29,10 @@ class Stats:
     _stages: dict[str, float] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def wrote(self, *, card: bool) -> None:
+    def wrote(self, *, card: bool, revealed: bool = False) -> None:
         """Count a frame that reached the sinks."""
         self.written += 1
+        self.revealed += revealed
         if card:
             self.cards += 1
         else:
@@ -64,6 +66,7 @@ class Stats:
                 "written": self.written,
                 "composited": self.composited,
                 "cards": self.cards,
+                "revealed": self.revealed,
                 "dropped": self.dropped,
                 "late": self.late,
                 "stalled": self.stalled,
