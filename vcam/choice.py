@@ -18,9 +18,9 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-# The least blur that counts as hiding the room, in percent. At 720p letters up to an eighth of the
-# picture's height are unreadable from here on; see `tests/vcam/test_blur.py`.
-LEAST_BLUR: Final = 20
+# The least blur that counts as hiding the room, in percent: letters up to a fifteenth of the
+# picture's height are unreadable from here on, see `tests/vcam/test_blur.py`.
+LEAST_BLUR: Final = 25
 KEYWORDS: Final = frozenset({"none", "blur", "next", "previous"})
 EXPECTED: Final = 'expected a file, a preset name, "blur", "blur:N", "#rrggbb" or "none"'
 
@@ -72,8 +72,8 @@ class Preset:
     name: str
 
     def __str__(self) -> str:
-        bare = self.name not in KEYWORDS and self.name.strip() and _kind(self.name) is Preset
-        return self.name if bare else f"preset:{self.name}"
+        plain = self.name.strip() and self.name not in KEYWORDS and ":" not in self.name
+        return self.name if plain and _kind(self.name) is Preset else f"preset:{self.name}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,10 @@ class File:
     path: str
 
     def __str__(self) -> str:
-        return self.path if _is_path(self.path) else f"file:{self.path}"
+        plain = (
+            _is_path(self.path) and _kind(self.path) is File and not self.path.startswith("file:")
+        )
+        return self.path if plain else f"file:{self.path}"
 
 
 @dataclass(frozen=True, slots=True)
