@@ -207,6 +207,7 @@ class Daemon:
                     *self._notes,
                     *pipe.outlet.problems,
                     self.background_problem,
+                    pipe.problem,
                     _weak_blur(config),
                 )
                 if problem

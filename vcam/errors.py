@@ -14,6 +14,12 @@ VcamError            exit 1   anything below
 from __future__ import annotations
 
 import logging
+import sys
+import time
+from typing import Final
+
+TOLD_AGAIN: Final = 60.0  # seconds
+_told: dict[tuple[str, type[BaseException] | None, str], float] = {}  # when each was told last
 
 
 class VcamError(Exception):
@@ -75,9 +81,17 @@ class DaemonError(VcamError):
 def tell(log: logging.Logger, message: str) -> None:
     """Log the exception at hand, or do nothing: where memory is short, logging fails too.
 
-    A thread that must not end calls this from its last `except`.
+    A thread that must not end calls this from its last `except`. A fault that repeats, 30 times a
+    second perhaps, is told once in `TOLD_AGAIN` seconds.
     """
-    try:  # noqa: SIM105, what suppress() needs is memory
+    try:
+        error, now = sys.exc_info()[1], time.monotonic()
+        key = message, type(error), str(error)
+        if now - _told.get(key, float("-inf")) < TOLD_AGAIN:
+            return
+        if len(_told) >= 64:  # messages that never are the same twice
+            _told.clear()
+        _told[key] = now
         log.exception(message)
     except Exception:
         pass

@@ -76,6 +76,11 @@ def current(now: Config) -> str:
     return fitting[-1].name if fitting else ""
 
 
+def shows(name: str, now: Config) -> bool:
+    """True if the background called `name` is a file of the user's, and in force."""
+    return now.background.choice == Preset(name) and name not in scenery.SCENES
+
+
 def neighbour(now: Config, step: int) -> Entry:
     """The entry `step` places after the one in force, round and round.
 

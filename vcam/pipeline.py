@@ -67,6 +67,7 @@ class Pipeline:
         self._pace = 0.1  # seconds between frames of the camera, as seen
         self._last_pts = float("-inf")
         self.matte: Matte | None = None  # of the last composite, for the settings page
+        self.problem = ""  # why the last frame could not be shown, until one can
         self._behind = backdrop  # the one that this frame is set into
         self._kept: _Kept | None = None  # the last matted composite; what a freeze shows
 
@@ -75,9 +76,10 @@ class Pipeline:
         while not stop.is_set():
             try:
                 self._pump(stop)
-            except Exception:
+            except Exception as error:
                 tell(log, "a frame could not be shown")
                 with contextlib.suppress(Exception):  # then the watchdog shows the card
+                    self.problem = f"no frame can be shown: {error or type(error).__name__}"
                     self.recover()
 
     def _pump(self, stop: threading.Event) -> None:
@@ -147,7 +149,7 @@ class Pipeline:
             now = self._clock()
             if self.guard.in_time(frame.pts, now):
                 self.stats.latency(now - frame.pts)
-                self.matte = matte
+                self.matte, self.problem = matte, ""
                 if shown.matted:
                     self._kept = _Kept(shown, self._behind)
                 return shown

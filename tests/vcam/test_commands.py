@@ -19,6 +19,7 @@ from PIL import Image
 
 from tests.vcam.clips import make_clip
 from vcam import cli
+from vcam.control.client import Client
 
 PORTRAIT = Path(__file__).resolve().parents[2] / "vcam" / "assets" / "portrait.jpg"
 
@@ -146,6 +147,36 @@ def test_a_bad_background_is_refused_and_the_old_one_stays_live(home, tmp_path):
     assert "not a picture" in refused.stderr
     assert status(home)["background"] == "slate"
     assert status(home)["state"] == "live"
+
+
+def test_a_background_that_is_gone_at_the_start_is_replaced_and_told_of(home, tmp_path):
+    config = Path(home["HOME"]) / ".config" / "vcam" / "config.toml"
+    config.parent.mkdir(parents=True, exist_ok=True)
+    config.write_text('[background]\nuse = "/media/stick/beach.jpg"\n')
+
+    started = vcam(home, "start", "--source", "demo", "--sink", "none")
+
+    assert started.returncode == 0, started.stderr
+    seen = status(home)
+    assert seen["state"] == "live"
+    assert any("/media/stick/beach.jpg" in p and "'studio'" in p for p in seen["problems"])
+    assert vcam(home, "background", "slate").returncode == 0
+    assert status(home)["problems"] == []
+
+
+def test_another_output_size_waits_for_a_restart_and_costs_no_frame(home):
+    vcam(home, "start", "--source", "demo", "--sink", "none")
+
+    client = Client(Path(home["XDG_RUNTIME_DIR"]) / "vcam" / "control.sock")
+    client.change({"output": {"width": 640, "height": 360}})
+    for use in ("slate", "#203040", "blur"):
+        client.change({"background": {"use": use}})
+        time.sleep(0.6)
+        assert status(home)["state"] == "live"
+    seen = status(home)
+
+    assert seen["restart_needed"]
+    assert seen["problems"] == []
 
 
 def test_a_bad_model_leaves_the_running_one_live(home, tmp_path):

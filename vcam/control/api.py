@@ -22,6 +22,7 @@ from vcam.control.metrics import CONTENT_TYPE, prometheus
 from vcam.control.preview import Preview, jpeg_of_room
 from vcam.control.schema import settings_schema
 from vcam.errors import VcamError
+from vcam.settings import SAFE_BACKGROUND
 
 if TYPE_CHECKING:
     from vcam.control.runtime import Runtime
@@ -266,8 +267,11 @@ class Api:
         return web.Response(body=picture, content_type="image/jpeg")
 
     async def remove_preset(self, request: web.Request) -> web.Response:
+        name, settings = request.match_info["name"], self._runtime.settings
         try:
-            await aside(looks.remove, request.match_info["name"])
+            if await aside(looks.shows, name, settings.current):
+                await aside(settings.choose, {"background": {"use": SAFE_BACKGROUND}})
+            await aside(looks.remove, name)
         except VcamError as error:
             return guards.refusal(404, error.message, error.hint)
         return web.json_response({})
