@@ -19,7 +19,7 @@ import time
 from typing import Final
 
 TOLD_AGAIN: Final = 60.0  # seconds
-_told: dict[tuple[str, type[BaseException] | None, str], float] = {}  # when each was told last
+_told: dict[tuple[str, object, str], float] = {}  # when each was told last
 
 
 class VcamError(Exception):
