@@ -50,7 +50,7 @@ def local(doors: Doors) -> Browser:
 
 @pytest.fixture
 def page(doors: Doors) -> Page:
-    return Page(doors)
+    return Page(doors.open_page())
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import json
 import socket
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from vcam import __version__, paths
@@ -19,6 +19,13 @@ from vcam.errors import ConfigError, DaemonError, VcamError
 
 VERSION_HEADER = "X-Vcam-Version"
 TIMEOUT = 10.0  # seconds; opening a large background may take a few
+
+
+class PageFile(NamedTuple):
+    """An address that works once, and the file that leads there; the file's name is no secret."""
+
+    url: str
+    file: Path
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -141,8 +148,20 @@ class Client:
                     yield event, json.loads(value)
 
     def open_page(self) -> str:
-        """Open the settings page's door and return an address that works once."""
+        """Open the settings page's door and return an address that works once.
+
+        It is for the user's own eyes: arguments of programs can be read by everybody.
+        """
         return str(self._ask("POST", "/page")["url"])
+
+    def open_page_file(self, folder: Path) -> PageFile:
+        """The same, and a private file in `folder` that takes a browser there."""
+        told = self._ask("POST", "/page", {"folder": str(folder)})
+        return PageFile(str(told["url"]), Path(told["file"]))
+
+    def close_page(self) -> bool:
+        """End every session of the settings page and close its door; False if it was closed."""
+        return bool(self._ask("DELETE", "/page")["closed"])
 
     def _ask(self, method: str, path: str, body: object = None) -> dict[str, Any]:
         return dict(_decoded(self._fetch(method, path, body)))
