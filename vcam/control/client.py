@@ -9,6 +9,7 @@ import contextlib
 import http.client
 import json
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from vcam.errors import ConfigError, DaemonError, VcamError
 
 VERSION_HEADER = "X-Vcam-Version"
 TIMEOUT = 10.0  # seconds; opening a large background may take a few
+RETRY = 0.02  # seconds until a door that was crowded is tried again
 
 
 class PageFile(NamedTuple):
@@ -38,7 +40,14 @@ class _UnixConnection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
+        end = time.monotonic() + TIMEOUT
+        while True:
+            try:
+                return self.sock.connect(str(self._path))
+            except BlockingIOError:  # many ask at the same moment; this one waits for its turn
+                if time.monotonic() > end:
+                    raise
+                time.sleep(RETRY)
 
 
 class Client:
