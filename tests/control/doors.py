@@ -16,11 +16,22 @@ import numpy as np
 
 from tests.fakes import H, W
 from vcam import __version__, config
+from vcam.control.sessions import boottime
 from vcam.frame import SafeFrame
 from vcam.peek import RoomView
 from vcam.settings import Settings
 
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+
+
+class Clock:
+    """The sessions' clock; a test can put it ahead."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def __call__(self) -> float:
+        return boottime() + self.ahead
 
 
 class PlayRuntime:

@@ -76,7 +76,8 @@ except OSError as error:
     print(type(error).__name__)
 """
 
-# Opens many connections that say nothing, and holds whatever stays open until its input ends.
+# Opens many connections that say nothing and prints how many it got; when its input ends, it prints
+# how many of them are still open.
 SILENT = """
 import os, socket, sys, time
 address, count = sys.argv[1], int(sys.argv[2])
@@ -96,4 +97,15 @@ for _ in range(count):
     links.append(link)
 print(len(links), flush=True)
 sys.stdin.read()
+left = 0
+for link in links:
+    link.setblocking(False)
+    try:
+        while link.recv(4096):
+            pass
+    except BlockingIOError:
+        left += 1
+    except OSError:
+        pass
+print(left)
 """

@@ -14,17 +14,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.control import stranger
-from tests.control.doors import Browser, Page, PlayRuntime
+from tests.control.doors import Browser, Clock, Page
 from vcam import browser, paths
 from vcam.control import api, note, page_door, peers, sessions
 from vcam.control.client import Client
 from vcam.control.door import LIMITS, RESERVED, Link, Sparing, raise_descriptor_limit
-from vcam.control.server import serve
 from vcam.control.sessions import IDLE, LIFE, LINGER, TOKEN_LIFE, Sessions
 from vcam.errors import DaemonError
 
@@ -39,16 +37,6 @@ def until(holds: Callable[[], object], seconds: float = 20.0) -> None:
         time.sleep(0.05)
 
 
-class Clock:
-    """A clock that stands until it is put forward."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 # Sessions
 
 
@@ -59,7 +47,7 @@ def test_a_word_can_be_used_once_and_in_time():
 
     assert known.sign_in(first, ORIGIN)
     assert known.sign_in(first, ORIGIN) is None
-    clock.now += TOKEN_LIFE + 1
+    clock.ahead += TOKEN_LIFE + 1
     assert known.sign_in(late, ORIGIN) is None
 
 
@@ -72,11 +60,11 @@ def test_a_key_ends_when_its_window_has_gone_and_after_half_a_day_in_any_case():
     session = known.find(here, ORIGIN)
 
     with known.visit(session, lambda: cut.append("cut")):
-        clock.now += IDLE + 1
+        clock.ahead += IDLE + 1
         assert known.find(gone, ORIGIN) is None
         assert known.find(here, ORIGIN) is session
         assert not cut
-        clock.now += LIFE
+        clock.ahead += LIFE
         assert known.find(here, ORIGIN) is None
         assert cut == ["cut"]
 
@@ -99,28 +87,15 @@ def test_the_door_waits_for_a_word_and_for_a_page_that_loads_again_and_then_for_
     assert session
 
     with known.visit(session, lambda: None):
-        clock.now += LINGER + 1
+        clock.ahead += LINGER + 1
         assert not known.deserted
     assert not known.deserted
-    clock.now += LINGER + 1
+    clock.ahead += LINGER + 1
     assert known.deserted
     known.token()
     assert not known.deserted
-    clock.now += TOKEN_LIFE + 1
+    clock.ahead += TOKEN_LIFE + 1
     assert known.deserted
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def timed(runtime: PlayRuntime, clock: Clock) -> Iterator[Any]:
-    """Doors whose sessions live by `clock`."""
-    socket_path = paths.socket_path()
-    with serve(runtime, socket_path=socket_path, sessions=Sessions(clock)) as doors:
-        yield doors
 
 
 def listening(page: Page) -> bool:
@@ -154,34 +129,48 @@ def ended(link: socket.socket, seconds: float = 5.0) -> bool:
 
 
 @pytest.mark.parametrize("path", ["/events", "/preview.mjpg"])
-def test_an_expired_session_is_refused_and_what_it_watches_is_cut(timed, clock, path):
-    page = Page(timed.open_page())
+def test_an_expired_session_is_refused_and_what_it_watches_is_cut(doors, clock, path):
+    page = Page(doors.open_page())
     with streaming(page, path) as link:
-        clock.now += LIFE + 1
+        clock.ahead += LIFE + 1
 
         assert ended(link)
-    assert page.ask("GET", "/status", headers=page.signed)[0] == 401
     until(lambda: _after(clock, LINGER + 1) and not listening(page), 10)
+    again = Page(doors.open_page())
+    told = page.signed | {"Origin": again.origin}
+    assert again.ask("GET", "/status", headers=told)[0] == 401
 
 
-def test_the_door_closes_when_the_last_page_has_gone(timed, clock):
-    page, other = Page(timed.open_page()), Page(timed.open_page())
+def test_an_expired_key_is_refused_while_the_door_is_open(doors, clock):
+    page = Page(doors.open_page())
+    clock.ahead += IDLE - 1
+    other = Page(doors.open_page())
+    assert other.ask("GET", "/status", headers=page.signed)[0] == 200
+    with streaming(other, "/events"):
+        clock.ahead += IDLE + 1
+
+        assert page.ask("GET", "/status", headers=page.signed)[0] == 401
+        assert other.ask("GET", "/status", headers=other.signed)[0] == 200
+
+
+def test_the_door_closes_when_the_last_page_has_gone(doors, clock):
+    page, other = Page(doors.open_page()), Page(doors.open_page())
     client = Client.connect()
     with streaming(page, "/events"):
-        clock.now += LINGER + 1
+        clock.ahead += LINGER + 1
         time.sleep(2.5)
         assert listening(page)
         assert client.status()["page"]
 
     until(lambda: _after(clock, LINGER + 1) and not listening(page), 10)
     assert client.status()["page"] is None
-    again = Page(timed.open_page())
+    again = Page(doors.open_page())
     assert again.ask("GET", "/status", headers=other.signed | {"Origin": again.origin})[0] == 401
 
 
 def _after(clock: Clock, seconds: float) -> bool:
     """Put the clock forward; a stream's end is seen when the daemon next writes to it."""
-    clock.now += seconds
+    clock.ahead += seconds
     return True
 
 
@@ -237,10 +226,10 @@ def test_the_file_is_this_users_alone_and_goes_when_its_word_was_used(doors, cli
     assert not page.file.parent.exists()
 
 
-def test_the_file_goes_when_its_word_is_too_old_and_when_the_door_closes(timed, clock):
+def test_the_file_goes_when_its_word_is_too_old_and_when_the_door_closes(doors, clock):
     client = Client.connect()
     old = client.open_page_file(paths.runtime_dir()).file
-    clock.now += TOKEN_LIFE + 1
+    clock.ahead += TOKEN_LIFE + 1
     until(lambda: not old.parent.exists(), 10)
 
     young = client.open_page_file(paths.runtime_dir()).file
@@ -386,48 +375,38 @@ def test_who_cannot_be_told_is_refused(doors, page, monkeypatch):
 # How many, and for how long
 
 
-@pytest.fixture
-def silent(doors: Any) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
-    """Starts a process that holds connections and says nothing."""
-    started: list[subprocess.Popen[bytes]] = []
-
-    def start(address: object, count: int) -> subprocess.Popen[bytes]:
-        words = [sys.executable, "-I", "-c", stranger.SILENT, str(address), str(count)]
-        made = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        started.append(made)
+@contextlib.contextmanager
+def silent(address: object, count: int) -> Iterator[Callable[[], int]]:
+    """A process that holds connections and says nothing; gives what tells how many are left."""
+    words = [sys.executable, "-I", "-c", stranger.SILENT, str(address), str(count)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as made:
         assert made.stdout
         made.stdout.readline()
-        return made
-
-    yield start
-    for one in started:
-        one.communicate(timeout=20)
+        yield lambda: int(made.communicate(timeout=20)[0])
 
 
-def test_one_process_cannot_take_all_of_the_local_door(doors, client, silent):
-    silent(paths.socket_path(), 200)
+def test_one_process_cannot_take_all_of_the_local_door(doors, client):
+    with silent(paths.socket_path(), 200) as left:
+        took = [_timed(client.status) for _ in range(20)]
 
-    took = [_timed(client.status) for _ in range(20)]
-
-    assert max(took) < 5
-    assert len(doors._local._links) <= LIMITS.of_process + 2
-
-
-def test_many_processes_cannot_either(doors, client, silent):
-    for _ in range(4):
-        silent(paths.socket_path(), 40)
-
-    took = [_timed(client.status) for _ in range(20)]
-
-    assert max(took) < 5
-    assert len(doors._local._links) <= LIMITS.links
+        assert max(took) < 5
+        assert 0 < left() <= LIMITS.of_process
 
 
-def test_silent_connections_do_not_keep_a_window_out(doors, page, silent):
-    silent(page.address, 300)
+def test_many_processes_cannot_either(doors, client):
+    with contextlib.ExitStack() as held:
+        lefts = [held.enter_context(silent(paths.socket_path(), 30)) for _ in range(4)]
 
-    assert page.ask("GET", "/status", headers=page.signed)[0] == 200
-    assert len(doors._page._door._links) <= page_door.LIMITS.links
+        took = [_timed(client.status) for _ in range(20)]
+
+        assert max(took) < 5
+        assert 0 < sum(left() for left in lefts) <= LIMITS.links
+
+
+def test_silent_connections_do_not_keep_a_window_out(page):
+    with silent(page.address, 300) as left:
+        assert page.ask("GET", "/status", headers=page.signed)[0] == 200
+        assert 0 < left() <= page_door.LIMITS.links
 
 
 def _timed(call: Callable[[], object]) -> float:
@@ -557,7 +536,7 @@ def test_what_comes_a_thousand_times_fills_no_log(caplog):
     try:
         for _ in range(1000):
             spared.warning("Refused %s", "somebody")
-        clock.now += 61
+        clock.ahead += 61
         spared.warning("Refused %s", "another")
     finally:
         spared.removeFilter(sparing)

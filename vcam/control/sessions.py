@@ -94,9 +94,14 @@ class Sessions:
     @property
     def deserted(self) -> bool:
         """Whether nobody is here, nobody was a moment ago, and no word is out that may be used."""
-        self.expire()
-        here = any(session.under_way for session in self._sessions)
+        here = self.visited
         return not (here or self._tokens or self._clock() - self._left <= LINGER)
+
+    @property
+    def visited(self) -> bool:
+        """Whether a window is here: each has a stream of the status under way."""
+        self.expire()
+        return any(session.under_way for session in self._sessions)
 
     def expire(self) -> None:
         """End what has lived too long."""
