@@ -11,6 +11,7 @@ import json
 import os
 import re
 import resource
+import select
 import shutil
 import signal
 import socket
@@ -29,7 +30,7 @@ import pytest
 from tests.control import stranger
 from tests.control.doors import Browser, Page, PlayRuntime
 from vcam import paths
-from vcam.control import page_door, sessions
+from vcam.control import sessions
 from vcam.control.client import Client
 from vcam.control.server import Doors
 
@@ -459,28 +460,34 @@ def test_a_thousand_silent_connections_stop_nothing(watched, who):
         streaming_preview(page),
         subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as flood,
     ):
-        while time.monotonic() - began < 12:
+        assert flood.stdout
+        all_there = 0.0
+        while not all_there or time.monotonic() < all_there + 8:
             at = time.monotonic()
+            assert at < began + 90, "the flood never ended"
+            if not all_there and select.select([flood.stdout], [], [], 0)[0]:
+                all_there = at
             after = client.status()
             took.append(time.monotonic() - at)
             time.sleep(0.05)
         held, left = map(int, flood.communicate(timeout=60)[0].split())
     seen = {k: after["frames"][k] - before["frames"][k] for k in after["frames"]}
-    pings = [at for at in manager.pings if began <= at <= began + 12]
+    lasted = time.monotonic() - began
+    pings = [at for at in manager.pings if at >= began]
     grown = log.stat().st_size - size
 
     print(
         f"\n{who}: {held} of 1,100 connected, {left} at the end; {len(took)} answers, median "
         f"{statistics.median(took) * 1000:.0f} ms, longest {max(took) * 1000:.0f} ms; {seen}; "
-        f"{len(pings)} pings; the log grew by {grown} bytes"
+        f"{len(pings)} pings in {lasted:.0f} s; the log grew by {grown} bytes"
     )
     assert after["state"] == "live"
-    assert seen["composited"] > 60
+    assert seen["composited"] > 5 * lasted
     assert seen["composited"] > 5 * seen["cards"]
-    assert len(pings) >= 6  # one a second is due, one in four seconds is enough
+    assert len(pings) > lasted / 2  # one a second is due, one in four seconds is enough
     assert max(took) < 5
     assert grown < 20_000
-    assert left <= (0 if who == "another user" else page_door.LIMITS.links)
+    assert left == 0  # ours are cut as well, for saying nothing
     assert page.ask("GET", "/status", headers=page.signed)[0] == 200
 
 
