@@ -107,7 +107,8 @@ def build_parser() -> argparse.ArgumentParser:
     doctor = add("doctor", _doctor, "find out why the camera does not show up")
     doctor.add_argument("--json", action="store_true", help="for programs")
     doctor.add_argument("--fix", action="store_true", help="run the commands that need no root")
-    add("open", _open, "open the settings page in the browser")
+    page = add("open", _open, "open the settings page in the browser")
+    page.add_argument("--close", action="store_true", help="close it, everywhere and at once")
     add("tray", _tray, "show the tray icon")
 
     render = add("render", _render, "replace the background of pictures or a clip, offline")
@@ -518,11 +519,17 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _open(options: argparse.Namespace) -> int:
-    import webbrowser
+    client = _client()
+    if options.close:
+        closed = client.close_page()
+        print("The settings page is closed." if closed else "The settings page was not open.")
+        return 0
+    from vcam import browser
 
-    url = _client().open_page()
-    print(url)
-    webbrowser.open(url)
+    page = browser.page_file(client)
+    if browser.has_reader(sys.stdout):
+        print(f"{page.url}\nThis address works once; paste it if no browser opens.")
+    browser.show(page.file)
     return 0
 
 

@@ -251,7 +251,7 @@ def api() -> str:
     """`docs/api.md`."""
     from vcam.control import api as control
 
-    offered = control.Api(None, open_page=None, page_url=None)  # type: ignore[arg-type]
+    offered = control.Api(None, None)  # type: ignore[arg-type]
     return control.manual(offered.endpoints(local=False), offered.endpoints(local=True))
 
 

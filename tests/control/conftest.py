@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.control.doors import Browser, Page, PlayRuntime
+from tests.control.doors import Browser, Clock, Page, PlayRuntime
 from vcam import devices, paths
 from vcam.control.client import Client
 from vcam.control.server import Doors, serve
+from vcam.control.sessions import Sessions
 
 if TYPE_CHECKING:
     from tests.vcam.driver import Driver
@@ -33,8 +34,19 @@ def runtime() -> PlayRuntime:
 
 
 @pytest.fixture
-def doors(runtime: PlayRuntime) -> Iterator[Doors]:
-    with serve(runtime, socket_path=paths.socket_path()) as opened:
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def known(clock: Clock) -> Sessions:
+    """Who is signed in at the page's door."""
+    return Sessions(clock)
+
+
+@pytest.fixture
+def doors(runtime: PlayRuntime, known: Sessions) -> Iterator[Doors]:
+    with serve(runtime, socket_path=paths.socket_path(), sessions=known) as opened:
         yield opened
 
 
@@ -50,7 +62,7 @@ def local(doors: Doors) -> Browser:
 
 @pytest.fixture
 def page(doors: Doors) -> Page:
-    return Page(doors)
+    return Page(doors.open_page())
 
 
 @pytest.fixture

@@ -16,12 +16,22 @@ import numpy as np
 
 from tests.fakes import H, W
 from vcam import __version__, config
-from vcam.control.server import Doors
+from vcam.control.sessions import boottime
 from vcam.frame import SafeFrame
 from vcam.peek import RoomView
 from vcam.settings import Settings
 
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+
+
+class Clock:
+    """The sessions' clock; a test can put it ahead."""
+
+    def __init__(self) -> None:
+        self.ahead = 0.0
+
+    def __call__(self) -> float:
+        return boottime() + self.ahead
 
 
 class PlayRuntime:
@@ -118,20 +128,24 @@ class Browser:
 
 
 class Page(Browser):
-    """A signed-in browser at the settings page's door."""
+    """A signed-in window at the settings page's door."""
 
-    def __init__(self, doors: Doors) -> None:
-        url = doors.open_page()
-        super().__init__(int(url.split(":")[2].split("/")[0]))
-        self.token = url.split("token=")[1]
-        status, headers, _ = self.ask("GET", f"/?token={self.token}")
-        assert status == 303, status
-        self.cookie = headers["set-cookie"]
+    def __init__(self, url: str) -> None:
+        address, _, self.token = url.partition("#")
+        super().__init__(int(address.split(":")[2].rstrip("/")))
         self.origin = f"http://{self.host}"
+        status, answer = self.sign_in(self.token)
+        assert status == 200, answer
+        self.key = answer["session"]
+
+    def sign_in(self, token: str, **told: str) -> tuple[int, Any]:
+        headers = {"Origin": self.origin, **told}
+        status, _, raw = self.ask("POST", "/session", json.dumps({"token": token}), headers)
+        return status, json.loads(raw)
 
     @property
     def signed(self) -> dict[str, str]:
-        return {"Cookie": self.cookie.split(";")[0], "Origin": self.origin}
+        return {"X-Vcam-Session": self.key, "Origin": self.origin}
 
 
 def pictures(address: Path, count: int, path: str = "/preview.mjpg") -> list[bytes]:

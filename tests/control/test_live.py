@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from tests.control.doors import Browser
+from tests.control.doors import Page
 from vcam import config
 from vcam.config import MatteSettings
 from vcam.control.client import Client
@@ -55,11 +55,7 @@ class Hands:
         self.client = client
         self.pid = int(client.status()["pid"])
         self.file = config.user_path()
-        url = client.open_page()
-        self.page = Browser(int(url.split(":")[2].split("/")[0]))
-        told = self.page.ask("GET", f"/?token={url.split('token=')[1]}")[1]
-        origin = f"http://{self.page.host}"
-        self.signed = {"Cookie": told["set-cookie"].split(";")[0], "Origin": origin}
+        self.page = Page(client.open_page())
         self.dice = random.Random(6)
 
     def anything(self) -> dict[str, dict[str, Any]]:
@@ -86,7 +82,7 @@ class Hands:
             self.client.change(self.anything())
         else:
             body = json.dumps(self.anything())
-            status, _, raw = self.page.ask("PATCH", "/settings", body, self.signed)
+            status, _, raw = self.page.ask("PATCH", "/settings", body, self.page.signed)
             assert status == 200, raw
 
     def by_hand(self) -> None:

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from vcam.control.client import PageFile
 from vcam.errors import DaemonError
 from vcam.tray import app
 
@@ -76,14 +77,15 @@ class FileDaemon:
     def stop(self) -> None:
         self.path.unlink()
 
-    def open_page(self) -> str:
+    def open_page_file(self, folder: Path) -> PageFile:
         self.held["opened"] = self.held.get("opened", 0) + 1
         self.save()
-        return ""
+        return PageFile("http://127.0.0.1:1/#word", folder / "open.html")
 
 
 def main() -> None:
     path = Path(sys.argv[1])
+    os.environ["BROWSER"] = "true"  # this program, which opens nothing
     with app.only_one():
         cameras = [("HD Webcam C920", "HD Webcam C920"), ("Integrated Camera", "Integrated Camera")]
         icon = app.choose_icon(10)

@@ -7,17 +7,16 @@ import contextlib
 import functools
 import json
 import logging
-import queue
-import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
 from vcam import __version__, backgrounds, choice, looks
 from vcam.control import guards, knobs
+from vcam.control.jobs import aside, start_workers
 from vcam.control.metrics import CONTENT_TYPE, prometheus
 from vcam.control.preview import Preview, jpeg_of_room
 from vcam.control.schema import settings_schema
@@ -25,6 +24,7 @@ from vcam.errors import VcamError
 from vcam.settings import SAFE_BACKGROUND
 
 if TYPE_CHECKING:
+    from vcam.control.page_door import PageDoor
     from vcam.control.runtime import Runtime
 
 log = logging.getLogger(__name__)
@@ -32,56 +32,13 @@ log = logging.getLogger(__name__)
 PAGE: Final = Path(__file__).resolve().parent / "page"
 MAX_JSON: Final = 64 * 1024  # bytes
 MAX_STREAMS: Final = 16  # watchers of /events at a time
+BODY_TIMEOUT: Final = 10.0  # seconds in which a change has to arrive
+UPLOAD_TIMEOUT: Final = 120.0  # seconds in which a picture or clip has to
 EVENT_INTERVAL: Final = 1.0  # seconds between statuses when nothing changes
 REVEAL_HINT: Final = "Send {} to show the room as it is."
 HINT: Final = 'Send {"section": {"key": value}}.'
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-T = TypeVar("T")
-
-WORKERS: Final = 8  # threads for what blocks
-_jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
-
-
-def _work() -> None:
-    while True:
-        job = _jobs.get()
-        with contextlib.suppress(Exception):
-            job()
-
-
-@functools.cache
-def _start_workers() -> None:
-    """Have threads ready: where memory is short, starting one may wait for ever."""
-    for _ in range(WORKERS):
-        threading.Thread(target=_work, name="control-aside", daemon=True).start()
-
-
-async def aside(call: Callable[..., T], *args: object) -> T:
-    """Run a blocking call on a thread that neither a door nor the program's end waits for."""
-    loop = asyncio.get_running_loop()
-    answer: asyncio.Future[T] = loop.create_future()
-
-    def settle(result: T | None, error: BaseException | None) -> None:
-        if answer.done():
-            return
-        if error is not None:
-            answer.set_exception(error)
-        else:
-            answer.set_result(result)  # type: ignore[arg-type]
-
-    def work() -> None:
-        result, failure = None, None
-        try:
-            result = call(*args)
-        except Exception as error:
-            failure = error
-        with contextlib.suppress(RuntimeError):  # the doors closed meanwhile
-            loop.call_soon_threadsafe(settle, result, failure)
-
-    _start_workers()
-    _jobs.put(work)
-    return await answer
 
 
 @dataclass(frozen=True)
@@ -100,18 +57,11 @@ class Endpoint:
 class Api:
     """Answers for one daemon. Belongs to the control thread; long work runs aside."""
 
-    def __init__(
-        self,
-        runtime: Runtime,
-        *,
-        open_page: Callable[[], Awaitable[str]],
-        page_url: Callable[[], str | None],
-    ) -> None:
+    def __init__(self, runtime: Runtime, page: PageDoor) -> None:
         self._runtime = runtime
-        self._open_page = open_page
-        self._page_url = page_url
+        self._page = page
         self.preview = Preview(runtime)
-        _start_workers()
+        start_workers()
         self._streams = 0
 
     def endpoints(self, *, local: bool) -> list[Endpoint]:
@@ -195,8 +145,13 @@ class Api:
             Endpoint("GET", "/openapi.json", self.openapi, "This description."),
         ]
         if local:
-            page = Endpoint("POST", "/page", self.page, "Open the settings page's door.")
-            return [*table, page]
+            words = {"type": "string"}
+            folder = {"type": "object", "properties": {"folder": words}}
+            return [
+                *table,
+                Endpoint("POST", "/page", self.page, "Open the settings page's door.", folder),
+                Endpoint("DELETE", "/page", self.close_page, "Close it and end its sessions."),
+            ]
         room = Endpoint(
             "POST",
             "/room",
@@ -204,7 +159,11 @@ class Api:
             "One picture of the room as it is, for the page while its button is held.",
             answers="image/jpeg",
         )
-        return [*table, room]
+        word = {"type": "object", "properties": {"token": {"type": "string"}}}
+        sign_in = Endpoint(
+            *guards.SIGN_IN, self.sign_in, "Trade an address's word for a key.", word
+        )
+        return [*table, room, sign_in]
 
     async def status(self, request: web.Request) -> web.Response:
         return web.json_response(await self._status())
@@ -256,7 +215,8 @@ class Api:
             raise VcamError("the background has no name", hint="Send it as ?name=FILE.jpg.")
         if (request.content_length or 0) > backgrounds.MAX_UPLOAD:
             raise web.HTTPRequestEntityTooLarge(backgrounds.MAX_UPLOAD, request.content_length or 0)
-        preset = await aside(backgrounds.add_file, await request.read(), name)
+        content = await _in_time(request.read(), UPLOAD_TIMEOUT)
+        preset = await aside(backgrounds.add_file, content, name)
         return web.json_response({"name": preset.name, "kind": preset.kind}, status=201)
 
     async def thumbnail(self, request: web.Request) -> web.Response:
@@ -302,7 +262,22 @@ class Api:
         return web.json_response({})
 
     async def page(self, request: web.Request) -> web.Response:
-        return web.json_response({"url": await self._open_page()})
+        asked = await _json_object(request) if request.can_read_body else {}
+        folder = asked.get("folder")
+        if folder is not None and not isinstance(folder, str):
+            raise VcamError("the folder is no text", hint='Send {"folder": "/path"} or nothing.')
+        address = await self._page.open(Path(folder) if folder else None)
+        return web.json_response(address._asdict(), dumps=_dumps)
+
+    async def close_page(self, request: web.Request) -> web.Response:
+        return web.json_response({"closed": await self._page.close()})
+
+    async def sign_in(self, request: web.Request) -> web.Response:
+        word = (await _json_object(request)).get("token")
+        key = self._page.sign_in(str(word), guards.origin_of(request))
+        if key is None:
+            return guards.refusal(401, "This address was used already.", "Run `vcam open`.")
+        return web.json_response({"session": key})
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
         view = request.query.get("view", "composite")
@@ -386,7 +361,7 @@ class Api:
             return self._runtime.status() | {"preset": used, "presets_stamp": looks.stamp()}
 
         status = await aside(look)
-        return status | {"page": self._page_url(), "views": self.preview.views()}
+        return status | {"page": self._page.url, "views": self.preview.views()}
 
     def _settings(self) -> dict[str, Any]:
         settings = self._runtime.settings
@@ -404,18 +379,20 @@ class Api:
         }
 
 
-_FILES: Final = {
+FILES: Final = {
     "/": ("index.html", "text/html"),
     "/app.css": ("app.css", "text/css"),
     "/app.js": ("app.js", "text/javascript"),
+    "/session.js": ("session.js", "text/javascript"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 
 
-def application(api: Api, guard: Any, *, local: bool) -> web.Application:
-    """The API behind `guard`; the settings page too, except at the `local` door."""
+def application(api: Api, guard: Any | None, *, local: bool) -> web.Application:
+    """The API behind `guard`, if it has one; the settings page too, except at the `local` door."""
     app = web.Application(
-        middlewares=[guards.answers, guard], client_max_size=backgrounds.MAX_UPLOAD + 4096
+        middlewares=[guards.answers, *([guard] if guard else [])],
+        client_max_size=backgrounds.MAX_UPLOAD + 4096,
     )
     for endpoint in api.endpoints(local=local):
         if endpoint.method == "GET":
@@ -423,7 +400,7 @@ def application(api: Api, guard: Any, *, local: bool) -> web.Application:
         else:
             app.router.add_route(endpoint.method, endpoint.path, endpoint.handler)
     if not local:
-        for path, (name, kind) in _FILES.items():
+        for path, (name, kind) in FILES.items():
             app.router.add_get(path, functools.partial(_file, name, kind), allow_head=False)
     return app
 
@@ -513,8 +490,17 @@ MANUAL: Final = """# The control interface
 
 A running daemon answers HTTP at two doors. The **local door** is the unix socket
 `$XDG_RUNTIME_DIR/vcam/control.sock`, open to processes of the same user alone; `vcam`, the tray and
-scripts use it. The **settings page's door** is a port on 127.0.0.1 that `vcam open` opens; it takes
-a word that works once, gives a cookie for it, and refuses other hosts and other sites.
+scripts use it. The **settings page's door** is a port on 127.0.0.1 that `vcam open` opens; on Linux
+other users of the machine are refused before their request is read, and other hosts and other sites
+are refused everywhere. The word in the address signs in one window, once: `POST /session` with
+`{{"token": "…"}}` gives its key, which every further request carries in the header
+`X-Vcam-Session`. A key is good at the origin that it was given to, for 12 hours, or 10 minutes
+after its window has gone. The door closes 15 seconds after the last page, or with
+`vcam open --close`, which ends every session.
+
+A door takes 64 connections at a time, the page's 48, from one process 32. One that sends no request
+for 5 seconds is closed, after its first one for 30. A body has to arrive within 10 seconds, a
+picture or clip within 2 minutes.
 
 ```sh
 curl --unix-socket $XDG_RUNTIME_DIR/vcam/control.sock http://vcam/status
@@ -561,11 +547,7 @@ async def _json_object(request: web.Request) -> dict[str, Any]:
     """
     if (request.content_length or 0) > MAX_JSON:
         raise web.HTTPRequestEntityTooLarge(MAX_JSON, request.content_length or 0)
-    raw = b""
-    async for piece in request.content.iter_chunked(MAX_JSON):
-        raw += piece
-        if len(raw) > MAX_JSON:
-            raise web.HTTPRequestEntityTooLarge(MAX_JSON, len(raw))
+    raw = await _in_time(_at_most(MAX_JSON, request), BODY_TIMEOUT)
     try:
         value = guards.read_json(raw)
     except ValueError as error:
@@ -573,3 +555,20 @@ async def _json_object(request: web.Request) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise VcamError("the body is not a JSON object", hint=HINT)
     return value
+
+
+async def _at_most(size: int, request: web.Request) -> bytes:
+    raw = b""
+    async for piece in request.content.iter_chunked(size):
+        raw += piece
+        if len(raw) > size:
+            raise web.HTTPRequestEntityTooLarge(size, len(raw))
+    return raw
+
+
+async def _in_time(body: Coroutine[Any, Any, bytes], seconds: float) -> bytes:
+    """Read a body; one that trickles in is refused, or it would hold its connection for ever."""
+    try:
+        return await asyncio.wait_for(body, seconds)
+    except asyncio.TimeoutError:
+        raise web.HTTPRequestTimeout from None

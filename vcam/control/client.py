@@ -9,9 +9,10 @@ import contextlib
 import http.client
 import json
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from vcam import __version__, paths
@@ -19,6 +20,14 @@ from vcam.errors import ConfigError, DaemonError, VcamError
 
 VERSION_HEADER = "X-Vcam-Version"
 TIMEOUT = 10.0  # seconds; opening a large background may take a few
+RETRY = 0.02  # seconds until a door that was crowded is tried again
+
+
+class PageFile(NamedTuple):
+    """An address that works once, and the file that leads there; the file's name is no secret."""
+
+    url: str
+    file: Path
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -31,7 +40,14 @@ class _UnixConnection(http.client.HTTPConnection):
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self._path))
+        end = time.monotonic() + TIMEOUT
+        while True:
+            try:
+                return self.sock.connect(str(self._path))
+            except BlockingIOError:  # many ask at the same moment; this one waits for its turn
+                if time.monotonic() > end:
+                    raise
+                time.sleep(RETRY)
 
 
 class Client:
@@ -150,8 +166,20 @@ class Client:
                     yield event, json.loads(value)
 
     def open_page(self) -> str:
-        """Open the settings page's door and return an address that works once."""
+        """Open the settings page's door and return an address that works once.
+
+        It is for the user's own eyes: arguments of programs can be read by everybody.
+        """
         return str(self._ask("POST", "/page")["url"])
+
+    def open_page_file(self, folder: Path) -> PageFile:
+        """The same, and a private file in `folder` that takes a browser there."""
+        told = self._ask("POST", "/page", {"folder": str(folder)})
+        return PageFile(str(told["url"]), Path(told["file"]))
+
+    def close_page(self) -> bool:
+        """End every session of the settings page and close its door; False if it was closed."""
+        return bool(self._ask("DELETE", "/page")["closed"])
 
     def _ask(self, method: str, path: str, body: object = None) -> dict[str, Any]:
         return dict(_decoded(self._fetch(method, path, body)))

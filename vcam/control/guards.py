@@ -5,17 +5,12 @@ from __future__ import annotations
 import hmac
 import json
 import logging
-import os
-import secrets
-import socket
-import struct
-import sys
-import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 
 from aiohttp import web
 
 from vcam import __version__
+from vcam.control.sessions import Sessions
 from vcam.errors import VcamError
 
 log = logging.getLogger(__name__)
@@ -23,7 +18,8 @@ log = logging.getLogger(__name__)
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 VERSION_HEADER = "X-Vcam-Version"
-TOKEN_LIFE = 600.0  # seconds in which the address printed by `vcam open` can be used, once
+SESSION_HEADER = "X-Vcam-Session"
+SIGN_IN = ("POST", "/session")  # trades the word for a key, so it asks for none
 ANY_VERSION = {("GET", "/status"), ("POST", "/stop")}  # what an older command may always ask
 
 SAFE_HEADERS = {
@@ -43,8 +39,13 @@ def refusal(
     status: int, message: str, hint: str = "", problems: tuple[str, ...] = ()
 ) -> web.Response:
     """An answer that says what is wrong and what to do, in the one shape all doors know."""
-    body = {"error": message, "hint": hint, "problems": list(problems)}
-    return web.json_response(body, status=status)
+    body = refusal_text(message, hint, problems)
+    return web.Response(body=body, status=status, content_type="application/json", charset="utf-8")
+
+
+def refusal_text(message: str, hint: str = "", problems: tuple[str, ...] = ()) -> bytes:
+    """The body of a refusal."""
+    return json.dumps({"error": message, "hint": hint, "problems": list(problems)}).encode()
 
 
 @web.middleware
@@ -56,6 +57,7 @@ async def answers(request: web.Request, handler: Handler) -> web.StreamResponse:
         known = {
             404: "There is nothing here.",
             405: "This cannot be done here.",
+            408: "The request took too long to arrive.",
             413: "That is too large.",
         }
         response = refusal(error.status, known.get(error.status, error.reason))
@@ -100,35 +102,6 @@ def _version_refusal(request: web.Request) -> web.Response | None:
     )
 
 
-def same_user() -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
-    """The guard of the unix socket: only processes of this user come in."""
-
-    @web.middleware
-    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-        connection = request.get_extra_info("socket")
-        uid = peer_uid(connection) if connection is not None else None
-        if uid != os.getuid():
-            log.warning("Refused a request of uid %s", uid)
-            return refusal(403, f"This daemon belongs to uid {os.getuid()}, you are uid {uid}.")
-        return await handler(request)
-
-    return guard
-
-
-def peer_uid(connection: socket.socket) -> int | None:
-    """The user at the other end of a unix socket; None where the system does not tell."""
-    try:
-        if hasattr(socket, "SO_PEERCRED"):
-            raw = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12)
-            return int(struct.unpack("3i", raw)[1])
-        if sys.platform == "darwin":  # struct xucred: version, uid, … (LOCAL_PEERCRED, unix(4))
-            raw = connection.getsockopt(0, 1, 76)
-            return int(struct.unpack_from("2I", raw)[1])
-    except OSError:
-        pass
-    return None
-
-
 def bearer(token: str) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
     """The guard where unix sockets are missing: a token from a file only this user can read."""
     expected = f"Bearer {token}".encode()
@@ -144,58 +117,41 @@ def bearer(token: str) -> Callable[[web.Request, Handler], Awaitable[web.StreamR
 
 
 class PageGuard:
-    """The guard of the loopback port: one-time token for a cookie, Host and Origin checked.
+    """The guard of the loopback port: Host and Origin checked, and a window's key in a header.
 
+    No cookie: browsers give cookies to every port of a host, a header to this one alone.
     Belongs to the control thread.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self.port = 0
-        self._clock = clock
-        self._tokens: dict[str, float] = {}  # token -> when it expires
-        self._sessions: list[str] = []
-
-    def token(self) -> str:
-        """A new word that opens the page once."""
-        now = self._clock()
-        self._tokens = {word: end for word, end in self._tokens.items() if end > now}
-        while len(self._tokens) >= 16:
-            del self._tokens[next(iter(self._tokens))]
-        word = secrets.token_urlsafe(32)
-        self._tokens[word] = now + TOKEN_LIFE
-        return word
-
-    @property
-    def cookie(self) -> str:
-        """Cookies are shared by every port of a host, so the name holds ours."""
-        return f"vcam_{self.port}"
-
-    @property
-    def origins(self) -> tuple[str, str]:
-        return f"http://127.0.0.1:{self.port}", f"http://localhost:{self.port}"
+    def __init__(self, sessions: Sessions, port: int, *, free: Collection[str]) -> None:
+        self._sessions = sessions
+        self._free = free  # the page itself, which tells nothing
+        self._origins = {f"http://{host}:{port}" for host in ("127.0.0.1", "localhost")}
 
     def middleware(self) -> Callable[[web.Request, Handler], Awaitable[web.StreamResponse]]:
         @web.middleware
         async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
             # A name that somebody else's DNS points here (rebinding) is not ours.
-            if f"http://{request.headers.get('Host', '')}" not in self.origins:
+            if origin_of(request) not in self._origins:
                 return refusal(421, "This address is not the settings page's.")
             if problem := self._stranger(request):
                 return refusal(403, problem)
-            if request.method == "GET" and request.path == "/" and "token" in request.query:
-                return self._exchange(request.query["token"])
-            if not self._knows(request.cookies.get(self.cookie, "")):
-                if request.method == "GET" and request.path == "/":
-                    return web.Response(text=LOCKED, content_type="text/html", status=401)
+            free = request.method == "GET" and request.path in self._free
+            if free or (request.method, request.path) == SIGN_IN:
+                return await handler(request)
+            key = request.headers.get(SESSION_HEADER, "")
+            session = self._sessions.find(key, origin_of(request))
+            if session is None or request.transport is None:
                 return refusal(401, "This page is not signed in.", "Run `vcam open`.")
-            return await handler(request)
+            with self._sessions.visit(session, request.transport.abort):
+                return await handler(request)
 
         return guard
 
     def _stranger(self, request: web.Request) -> str | None:
         """Why a request was not made by our own page, or None."""
         origin = request.headers.get("Origin")
-        if origin is not None and origin not in self.origins:
+        if origin is not None and origin not in self._origins:
             return "Another site asked for this."
         if origin is None and request.method not in ("GET", "HEAD"):
             return "The request does not say which page it comes from."
@@ -206,36 +162,10 @@ class PageGuard:
                 return "Another site asked for this."
         return None
 
-    def _exchange(self, word: str) -> web.Response:
-        """Trade a one-time token for a cookie."""
-        match = next(
-            (
-                t
-                for t in self._tokens
-                if hmac.compare_digest(t.encode(), word.encode(errors="replace"))
-            ),
-            None,
-        )
-        if match is None or self._tokens.pop(match) <= self._clock():
-            return web.Response(text=LOCKED, content_type="text/html", status=401)
-        session = secrets.token_urlsafe(32)
-        self._sessions = [*self._sessions[-31:], session]
-        # A redirect keeps the used token out of the address bar and the history.
-        response = web.Response(status=303, headers={"Location": "/"})
-        response.set_cookie(self.cookie, session, httponly=True, samesite="Strict", path="/")
-        return response
 
-    def _knows(self, given: str) -> bool:
-        raw = given.encode(errors="replace")
-        return any([hmac.compare_digest(raw, known.encode()) for known in self._sessions])
-
-
-LOCKED = """<!doctype html><html lang="en"><meta charset="utf-8"><title>VBG Camera</title>
-<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">
-<h1>This address was used already</h1>
-<p>For your safety each address opens the settings page once. Run <code>vcam open</code>,
-or choose “Open settings” in the tray, to get a new one.</p></html>
-"""
+def origin_of(request: web.Request) -> str:
+    """The origin that the browser was asked to go to."""
+    return f"http://{request.headers.get('Host', '')}"
 
 
 def read_json(raw: bytes) -> object:

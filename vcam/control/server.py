@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import logging
 import os
 import secrets
 import socket
@@ -14,40 +13,45 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from aiohttp import web
 
 from vcam.control import guards
-from vcam.control.api import Api, application
+from vcam.control.api import FILES, Api, application
+from vcam.control.door import BACKLOG, GRACE, Door, raise_descriptor_limit, sparing_log
+from vcam.control.page_door import PageDoor, loopback
+from vcam.control.sessions import Sessions
 from vcam.errors import DaemonError
 
 if TYPE_CHECKING:
     from vcam.control.runtime import Runtime
 
-log = logging.getLogger(__name__)
-
 UNIX = sys.platform != "win32" and hasattr(socket, "AF_UNIX")
-GRACE = 0.1  # seconds a request in flight may take once the doors close
 
 
 class Doors:
     """The running control server. Its loop lives on a thread of its own."""
 
-    def __init__(self, runtime: Runtime, socket_path: Path, port: int, *, unix: bool) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        socket_path: Path,
+        port: int,
+        *,
+        unix: bool,
+        sessions: Sessions | None = None,
+    ) -> None:
         self._socket_path = socket_path
-        self._port = port
         self._unix = unix
         self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
-        self._runners: list[web.AppRunner] = []
-        self._guard = guards.PageGuard()
-        self._page_url: str | None = None
-        self._opening = asyncio.Lock()
+        self._local: Door | None = None
+        self._page = PageDoor(port, self._page_application, sessions)
         self._failure: Exception | None = None
         self._closing = asyncio.Event()
-        self._api = Api(runtime, open_page=self.page, page_url=lambda: self._page_url)
+        self._api = Api(runtime, self._page)
 
     def open(self) -> None:
         """Start serving.
@@ -77,23 +81,7 @@ class Doors:
         Raises:
             DaemonError: the port is taken.
         """
-        return asyncio.run_coroutine_threadsafe(self.page(), self._loop).result(10)
-
-    async def page(self) -> str:
-        """Open the loopback door, if it is not, and return an address that works once."""
-        async with self._opening:
-            if self._page_url is None:
-                try:
-                    address = await self._serve(self._guard.middleware(), local=False)
-                except OSError as error:
-                    raise DaemonError(
-                        f"the settings page cannot be opened on port {self._port}: "
-                        f"{error.strerror or error}",
-                        hint="Set [control] port = 0 to take a free one.",
-                    ) from error
-                self._guard.port = address[1]
-                self._page_url = f"http://127.0.0.1:{address[1]}/"
-        return f"{self._page_url}?token={self._guard.token()}"
+        return asyncio.run_coroutine_threadsafe(self._page.open(), self._loop).result(10).url
 
     def _run(self) -> None:
         asyncio.set_event_loop(self._loop)
@@ -116,39 +104,30 @@ class Doors:
             self._ready.set()
             await self._closing.wait()
         finally:
-            for runner in self._runners:
-                await runner.cleanup()
-
-    async def _serve(self, guard: Any, *, local: bool, made: Any = None) -> Any:
-        """Answer at one more door: the listening socket `made`, or a loopback port."""
-        app = application(self._api, guard, local=local)
-        # Streams end with their task, so a closing door waits for none of them.
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=GRACE)
-        await runner.setup()
-        try:
-            if made is not None:
-                await web.SockSite(runner, made).start()
-            else:
-                await web.TCPSite(runner, "127.0.0.1", 0 if local else self._port).start()
-        except BaseException:
-            await runner.cleanup()
-            raise
-        self._runners.append(runner)
-        return runner.addresses[0]
+            await self._page.close()
+            if self._local is not None:
+                await self._local.close()
 
     async def _serve_socket(self) -> None:
-        listening = bind_private(self._socket_path)
-        await self._serve(guards.same_user(), local=True, made=listening)
+        # Who is at the other end is asked when it connects; nothing else guards this door.
+        self._local = Door(bind_private(self._socket_path))
+        await self._local.open(application(self._api, None, local=True))
 
     async def _serve_token(self) -> None:
         token = secrets.token_urlsafe(32)
-        address = await self._serve(guards.bearer(token), local=True)
-        door = json.dumps({"port": address[1], "token": token})
+        listening = loopback(0)
+        self._local = Door(listening)
+        await self._local.open(application(self._api, guards.bearer(token), local=True))
+        door = json.dumps({"port": listening.getsockname()[1], "token": token})
         with contextlib.suppress(FileNotFoundError):
             self._socket_path.unlink()
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         with os.fdopen(os.open(self._socket_path, flags, 0o600), "w") as file:
             file.write(door)
+
+    def _page_application(self, port: int, sessions: Sessions) -> web.Application:
+        guard = guards.PageGuard(sessions, port, free=FILES)
+        return application(self._api, guard.middleware(), local=False)
 
 
 async def _end_tasks() -> None:
@@ -173,7 +152,7 @@ def bind_private(path: Path) -> socket.socket:
             os.fchmod(listening.fileno(), 0o600)
         listening.bind(str(path))
         path.chmod(0o600)
-        listening.listen(64)
+        listening.listen(BACKLOG)
     except BaseException:
         listening.close()
         raise
@@ -182,7 +161,12 @@ def bind_private(path: Path) -> socket.socket:
 
 @contextlib.contextmanager
 def serve(
-    runtime: Runtime, *, socket_path: Path, port: int = 0, unix: bool = UNIX
+    runtime: Runtime,
+    *,
+    socket_path: Path,
+    port: int = 0,
+    unix: bool = UNIX,
+    sessions: Sessions | None = None,
 ) -> Iterator[Doors]:
     """Serve `runtime` at its doors until the block ends; it must hold the daemon's lock.
 
@@ -192,9 +176,11 @@ def serve(
     Raises:
         DaemonError: the socket cannot be made.
     """
-    doors = Doors(runtime, socket_path, port, unix=unix)
-    doors.open()
-    try:
-        yield doors
-    finally:
-        doors.close()
+    raise_descriptor_limit()
+    doors = Doors(runtime, socket_path, port, unix=unix, sessions=sessions)
+    with sparing_log():
+        doors.open()
+        try:
+            yield doors
+        finally:
+            doors.close()

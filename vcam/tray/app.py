@@ -12,13 +12,14 @@ import signal
 import subprocess
 import sys
 import threading
-import webbrowser
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+from vcam import browser
 from vcam.choice import Blur, Colour, File
-from vcam.errors import VcamError
+from vcam.control.client import PageFile
+from vcam.errors import DaemonError, VcamError
 from vcam.tray import icons
 from vcam.tray.view import BLURS, View, news, view
 
@@ -50,7 +51,7 @@ class Daemon(Protocol):
     def resume(self) -> Any: ...
     def freeze(self) -> Any: ...
     def stop(self) -> Any: ...
-    def open_page(self) -> str: ...
+    def open_page_file(self, folder: Path) -> PageFile: ...
 
 
 class Tray:
@@ -234,8 +235,10 @@ class Tray:
 
 
 def _open_page(daemon: Daemon) -> None:
-    if address := daemon.open_page():
-        webbrowser.open(address)
+    if not browser.show(browser.page_file(daemon).file):
+        raise DaemonError(
+            "No browser could be started.", hint="Run `vcam open` in a terminal for the address."
+        )
 
 
 def _pause(daemon: Daemon) -> Any:

@@ -1,5 +1,7 @@
 // The settings page: shows what the daemon says at /events and sends changes to it.
 
+import { call, events, picture, pictures, whenSignedOut } from "/session.js";
+
 const $ = (id) => document.getElementById(id);
 const PICTURES = ["jpg", "jpeg", "png", "webp", "bmp", "gif", "mp4", "mkv", "webm", "mov", "avi", "m4v"];
 const MAX_UPLOAD = 64 * 1024 * 1024;
@@ -33,7 +35,7 @@ async function ask(method, path, body) {
   }
   let response;
   try {
-    response = await fetch(path, { method, body, headers });
+    response = await call(path, { method, body, headers });
   } catch {
     throw { error: "VBG Camera does not answer.", hint: "Run `vcam start`." };
   }
@@ -123,12 +125,12 @@ async function loadPresets() {
   presets = (await ask("GET", "/presets")).presets;
   const looks = { clip: "Clip", look: "Look" };
   const tiles = presets.map((preset) => {
-    const picture = make("img");
-    picture.alt = "";
-    picture.decoding = "async";
-    const fresh = preset.kind === "drawn" ? "" : `?${Date.now()}`;
-    picture.src = `/presets/${encodeURIComponent(preset.name)}/thumbnail${fresh}`;
-    const thumb = make("span", "thumb", picture, looks[preset.kind] && make("span", "kind", looks[preset.kind]));
+    const small = make("img");
+    small.alt = "";
+    small.decoding = "async";
+    small.addEventListener("load", () => URL.revokeObjectURL(small.src));
+    picture(`/presets/${encodeURIComponent(preset.name)}/thumbnail`).then((made) => { small.src = made; }, () => {});
+    const thumb = make("span", "thumb", small, looks[preset.kind] && make("span", "kind", looks[preset.kind]));
     const made = tile(`preset:${preset.name}`, preset.kind === "drawn" ? nice(preset.name) : preset.name, thumb);
     if (preset.mine) {
       const cross = make("button", "delete", sign("M6 6l12 12M18 6 6 18"));
@@ -533,10 +535,35 @@ async function examine() {
 
 // The preview and the connection
 
+let watching = null; // ends the preview that runs
 function watch(on) {
-  if (on === $("preview").hasAttribute("src")) return;
-  if (on) $("preview").src = `/preview.mjpg?view=${view}&${Date.now()}`;
-  else $("preview").removeAttribute("src");
+  if (on === Boolean(watching)) return;
+  if (on) {
+    watching = new AbortController();
+    play(watching).catch(() => {}); // the next status tries again
+  } else {
+    watching.abort();
+    watching = null;
+    put($("preview"), "");
+  }
+}
+
+async function play(mine) {
+  try {
+    for await (const one of pictures(`/preview.mjpg?view=${view}`, mine.signal)) {
+      if (mine !== watching) return;
+      put($("preview"), URL.createObjectURL(one));
+    }
+  } finally {
+    if (mine === watching) watching = null;
+  }
+}
+
+// A picture stays on the screen until the next one is decoded, so the one before it can go.
+function put(image, address) {
+  if (image.src) URL.revokeObjectURL(image.src);
+  if (address) image.src = address;
+  else image.removeAttribute("src");
 }
 
 // Your own room, while the button is held. The page asks for one picture after the other, and the
@@ -549,24 +576,22 @@ async function peek() {
   $("peek").classList.add("held");
   $("frame").classList.add("peeking");
   while (peeking) {
-    let picture = null;
+    let room = "";
     try {
-      const response = await fetch("/room", { method: "POST" });
-      if (response.status === 200) picture = URL.createObjectURL(await response.blob());
+      const response = await call("/room", { method: "POST" });
+      if (response.status === 200) room = URL.createObjectURL(await response.blob());
       else if (!response.ok) break;
     } catch {
       break;
     }
     if (!peeking) {
-      if (picture) URL.revokeObjectURL(picture);
+      if (room) URL.revokeObjectURL(room);
       break;
     }
-    say($("caption"), picture ? "Your room. Only you see this." : "Your webcam is off.");
-    if (picture) {
-      const before = $("room-view").src;
-      $("room-view").src = picture;
+    say($("caption"), room ? "Your room. Only you see this." : "Your webcam is off.");
+    if (room) {
+      put($("room-view"), room);
       $("room-view").hidden = false;
-      if (before) URL.revokeObjectURL(before);
     }
     await new Promise((done) => setTimeout(done, 60));
   }
@@ -578,40 +603,63 @@ function unpeek() {
   peeking = false;
   $("peek").classList.remove("held");
   $("frame").classList.remove("peeking");
-  const before = $("room-view").src;
   $("room-view").hidden = true;
-  $("room-view").removeAttribute("src");
-  if (before) URL.revokeObjectURL(before);
+  put($("room-view"), "");
   report(status);
 }
 
-let events = null;
-function connect() {
-  events = new EventSource("/events");
-  events.addEventListener("status", (event) => {
+const AGAIN = 2000; // milliseconds until a daemon that was lost is asked again
+let signedIn = true;
+let leaving = new AbortController();
+
+async function connect() {
+  while (signedIn) {
+    try {
+      for await (const [name, value] of events(leaving.signal)) hear(name, value);
+    } catch {
+      if (leaving.signal.aborted) return;
+    }
+    if (!signedIn) return;
+    $("lost").hidden = false;
+    stop();
+    await new Promise((done) => setTimeout(done, AGAIN));
+  }
+}
+
+function hear(name, value) {
+  if (name === "status") {
     if (!$("lost").hidden) {
       $("lost").hidden = true;
       watch(false);
       loadPresets().catch(() => {});
     }
     watch(!document.hidden);
-    report(JSON.parse(event.data));
-  });
-  events.addEventListener("settings", (event) => {
-    if (sending) return;
+    report(value);
+  } else if (!sending) {
     const before = JSON.stringify(values.camera);
-    ({ values, revealed } = JSON.parse(event.data));
+    ({ values, revealed } = value);
     show();
     if (JSON.stringify(values.camera) !== before) loadKnobs();
-  });
-  events.addEventListener("error", () => {
-    $("lost").hidden = false;
-    watch(false);
-    document.body.dataset.state = "off";
-    say($("state-word"), STATES.off[0]);
-    if (events.readyState === EventSource.CLOSED) setTimeout(connect, 3000);
-  });
+  }
 }
+
+function stop() {
+  watch(false);
+  unpeek();
+  document.body.dataset.state = "off";
+  say($("state-word"), STATES.off[0]);
+}
+
+whenSignedOut(() => {
+  if (!signedIn) return;
+  signedIn = false;
+  leaving.abort();
+  stop();
+  say($("state-word"), "Signed out");
+  $("signed-out").hidden = false;
+  document.querySelector("main").hidden = true;
+  document.querySelector("footer").hidden = true;
+});
 
 // Hands
 
@@ -703,10 +751,13 @@ addEventListener("drop", (event) => {
 });
 document.addEventListener("visibilitychange", () => watch(!document.hidden && $("lost").hidden));
 addEventListener("pagehide", () => watch(false));
+// From the history the page comes back as it was left, with its streams ended.
+addEventListener("pageshow", (event) => {
+  if (event.persisted) location.reload();
+});
 
 load().catch(() => {});
-loadPresets().catch(complain);
+loadPresets().catch((problem) => signedIn && complain(problem));
 loadDevices();
 examine();
-if (document.readyState === "complete") connect();
-else addEventListener("load", connect);
+connect();
