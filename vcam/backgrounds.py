@@ -19,6 +19,7 @@ from PIL import Image
 from vcam import pictures, scenery
 from vcam.compositor import Blur
 from vcam.errors import BackgroundError, SourceError
+from vcam.foreign import plain
 from vcam.paths import backgrounds_dir
 
 if TYPE_CHECKING:
@@ -198,9 +199,9 @@ def presets() -> list[Preset]:
         if file.name.startswith(".") or not file.is_file() or file.stem in scenery.SCENES:
             continue
         if suffix in CLIP_SUFFIXES:
-            found.append(Preset(file.stem, "clip", file))
+            found.append(Preset(plain(file.stem), "clip", file))
         elif suffix in pictures.SUFFIXES:
-            found.append(Preset(file.stem, "picture", file))
+            found.append(Preset(plain(file.stem), "picture", file))
     return found
 
 
@@ -305,7 +306,10 @@ def _present(path: Path) -> bool:
 
 
 def _preset(name: str) -> Preset | None:
-    return next((p for p in presets() if p.name == name), None)
+    # Settings may name a file as it is, where its name as shown is another one.
+    known = presets()
+    by_file = (p for p in known if p.path is not None and p.path.stem == name)
+    return next((p for p in known if p.name == name), next(by_file, None))
 
 
 def _resolve(use: str) -> Path:

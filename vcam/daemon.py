@@ -23,6 +23,7 @@ from vcam.card import Card
 from vcam.demand import Demand
 from vcam.devices import apply_controls
 from vcam.errors import DaemonError, tell
+from vcam.foreign import say
 from vcam.matting import Matting
 from vcam.pipeline import Pipeline
 from vcam.service import Notifier, SuspendWatch, give_back, keep_one_heap
@@ -102,7 +103,7 @@ def run(
         )
         opened.enter_context(_background(daemon.tend, stop, notifier))
         if page:
-            print(f"Settings page: {doors.open_page()}", flush=True)
+            say(f"Settings page: {doors.open_page()}")
         log.info("running; sinks: %s", ", ".join(s.name for s in outlet.sinks) or "none")
         try:
             pipeline.run(stop)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from vcam.errors import SourceError, VcamError
+from vcam.foreign import plain, say
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -108,7 +109,7 @@ def find_camera(selector: str) -> CameraInfo:
     if selector.startswith("/"):
         return _camera_at(selector)
     cameras = list_cameras()
-    wanted = selector.casefold()
+    wanted = plain(selector).casefold()  # names were made harmless when they were read
     ways: tuple[Callable[[CameraInfo], bool], ...] = (
         lambda c: c.name.casefold() == wanted,
         lambda c: Path(c.stable).name.casefold() == wanted,
@@ -159,7 +160,8 @@ def holders(path: str | Path) -> list[Holder]:
         if process.isdigit() and _holds(process, target):
             name = "unknown program"
             with contextlib.suppress(OSError):
-                name = Path(f"/proc/{process}/comm").read_text().strip() or name
+                comm = Path(f"/proc/{process}/comm").read_bytes()
+                name = plain(os.fsdecode(comm).strip()) or name
             found.append(Holder(int(process), name))
     return found
 
@@ -192,7 +194,7 @@ def _virtual(path: Path) -> bool:
 
 def _label(path: Path) -> str:
     with contextlib.suppress(OSError):
-        return (SYS / path.name / "name").read_text(errors="replace").strip()
+        return plain((SYS / path.name / "name").read_text(errors="replace").strip())
     return path.name
 
 
@@ -288,7 +290,7 @@ def set_controls(wishes: list[str], selector: str | None) -> int:
         values[name] = int(text) if re.fullmatch(r"-?\d+", text) else text
     turned = turn_controls(camera, values)
     _keep(camera, turned)
-    print(f"{camera.name}: {', '.join(f'{name} = {value}' for name, value in turned.items())}")
+    say(f"{camera.name}: {', '.join(f'{name} = {value}' for name, value in turned.items())}")
     return 0
 
 
@@ -450,7 +452,9 @@ def _cameras_elsewhere() -> list[CameraInfo]:
 
     backend = cv2.CAP_DSHOW if sys.platform == "win32" else cv2.CAP_AVFOUNDATION
     return [
-        CameraInfo(camera.name, str(camera.index % 100), camera.path or str(camera.index % 100))
+        CameraInfo(
+            plain(camera.name), str(camera.index % 100), camera.path or str(camera.index % 100)
+        )
         for camera in enumerate_cameras(backend)
         if not re.search(r"obs|virtual", camera.name, re.IGNORECASE)
     ]
@@ -464,33 +468,33 @@ def run(as_json: bool) -> int:
             "cameras": [asdict(camera) for camera in cameras],
             "virtual": [asdict(camera) for camera in virtual],
         }
-        print(json.dumps(answer, indent=2))
+        say(json.dumps(answer, indent=2), limit=None)
         return 0
-    print("Cameras")
+    say("Cameras")
     for camera in cameras:
-        print(f"  {camera.name}  {camera.path}{_held(camera.holders)}")
+        say(f"  {camera.name}  {camera.path}{_held(camera.holders)}")
         if camera.stable != camera.path:
-            print(f"    {camera.stable}")
+            say(f"    {camera.stable}")
         for line in _summary(camera.formats):
-            print(f"    {line}")
+            say(f"    {line}")
         for control in list_controls(camera.path):
-            print(
+            say(
                 f"    {control.name} = {control.value}"
                 f" ({control.minimum} to {control.maximum}, {control.default} at first)"
             )
         if camera.problem:
-            print(f"    cannot be opened: {camera.problem}")
+            say(f"    cannot be opened: {camera.problem}")
     if not cameras:
-        print("  none; the demo picture stands in for one")
-    print("Virtual cameras")
+        say("  none; the demo picture stands in for one")
+    say("Virtual cameras")
     for device in virtual:
         size = f" {device.width}x{device.height}" if device.width else ""
         state = "fed, programs list it" if device.ready else "not fed, programs do not list it"
-        print(f"  {device.name}  {device.path}{size}  {state}{_held(device.holders)}")
+        say(f"  {device.name}  {device.path}{size}  {state}{_held(device.holders)}")
         if device.problem:
-            print(f"    {device.problem}")
+            say(f"    {device.problem}")
     if not virtual:
-        print("  none; `vcam doctor` says how to get one")
+        say("  none; `vcam doctor` says how to get one")
     return 0
 
 

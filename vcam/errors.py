@@ -15,6 +15,8 @@ from __future__ import annotations
 
 import logging
 
+from vcam.foreign import block
+
 
 class VcamError(Exception):
     """A fault outside the program: says what is, what was expected, and the next step.
@@ -25,9 +27,10 @@ class VcamError(Exception):
     exit_code = 1
 
     def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+        # Most messages name what somebody typed, or what a file or a device is called.
+        self.message = block(message)
+        self.hint = block(hint)
+        super().__init__(self.message)
 
 
 class UsageError(VcamError):
@@ -43,7 +46,7 @@ class ConfigError(VcamError):
 
     def __init__(self, message: str, *, hint: str = "", problems: tuple[str, ...] = ()) -> None:
         super().__init__(message, hint=hint)
-        self.problems = problems
+        self.problems = tuple(block(problem) for problem in problems)
 
 
 class DeviceError(VcamError):

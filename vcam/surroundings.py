@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from segmentation.engines import nvidia
 from vcam import service
 from vcam.devices import LABEL, Holder
+from vcam.foreign import plain
 
 if TYPE_CHECKING:
     from vcam.v4l2 import Capabilities
@@ -261,7 +262,7 @@ def _nodes(root: Path) -> Iterator[Node]:
         size = re.search(r"(\d+)x(\d+)", _read(entry / "format")) if virtual else None
         yield Node(
             path=f"/dev/{entry.name}",
-            name=_read(entry / "name"),
+            name=plain(_read(entry / "name")),
             virtual=virtual,
             allowed=os.access(path, os.R_OK | os.W_OK),
             captures=None if known is None else known.captures and known.flags & v4l2.CAP_M2M == 0,
@@ -297,7 +298,7 @@ def _holders(root: Path) -> dict[str, tuple[Holder, ...]]:
                 with contextlib.suppress(OSError):
                     target = os.readlink(link.path)
                     if target.startswith("/dev/video"):
-                        holder = Holder(int(process.name), _read(process / "comm"))
+                        holder = Holder(int(process.name), plain(_read(process / "comm")))
                         found.setdefault(target, set()).add(holder)
     return {path: tuple(sorted(who, key=lambda h: h.pid)) for path, who in found.items()}
 
@@ -343,7 +344,7 @@ def _flatpaks(run: Run) -> Iterator[str]:
         if any(word in name.lower() for word in CALLERS):
             rights = run(["flatpak", "info", "--show-permissions", name]) or "devices=all"
             if not re.search(r"^devices=.*\ball\b", rights, re.M):
-                yield name
+                yield plain(name)
 
 
 def _snaps(run: Run) -> Iterator[str]:
@@ -351,7 +352,7 @@ def _snaps(run: Run) -> Iterator[str]:
     for line in (run(["snap", "connections"]) or "").splitlines():
         words = line.split()
         if len(words) >= 3 and words[0] == "camera" and words[2] == "-":
-            yield words[1].split(":")[0]
+            yield plain(words[1].split(":")[0])
 
 
 async def _session_bus() -> dict[str, Any]:
@@ -386,7 +387,7 @@ async def _session_bus() -> dict[str, Any]:
             "tray": await there("org.kde.StatusNotifierWatcher"),
             "portal": await there("org.freedesktop.portal.Desktop"),
             "camera_refused_to": tuple(
-                app or "programs outside a sandbox"
+                plain(app) or "programs outside a sandbox"
                 for app, answer in (kept[0] if kept else {}).items()
                 if "no" in answer
             ),

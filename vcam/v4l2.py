@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from vcam.foreign import plain
+
 QUERYCAP: Final = 0x80685600
 ENUM_FMT: Final = 0xC0405602
 G_FMT, S_FMT = 0xC0D05604, 0xC0D05605
@@ -369,7 +371,8 @@ def _asked(fd: int, request: int, data: bytearray) -> bool:
 
 
 def _text(data: bytearray) -> str:
-    return data.split(b"\0")[0].decode("utf-8", "replace").strip()
+    """What a driver says in words; whoever builds a gadget chooses them."""
+    return plain(data.split(b"\0")[0].decode("utf-8", "replace").strip())
 
 
 IN_CREATE, IN_DELETE, IN_ATTRIB = 0x100, 0x200, 0x4

@@ -26,6 +26,7 @@ from vcam.devices import (
     modes_of,
 )
 from vcam.errors import SourceError
+from vcam.foreign import plain
 from vcam.frame import Frame
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ class Webcam:
         controls: Controls | None = None,
     ) -> None:
         self.selector = selector
-        self.name = selector
+        self.name = plain(selector)
         self.path = ""
         self.width, self.height, self.fps = width, height, float(fps)
         self.format = ""
@@ -349,7 +350,7 @@ class CvWebcam:
 
     def __init__(self, selector: str, width: int, height: int, fps: float) -> None:
         self.selector = selector
-        self.name = selector
+        self.name = plain(selector)
         self.width, self.height, self.fps = width, height, float(fps)
         self._capture: Any = None
         self._seq = 0

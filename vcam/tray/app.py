@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from vcam.errors import VcamError
+from vcam.foreign import block, plain
 from vcam.tray import icons
-from vcam.tray.view import BLURS, View, news, view
+from vcam.tray.view import BLURS, SHORT, View, news, view
 
 os.environ.setdefault("PYSTRAY_BACKEND", "dummy")  # the import itself must not look for a display
 from pystray import Menu, MenuItem
@@ -28,6 +29,8 @@ log = logging.getLogger(__name__)
 
 TITLE = "VBG Camera"
 INTERVAL = 1.0  # seconds between two looks at the daemon
+TOOLTIP = 120  # characters; Windows has room for no more
+_NO_MARKUP = str.maketrans("<>&", "()+")  # for desktops that are not asked what they make of it
 FAULT_LOOKS = 3  # looks a fault must last before it is announced: a replug takes less
 
 NO_TRAY = "This desktop has no place for tray icons"
@@ -117,14 +120,13 @@ class Tray:
         if not 0 < self._faults < FAULT_LOOKS:
             message = news(self._announced, now)
             self._announced = now
-            if message and self.icon.HAS_NOTIFICATION:
-                title, text = message
-                self.icon.notify(text, title)
+            if message:
+                self._notify(*message)
         if now == before:
             return
         if now.sign != before.sign:
             self.icon.icon = icons.icon(now.sign)
-        self.icon.title = f"{TITLE}: {now.headline}"
+        self.icon.title = plain(f"{TITLE}: {now.headline}", TOOLTIP)
         self.icon.update_menu()
 
     def _entries(self) -> Iterator[MenuItem]:
@@ -166,7 +168,7 @@ class Tray:
         yield self._radio("Blur my room", blurred, _background("blur"))
         if now.background not in {*known, "none"} and not blurred:
             own = now.background if now.background.startswith("#") else Path(now.background).name
-            yield self._radio(own, True, _background(now.background))
+            yield self._radio(plain(own, SHORT), True, _background(now.background))
         yield self._radio("Show my room", now.background == "none", _background("none"))
         yield Menu.SEPARATOR
         yield MenuItem("Add a picture …", self._does(_open_page))
@@ -183,7 +185,9 @@ class Tray:
 
     def _sources(self, now: View) -> Iterator[MenuItem]:
         known = {name for name, _ in now.cameras}
-        cameras = now.cameras if now.source in known else (*now.cameras, (now.source, now.source))
+        cameras = (
+            now.cameras if now.source in known else (*now.cameras, (now.source, plain(now.source)))
+        )
         for name, title in cameras:
             if name == "auto" and now.source == "auto" and now.camera:
                 title = f"{title} ({now.camera})"
@@ -203,8 +207,7 @@ class Tray:
                 wish(self._connect())
             except (VcamError, OSError) as error:
                 log.warning("%s", error)
-                if self.icon.HAS_NOTIFICATION:
-                    self.icon.notify(str(error), "That did not work")
+                self._notify("That did not work", str(error))
             self._wake.set()
 
         return click
@@ -217,9 +220,17 @@ class Tray:
             problem = done.stderr.strip() if done.returncode else ""
         except (OSError, subprocess.TimeoutExpired) as error:
             problem = str(error)
-        if problem and self.icon.HAS_NOTIFICATION:
-            self.icon.notify(problem, "The camera did not start")
+        if problem:
+            self._notify("The camera did not start", problem)
         self._wake.set()
+
+    def _notify(self, title: str, text: str) -> None:
+        if not self.icon.HAS_NOTIFICATION:
+            return
+        text = block(text)[: 250 if sys.platform == "win32" else 1000]
+        if sys.platform.startswith("linux") and not getattr(self.icon, "escapes", False):
+            text = text.translate(_NO_MARKUP)
+        self.icon.notify(text, title)
 
 
 def _open_page(daemon: Daemon) -> None:
