@@ -26,6 +26,7 @@ from vcam.control.metrics import prometheus
 from vcam.errors import ConfigError, VcamError
 from vcam.foreign import block, escaped, plain, say
 from vcam.service import Notifier
+from vcam.sinks import pipewire
 from vcam.tray.view import news, view
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -313,6 +314,31 @@ def test_files_and_looks_that_are_called_so_have_names_that_only_show(tmp_path, 
         backgrounds.open_backdrop(entry.name, 64, 36).close()
     for stem in raw:  # as settings of before may have it
         backgrounds.open_backdrop(os.fsdecode(stem), 64, 36).close()
+
+
+@linux
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("key", ["application.name", "application.process.binary", "node.name"])
+def test_a_pipewire_client_that_calls_itself_so_is_named_harmlessly(
+    tmp_path, monkeypatch, name, key
+):
+    """By a `pw-dump` that tells of one reader of node 40."""
+    client, node = ({key: NAMES[name]} if part == key[:4] else {} for part in ("appl", "node"))
+    told = [
+        {"id": 31, "info": {"props": client}},
+        {"id": 50, "info": {"props": {"client.id": 31} | node}},
+        {"id": 60, "info": {"output-node-id": 40, "input-node-id": 50}},
+    ]
+    (tmp_path / "told").write_text(json.dumps(told))
+    program = tmp_path / "pw-dump"
+    program.write_text(f"#!/bin/sh\ncat {tmp_path}/told\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    (seen,) = pipewire._linked(40)
+
+    assert seen == plain(NAMES[name])
+    assert harmful(seen, lines=False) == []
 
 
 @pytest.fixture

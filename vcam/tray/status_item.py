@@ -266,7 +266,6 @@ class Icon(_base.Icon):
         self._ended: asyncio.Event | None = None
         self._bus: MessageBus | None = None
         self._notification = 0
-        self._markup: bool | None = None  # whether notifications read `<` as a tag
         self._tasks: set[asyncio.Task[Any]] = set()
 
     def act(self, callback: Callable[..., Any], *arguments: Any) -> None:
@@ -327,9 +326,7 @@ class Icon(_base.Icon):
 
     async def _send_notification(self, message: str, title: "str | None") -> None:
         assert self._bus is not None
-        if self._markup is None:
-            self._markup = await self._reads_markup()
-        body = block(message)
+        body = escaped(block(message)) if await self._reads_markup() else block(message)
         reply = await self._bus.call(
             Message(
                 destination=NOTIFICATIONS,
@@ -343,7 +340,7 @@ class Icon(_base.Icon):
                     self._notification,
                     "camera-web",
                     plain(title or self.title or ""),
-                    escaped(body) if self._markup else body,
+                    body,
                     [],
                     {"desktop-entry": Variant("s", "vbg-camera")},
                     -1,
@@ -364,8 +361,9 @@ class Icon(_base.Icon):
                 member="GetCapabilities",
             )
         )
-        told = reply is not None and reply.message_type == MessageType.METHOD_RETURN
-        return not told or "body-markup" in reply.body[0]
+        if reply is None or reply.message_type != MessageType.METHOD_RETURN:
+            return True
+        return "body-markup" in reply.body[0]
 
     async def _register(self) -> None:
         assert self._bus is not None

@@ -98,7 +98,8 @@ async function mode(name) {
 // Building blocks
 
 // What others wrote shows, and neither hides, turns round nor breaks a line; as vcam/foreign.py has it.
-const plain = (text) => String(text).replace(/(?!\n)[\p{C}\p{Zl}\p{Zp}]/gu, (sign) => {
+const UNSEEN = /(?!\n)[\p{C}\p{Zl}\p{Zp}\u{34f}\u{115f}\u{1160}\u{17b4}\u{17b5}\u{180b}-\u{180f}\u{3164}\u{fe00}-\u{fe0d}\u{ffa0}\u{e0100}-\u{e01ef}]/gu;
+const plain = (text) => String(text).replace(UNSEEN, (sign) => {
   const number = sign.codePointAt(0).toString(16);
   return number.length > 4 ? `\\u{${number}}` : `\\u${number.padStart(4, "0")}`;
 });
@@ -496,7 +497,7 @@ function note(kind, what, why = "", command = "") {
   if (command) {
     const copy = make("button", "small", "Copy");
     copy.type = "button";
-    copy.setAttribute("aria-label", `Copy the command ${command}`);
+    copy.setAttribute("aria-label", `Copy the command ${plain(command)}`);
     copy.addEventListener("click", async () => {
       await navigator.clipboard.writeText(command).then(() => toast("Copied."), () => complain({ error: "Your browser did not allow copying." }));
     });
