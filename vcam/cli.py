@@ -161,6 +161,10 @@ def _absolute(value: str, option: str) -> str:
 
 def _start(options: argparse.Namespace) -> int:
     config = _load(options)
+    if options.source is not None and not os.environ.get("VCAM_DAEMON"):
+        from vcam.sources import check_source
+
+        check_source(config.camera, config.output)
     if options.foreground:
         return _run_here(config, options)
     if _running() is not None:
@@ -428,7 +432,8 @@ def _choose(client: Any, wish: str) -> str:
 
 
 def _devices(options: argparse.Namespace) -> int:
-    from vcam.devices import run, set_controls
+    from vcam.controls import set_controls
+    from vcam.listing import run
 
     if options.set:
         return set_controls(options.set, options.camera)

@@ -20,10 +20,10 @@ from vcam import __version__, paths
 from vcam.backgrounds import Backdrop, open_backdrop
 from vcam.capture import Capture
 from vcam.card import Card
+from vcam.controls import apply_controls
 from vcam.demand import Demand
-from vcam.devices import apply_controls
 from vcam.errors import DaemonError, tell
-from vcam.foreign import say
+from vcam.foreign import plain, say
 from vcam.matting import Matting
 from vcam.pipeline import Pipeline
 from vcam.service import Notifier, SuspendWatch, give_back, keep_one_heap
@@ -177,7 +177,7 @@ class Daemon:
             "reason": pipe.verdict.reason if pipe.verdict.state != "live" else "",
             "mode": self.settings.mode,
             "source": {
-                "name": source.name if source else config.camera.source,
+                "name": plain(source.name if source else config.camera.source),
                 "open": source is not None,
                 "width": getattr(source, "width", 0) or getattr(source, "size", (0, 0))[0],
                 "height": getattr(source, "height", 0) or getattr(source, "size", (0, 0))[1],
@@ -186,7 +186,7 @@ class Daemon:
             },
             "sinks": [
                 {
-                    "name": sink.name,
+                    "name": plain(sink.name),
                     "kind": getattr(sink, "kind", type(sink).__name__),
                     "width": sink.width,
                     "height": sink.height,
@@ -194,7 +194,9 @@ class Daemon:
                 }
                 for sink in pipe.outlet.sinks
             ],
-            "problems": [p for p in (*self._notes, *pipe.outlet.problems) if p],
+            "problems": [
+                p for p in (*self._notes, pipe.capture.problem, *pipe.outlet.problems) if p
+            ],
             "watchers": list(pipe.demand.watchers),
             **figures,
             "engine": info,

@@ -21,15 +21,17 @@ from vcam.foreign import block
 class VcamError(Exception):
     """A fault outside the program: says what is, what was expected, and the next step.
 
-    `hint` is one imperative sentence shown under the message.
+    `hint` is one imperative sentence shown under the message; `card` the few words that the
+    privacy card and the tray have room for, "" where the message says too much for them.
     """
 
     exit_code = 1
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "", card: str = "") -> None:
         # Most messages name what somebody typed, or what a file or a device is called.
         self.message = block(message)
         self.hint = block(hint)
+        self.card = card
         super().__init__(self.message)
 
 

@@ -21,7 +21,7 @@ from PIL import Image
 from tests.hostile import ESCAPE, NAMES, harmful
 from tests.vcam.clips import make_clip
 from tests.vcam.driver import Driver, plugged_in
-from vcam import backgrounds, cli, devices, doctor, foreign, surroundings
+from vcam import backgrounds, cameras, cli, devices, doctor, foreign, surroundings
 from vcam.control.metrics import prometheus
 from vcam.errors import ConfigError, VcamError
 from vcam.foreign import block, escaped, plain, say
@@ -211,9 +211,9 @@ def test_a_gadget_that_calls_itself_so_is_listed_and_chosen_harmlessly(camera, c
     assert harmful(told) == []
     assert r"\x1b[31mC\n\u202eam" in told
     assert harmful(f"{found.name}{[k.choices for k in knobs]}", lines=False) == []
-    assert devices.find_camera(found.name) == found
-    assert devices.find_camera(camera.card) == found
-    monkeypatch.setattr(devices, "_capabilities", lambda path: (None, "busy"))
+    assert cameras.find_camera(found.name) == found
+    assert cameras.find_camera(camera.card) == found
+    monkeypatch.setattr(devices, "capabilities_of", lambda path: (None, "busy"))
     assert harmful(devices.list_cameras()[0].name, lines=False) == []
 
 

@@ -360,7 +360,7 @@ def list_cameras() -> list[tuple[str, str]]:
     """What can be chosen as camera: (value of `camera.source`, what to show)."""
     from vcam import devices
 
-    found = devices.list_cameras()
+    found = devices.list_sources()
     names = [camera.name for camera in found]
     return [
         (camera.name, camera.name)
