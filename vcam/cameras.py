@@ -28,16 +28,20 @@ def find_camera(selector: str) -> CameraInfo:
         return _camera_at(selector)
     cameras = devices.list_sources()
     wanted = plain(selector).casefold()  # names were made harmless when they were read
+    node = f"video{wanted}" if wanted.isdigit() else wanted
     ways: tuple[Callable[[CameraInfo], bool], ...] = (
         lambda c: c.name.casefold() == wanted,
         lambda c: Path(c.stable).name.casefold() == wanted,
-        lambda c: Path(c.path).name == (f"video{wanted}" if wanted.isdigit() else wanted),
+        lambda c: Path(c.path).name == node,
         lambda c: not wanted.isdigit() and len(wanted) > 1 and wanted in c.name.casefold(),
     )
     for fits in ways:
         for camera in cameras:
             if fits(camera):
                 return _usable(camera)
+    for path in devices.nodes():  # one that is no source: what it is instead is worth telling
+        if path.name == node:
+            return _camera_at(str(path))
     if wanted and wanted in LABEL.casefold():
         raise _ourselves(selector)
     raise SourceError(

@@ -86,7 +86,7 @@ def list_cameras() -> list[CameraInfo]:
     """
     if not sys.platform.startswith("linux"):
         return _cameras_elsewhere()
-    found = [webcam_at(path) for path in _nodes() if not is_virtual(path)]
+    found = [webcam_at(path) for path in nodes() if not is_virtual(path)]
     return _told_apart([info for info in found if info is not None])
 
 
@@ -97,14 +97,14 @@ def list_sources() -> list[CameraInfo]:
     """
     if not sys.platform.startswith("linux"):
         return list_cameras()
-    fed = [fed_at(path) for path in _nodes() if is_virtual(path)]
+    fed = [fed_at(path) for path in nodes() if is_virtual(path)]
     return [*list_cameras(), *(info for info in fed if info is not None)]
 
 
 def list_sensors() -> dict[str, int]:
     """What hands out raw sensor data here, with its number of nodes: none shows a picture."""
     found: dict[str, int] = {}
-    for path in _nodes():
+    for path in nodes():
         known, _ = capabilities_of(path)
         if what := sensor_at(path, known):
             found[what] = found.get(what, 0) + 1
@@ -115,7 +115,7 @@ def list_virtual_cameras() -> list[VirtualCameraInfo]:
     """Every virtual camera; ours first."""
     if not sys.platform.startswith("linux"):
         return []
-    found = [_loopback(path) for path in _nodes() if is_virtual(path)]
+    found = [_loopback(path) for path in nodes() if is_virtual(path)]
     return sorted((info for info in found if info is not None), key=lambda info: not info.ours)
 
 
@@ -147,7 +147,7 @@ def _holds(process: str, target: str) -> bool:
     return False
 
 
-def _nodes() -> list[Path]:
+def nodes() -> list[Path]:
     """Paths of all video nodes by number."""
     try:
         names = [entry.name for entry in SYS.iterdir()]
@@ -211,7 +211,7 @@ def webcam_at(path: Path) -> CameraInfo | None:
         return CameraInfo(label, str(path), stable_name(path), problem=problem)
     if not known.captures or known.flags & v4l2.CAP_M2M or not known.flags & v4l2.CAP_STREAMING:
         return None
-    formats, modes = _formats(path), _modes(path)
+    formats, modes = formats_of(path), _modes(path)
     if not modes and not formats:
         return None
     return CameraInfo(
@@ -244,7 +244,7 @@ def sensor_at(path: Path, known: Capabilities | None) -> str:
     if known is None:
         return sensors.pipeline(names)
     names += [known.driver, known.card, known.bus]
-    return sensors.pipeline(names, _formats(path), media=bool(known.flags & v4l2.CAP_IO_MC))
+    return sensors.pipeline(names, formats_of(path), media=bool(known.flags & v4l2.CAP_IO_MC))
 
 
 def fed_at(path: Path) -> CameraInfo | None:
@@ -254,7 +254,7 @@ def fed_at(path: Path) -> CameraInfo | None:
     known, _ = capabilities_of(path)
     if known is None or not known.captures or known.flags & v4l2.CAP_M2M or known.card == LABEL:
         return None
-    formats, modes = _formats(path), _modes(path)
+    formats, modes = formats_of(path), _modes(path)
     return CameraInfo(
         known.card or path.name,
         str(path),
@@ -325,7 +325,7 @@ def list_controls(path: str | Path) -> tuple[Control, ...]:
         os.close(fd)
 
 
-def _formats(path: str | Path) -> tuple[str, ...]:
+def formats_of(path: str | Path) -> tuple[str, ...]:
     """Everything a node sends, readable or not."""
     from vcam import v4l2
 

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from vcam import __version__, surroundings
+from vcam import __version__, sensors, surroundings
 from vcam.foreign import say
 from vcam.surroundings import Surroundings
 
@@ -273,7 +273,14 @@ def webcam(seen: Surroundings) -> Iterator[Finding]:
     source = seen.setting("camera", "source")
     if seen.system != "linux" or (source not in (None, "auto") and not _is_device(source)):
         return
-    if not seen.webcams:
+    for what in seen.sensors:
+        # With another camera beside it, it is worth knowing and no more.
+        yield Finding(
+            "note" if seen.webcams else "warning",
+            f"A camera here hangs on {what}, which hands out raw sensor data.",
+            sensors.THROUGH_LIBCAMERA,
+        )
+    if not seen.webcams and not seen.sensors:
         yield Finding(
             "warning",
             "No webcam was found.",

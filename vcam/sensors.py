@@ -66,6 +66,6 @@ def pipeline(names: Iterable[str], formats: Iterable[str] = (), *, media: bool =
     offered = {name.strip() for name in formats}
     known = next((what for way, what in _PIPELINES if re.search(way, words, re.IGNORECASE)), "")
     if media or (offered and offered <= BAYER):
-        return known or "raw"
+        return known or "a media controller"
     # Ordinary cameras may sit on such chips; their nodes have formats that can be shown.
     return known if known and not offered - BAYER else ""

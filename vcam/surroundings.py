@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segmentation.engines import nvidia
-from vcam import service
-from vcam.devices import LABEL, Holder
+from vcam import sensors, service
+from vcam.devices import LABEL, Holder, formats_of
 from vcam.foreign import plain
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class Node:
     exclusive: bool | None = None  # v4l2loopback's exclusive_caps
     size: tuple[int, int] | None = None
     holders: tuple[Holder, ...] = ()
+    raw: str = ""  # what hands out raw sensor data at this node
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,15 @@ class Surroundings:
 
     @property
     def webcams(self) -> tuple[Node, ...]:
-        return tuple(node for node in self.nodes if not node.virtual and node.captures is not False)
+        return tuple(
+            node
+            for node in self.nodes
+            if not node.virtual and not node.raw and node.captures is not False
+        )
+
+    @property
+    def sensors(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(node.raw for node in self.nodes if node.raw))
 
     def setting(self, section: str, key: str) -> Any:
         """A setting's value, or None while the settings cannot be read."""
@@ -270,7 +279,19 @@ def _nodes(root: Path) -> Iterator[Node]:
             exclusive=only,
             size=(int(size[1]), int(size[2])) if size else None,
             holders=holders.get(f"/dev/{entry.name}", ()),
+            raw="" if virtual else _raw(plain(_read(entry / "name")), known, path),
         )
+
+
+def _raw(label: str, known: Capabilities | None, path: Path) -> str:
+    """What hands out raw sensor data at this node; "" for an ordinary camera."""
+    from vcam import v4l2
+
+    if known is None:
+        return sensors.pipeline([label])
+    media = bool(known.flags & v4l2.CAP_IO_MC)
+    names = [label, known.driver, known.card, known.bus]
+    return sensors.pipeline(names, formats_of(path), media=media)
 
 
 def _capabilities(path: Path) -> Capabilities | None:

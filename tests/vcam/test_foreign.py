@@ -190,7 +190,7 @@ def camera(tmp_path, monkeypatch):
     driver.card = "\x1b[31mC\n\u202eam\x9b"
     driver.knobs[0x980900][0] = "Bright\x1b[2Jness"
     driver.choices = {1: "Man\x1bual", 3: "Auto\u202e"}
-    monkeypatch.setattr(devices, "_nodes", lambda: [driver.path])
+    monkeypatch.setattr(devices, "nodes", lambda: [driver.path])
     label = tmp_path / "class/video7"
     label.mkdir(parents=True)
     (label / "name").write_text("L\x1b[5mabel\n\u200b\n")
