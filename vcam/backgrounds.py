@@ -21,6 +21,7 @@ from vcam import pictures, scenery
 from vcam.choice import Choice, parse
 from vcam.compositor import Blur
 from vcam.errors import BackgroundError, SourceError
+from vcam.foreign import plain
 from vcam.paths import backgrounds_dir
 
 if TYPE_CHECKING:
@@ -199,9 +200,9 @@ def presets() -> list[Preset]:
         if file.name.startswith(".") or not file.is_file() or file.stem in scenery.SCENES:
             continue
         if suffix in CLIP_SUFFIXES:
-            found.append(Preset(file.stem, "clip", file))
+            found.append(Preset(plain(file.stem), "clip", file))
         elif suffix in pictures.SUFFIXES:
-            found.append(Preset(file.stem, "picture", file))
+            found.append(Preset(plain(file.stem), "picture", file))
     return found
 
 
@@ -301,7 +302,10 @@ def _present(path: Path) -> bool:
 
 
 def _preset(name: str) -> Preset | None:
-    return next((p for p in presets() if p.name == name), None)
+    # Settings may name a file as it is, where its name as shown is another one.
+    known = presets()
+    by_file = (p for p in known if p.path is not None and p.path.stem == name)
+    return next((p for p in known if p.name == name), next(by_file, None))
 
 
 def _resolve(choice: choices.Preset | choices.File) -> Path:

@@ -24,6 +24,7 @@ import cv2
 import numpy as np
 
 from segmentation.errors import SegmentationError
+from vcam import foreign
 from vcam.errors import ModelError, UsageError
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def run(argv: Sequence[str] = ()) -> int:
         progress=None if options.json else _say,
     )
     if options.json:
-        print(json.dumps(report, indent=2))
+        foreign.say(json.dumps(report, indent=2), limit=None)
     else:
         _print(report)
     return 0
@@ -327,32 +328,32 @@ def _cuda(options: argparse.Namespace) -> int:
         )
     except SegmentationError as error:
         raise ModelError(error.message, hint=error.hint) from error
-    print(json.dumps(report, indent=2))
+    foreign.say(json.dumps(report, indent=2), limit=None)
     return 0
 
 
 def _say(name: str) -> None:
-    print(f"  {name} …", file=sys.stderr, flush=True)
+    foreign.say(f"  {name} …", file=sys.stderr)
 
 
 def _print(report: dict[str, Any]) -> None:
     heads = ["CPU ms", "wall ms", "p95 ms", "imdecode ms", "ratio"]
     heads += ["decode", "matte", "compose", "write"]
-    print(f"{report['machine']}\n{report['model']}, {report['threads']} thread(s)")
-    print(f"{'case':<22}", *(f"{head:>11}" for head in heads))
+    foreign.say(f"{report['machine']}\n{report['model']}, {report['threads']} thread(s)")
+    foreign.say(f"{'case':<22}", *(f"{head:>11}" for head in heads))
     for case in report["cases"]:
         times = [case[key] for key in ("cpu_ms", "wall_ms", "p95_ms", "imdecode_cpu_ms")]
         cells = [f"{ms:.2f}" for ms in times] + [f"{case['ratio']:.2f}x"]
         cells += [f"{ms:.2f}" for ms in case["stages"].values()]
-        print(f"{case['name']:<22}", *(f"{cell:>11}" for cell in cells))
-    print(
+        foreign.say(f"{case['name']:<22}", *(f"{cell:>11}" for cell in cells))
+    foreign.say(
         f"Start to first composite {report['start_s']:.1f} s, memory {report['rss_mb']:.0f} MB.\n"
         "ratio: CPU of a frame over that of cv2.imdecode of the same frame, one thread."
     )
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = foreign.Parser(
         prog="vcam bench", description="Milliseconds per stage and frame on this machine."
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")

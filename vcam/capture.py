@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from vcam.errors import VcamError, tell
+from vcam.errors import SourceError, VcamError, tell
 from vcam.guard import Fault
 
 if TYPE_CHECKING:
@@ -90,6 +90,11 @@ class Capture:
             taken = self._slot
             self._slot = None
             return taken
+
+    @property
+    def problem(self) -> str:
+        """Why no source is open, in the words of what failed last; "" while one is."""
+        return self._told if self.source is None else ""
 
     def _run(self) -> None:
         back_off = FIRST_BACK_OFF
@@ -180,6 +185,8 @@ class Capture:
 
 def _short(error: VcamError) -> str:
     """An error in the few words a card has room for."""
+    if error.card:
+        return error.card
     text = str(error).lower()
     if "busy" in text or "in use" in text:
         return "camera is used by another program"
@@ -189,4 +196,4 @@ def _short(error: VcamError) -> str:
         return "camera sends damaged pictures"
     if "usb bus" in text:
         return "no room on the camera's USB bus"
-    return "camera unplugged"
+    return "camera unplugged" if isinstance(error, SourceError) else "picture cannot be read"

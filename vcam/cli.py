@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from vcam import __version__
 from vcam.errors import ConfigError, DaemonError, UsageError, VcamError
+from vcam.foreign import Parser, catch_last_words, log_to, plain, say
 
 if TYPE_CHECKING:
     import logging
@@ -40,9 +41,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return command(options)
     except VcamError as error:
-        print(f"vcam: {error}", file=sys.stderr)
+        say(f"vcam: {error}", file=sys.stderr)
         if error.hint:
-            print(f"      {error.hint}", file=sys.stderr)
+            say(f"      {error.hint}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
@@ -53,7 +54,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Every command and flag; completion and the manual page are made from it."""
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="vcam",
         description="A virtual camera that shows you and never the room.",
         epilog="Start with `vcam start`, then choose VBG Camera in your meeting.",
@@ -213,6 +214,10 @@ def _absolute_background(value: str) -> str:
 
 def _start(options: argparse.Namespace) -> int:
     config = _load(options)
+    if options.source is not None and not os.environ.get("VCAM_DAEMON"):
+        from vcam.sources import check_source
+
+        check_source(config.camera, config.output)
     if options.foreground:
         return _run_here(config, options)
     if _running() is not None:
@@ -223,10 +228,10 @@ def _start(options: argparse.Namespace) -> int:
     from vcam import paths, service
 
     asked = (options.source, options.sink, options.background, options.config)
-    plain = not any(asked) and not options.show_my_room
-    if plain and service.installed():
+    by_settings = not any(asked) and not options.show_my_room
+    if by_settings and service.installed():
         service.start()
-        print("VBG Camera runs. Choose it in your meeting.")
+        say("VBG Camera runs. Choose it in your meeting.")
         return 0
     _check_background(options, config)
     log_path = paths.log_path()
@@ -273,10 +278,10 @@ def _await_first_frame(child: subprocess.Popen[bytes], log_path: Path, at: int) 
         with contextlib.suppress(DaemonError, OSError):
             seen = _client().status()
         if seen.get("frames", {}).get("composited"):
-            print(f"VBG Camera runs: {_where(seen)}")
+            say(f"VBG Camera runs: {_where(seen)}")
             return 0
         if seen.get("state") == "idle":
-            print(f"VBG Camera is ready and waits for a program to use it: {_where(seen)}")
+            say(f"VBG Camera is ready and waits for a program to use it: {_where(seen)}")
             return 0
         # While the model loads, for the first time and for long, there is no matte yet: no fault.
         if seen.get("state") == "fault" and seen.get("reason") != "starting":
@@ -287,7 +292,7 @@ def _await_first_frame(child: subprocess.Popen[bytes], log_path: Path, at: int) 
             since_fault = None
         time.sleep(0.1)
     if not seen:
-        print(
+        say(
             f"vcam: the camera still gets ready after {START_TIMEOUT:.0f} s: on a busy machine the "
             f"first start may take minutes.\n"
             f"      `vcam status` says when it is there; {log_path} what it does.",
@@ -295,7 +300,7 @@ def _await_first_frame(child: subprocess.Popen[bytes], log_path: Path, at: int) 
         )
         return 1
     problem = seen.get("engine", {}).get("problem")
-    print(
+    say(
         f"vcam: the camera runs but shows the privacy card: {problem or seen.get('reason', '?')}\n"
         f"      Run `vcam doctor`, or look into {log_path}.",
         file=sys.stderr,
@@ -308,13 +313,13 @@ def _tell_failure(child: subprocess.Popen[bytes], log_path: Path, at: int) -> in
         log.seek(at)
         lines = log.read().decode(errors="replace").splitlines()
     said = [i for i, line in enumerate(lines) if line.startswith("vcam: ")]
-    print("\n".join(lines[said[-1] :] if said else lines[-5:]), file=sys.stderr)
+    say("\n".join(lines[said[-1] :] if said else lines[-5:]), file=sys.stderr)
     return child.returncode or 1
 
 
 def _where(status: dict[str, Any]) -> str:
     sinks = ", ".join(sink["name"] for sink in status.get("sinks", [])) or "settings page alone"
-    return f"{status.get('source', {}).get('name', '?')} to {sinks}"
+    return plain(f"{status.get('source', {}).get('name', '?')} to {sinks}")
 
 
 def _run_here(config: Config, options: argparse.Namespace) -> int:
@@ -322,11 +327,12 @@ def _run_here(config: Config, options: argparse.Namespace) -> int:
 
     from vcam import daemon
 
-    logging.basicConfig(
-        level=config.control.log.upper(),
-        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
-        handlers=_log_file() if os.environ.get("VCAM_DAEMON") else None,
+    log_to(
+        _log_file() if os.environ.get("VCAM_DAEMON") else [logging.StreamHandler()],
+        config.control.log.upper(),
+        "%(asctime)s %(levelname)s %(name)s: %(message)s",
     )
+    catch_last_words()
     logging.getLogger("aiohttp.access").setLevel("WARNING")
     daemon.run(
         config,
@@ -346,7 +352,15 @@ def _log_file() -> list[logging.Handler]:
 
     from vcam import paths
 
-    return [RotatingFileHandler(paths.log_path(), maxBytes=LOG_SIZE, backupCount=1)]
+    return [
+        RotatingFileHandler(
+            paths.log_path(),
+            maxBytes=LOG_SIZE,
+            backupCount=1,
+            encoding="utf-8",
+            errors="backslashreplace",
+        )
+    ]
 
 
 def _client() -> Any:
@@ -375,7 +389,7 @@ def _stop(options: argparse.Namespace) -> int:
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         if not _alive(status["pid"]):
-            print("VBG Camera has stopped.")
+            say("VBG Camera has stopped.")
             return 0
         time.sleep(0.05)
     raise DaemonError(
@@ -402,25 +416,25 @@ def _alive(pid: int) -> bool:
 def _status(options: argparse.Namespace) -> int:
     status = _client().status()
     if options.json:
-        print(json.dumps(status, indent=2))
+        say(json.dumps(status, indent=2), limit=None)
         return 0
     reason = f" ({status['reason']})" if status.get("reason") else ""
     engine, latency = status["engine"], status["latency_ms"]
-    watchers = ", ".join(status["watchers"]) or "nobody"
-    print(f"state       {status['state']}{reason}")
-    print(f"camera      {status['source']['name']}")
+    watchers = plain(", ".join(status["watchers"])) or "nobody"
+    say(f"state       {status['state']}{reason}")
+    say(f"camera      {plain(status['source']['name'])}")
     for sink in status["sinks"]:
-        print(f"output      {sink['name']}, {sink['width']}x{sink['height']}")
-    print(f"background  {status['background']}")
+        say(f"output      {plain(sink['name'])}, {sink['width']}x{sink['height']}")
+    say(f"background  {plain(status['background'])}")
     if status.get("revealed"):
-        print(f"            OTHERS SEE YOUR ROOM, asked for by the {status['revealed']['by']}")
-    print(f"watched by  {watchers}")
-    print(f"speed       {status['fps']} fps, {latency['p50']} ms from camera to output")
-    print(f"model       {engine.get('model')} on {engine.get('device')}, {engine.get('precision')}")
-    print(f"costs       {status['cpu_percent']} % of a core, {status['rss_mb']} MB")
+        say(f"            OTHERS SEE YOUR ROOM, asked for by the {status['revealed']['by']}")
+    say(f"watched by  {watchers}")
+    say(f"speed       {status['fps']} fps, {latency['p50']} ms from camera to output")
+    say(f"model       {engine.get('model')} on {engine.get('device')}, {engine.get('precision')}")
+    say(f"costs       {status['cpu_percent']} % of a core, {status['rss_mb']} MB")
     for problem in (*status["problems"], engine.get("problem"), status["config_problem"]):
         if problem:
-            print(f"note        {problem}")
+            say(f"note        {problem}")
     return 0
 
 
@@ -429,7 +443,7 @@ def _mode(name: str) -> Callable[[argparse.Namespace], int]:
 
     def run(options: argparse.Namespace) -> int:
         getattr(_client(), name)()
-        print(words[name])
+        say(words[name])
         return 0
 
     return run
@@ -448,10 +462,10 @@ def _background(options: argparse.Namespace) -> int:
     if how is not None:
         _reveal(client, how, named=options.show_my_room)
     elif wish is not None:
-        print(f"Background: {_choose(client, wish)}")
+        say(f"Background: {plain(_choose(client, wish))}")
     if options.save is not None:
         client.keep(options.save)
-        print(f"Kept as {options.save!r}.")
+        say(f"Kept as {options.save!r}.")
     return 0
 
 
@@ -463,8 +477,8 @@ def _reveal(client: Any, how: Reveal, *, named: bool) -> None:
             hint="Give preset:none for the background, or --show-my-room.",
         )
     client.show_room(str(how))
-    print(f"Background: {how}")
-    print("Others see your room as it is. Any background, a pause or the end hides it again.")
+    say(f"Background: {how}")
+    say("Others see your room as it is. Any background, a pause or the end hides it again.")
 
 
 def _list_presets() -> int:
@@ -473,8 +487,8 @@ def _list_presets() -> int:
     running = _running()
     used = running["preset"] if running else None
     for entry in entries():
-        print(f"{'*' if entry.name == used else ' '} {entry.name:<16} {entry.kind}")
-    print('  next, previous, blur, blur:N, "#rrggbb", none, or the path of a picture or clip')
+        say(f"{'*' if entry.name == used else ' '} {plain(entry.name):<16} {entry.kind}")
+    say('  next, previous, blur, blur:N, "#rrggbb", none, or the path of a picture or clip')
     return 0
 
 
@@ -505,7 +519,8 @@ def _choose(client: Any, wish: str) -> str:
 
 
 def _devices(options: argparse.Namespace) -> int:
-    from vcam.devices import run, set_controls
+    from vcam.controls import set_controls
+    from vcam.listing import run
 
     if options.set:
         return set_controls(options.set, options.camera)
@@ -522,13 +537,13 @@ def _open(options: argparse.Namespace) -> int:
     client = _client()
     if options.close:
         closed = client.close_page()
-        print("The settings page is closed." if closed else "The settings page was not open.")
+        say("The settings page is closed." if closed else "The settings page was not open.")
         return 0
     from vcam import browser
 
     page = browser.page_file(client)
     if browser.has_reader(sys.stdout):
-        print(f"{page.url}\nThis address works once; paste it if no browser opens.")
+        say(f"{page.url}\nThis address works once; paste it if no browser opens.")
     browser.show(page.file)
     return 0
 
@@ -547,14 +562,14 @@ def _render(options: argparse.Namespace) -> int:
 
     from vcam.render import render
 
-    logging.basicConfig(level="WARNING", format="vcam: %(message)s")
+    log_to([logging.StreamHandler()], "WARNING", "vcam: %(message)s")
     report = _progress()
     failures = render(options.input, options.output, config, alpha=options.alpha, report=report)
     report("", 1, 1)
     if options.output is not None:
-        print(f"wrote {options.output}")
+        say(f"wrote {plain(options.output, None)}")
     if options.alpha is not None:
-        print(f"wrote mattes to {options.alpha}")
+        say(f"wrote mattes to {plain(options.alpha, None)}")
     return 1 if failures else 0
 
 
@@ -570,7 +585,8 @@ def _progress() -> Callable[[str, int, int], None]:
         last = now
         left = f", {(now - begun) / done * (total - done):.0f} s left" if done and total else ""
         line = "" if ended else f"{what}: {done} of {total or '?'}{left}"
-        print(f"\r\x1b[K{line}", end="", file=sys.stderr, flush=True)
+        sys.stderr.write(f"\r\x1b[K{plain(line, 76)}")
+        sys.stderr.flush()
 
     return report
 
@@ -590,19 +606,19 @@ def _config(options: argparse.Namespace) -> int:
 
     path = options.config or config.user_path()
     if options.what == "path":
-        print(path)
+        say(path)
     elif options.what == "show":
-        print(config.default_path().read_text(encoding="utf-8"), end="")
+        say(config.default_path().read_text(encoding="utf-8").rstrip("\n"), limit=None)
     else:
         if not path.exists():
             if options.config:
                 raise ConfigError(
                     f"{path} does not exist", hint="Give the path of a settings file."
                 )
-            print(f"{path} does not exist; the defaults are used.")
+            say(f"{path} does not exist; the defaults are used.")
             return 0
         config.load(path)
-        print(f"{path} is fine.")
+        say(f"{path} is fine.")
     return 0
 
 

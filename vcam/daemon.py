@@ -21,9 +21,10 @@ from vcam.backgrounds import Backdrop, open_backdrop
 from vcam.capture import Capture
 from vcam.card import Card
 from vcam.choice import LEAST_BLUR, Blur, Choice, Reveal
+from vcam.controls import apply_controls
 from vcam.demand import Demand
-from vcam.devices import apply_controls
 from vcam.errors import BackgroundError, DaemonError, tell
+from vcam.foreign import plain, say
 from vcam.matting import Matting
 from vcam.pipeline import Pipeline
 from vcam.service import Notifier, SuspendWatch, give_back, keep_one_heap
@@ -108,7 +109,7 @@ def run(
         )
         opened.enter_context(_background(daemon.tend, stop, notifier))
         if page:
-            print(f"Settings page: {doors.open_page()}", flush=True)
+            say(f"Settings page: {doors.open_page()}")
         log.info("running; sinks: %s", ", ".join(s.name for s in outlet.sinks) or "none")
         try:
             pipeline.run(stop)
@@ -184,7 +185,7 @@ class Daemon:
             "reason": pipe.verdict.reason if pipe.verdict.state != "live" else "",
             "mode": wishes.mode,
             "source": {
-                "name": source.name if source else config.camera.source,
+                "name": plain(source.name if source else config.camera.source),
                 "open": source is not None,
                 "width": getattr(source, "width", 0) or getattr(source, "size", (0, 0))[0],
                 "height": getattr(source, "height", 0) or getattr(source, "size", (0, 0))[1],
@@ -193,7 +194,7 @@ class Daemon:
             },
             "sinks": [
                 {
-                    "name": sink.name,
+                    "name": plain(sink.name),
                     "kind": getattr(sink, "kind", type(sink).__name__),
                     "width": sink.width,
                     "height": sink.height,
@@ -205,6 +206,7 @@ class Daemon:
                 problem
                 for problem in (
                     *self._notes,
+                    pipe.capture.problem,
                     *pipe.outlet.problems,
                     self.background_problem,
                     pipe.problem,

@@ -1,9 +1,9 @@
-"""What webcams send, turned into planes: MJPG by a library, YUYV and NV12 taken apart."""
+"""What webcams send, turned into planes: MJPG by a library, raw pictures taken apart."""
 
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import av
 import cv2
@@ -28,6 +28,11 @@ _HALVED = {
     "yuv420p": 2,
 }  # rows of luma to one of chroma
 _LIMITED = 1  # AVCOL_RANGE_MPEG
+# Raw pixel formats: bytes of a picture to one of its pixels, as a fraction.
+RAW: Final = {
+    "YUYV": (2, 1), "UYVY": (2, 1), "NV12": (3, 2), "NV21": (3, 2), "YU12": (3, 2), "YV12": (3, 2),
+    "RGB3": (3, 1), "BGR3": (3, 1), "GREY": (1, 1),
+}  # fmt: skip
 
 
 class MjpegDecoder:
@@ -115,6 +120,57 @@ class Unpacker:
         self.height = height
         self.packed = False
         self._stock = Stock()
+        self._no_colour = np.full((height // 2, width // 2), 128, np.uint8)
+        self._no_colour.flags.writeable = False
+
+    def take(self, kind: str, data: NDArray[np.uint8]) -> Planes:
+        """Take a picture of one of the formats `RAW` apart, lines unpadded.
+
+        Raises:
+            SourceError: `data` is shorter than a picture.
+        """
+        if kind == "YUYV":
+            return self.yuyv(data)
+        if kind == "NV12":
+            return self.nv12(data)
+        w, h = self.width, self.height
+        above, below = RAW[kind]
+        data = self._whole(data, w * h * above // below, kind)
+        if kind == "UYVY":
+            return self._uyvy(data)
+        if kind == "GREY":
+            y = self._stock.take(w * h)
+            y[:] = data
+            return y.reshape(h, w), self._no_colour, self._no_colour, True
+        store = self._stock.take(w * h * 3 // 2)
+        if kind in ("RGB3", "BGR3"):
+            code = cv2.COLOR_RGB2YUV_I420 if kind == "RGB3" else cv2.COLOR_BGR2YUV_I420
+            cv2.cvtColor(data.reshape(h, w, 3), code, store.reshape(h * 3 // 2, w))
+        elif kind == "NV21":
+            store[: w * h] = data[: w * h]
+            both = data[w * h :].reshape(h // 2, w // 2, 2)
+            for channel, plane in enumerate(self._chroma(store)[::-1]):
+                cv2.extractChannel(both, channel, plane)
+        else:
+            store[:] = data
+        u, v = self._chroma(store)
+        return store[: w * h].reshape(h, w), *((v, u) if kind == "YV12" else (u, v)), False
+
+    def _chroma(self, store: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """The two chroma planes of a 4:2:0 picture, as views."""
+        area, half = self.width * self.height, (self.height // 2, self.width // 2)
+        return store[area : area * 5 // 4].reshape(half), store[area * 5 // 4 :].reshape(half)
+
+    def _uyvy(self, data: NDArray[np.uint8]) -> Planes:
+        w, h = self.width, self.height
+        store = self._stock.take(2 * w * h)
+        y, u, v = store[: w * h], store[w * h : w * h * 3 // 2], store[w * h * 3 // 2 :]
+        y, u, v = y.reshape(h, w), u.reshape(h, w // 2), v.reshape(h, w // 2)
+        cv2.extractChannel(data.reshape(h, w, 2), 1, y)
+        fours = data.reshape(h, w // 2, 4)
+        cv2.extractChannel(fours, 0, u)
+        cv2.extractChannel(fours, 2, v)
+        return y, u, v, False
 
     def yuyv(self, data: NDArray[np.uint8]) -> Planes:
         """Take YUYV 4:2:2 apart: `width * height * 2` bytes, lines unpadded.

@@ -3,32 +3,28 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import logging
 import os
 import re
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from vcam.errors import SourceError, VcamError
+from vcam import sensors
+from vcam.foreign import plain
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from vcam.v4l2 import Capabilities, Control
 
-log = logging.getLogger(__name__)
-
 LABEL: Final = "VBG Camera"  # what our virtual camera is called everywhere
-READABLE: Final = ("MJPG", "JPEG", "YUYV", "NV12")  # pixel formats that can be decoded
+# Pixel formats that can be decoded, the best first where a camera offers several of a size.
+READABLE: Final = (
+    "MJPG", "JPEG", "YUYV", "NV12", "UYVY", "YU12", "YV12", "NV21", "RGB3", "BGR3", "GREY",
+)  # fmt: skip
+MOST_PIXELS: Final = 8192 * 8192  # a mode above this is a driver's mistake
 
 SYS: Final = Path("/sys/class/video4linux")
 LINKS: Final = Path("/dev/v4l")
-
-
-Controls = dict[str, "int | dict[str, int]"]  # by name, or by name under a camera's name
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +60,9 @@ class CameraInfo:
     controls: tuple[str, ...] = ()
     holders: tuple[Holder, ...] = ()
     problem: str = ""
+    infrared: bool = False  # shows heat or a lamp's reflection, no colours
+    readable: bool = True  # False: everything it sends is of a kind that cannot be decoded
+    virtual: bool = False  # fed by a program
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,13 +80,34 @@ class VirtualCameraInfo:
 
 
 def list_cameras() -> list[CameraInfo]:
-    """Every webcam, in the order the kernel numbers them; never a virtual one."""
+    """Every webcam, the one for a call first: those that see colour, then infrared ones.
+
+    Otherwise in the order the kernel numbers them; never a virtual one.
+    """
     if not sys.platform.startswith("linux"):
         return _cameras_elsewhere()
-    found = []
-    for path in _nodes():
-        if not _virtual(path) and (info := _webcam(path)) is not None:
-            found.append(info)
+    found = [webcam_at(path) for path in nodes() if not is_virtual(path)]
+    return _told_apart([info for info in found if info is not None])
+
+
+def list_sources() -> list[CameraInfo]:
+    """Everything that can be chosen as camera: webcams, then what other programs feed.
+
+    A telephone comes as such a virtual camera; our own one is never among them.
+    """
+    if not sys.platform.startswith("linux"):
+        return list_cameras()
+    fed = [fed_at(path) for path in nodes() if is_virtual(path)]
+    return [*list_cameras(), *(info for info in fed if info is not None)]
+
+
+def list_sensors() -> dict[str, int]:
+    """What hands out raw sensor data here, with its number of nodes: none shows a picture."""
+    found: dict[str, int] = {}
+    for path in nodes():
+        known, _ = capabilities_of(path)
+        if what := sensor_at(path, known):
+            found[what] = found.get(what, 0) + 1
     return found
 
 
@@ -95,60 +115,8 @@ def list_virtual_cameras() -> list[VirtualCameraInfo]:
     """Every virtual camera; ours first."""
     if not sys.platform.startswith("linux"):
         return []
-    found = [_loopback(path) for path in _nodes() if _virtual(path)]
+    found = [_loopback(path) for path in nodes() if is_virtual(path)]
     return sorted((info for info in found if info is not None), key=lambda info: not info.ours)
-
-
-def find_camera(selector: str) -> CameraInfo:
-    """The webcam that a path, a stable name, a label or a part of one names.
-
-    Raises:
-        SourceError: there is none, or it is our own virtual camera.
-    """
-    if selector.startswith("/"):
-        return _camera_at(selector)
-    cameras = list_cameras()
-    wanted = selector.casefold()
-    ways: tuple[Callable[[CameraInfo], bool], ...] = (
-        lambda c: c.name.casefold() == wanted,
-        lambda c: Path(c.stable).name.casefold() == wanted,
-        lambda c: wanted in c.name.casefold(),
-    )
-    for fits in ways:
-        for camera in cameras:
-            if fits(camera):
-                return camera
-    known = ", ".join(repr(camera.name) for camera in cameras) or "none"
-    raise SourceError(
-        f"there is no camera {selector!r}; connected: {known}",
-        hint="Run `vcam devices` to list cameras, or check the cable.",
-    )
-
-
-def _camera_at(selector: str) -> CameraInfo:
-    path = os.path.realpath(selector)
-    if not os.path.exists(path):
-        raise SourceError(
-            f"camera {selector!r} is not connected",
-            hint="Check the cable, or run `vcam devices` to list cameras.",
-        )
-    if _virtual(Path(path)):
-        info = _loopback(Path(path))
-        if info is not None and info.ours:
-            raise SourceError(
-                f"{selector!r} is {LABEL} itself, expected a webcam",
-                hint='Set camera.source = "auto" or a path that `vcam devices` lists.',
-            )
-        # The picture of another virtual camera, such as a telephone's, is a fine source.
-        name = info.name if info is not None else Path(path).name
-        return CameraInfo(name, path, path, _modes(path))
-    info_there = _webcam(Path(path))
-    if info_there is None:
-        raise SourceError(
-            f"{selector!r} is no camera that sends {', '.join(READABLE)}",
-            hint="Run `vcam devices` to list cameras.",
-        )
-    return info_there
 
 
 def holders(path: str | Path) -> list[Holder]:
@@ -159,9 +127,15 @@ def holders(path: str | Path) -> list[Holder]:
         if process.isdigit() and _holds(process, target):
             name = "unknown program"
             with contextlib.suppress(OSError):
-                name = Path(f"/proc/{process}/comm").read_text().strip() or name
+                comm = Path(f"/proc/{process}/comm").read_bytes()
+                name = plain(os.fsdecode(comm).strip()) or name
             found.append(Holder(int(process), name))
     return found
+
+
+def held_by(process: int | str, path: str | Path) -> bool:
+    """Whether a process of this user, "self" being this one, has `path` open."""
+    return _holds(str(process), os.path.realpath(path))
 
 
 def _holds(process: str, target: str) -> bool:
@@ -173,7 +147,7 @@ def _holds(process: str, target: str) -> bool:
     return False
 
 
-def _nodes() -> list[Path]:
+def nodes() -> list[Path]:
     """Paths of all video nodes by number."""
     try:
         names = [entry.name for entry in SYS.iterdir()]
@@ -183,16 +157,16 @@ def _nodes() -> list[Path]:
     return [Path("/dev") / m[0] for m in sorted(filter(None, numbered), key=lambda m: int(m[1]))]
 
 
-def _virtual(path: Path) -> bool:
+def is_virtual(path: Path) -> bool:
     """True for a node that hangs on no bus, as v4l2loopback's do."""
     with contextlib.suppress(OSError):
         return "virtual" in (SYS / path.name).resolve().parts
     return False
 
 
-def _label(path: Path) -> str:
+def label_at(path: Path) -> str:
     with contextlib.suppress(OSError):
-        return (SYS / path.name / "name").read_text(errors="replace").strip()
+        return plain((SYS / path.name / "name").read_text(errors="replace").strip())
     return path.name
 
 
@@ -207,7 +181,7 @@ def stable_name(path: str | Path) -> str:
     return str(path)
 
 
-def _capabilities(path: Path) -> tuple[Capabilities | None, str]:
+def capabilities_of(path: Path) -> tuple[Capabilities | None, str]:
     from vcam import v4l2
 
     try:
@@ -222,11 +196,13 @@ def _capabilities(path: Path) -> tuple[Capabilities | None, str]:
         os.close(fd)
 
 
-def _webcam(path: Path) -> CameraInfo | None:
+def webcam_at(path: Path) -> CameraInfo | None:
     from vcam import v4l2
 
-    known, problem = _capabilities(path)
-    label = _label(path)
+    known, problem = capabilities_of(path)
+    label = label_at(path)
+    if sensor_at(path, known):
+        return None
     if known is None:
         # Cannot be asked; the first node of a device is the one with the pictures.
         with contextlib.suppress(OSError):
@@ -235,8 +211,8 @@ def _webcam(path: Path) -> CameraInfo | None:
         return CameraInfo(label, str(path), stable_name(path), problem=problem)
     if not known.captures or known.flags & v4l2.CAP_M2M or not known.flags & v4l2.CAP_STREAMING:
         return None
-    modes = _modes(path)
-    if not modes:
+    formats, modes = formats_of(path), _modes(path)
+    if not modes and not formats:
         return None
     return CameraInfo(
         known.card or label,
@@ -245,7 +221,92 @@ def _webcam(path: Path) -> CameraInfo | None:
         modes,
         tuple(control.name for control in list_controls(path)),
         tuple(holders(path)),
+        "" if modes else _unreadable(formats),
+        sensors.grey_only(formats),
+        bool(modes),
     )
+
+
+def _unreadable(formats: tuple[str, ...]) -> str:
+    fine = [name for name in formats if name in READABLE]
+    if fine:
+        return f"sends {', '.join(fine)} in no size with even sides"
+    return f"sends {', '.join(name.strip() for name in formats)} alone, which cannot be decoded"
+
+
+def sensor_at(path: Path, known: Capabilities | None) -> str:
+    """What hands out raw data at this node; "" for an ordinary camera."""
+    from vcam import v4l2
+
+    if is_virtual(path):
+        return ""
+    names = [label_at(path)]
+    if known is None:
+        return sensors.pipeline(names)
+    names += [known.driver, known.card, known.bus]
+    return sensors.pipeline(names, formats_of(path), media=bool(known.flags & v4l2.CAP_IO_MC))
+
+
+def fed_at(path: Path) -> CameraInfo | None:
+    """A virtual camera of another program that has a picture to give; None for any other."""
+    from vcam import v4l2
+
+    known, _ = capabilities_of(path)
+    if known is None or not known.captures or known.flags & v4l2.CAP_M2M or known.card == LABEL:
+        return None
+    formats, modes = formats_of(path), _modes(path)
+    return CameraInfo(
+        known.card or path.name,
+        str(path),
+        str(path),
+        modes,
+        holders=tuple(holders(path)),
+        problem="" if modes else _unreadable(formats),
+        readable=bool(modes),
+        virtual=True,
+    )
+
+
+def _told_apart(found: list[CameraInfo]) -> list[CameraInfo]:
+    """The cameras in the order in which they are worth choosing, infrared ones marked.
+
+    Nodes of one device are told apart by what they send and what they are called; of two that see
+    colour the one with the larger picture goes first, for some infrared sensors deny what they are.
+    """
+    devices: dict[str, list[CameraInfo]] = {}
+    for camera in found:
+        devices.setdefault(_parent(Path(camera.path)), []).append(camera)
+    ordered: list[CameraInfo] = []
+    for nodes in devices.values():
+        nodes = [node for node in nodes if node.readable] or nodes[:1]
+        grey = [node for node in nodes if node.infrared]
+        called = [node for node in nodes if sensors.called_infrared(*_names(node))]
+        if grey and len(called) == len(nodes) > len(grey):
+            called = grey  # the name is that of the whole device
+        marked = [replace(node, infrared=node.infrared or node in called) for node in nodes]
+        ordered += sorted(marked, key=lambda node: -max(_areas(node), default=0))
+    return sorted(ordered, key=lambda c: (not c.readable, c.infrared, bool(c.problem)))
+
+
+def _areas(camera: CameraInfo) -> list[int]:
+    return [mode.width * mode.height for mode in camera.formats]
+
+
+def _parent(path: Path) -> str:
+    """The device that a node belongs to: the one on the bus, of which it may be one interface."""
+    with contextlib.suppress(OSError):
+        device = (SYS / path.name / "device").resolve(strict=True)
+        return str(device.parent if ":" in device.name else device)
+    return str(path)
+
+
+def _names(camera: CameraInfo) -> tuple[str, ...]:
+    """What a node is called: by its driver, by the kernel, by its USB interface."""
+    path = Path(camera.path)
+    interface = ""
+    with contextlib.suppress(OSError):
+        interface = (SYS / path.name / "device" / "interface").read_text(errors="replace").strip()
+    return camera.name, label_at(path), interface
 
 
 def list_controls(path: str | Path) -> tuple[Control, ...]:
@@ -264,113 +325,20 @@ def list_controls(path: str | Path) -> tuple[Control, ...]:
         os.close(fd)
 
 
-def controls_for(camera: CameraInfo, wanted: Controls) -> dict[str, int]:
-    """What `[camera] controls` asks of this camera: what is for all, then what is for it alone."""
-    found = {name: value for name, value in wanted.items() if isinstance(value, int)}
-    for name, own in wanted.items():
-        if isinstance(own, dict) and name in (camera.name, Path(camera.stable).name):
-            found |= own
-    return found
-
-
-def set_controls(wishes: list[str], selector: str | None) -> int:
-    """`vcam devices --set NAME=VALUE`: turn the camera's knobs now and keep them; the exit code.
-
-    Raises:
-        SourceError: there is no such camera or control, or a value is out of its range.
-    """
-    camera = find_camera(selector) if selector else next(iter(list_cameras()), None)
-    if camera is None:
-        raise SourceError("no camera is connected", hint="Check the cable.")
-    values: dict[str, int | str] = {}
-    for wish in wishes:
-        name, _, text = wish.partition("=")
-        values[name] = int(text) if re.fullmatch(r"-?\d+", text) else text
-    turned = turn_controls(camera, values)
-    _keep(camera, turned)
-    print(f"{camera.name}: {', '.join(f'{name} = {value}' for name, value in turned.items())}")
-    return 0
-
-
-def turn_controls(camera: CameraInfo, wanted: Mapping[str, object]) -> dict[str, int]:
-    """Turn a camera's knobs, whether it is open or not; return what they were turned to.
-
-    Raises:
-        SourceError: there is no such control or a value is out of its range, told before any is
-            turned; or the driver refuses one.
-    """
+def formats_of(path: str | Path) -> tuple[str, ...]:
+    """Everything a node sends, readable or not."""
     from vcam import v4l2
 
-    known = {control.name: control for control in list_controls(camera.path)}
-    values: dict[str, int] = {}
-    for name, value in wanted.items():
-        control = known.get(name)
-        if control is None:
-            names = ", ".join(known) or "none"
-            raise SourceError(
-                f"{camera.name} has no control {name!r}; it has {names}",
-                hint="Run `vcam devices` to list controls with their ranges.",
-            )
-        low, high = control.minimum, control.maximum
-        if type(value) is not int or not low <= value <= high:
-            raise SourceError(
-                f"{name} is {value!r}, expected a number from {low} to {high}",
-                hint=f"The camera comes with {control.default}.",
-            )
-        values[name] = value
-    fd = v4l2.open_node(camera.path)
     try:
-        for name in sorted(values, key=automatic_first):
-            v4l2.set_control(fd, known[name].id, values[name])
-    except OSError as error:
-        raise SourceError(
-            f"{camera.name}: {name} cannot be set: {error.strerror}",
-            hint="Set its automatic off first: `vcam devices` lists that control too.",
-        ) from error
+        fd = v4l2.open_node(path)
+    except OSError:
+        return ()
+    try:
+        return tuple(dict.fromkeys(v4l2.pixel_formats(fd)))
+    except OSError:
+        return ()
     finally:
         os.close(fd)
-    return values
-
-
-def apply_controls(path: str, wanted: Controls) -> None:
-    """Turn the knobs of an open camera as changed settings say; what cannot be is told and left."""
-    if not sys.platform.startswith("linux"):
-        return
-    try:
-        camera = find_camera(path)
-        turn_controls(camera, controls_for(camera, wanted))
-    except VcamError as error:
-        log.warning("%s", error)
-
-
-def automatic_first(name: str) -> bool:
-    """Sorts controls: automatic exposure or white balance goes before its manual value."""
-    return "auto" not in name
-
-
-def _keep(camera: CameraInfo, values: dict[str, int]) -> None:
-    """Write `values` into the settings; a daemon that runs does it itself."""
-    from vcam.config import load, user_path
-    from vcam.control.client import Client
-    from vcam.errors import DaemonError
-    from vcam.settings import Settings
-
-    config = load()
-    changes = {"camera": {"controls": kept_controls(camera, values, config.camera.controls)}}
-    try:
-        Client.connect().change(changes)
-    except DaemonError:
-        with Settings(config).kept_in(user_path()) as settings:
-            settings.change(changes)
-            settings.flush()
-
-
-def kept_controls(camera: CameraInfo, values: dict[str, int], before: Controls) -> Controls:
-    """`[camera] controls` with `values` for this camera alone."""
-    twins = [other for other in list_cameras() if other.name == camera.name]
-    key = camera.name if len(twins) < 2 else Path(camera.stable).name
-    own = before.get(key)
-    return before | {key: (own if isinstance(own, dict) else {}) | values}
 
 
 def _modes(path: str | Path) -> tuple[Mode, ...]:
@@ -403,20 +371,33 @@ def modes_of(fd: int) -> list[Mode]:
     for name in v4l2.pixel_formats(fd):
         if name not in READABLE:
             continue
-        for low_w, high_w, step_w, low_h, high_h, step_h in v4l2.frame_sizes(fd, name):
-            sizes = [(low_w, low_h)] if (low_w, low_h) == (high_w, high_h) else _USUAL_SIZES
-            for w, h in sizes:
-                inside = low_w <= w <= high_w and low_h <= h <= high_h
-                on_step = (w - low_w) % max(step_w, 1) == 0 and (h - low_h) % max(step_h, 1) == 0
-                if inside and on_step and w % 2 == 0 and h % 2 == 0:
-                    rates = tuple(v4l2.frame_rates(fd, name, w, h))
-                    found.setdefault((name, w, h), Mode(name, w, h, rates))
+        for size in v4l2.frame_sizes(fd, name):
+            for w, h in _sizes(*size):
+                rates = tuple(v4l2.frame_rates(fd, name, w, h))
+                found.setdefault((name, w, h), Mode(name, w, h, rates))
     return list(found.values())
 
 
+def _sizes(
+    low_w: int, high_w: int, step_w: int, low_h: int, high_h: int, step_h: int
+) -> list[tuple[int, int]]:
+    """The sizes of a range that a frame may have, even and within reason; 0x0 is none."""
+
+    def fits(w: int, h: int) -> bool:
+        inside = low_w <= w <= high_w and low_h <= h <= high_h
+        on_step = (w - low_w) % max(step_w, 1) == 0 and (h - low_h) % max(step_h, 1) == 0
+        even = w > 1 and h > 1 and w % 2 == 0 and h % 2 == 0
+        return inside and on_step and even and w * h <= MOST_PIXELS
+
+    if (low_w, low_h) == (high_w, high_h):
+        return [(low_w, low_h)] if fits(low_w, low_h) else []
+    usual = [size for size in _USUAL_SIZES if fits(*size)]
+    return usual or [size for size in ((high_w, high_h), (low_w, low_h)) if fits(*size)][:1]
+
+
 def _loopback(path: Path) -> VirtualCameraInfo | None:
-    label = _label(path)
-    known, problem = _capabilities(path)
+    label = label_at(path)
+    known, problem = capabilities_of(path)
     if known is None:
         return VirtualCameraInfo(label, str(path), label == LABEL, False, problem=problem)
     if not known.loopback:
@@ -450,59 +431,9 @@ def _cameras_elsewhere() -> list[CameraInfo]:
 
     backend = cv2.CAP_DSHOW if sys.platform == "win32" else cv2.CAP_AVFOUNDATION
     return [
-        CameraInfo(camera.name, str(camera.index % 100), camera.path or str(camera.index % 100))
+        CameraInfo(
+            plain(camera.name), str(camera.index % 100), camera.path or str(camera.index % 100)
+        )
         for camera in enumerate_cameras(backend)
         if not re.search(r"obs|virtual", camera.name, re.IGNORECASE)
     ]
-
-
-def run(as_json: bool) -> int:
-    """`vcam devices`: print what there is and who holds it; the exit code."""
-    cameras, virtual = list_cameras(), list_virtual_cameras()
-    if as_json:
-        answer = {
-            "cameras": [asdict(camera) for camera in cameras],
-            "virtual": [asdict(camera) for camera in virtual],
-        }
-        print(json.dumps(answer, indent=2))
-        return 0
-    print("Cameras")
-    for camera in cameras:
-        print(f"  {camera.name}  {camera.path}{_held(camera.holders)}")
-        if camera.stable != camera.path:
-            print(f"    {camera.stable}")
-        for line in _summary(camera.formats):
-            print(f"    {line}")
-        for control in list_controls(camera.path):
-            print(
-                f"    {control.name} = {control.value}"
-                f" ({control.minimum} to {control.maximum}, {control.default} at first)"
-            )
-        if camera.problem:
-            print(f"    cannot be opened: {camera.problem}")
-    if not cameras:
-        print("  none; the demo picture stands in for one")
-    print("Virtual cameras")
-    for device in virtual:
-        size = f" {device.width}x{device.height}" if device.width else ""
-        state = "fed, programs list it" if device.ready else "not fed, programs do not list it"
-        print(f"  {device.name}  {device.path}{size}  {state}{_held(device.holders)}")
-        if device.problem:
-            print(f"    {device.problem}")
-    if not virtual:
-        print("  none; `vcam doctor` says how to get one")
-    return 0
-
-
-def _held(who: tuple[Holder, ...]) -> str:
-    names = ", ".join(f"{h.name} ({h.pid})" for h in who)
-    return f"  in use by {names}" if names else ""
-
-
-def _summary(modes: tuple[Mode, ...]) -> list[str]:
-    """One line a format: its sizes with the fastest rate."""
-    by_format: dict[str, list[str]] = {}
-    for mode in modes:
-        rate = f"@{mode.fps:g}" if mode.rates else ""
-        by_format.setdefault(mode.format, []).append(f"{mode.width}x{mode.height}{rate}")
-    return [f"{name}: {' '.join(sizes)}" for name, sizes in by_format.items()]

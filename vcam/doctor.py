@@ -15,7 +15,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from vcam import __version__, surroundings
+from vcam import __version__, sensors, surroundings
+from vcam.foreign import say
 from vcam.surroundings import Surroundings
 
 Severity = Literal["error", "warning", "note"]
@@ -58,15 +59,15 @@ def run(json: bool = False, fix: bool = False) -> int:
         findings = [asdict(finding) for finding in found]
         healthy = not any(finding.severity == "error" for finding in found)
         answer = {"version": __version__, "healthy": healthy, "findings": findings}
-        print(jsonlib.dumps(answer, indent=2))
+        say(jsonlib.dumps(answer, indent=2), limit=None)
     else:
-        print(report(found, fix=fix))
+        say(report(found, fix=fix))
     return 1 if any(finding.severity == "error" for finding in found) else 0
 
 
 def mend(finding: Finding) -> bool:
     """Run a finding's command and say so on stderr; whether it succeeded."""
-    print(f"{finding.what}\n  $ {finding.command}", file=sys.stderr)
+    say(f"{finding.what}\n  $ {finding.command}", file=sys.stderr)
     try:
         # No shell: a program's name may hold anything.
         command = shlex.split(finding.command)
@@ -75,10 +76,10 @@ def mend(finding: Finding) -> bool:
             command[0] = str(beside) if beside.exists() else "vcam"
         done = subprocess.run(command, timeout=120, check=False)
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        print(f"  That did not work: {error}", file=sys.stderr)
+        say(f"  That did not work: {error}", file=sys.stderr)
         return False
     if done.returncode:
-        print(f"  That did not work: exit code {done.returncode}", file=sys.stderr)
+        say(f"  That did not work: exit code {done.returncode}", file=sys.stderr)
     return done.returncode == 0
 
 
@@ -272,7 +273,14 @@ def webcam(seen: Surroundings) -> Iterator[Finding]:
     source = seen.setting("camera", "source")
     if seen.system != "linux" or (source not in (None, "auto") and not _is_device(source)):
         return
-    if not seen.webcams:
+    for what in seen.sensors:
+        # With another camera beside it, it is worth knowing and no more.
+        yield Finding(
+            "note" if seen.webcams else "warning",
+            f"A camera here hangs on {what}, which hands out raw sensor data.",
+            sensors.THROUGH_LIBCAMERA,
+        )
+    if not seen.webcams and not seen.sensors:
         yield Finding(
             "warning",
             "No webcam was found.",

@@ -18,6 +18,8 @@ import sys
 import time
 from typing import Final
 
+from vcam.foreign import block
+
 TOLD_AGAIN: Final = 60.0  # seconds
 _told: dict[tuple[str, object, str], float] = {}  # when each was told last
 
@@ -25,15 +27,18 @@ _told: dict[tuple[str, object, str], float] = {}  # when each was told last
 class VcamError(Exception):
     """A fault outside the program: says what is, what was expected, and the next step.
 
-    `hint` is one imperative sentence shown under the message.
+    `hint` is one imperative sentence shown under the message; `card` the few words that the
+    privacy card and the tray have room for, "" where the message says too much for them.
     """
 
     exit_code = 1
 
-    def __init__(self, message: str, *, hint: str = "") -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+    def __init__(self, message: str, *, hint: str = "", card: str = "") -> None:
+        # Most messages name what somebody typed, or what a file or a device is called.
+        self.message = block(message)
+        self.hint = block(hint)
+        self.card = card
+        super().__init__(self.message)
 
 
 class UsageError(VcamError):
@@ -49,7 +54,7 @@ class ConfigError(VcamError):
 
     def __init__(self, message: str, *, hint: str = "", problems: tuple[str, ...] = ()) -> None:
         super().__init__(message, hint=hint)
-        self.problems = problems
+        self.problems = tuple(block(problem) for problem in problems)
 
 
 class DeviceError(VcamError):

@@ -19,6 +19,7 @@ from PIL import Image, ImageFilter
 from vcam import backgrounds, config, scenery
 from vcam.choice import Colour, File, Preset, Reveal, parse
 from vcam.errors import BackgroundError, VcamError
+from vcam.foreign import plain
 from vcam.paths import backgrounds_dir
 from vcam.settings import replace_file
 
@@ -47,13 +48,13 @@ class Entry:
 
 def entries() -> list[Entry]:
     """Everything with a name: backgrounds first, then looks, each in their own order."""
-    plain = [
+    shown = [
         Entry(p.name, p.kind, p.path is not None, {"background": {"use": str(Preset(p.name))}})
         for p in backgrounds.presets()
     ]
-    taken = {entry.name for entry in plain}
+    taken = {entry.name for entry in shown}
     kept = [Entry(n, "look", True, v) for n, v in _looks().items() if n not in taken]
-    return [*plain, *kept]
+    return [*shown, *kept]
 
 
 def find(name: str) -> Entry:
@@ -118,8 +119,8 @@ def keep(name: str, now: Config) -> Entry:
     if name in {p.name for p in backgrounds.presets()}:
         raise BackgroundError(f"{name!r} is a background already", hint="Choose another name.")
     looks = dict(_looks())
-    plain = now.model_dump()
-    looks[name] = {s: {key: plain[s][key] for key in keys} for s, keys in KEPT.items()}
+    values = now.model_dump()
+    looks[name] = {s: {key: values[s][key] for key in keys} for s, keys in KEPT.items()}
     if len(looks) > MOST:
         raise BackgroundError(f"there are {MOST} looks already", hint="Delete one of them.")
     _write(looks)
@@ -223,7 +224,7 @@ def _read(path: Path, mtime: int) -> dict[str, Changes]:
                 del kept["background"]["use"]
         except (VcamError, KeyError, TypeError):
             continue
-        looks[name] = kept
+        looks[plain(name)] = kept
     return looks
 
 

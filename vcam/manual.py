@@ -12,6 +12,7 @@ from typing import Final
 
 from vcam import __version__
 from vcam.cli import build_parser
+from vcam.foreign import say
 
 FILES: Final = (
     ("~/.config/vcam/config.toml", "Your settings; only the lines that differ from the default."),
@@ -267,7 +268,7 @@ KINDS: Final[dict[str, Callable[[], str]]] = {
 def main() -> int:
     """Print what was asked for; the exit code."""
     if len(sys.argv) != 2 or sys.argv[1] not in KINDS:
-        print(f"usage: python -m vcam.manual {'|'.join(KINDS)}", file=sys.stderr)
+        say(f"usage: python -m vcam.manual {'|'.join(KINDS)}", file=sys.stderr)
         return 2
     sys.stdout.write(KINDS[sys.argv[1]]())
     return 0

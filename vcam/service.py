@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from vcam.errors import DaemonError
+from vcam.foreign import plain
 from vcam.kept import manager_socket
 
 log = logging.getLogger(__name__)
@@ -103,7 +104,8 @@ def _watchdog_timeout(environ: Mapping[str, str]) -> float | None:
 
 
 def _line(text: str) -> str:
-    return " ".join(text.split())
+    """One line, or somebody's name could tell the manager more than a status."""
+    return plain(" ".join(text.split()))
 
 
 def installed(environ: Mapping[str, str] | None = None) -> bool:

@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segmentation.engines import nvidia
-from vcam import service
-from vcam.devices import LABEL, Holder
+from vcam import sensors, service
+from vcam.devices import LABEL, Holder, formats_of
+from vcam.foreign import plain
 
 if TYPE_CHECKING:
     from vcam.v4l2 import Capabilities
@@ -41,6 +42,7 @@ class Node:
     exclusive: bool | None = None  # v4l2loopback's exclusive_caps
     size: tuple[int, int] | None = None
     holders: tuple[Holder, ...] = ()
+    raw: str = ""  # what hands out raw sensor data at this node
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,15 @@ class Surroundings:
 
     @property
     def webcams(self) -> tuple[Node, ...]:
-        return tuple(node for node in self.nodes if not node.virtual and node.captures is not False)
+        return tuple(
+            node
+            for node in self.nodes
+            if not node.virtual and not node.raw and node.captures is not False
+        )
+
+    @property
+    def sensors(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(node.raw for node in self.nodes if node.raw))
 
     def setting(self, section: str, key: str) -> Any:
         """A setting's value, or None while the settings cannot be read."""
@@ -261,7 +271,7 @@ def _nodes(root: Path) -> Iterator[Node]:
         size = re.search(r"(\d+)x(\d+)", _read(entry / "format")) if virtual else None
         yield Node(
             path=f"/dev/{entry.name}",
-            name=_read(entry / "name"),
+            name=plain(_read(entry / "name")),
             virtual=virtual,
             allowed=os.access(path, os.R_OK | os.W_OK),
             captures=None if known is None else known.captures and known.flags & v4l2.CAP_M2M == 0,
@@ -269,7 +279,19 @@ def _nodes(root: Path) -> Iterator[Node]:
             exclusive=only,
             size=(int(size[1]), int(size[2])) if size else None,
             holders=holders.get(f"/dev/{entry.name}", ()),
+            raw="" if virtual else _raw(plain(_read(entry / "name")), known, path),
         )
+
+
+def _raw(label: str, known: Capabilities | None, path: Path) -> str:
+    """What hands out raw sensor data at this node; "" for an ordinary camera."""
+    from vcam import v4l2
+
+    if known is None:
+        return sensors.pipeline([label])
+    media = bool(known.flags & v4l2.CAP_IO_MC)
+    names = [label, known.driver, known.card, known.bus]
+    return sensors.pipeline(names, formats_of(path), media=media)
 
 
 def _capabilities(path: Path) -> Capabilities | None:
@@ -297,7 +319,7 @@ def _holders(root: Path) -> dict[str, tuple[Holder, ...]]:
                 with contextlib.suppress(OSError):
                     target = os.readlink(link.path)
                     if target.startswith("/dev/video"):
-                        holder = Holder(int(process.name), _read(process / "comm"))
+                        holder = Holder(int(process.name), plain(_read(process / "comm")))
                         found.setdefault(target, set()).add(holder)
     return {path: tuple(sorted(who, key=lambda h: h.pid)) for path, who in found.items()}
 
@@ -343,7 +365,7 @@ def _flatpaks(run: Run) -> Iterator[str]:
         if any(word in name.lower() for word in CALLERS):
             rights = run(["flatpak", "info", "--show-permissions", name]) or "devices=all"
             if not re.search(r"^devices=.*\ball\b", rights, re.M):
-                yield name
+                yield plain(name)
 
 
 def _snaps(run: Run) -> Iterator[str]:
@@ -351,7 +373,7 @@ def _snaps(run: Run) -> Iterator[str]:
     for line in (run(["snap", "connections"]) or "").splitlines():
         words = line.split()
         if len(words) >= 3 and words[0] == "camera" and words[2] == "-":
-            yield words[1].split(":")[0]
+            yield plain(words[1].split(":")[0])
 
 
 async def _session_bus() -> dict[str, Any]:
@@ -386,7 +408,7 @@ async def _session_bus() -> dict[str, Any]:
             "tray": await there("org.kde.StatusNotifierWatcher"),
             "portal": await there("org.freedesktop.portal.Desktop"),
             "camera_refused_to": tuple(
-                app or "programs outside a sandbox"
+                plain(app) or "programs outside a sandbox"
                 for app, answer in (kept[0] if kept else {}).items()
                 if "no" in answer
             ),

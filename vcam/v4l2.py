@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from vcam.foreign import plain
+
 QUERYCAP: Final = 0x80685600
 ENUM_FMT: Final = 0xC0405602
 G_FMT, S_FMT = 0xC0D05604, 0xC0D05605
@@ -33,6 +35,7 @@ DQEVENT, SUBSCRIBE_EVENT, UNSUBSCRIBE_EVENT = 0x80885659, 0x4020565A, 0x4020565B
 
 CAPTURE, OUTPUT = 1, 2  # V4L2_BUF_TYPE_VIDEO_*, and the same bits of a node's capabilities
 CAP_M2M: Final = 0x8000
+CAP_IO_MC: Final = 0x20000000  # no picture before a media graph is set up
 CAP_STREAMING: Final = 0x04000000
 FIELD_NONE: Final = 1
 MEMORY_MMAP: Final = 1
@@ -40,6 +43,7 @@ BUFFER_ERROR: Final = 0x40
 TIMESTAMP_MASK, TIMESTAMP_MONOTONIC = 0xE000, 0x2000
 CLIENT_USAGE: Final = 0x08000000 + 0x08E00000 + 1  # v4l2loopback's event, since 0.13
 SEND_INITIAL: Final = 1
+MOST_FPS: Final = 1000
 COLORSPACE_SMPTE170M, YCBCR_ENC_601, QUANTIZATION_LIMITED = 1, 1, 2
 
 _CONTROL_DISABLED, _CONTROL_READ_ONLY, _CONTROL_INACTIVE = 0x1, 0x4, 0x10
@@ -55,7 +59,7 @@ def fourcc(name: str) -> int:
 
 def fourcc_name(number: int) -> str:
     """The four letters of a pixel format's number."""
-    return (number & 0x7FFFFFFF).to_bytes(4, "little").decode("ascii", "replace")
+    return plain((number & 0x7FFFFFFF).to_bytes(4, "little").decode("ascii", "replace"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +217,7 @@ def frame_rates(fd: int, name: str, width: int, height: int) -> list[float]:
         if not _asked(fd, ENUM_FRAMEINTERVALS, data):
             break
         seconds, parts = struct.unpack_from("<II", data, 20)  # the shortest, if it is a range
-        if seconds:
+        if seconds and 0 < parts / seconds <= MOST_FPS:  # some drivers list an interval of 0
             rates.append(parts / seconds)
         if struct.unpack_from("<I", data, 16)[0] != 1:
             break
@@ -369,7 +373,8 @@ def _asked(fd: int, request: int, data: bytearray) -> bool:
 
 
 def _text(data: bytearray) -> str:
-    return data.split(b"\0")[0].decode("utf-8", "replace").strip()
+    """What a driver says in words; whoever builds a gadget chooses them."""
+    return plain(data.split(b"\0")[0].decode("utf-8", "replace").strip())
 
 
 IN_CREATE, IN_DELETE, IN_ATTRIB = 0x100, 0x200, 0x4

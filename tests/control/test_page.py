@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from tests.control.doors import PlayRuntime
-from vcam import paths
+from tests.hostile import NAMES, harmful
+from vcam import looks, paths
 from vcam.control.client import Client
 from vcam.control.server import Doors, serve
 from vcam.devices import CameraInfo
@@ -399,6 +400,40 @@ SAID = {
     "needs_root": True,
 }
 FONTS = {"own": "", "wide": "'DejaVu Sans'; font-stretch: expanded; letter-spacing: .12em"}
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_what_others_wrote_is_text_on_the_page_and_only_shows(
+    browser, doors, runtime, kind, monkeypatch
+):
+    name = NAMES[kind][:3000]
+    told = ColourRuntime.status(runtime)
+    told["sinks"][0] |= {"name": name, "watchers": [name]}
+    told |= {"watchers": [name], "problems": [name], "config_problem": name, "config_path": name}
+    told |= {"state": "fault", "reason": name}
+    told["engine"] = {"model": name, "device": name, "size": [288, 160], "problem": name}
+    told["source"] |= {"name": name}
+    monkeypatch.setattr(runtime, "status", lambda: told)
+    said = {"what": name, "why": name, "command": name, "needs_root": False}
+    monkeypatch.setattr("vcam.doctor.run_checks", lambda: [Finding("warning", **said)])
+    monkeypatch.setattr("vcam.devices.list_cameras", lambda: [CameraInfo(name, name, name)])
+    entry = looks.Entry(name, "picture", True, {"background": {"use": "loft"}})
+    monkeypatch.setattr(looks, "entries", lambda: [entry])
+    window = browser.new_page()
+    window.goto(doors.open_page())
+    window.wait_for_selector('body[data-state="fault"]')
+    window.wait_for_selector("#findings .note")
+    window.wait_for_function("document.querySelector('#source').options.length > 2")
+
+    shown = window.evaluate(
+        """() => [document.body.textContent, ...[...document.querySelectorAll("*")].flatMap(
+            (one) => [one.title ?? "", one.ariaLabel ?? ""])].join("\\n")"""
+    )
+    made = window.locator('img[src=x], b:text-is("bold")').count()
+    window.close()
+
+    assert harmful(shown) == []
+    assert made == 0
 
 
 @pytest.mark.parametrize("font", FONTS)

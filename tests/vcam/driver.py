@@ -37,6 +37,7 @@ class Driver:
         self.refuse: dict[int, int] = {}  # request: errno
         self.format: tuple[str, int, int] | None = None
         self.rate = 0.0
+        self.padding = 0  # bytes after each line
         self.queued: list[int] = []
         self.streaming = False
         self.seq = 0
@@ -86,7 +87,9 @@ class Driver:
     def _set_format(self, data: bytearray) -> None:
         w, h, number = struct.unpack_from("<III", data, 8)
         self.format = v4l2.fourcc_name(number), w, h
-        line = 2 * w if self.format[0] == "YUYV" else w
+        line = {"YUYV": 2, "UYVY": 2, "RGB3": 3, "BGR3": 3}.get(
+            self.format[0], 1
+        ) * w + self.padding
         struct.pack_into("<II", data, 24, line, line * h)
 
     def _set_rate(self, data: bytearray) -> None:

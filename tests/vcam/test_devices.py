@@ -16,7 +16,7 @@ else:
     import tomli as tomllib
 
 from tests.vcam.driver import Driver, plugged_in
-from vcam import devices, v4l2
+from vcam import cameras, controls, devices, listing, v4l2
 from vcam.config import load
 from vcam.devices import CameraInfo, Holder, Mode, VirtualCameraInfo
 from vcam.errors import SourceError
@@ -59,7 +59,7 @@ def machine(tmp_path, monkeypatch):
         _, label, flags, driver = nodes[path.name]
         return v4l2.Capabilities(driver, label, "bus", flags), ""
 
-    monkeypatch.setattr(devices, "_capabilities", ask)
+    monkeypatch.setattr(devices, "capabilities_of", ask)
     monkeypatch.setattr(devices, "_modes", lambda path: C920.formats)
     return nodes
 
@@ -89,7 +89,7 @@ def test_a_stuck_virtual_camera_says_so(machine):
 
 @pytest.mark.usefixtures("machine")
 def test_a_webcam_that_may_not_be_opened_is_listed_with_the_reason(monkeypatch):
-    monkeypatch.setattr(devices, "_capabilities", lambda path: (None, "Permission denied"))
+    monkeypatch.setattr(devices, "capabilities_of", lambda path: (None, "Permission denied"))
 
     (camera,) = devices.list_cameras()
 
@@ -103,14 +103,14 @@ def test_a_webcam_that_may_not_be_opened_is_listed_with_the_reason(monkeypatch):
 def test_a_camera_is_found_by_name_part_of_it_or_stable_name(monkeypatch, selector):
     monkeypatch.setattr(devices, "list_cameras", lambda: [BUILT_IN, C920])
 
-    assert devices.find_camera(selector) is C920
+    assert cameras.find_camera(selector) is C920
 
 
 def test_a_camera_that_is_not_there_names_those_that_are(monkeypatch):
     monkeypatch.setattr(devices, "list_cameras", lambda: [BUILT_IN])
 
     with pytest.raises(SourceError, match="connected: 'Integrated Camera'") as told:
-        devices.find_camera("C920")
+        cameras.find_camera("C920")
     assert "vcam devices" in told.value.hint
 
 
@@ -119,8 +119,8 @@ def test_our_own_virtual_camera_is_no_webcam(monkeypatch):
     monkeypatch.setattr(devices.os.path, "exists", lambda path: True)
 
     with pytest.raises(SourceError, match="itself"):
-        devices.find_camera("/dev/video10")
-    assert devices.find_camera("/dev/video9").name == "OBS Camera"
+        cameras.find_camera("/dev/video10")
+    assert cameras.find_camera("/dev/video9").name == "OBS Camera"
 
 
 def test_who_holds_a_file_is_named(tmp_path):
@@ -138,7 +138,7 @@ def test_the_list_for_people_says_what_to_know(monkeypatch, capsys):
     monkeypatch.setattr(devices, "list_cameras", lambda: [C920])
     monkeypatch.setattr(devices, "list_virtual_cameras", lambda: [other])
 
-    assert devices.run(False) == 0
+    assert listing.run(False) == 0
 
     told = capsys.readouterr().out
     assert "HD Pro Webcam C920  /dev/video2  in use by zoom (17)" in told
@@ -151,7 +151,7 @@ def test_the_list_for_programs_is_json(monkeypatch, capsys):
     monkeypatch.setattr(devices, "list_cameras", lambda: [C920])
     monkeypatch.setattr(devices, "list_virtual_cameras", list)
 
-    assert devices.run(True) == 0
+    assert listing.run(True) == 0
 
     told = json.loads(capsys.readouterr().out)
     assert told["cameras"][0]["holders"] == [{"pid": 17, "name": "zoom"}]
@@ -161,7 +161,7 @@ def test_the_list_for_programs_is_json(monkeypatch, capsys):
 def test_nothing_there_says_what_happens_then(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(devices, "SYS", tmp_path / "none")
 
-    assert devices.run(False) == 0
+    assert listing.run(False) == 0
 
     told = capsys.readouterr().out
     assert "demo picture" in told
@@ -190,27 +190,27 @@ def test_a_control_is_set_by_name_and_kept_for_its_camera_alone(driver, home, mo
     monkeypatch.setattr(devices, "list_cameras", lambda: [camera])
 
     for wish in ("brightness=140", "auto_exposure=1"):
-        assert devices.set_controls([wish], None) == 0
+        assert controls.set_controls([wish], None) == 0
 
     assert (driver.knobs[0x980900][4], driver.knobs[0x9A0901][4]) == (140, 1)
     assert "brightness = 140" in capsys.readouterr().out
     kept = tomllib.loads(home.read_text())["camera"]["controls"]
     assert kept == {"brightness": 7, "Test Camera": {"brightness": 140, "auto_exposure": 1}}
     assert "# mine" in home.read_text()
-    controls = load().camera.controls
-    assert devices.controls_for(camera, controls) == {"brightness": 140, "auto_exposure": 1}
-    assert devices.controls_for(BUILT_IN, controls) == {"brightness": 7}
+    kept_now = load().camera.controls
+    assert controls.controls_for(camera, kept_now) == {"brightness": 140, "auto_exposure": 1}
+    assert controls.controls_for(BUILT_IN, kept_now) == {"brightness": 7}
 
 
 def test_of_two_cameras_of_one_name_each_keeps_its_own(driver, home, monkeypatch):
     twins = [CameraInfo("Twin", str(driver.path), f"/dev/v4l/by-path/usb-{n}") for n in (1, 2)]
     monkeypatch.setattr(devices, "list_cameras", lambda: twins)
 
-    devices.set_controls(["brightness=5"], None)
+    controls.set_controls(["brightness=5"], None)
 
     assert tomllib.loads(home.read_text())["camera"]["controls"] == {"usb-1": {"brightness": 5}}
-    assert devices.controls_for(twins[0], load().camera.controls) == {"brightness": 5}
-    assert devices.controls_for(twins[1], load().camera.controls) == {}
+    assert controls.controls_for(twins[0], load().camera.controls) == {"brightness": 5}
+    assert controls.controls_for(twins[1], load().camera.controls) == {}
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_of_two_cameras_of_one_name_each_keeps_its_own(driver, home, monkeypatch
 )
 def test_a_control_that_cannot_be_is_refused_and_nothing_kept(driver, home, wish, words):
     with pytest.raises(SourceError, match=re.escape(words)) as told:
-        devices.set_controls([wish], str(driver.path))
+        controls.set_controls([wish], str(driver.path))
 
     assert told.value.hint
     assert not home.exists()
@@ -234,5 +234,5 @@ def test_a_control_that_the_driver_refuses_is_an_error_and_is_not_kept(driver, h
     driver.refuse[v4l2.S_CTRL] = errno.EACCES
 
     with pytest.raises(SourceError, match="brightness cannot be set: Permission denied"):
-        devices.set_controls(["brightness=5"], str(driver.path))
+        controls.set_controls(["brightness=5"], str(driver.path))
     assert not home.exists()

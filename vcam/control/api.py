@@ -329,7 +329,7 @@ class Api:
             from vcam import devices
 
             return {
-                "cameras": [asdict(c) for c in devices.list_cameras()],
+                "cameras": [asdict(c) for c in devices.list_sources()],
                 "virtual": [asdict(c) for c in devices.list_virtual_cameras()],
             }
 

@@ -8,13 +8,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from vcam.devices import (
-    CameraInfo,
-    find_camera,
-    kept_controls,
-    list_controls,
-    turn_controls,
-)
+from vcam.cameras import find_camera
+from vcam.controls import kept_controls, turn_controls
+from vcam.devices import CameraInfo, list_controls
 from vcam.errors import SourceError, VcamError
 from vcam.settings import Settings
 from vcam.sources import resolve

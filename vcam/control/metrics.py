@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from vcam.foreign import plain
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _STATES = ("starting", "live", "paused", "frozen", "idle", "fault")
 
@@ -73,4 +75,4 @@ def _label(**labels: str) -> str:
 
 
 def _escape(value: str) -> str:
-    return value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return plain(value).replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

@@ -11,6 +11,7 @@ import av
 import numpy as np
 
 from vcam.errors import SinkError
+from vcam.foreign import plain
 from vcam.frame import SafeFrame
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class FileSink:
         self, path: Path | str, width: int, height: int, fps: float, *, offline: bool = False
     ) -> None:
         self.path = Path(path)
-        self.name = f"file {self.path.name}"
+        self.name = f"file {plain(self.path.name)}"
         self.width, self.height, self.fps = width, height, fps
         self._offline = offline
 

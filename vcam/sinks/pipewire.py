@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from vcam.devices import LABEL
 from vcam.errors import SinkError
+from vcam.foreign import plain
 from vcam.sinks.file import check
 
 if TYPE_CHECKING:
@@ -448,4 +449,4 @@ def _linked(node: int) -> list[str]:
                 or props.get("node.name")
                 or "unknown program"
             )
-    return list(dict.fromkeys(str(name) for name in names))
+    return list(dict.fromkeys(plain(name) for name in names))

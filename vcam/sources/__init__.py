@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import difflib
+import itertools
 import logging
+import os
+import re
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from vcam.errors import SourceError
+from vcam.errors import BackgroundError, SourceError
 
 if TYPE_CHECKING:
     from vcam.config import Camera, Output
@@ -33,8 +37,63 @@ def resolve(camera: Camera) -> str:
         return camera.source
     from vcam.devices import list_cameras
 
-    cameras = list_cameras()
+    cameras = [found for found in list_cameras() if found.readable]
+    if cameras and cameras[0].infrared:
+        log.warning("only infrared cameras are connected")
     return cameras[0].path if cameras else "demo"
+
+
+def check_source(camera: Camera, output: Output) -> None:
+    """Look once whether what was asked for is there; a webcam is found and not opened.
+
+    Raises:
+        SourceError: it is not, or cannot be read; the message says what there is instead.
+    """
+    wanted = camera.source
+    if wanted in ("auto", "demo"):
+        return
+    path = Path(wanted).expanduser()
+    if path.is_dir() or not wanted.strip():
+        raise SourceError(
+            f"camera source {wanted!r} is {'a folder' if wanted.strip() else 'empty'}, "
+            "expected a camera, a clip or a picture",
+            hint=_CHOOSE,
+        )
+    if not wanted.startswith("/dev/") and _like_a_file(wanted) and not path.exists():
+        raise SourceError(f"camera source {wanted!r} does not exist{_near(path)}", hint=_CHOOSE)
+    source = _make(camera, output)
+    selector = getattr(source, "selector", None)
+    if selector is not None:
+        if sys.platform.startswith("linux") or not selector.isdigit():
+            from vcam.cameras import find_camera
+
+            find_camera(selector)
+        return
+    try:
+        with source:
+            source.read(1.0)
+    except BackgroundError as error:
+        raise SourceError(error.message, hint=error.hint) from error
+
+
+_CHOOSE = "Run `vcam devices` to list cameras, or give a clip, a picture or demo."
+
+
+def _like_a_file(wanted: str) -> bool:
+    """Whether a person who typed this meant a file."""
+    return wanted.startswith(("/", "./", "../", "~")) or bool(
+        re.search(r"\.[A-Za-z0-9]{2,4}$", wanted)
+    )
+
+
+def _near(path: Path) -> str:
+    """The file beside it that has almost this name, as a question."""
+    try:
+        names = [entry.name for entry in itertools.islice(os.scandir(path.parent), 2000)]
+    except OSError:
+        return f": there is no folder {str(path.parent)!r}"
+    close = difflib.get_close_matches(path.name, names, 1, 0.7)
+    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def wait_for_camera(timeout: float) -> object:

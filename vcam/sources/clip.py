@@ -12,6 +12,7 @@ import av
 import numpy as np
 
 from vcam.errors import SourceError
+from vcam.foreign import plain
 from vcam.frame import Frame
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ class ClipSource:
 
     def __init__(self, path: Path | str, *, live: bool = True) -> None:
         self.path = Path(path)
-        self.name = f"clip {self.path.name}"
+        self.name = f"clip {plain(self.path.name)}"
         self.live = live
         self.fps = 30.0
         self.frames = 0

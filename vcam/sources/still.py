@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from vcam.foreign import plain
 from vcam.frame import Frame
 from vcam.pictures import i420_from_image, read_image
 
@@ -46,7 +47,7 @@ class StillSource:
     ) -> None:
         self.path = Path(path)
         demo = self.path == PORTRAIT
-        self.name = "demo picture" if demo else f"picture {self.path.name}"
+        self.name = "demo picture" if demo else f"picture {plain(self.path.name)}"
         self.width, self.height, self.fps = width, height, fps
         self.motion = motion
         self.live = realtime

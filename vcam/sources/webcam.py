@@ -16,24 +16,19 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
-from vcam.devices import (
-    CameraInfo,
-    Mode,
-    automatic_first,
-    controls_for,
-    find_camera,
-    holders,
-    modes_of,
-)
+from vcam.cameras import find_camera
+from vcam.controls import automatic_first, controls_for
+from vcam.devices import READABLE, CameraInfo, Mode, held_by, holders, modes_of
 from vcam.errors import SourceError
+from vcam.foreign import plain
 from vcam.frame import Frame
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Self
 
+    from vcam.controls import Controls
     from vcam.decode import Planes
-    from vcam.devices import Controls
     from vcam.sources.base import Source
     from vcam.v4l2 import Buffer, Mapped, PixelFormat
 
@@ -44,7 +39,7 @@ Format = Literal["auto", "mjpg", "yuyv"]
 BUFFERS: Final = 4
 TORN: Final = 15  # damaged pictures in a row before the camera counts as broken
 MAX_AGE: Final = 1.0  # seconds; a driver's timestamp further away than this is not believed
-_ORDER: Final = ("MJPG", "JPEG", "YUYV", "NV12")
+_LAST: Final = 8.0  # what a picture without colours costs against one that has them
 _GONE: Final = (errno.ENODEV, errno.EIO, errno.ENXIO, errno.EBADF, errno.EPROTO, errno.ENOENT)
 
 
@@ -83,12 +78,15 @@ def choose(modes: Iterable[Mode], width: int, height: int, fps: float, format: F
     Raises:
         SourceError: no mode has the format that was asked for.
     """
-    allowed = {"auto": _ORDER, "mjpg": ("MJPG", "JPEG"), "yuyv": ("YUYV",)}[format]
+    allowed = {"auto": READABLE, "mjpg": ("MJPG", "JPEG"), "yuyv": ("YUYV",)}[format]
+    modes = list(modes)
     fitting = [mode for mode in modes if mode.format in allowed]
     if not fitting:
+        there = ", ".join(dict.fromkeys(mode.format for mode in modes))
         raise SourceError(
-            f"the camera does not send {format.upper()}",
-            hint='Set camera.format = "auto".',
+            f"the camera does not send {' or '.join(allowed)}, but {there or 'nothing of use'}",
+            hint='Set camera.format = "auto".' if there else "Choose another camera.",
+            card="camera sends an unknown format",
         )
 
     def cost(mode: Mode) -> float:
@@ -97,7 +95,8 @@ def choose(modes: Iterable[Mode], width: int, height: int, fps: float, format: F
             short = 2 * math.log2(fps / mode.fps)
         area = math.log2(mode.width * mode.height / (width * height))
         shape = abs(math.log2(mode.width * height / (mode.height * width)))
-        return short + (area / 2 if area > 0 else -area) + shape + 0.01 * _ORDER.index(mode.format)
+        kind = _LAST if mode.format == "GREY" else 0.01 * READABLE.index(mode.format)
+        return short + (area / 2 if area > 0 else -area) + shape + kind
 
     return min(fitting, key=cost)
 
@@ -121,7 +120,7 @@ class Webcam:
         controls: Controls | None = None,
     ) -> None:
         self.selector = selector
-        self.name = selector
+        self.name = plain(selector)
         self.path = ""
         self.width, self.height, self.fps = width, height, float(fps)
         self.format = ""
@@ -130,6 +129,7 @@ class Webcam:
         self._controls: dict[str, int] = {}
         self._fd = -1
         self._mapped: Mapped | None = None
+        self._fed = False  # by another program
         self._torn = 0
         self.packed = False  # whoever reads takes packed pictures apart; see `Unpacker`
 
@@ -138,6 +138,13 @@ class Webcam:
 
         info = find_camera(self.selector)
         self.name, self.path = info.name, info.path
+        self._fed = info.virtual
+        if info.virtual and held_by("self", info.path):
+            raise SourceError(
+                f"{info.name} ({info.path}) is where the picture goes, expected a webcam",
+                hint='Set camera.source = "auto", or another output.sink.',
+                card="the camera chosen is this one",
+            )
         self._controls = controls_for(info, self._wanted)
         try:
             self._fd = v4l2.open_node(info.path)
@@ -168,7 +175,8 @@ class Webcam:
                 f"{self.name} sends {granted.fourcc!r}, expected {mode.format!r}",
                 hint='Set camera.format = "auto", or choose another size.',
             )
-        rate = v4l2.set_rate(self._fd, kind, fps)
+        # On a virtual camera a reader's rate stays for everybody after it.
+        rate = 0.0 if self._fed else v4l2.set_rate(self._fd, kind, fps)
         self.fps = rate or mode.fps or fps
         self.width, self.height, self.format = granted.width, granted.height, granted.fourcc
         self._layout: PixelFormat = granted
@@ -271,12 +279,14 @@ class Webcam:
         assert self._unpack is not None
         self._unpack.packed = self.packed
         packed = _unpadded(np.frombuffer(data, np.uint8), self._layout)
-        return self._unpack.yuyv(packed) if self.format == "YUYV" else self._unpack.nv12(packed)
+        return self._unpack.take(self.format, packed)
 
     def _lost(self, error: OSError) -> SourceError:
         if error.errno in _GONE:
             return SourceError(
-                f"{self.name} went away: {error.strerror}", hint="Check the cable and the hub."
+                f"{self.name} went away: {error.strerror}",
+                hint="Check the cable and the hub.",
+                card="camera unplugged",
             )
         return SourceError(f"{self.name} cannot be read: {error.strerror}")
 
@@ -330,16 +340,25 @@ def _unpadded(data: NDArray[np.uint8], layout: PixelFormat) -> NDArray[np.uint8]
     """The picture's bytes without what the driver adds to each line.
 
     Shapes:
-        data: at least bytes_per_line * H (YUYV) or * H * 3 / 2 (NV12) uint8
+        data: at least bytes_per_line for each line, and the chroma of 4:2:0 after them, uint8
     """
-    line = layout.width * (2 if layout.fourcc == "YUYV" else 1)
-    if layout.bytes_per_line <= line:
+    packed = {"YUYV": 2, "UYVY": 2, "RGB3": 3, "BGR3": 3}
+    line, padded = layout.width * packed.get(layout.fourcc, 1), layout.bytes_per_line
+    if padded <= line:
         return data
-    rows = layout.height if layout.fourcc == "YUYV" else layout.height * 3 // 2
-    whole = data[: rows * layout.bytes_per_line]
-    if whole.size < rows * layout.bytes_per_line:
+    h = layout.height
+    parts = [(h, padded, line)]  # rows, bytes of each, and how many of them are picture
+    if layout.fourcc in ("NV12", "NV21"):
+        parts.append((h // 2, padded, line))
+    elif layout.fourcc in ("YU12", "YV12"):
+        parts.append((h, padded // 2, line // 2))
+    if data.size < sum(rows * length for rows, length, _ in parts):
         return data[:0]
-    return whole.reshape(rows, layout.bytes_per_line)[:, :line].reshape(-1)
+    found, at = [], 0
+    for rows, length, kept in parts:
+        found.append(data[at : at + rows * length].reshape(rows, length)[:, :kept].reshape(-1))
+        at += rows * length
+    return np.concatenate(found) if len(found) > 1 else found[0]
 
 
 class CvWebcam:
@@ -349,7 +368,7 @@ class CvWebcam:
 
     def __init__(self, selector: str, width: int, height: int, fps: float) -> None:
         self.selector = selector
-        self.name = selector
+        self.name = plain(selector)
         self.width, self.height, self.fps = width, height, float(fps)
         self._capture: Any = None
         self._seq = 0

@@ -20,8 +20,9 @@ from vcam import browser
 from vcam.choice import Blur, Colour, File
 from vcam.control.client import PageFile
 from vcam.errors import DaemonError, VcamError
+from vcam.foreign import block, plain
 from vcam.tray import icons
-from vcam.tray.view import BLURS, View, news, view
+from vcam.tray.view import BLURS, SHORT, View, news, view
 
 os.environ.setdefault("PYSTRAY_BACKEND", "dummy")  # the import itself must not look for a display
 from pystray import Menu, MenuItem
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 
 TITLE = "VBG Camera"
 INTERVAL = 1.0  # seconds between two looks at the daemon
+TOOLTIP = 120  # characters; Windows has room for no more
+_NO_MARKUP = str.maketrans("<>&", "()+")  # for desktops that are not asked what they make of it
 FAULT_LOOKS = 3  # looks a fault must last before it is announced: a replug takes less
 
 NO_TRAY = "This desktop has no place for tray icons"
@@ -122,14 +125,13 @@ class Tray:
         if not 0 < self._faults < FAULT_LOOKS:
             message = news(self._announced, now)
             self._announced = now
-            if message and self.icon.HAS_NOTIFICATION:
-                title, text = message
-                self.icon.notify(text, title)
+            if message:
+                self._notify(*message)
         if now == before:
             return
         if now.sign != before.sign:
             self.icon.icon = icons.icon(now.sign)
-        self.icon.title = f"{TITLE}: {now.headline}"
+        self.icon.title = plain(f"{TITLE}: {now.headline}", TOOLTIP)
         self.icon.update_menu()
 
     def _entries(self) -> Iterator[MenuItem]:
@@ -172,7 +174,9 @@ class Tray:
         yield self._radio("Blur my room", blurred, _changes("background", "use", "blur"))
         if isinstance(wish, File | Colour) and now.preset not in known:
             own = wish.text if isinstance(wish, Colour) else Path(wish.path).name
-            yield self._radio(own, True, _changes("background", "use", now.background))
+            yield self._radio(
+                plain(own, SHORT), True, _changes("background", "use", now.background)
+            )
         # A click by mistake shows nothing: the wish itself stands one menu further.
         yield MenuItem("Show my room", Menu(lambda: self._room(now)))
         if now.revealed:
@@ -195,7 +199,9 @@ class Tray:
 
     def _sources(self, now: View) -> Iterator[MenuItem]:
         known = {name for name, _ in now.cameras}
-        cameras = now.cameras if now.source in known else (*now.cameras, (now.source, now.source))
+        cameras = (
+            now.cameras if now.source in known else (*now.cameras, (now.source, plain(now.source)))
+        )
         for name, title in cameras:
             if name == "auto" and now.source == "auto" and now.camera:
                 title = f"{title} ({now.camera})"
@@ -215,8 +221,7 @@ class Tray:
                 wish(self._connect())
             except (VcamError, OSError) as error:
                 log.warning("%s", error)
-                if self.icon.HAS_NOTIFICATION:
-                    self.icon.notify(str(error), "That did not work")
+                self._notify("That did not work", str(error))
             self._wake.set()
 
         return click
@@ -229,9 +234,17 @@ class Tray:
             problem = done.stderr.strip() if done.returncode else ""
         except (OSError, subprocess.TimeoutExpired) as error:
             problem = str(error)
-        if problem and self.icon.HAS_NOTIFICATION:
-            self.icon.notify(problem, "The camera did not start")
+        if problem:
+            self._notify("The camera did not start", problem)
         self._wake.set()
+
+    def _notify(self, title: str, text: str) -> None:
+        if not self.icon.HAS_NOTIFICATION:
+            return
+        text = block(text)[: 250 if sys.platform == "win32" else 1000]
+        if sys.platform.startswith("linux") and not getattr(self.icon, "escapes", False):
+            text = text.translate(_NO_MARKUP)
+        self.icon.notify(text, title)
 
 
 def _open_page(daemon: Daemon) -> None:
@@ -371,7 +384,7 @@ def list_cameras() -> list[tuple[str, str]]:
     """What can be chosen as camera: (value of `camera.source`, what to show)."""
     from vcam import devices
 
-    found = devices.list_cameras()
+    found = devices.list_sources()
     names = [camera.name for camera in found]
     return [
         (camera.name, camera.name)

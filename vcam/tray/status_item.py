@@ -19,12 +19,15 @@ from dbus_fast.aio import MessageBus
 from dbus_fast.service import ServiceInterface, dbus_property, method, signal
 from PIL import Image
 
+from vcam.foreign import block, escaped, plain
+
 os.environ.setdefault("PYSTRAY_BACKEND", "dummy")  # the import itself must not look for a display
 from pystray import Menu, _base
 
 log = logging.getLogger(__name__)
 
 WATCHER = "org.kde.StatusNotifierWatcher"
+NOTIFICATIONS = "org.freedesktop.Notifications"
 SIZES = (16, 22, 24, 32, 48, 64)  # what panels ask for, so that none has to scale
 READ = PropertyAccess.READ
 
@@ -60,7 +63,7 @@ class _Item(ServiceInterface):
 
     @dbus_property(READ)
     def Title(self) -> "s":
-        return str(self._icon.title or self._icon.name)
+        return plain(self._icon.title or self._icon.name)
 
     @dbus_property(READ)
     def Status(self) -> "s":
@@ -92,7 +95,7 @@ class _Item(ServiceInterface):
 
     @dbus_property(READ)
     def ToolTip(self) -> "(sa(iiay)ss)":
-        return ["", [], str(self._icon.title or ""), ""]
+        return ["", [], plain(self._icon.title or ""), ""]
 
     @dbus_property(READ)
     def ItemIsMenu(self) -> "b":
@@ -173,7 +176,9 @@ class _MenuBar(ServiceInterface):
             return {"children-display": Variant("s", "submenu")}
         if entry is Menu.SEPARATOR:
             return {"type": Variant("s", "separator")}
-        shown = {"label": Variant("s", str(entry.text).replace("_", "__"))}  # "_" marks a shortcut
+        shown = {
+            "label": Variant("s", plain(entry.text).replace("_", "__"))
+        }  # "_" marks a shortcut
         if not entry.enabled:
             shown["enabled"] = Variant("b", False)
         if entry.checked is not None:
@@ -253,6 +258,7 @@ class Icon(_base.Icon):
     HAS_MENU = True
     HAS_MENU_RADIO = True
     HAS_NOTIFICATION = True
+    escapes = True  # markup in notifications
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -320,11 +326,12 @@ class Icon(_base.Icon):
 
     async def _send_notification(self, message: str, title: "str | None") -> None:
         assert self._bus is not None
+        body = escaped(block(message)) if await self._reads_markup() else block(message)
         reply = await self._bus.call(
             Message(
-                destination="org.freedesktop.Notifications",
+                destination=NOTIFICATIONS,
                 path="/org/freedesktop/Notifications",
-                interface="org.freedesktop.Notifications",
+                interface=NOTIFICATIONS,
                 member="Notify",
                 signature="susssasa{sv}i",
                 # The last one is replaced, so a flapping camera does not pile them up.
@@ -332,8 +339,8 @@ class Icon(_base.Icon):
                     self.name,
                     self._notification,
                     "camera-web",
-                    title or self.title or "",
-                    message,
+                    plain(title or self.title or ""),
+                    body,
                     [],
                     {"desktop-entry": Variant("s", "vbg-camera")},
                     -1,
@@ -342,6 +349,21 @@ class Icon(_base.Icon):
         )
         if reply is not None and reply.message_type == MessageType.METHOD_RETURN:
             self._notification = reply.body[0]
+
+    async def _reads_markup(self) -> bool:
+        """Whether the desktop takes a notification's text for markup, as most do."""
+        assert self._bus is not None
+        reply = await self._bus.call(
+            Message(
+                destination=NOTIFICATIONS,
+                path="/org/freedesktop/Notifications",
+                interface=NOTIFICATIONS,
+                member="GetCapabilities",
+            )
+        )
+        if reply is None or reply.message_type != MessageType.METHOD_RETURN:
+            return True
+        return "body-markup" in reply.body[0]
 
     async def _register(self) -> None:
         assert self._bus is not None

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vcam.choice import Choice, parse
+from vcam.foreign import plain
 
+SHORT = 60  # characters of a name in a menu
 BLURS = (("Light", 25), ("Medium", 50), ("Strong", 75), ("Strongest", 100))
 
 
@@ -64,7 +66,7 @@ class View:
         """Who is watching."""
         if not self.watchers:
             return "Nobody is watching"
-        return "Watching: " + ", ".join(self.watchers)
+        return plain("Watching: " + ", ".join(self.watchers))
 
 
 def view(
@@ -78,25 +80,25 @@ def view(
     camera = settings.get("camera", {})
     use = str(background.get("use") or status.get("background") or "")
     return View(
-        state=str(status.get("state", "starting")),
-        reason=str(status.get("reason") or ""),
+        state=plain(status.get("state", "starting")),
+        reason=plain(status.get("reason") or ""),
         background=use,
         revealed=bool(status.get("revealed")) or use == "none",
         preset=str(status.get("preset", use)),
         blur=int(background.get("blur", 50)),
         mirror=bool(camera.get("mirror", False)),
         source=str(camera.get("source", "auto")),
-        camera=str((status.get("source") or {}).get("name", "")),
-        watchers=tuple(str(name) for name in status.get("watchers") or ()),
+        camera=plain((status.get("source") or {}).get("name", "")),
+        watchers=tuple(plain(name, SHORT) for name in status.get("watchers") or ()),
         presets=tuple(_preset(entry) for entry in presets),
-        cameras=(("auto", "Automatic"), *cameras),
+        cameras=(("auto", "Automatic"), *((name, plain(title)) for name, title in cameras)),
     )
 
 
 def _preset(entry: Mapping[str, Any]) -> tuple[str, str]:
     """A preset's name and what to call it."""
     name = str(entry["name"])
-    return name, name.replace("-", " ").capitalize()
+    return name, plain(name.replace("-", " ").capitalize(), SHORT)
 
 
 def news(before: View, now: View) -> tuple[str, str] | None:
@@ -109,5 +111,5 @@ def news(before: View, now: View) -> tuple[str, str] | None:
         return "Others see your room", "Any background or a pause hides it again."
     fresh = [name for name in now.watchers if name not in before.watchers]
     if fresh and before.running:
-        return "Camera in use", f"Camera in use by {', '.join(fresh)}"
+        return "Camera in use", plain(f"Camera in use by {', '.join(fresh)}")
     return None

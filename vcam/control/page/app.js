@@ -99,10 +99,17 @@ async function mode(name) {
 
 // Building blocks
 
+// What others wrote shows, and neither hides, turns round nor breaks a line; as vcam/foreign.py has it.
+const UNSEEN = /(?!\n)[\p{C}\p{Zl}\p{Zp}\u{34f}\u{115f}\u{1160}\u{17b4}\u{17b5}\u{180b}-\u{180f}\u{3164}\u{fe00}-\u{fe0d}\u{ffa0}\u{e0100}-\u{e01ef}]/gu;
+const plain = (text) => String(text).replace(UNSEEN, (sign) => {
+  const number = sign.codePointAt(0).toString(16);
+  return number.length > 4 ? `\\u{${number}}` : `\\u${number.padStart(4, "0")}`;
+});
+
 function make(tag, kind = "", ...inside) {
   const element = document.createElement(tag);
   if (kind) element.className = kind;
-  element.append(...inside.filter(Boolean));
+  element.append(...inside.filter(Boolean).map((part) => (typeof part === "string" ? plain(part) : part)));
   return element;
 }
 
@@ -117,7 +124,7 @@ function sign(path) {
 }
 
 const nice = (name) => name.charAt(0).toUpperCase() + name.slice(1);
-const say = (element, text) => { if (element.textContent !== text) element.textContent = text; };
+const say = (element, text) => { const shown = plain(text ?? ""); if (element.textContent !== shown) element.textContent = shown; };
 
 // The gallery
 
@@ -135,7 +142,7 @@ async function loadPresets() {
     if (preset.mine) {
       const cross = make("button", "delete", sign("M6 6l12 12M18 6 6 18"));
       cross.type = "button";
-      cross.setAttribute("aria-label", `Delete ${preset.name}`);
+      cross.setAttribute("aria-label", `Delete ${plain(preset.name)}`);
       cross.addEventListener("click", () => drop(preset.name));
       made.append(cross);
     }
@@ -153,7 +160,7 @@ async function loadPresets() {
 function tile(value, name, thumb) {
   const input = make("input");
   const label = make("label", "", input, thumb, make("span", "name", name));
-  label.title = name;
+  label.title = plain(name);
   Object.assign(input, { type: "radio", name: "background", value });
   input.addEventListener("change", () => choose(value));
   return make("div", "tile", label);
@@ -313,7 +320,7 @@ function offer(select, options, value, words = value) {
   const wanted = JSON.stringify(options);
   if (select.dataset.options !== wanted) {
     select.dataset.options = wanted;
-    select.replaceChildren(...options.map(([known, name]) => new Option(name, known)));
+    select.replaceChildren(...options.map(([known, name]) => new Option(plain(name), known)));
   }
   select.value = value;
 }
@@ -383,7 +390,7 @@ function knobRow(knob) {
   const kind = knob.kind === "boolean" ? "switch" : knob.choices.length ? "select" : "range";
   const input = make(kind === "select" ? "select" : "input", kind === "switch" ? "switch" : "");
   input.id = `knob-${knob.name}`;
-  if (kind === "select") input.append(...knob.choices.map(([value, words]) => new Option(words, value)));
+  if (kind === "select") input.append(...knob.choices.map(([value, words]) => new Option(plain(words), value)));
   else if (kind === "switch") {
     input.type = "checkbox";
     input.setAttribute("role", "switch");
@@ -506,7 +513,7 @@ function note(kind, what, why = "", command = "") {
   if (command) {
     const copy = make("button", "small", "Copy");
     copy.type = "button";
-    copy.setAttribute("aria-label", `Copy the command ${command}`);
+    copy.setAttribute("aria-label", `Copy the command ${plain(command)}`);
     copy.addEventListener("click", async () => {
       await navigator.clipboard.writeText(command).then(() => toast("Copied."), () => complain({ error: "Your browser did not allow copying." }));
     });

@@ -1,0 +1,65 @@
+"""`vcam devices`: the cameras and virtual cameras of this machine, for people and for programs."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+
+from vcam import devices
+from vcam.devices import Holder, Mode
+from vcam.foreign import say
+
+
+def run(as_json: bool) -> int:
+    """`vcam devices`: print what there is and who holds it; the exit code."""
+    cameras, virtual = devices.list_cameras(), devices.list_virtual_cameras()
+    if as_json:
+        answer = {
+            "cameras": [asdict(camera) for camera in cameras],
+            "virtual": [asdict(camera) for camera in virtual],
+        }
+        say(json.dumps(answer, indent=2), limit=None)
+        return 0
+    say("Cameras")
+    for camera in cameras:
+        kind = "  infrared" if camera.infrared else ""
+        say(f"  {camera.name}  {camera.path}{kind}{_held(camera.holders)}")
+        if camera.stable != camera.path:
+            say(f"    {camera.stable}")
+        for line in _summary(camera.formats):
+            say(f"    {line}")
+        for control in devices.list_controls(camera.path):
+            say(
+                f"    {control.name} = {control.value}"
+                f" ({control.minimum} to {control.maximum}, {control.default} at first)"
+            )
+        if camera.problem:
+            say(f"    {'cannot be opened: ' if camera.readable else ''}{camera.problem}")
+    for what, count in devices.list_sensors().items():
+        say(f"  {what}: {count} nodes with raw sensor data; `vcam doctor` says how to use them")
+    if not cameras:
+        say("  none; the demo picture stands in for one")
+    say("Virtual cameras")
+    for device in virtual:
+        size = f" {device.width}x{device.height}" if device.width else ""
+        state = "fed, programs list it" if device.ready else "not fed, programs do not list it"
+        say(f"  {device.name}  {device.path}{size}  {state}{_held(device.holders)}")
+        if device.problem:
+            say(f"    {device.problem}")
+    if not virtual:
+        say("  none; `vcam doctor` says how to get one")
+    return 0
+
+
+def _held(who: tuple[Holder, ...]) -> str:
+    names = ", ".join(f"{h.name} ({h.pid})" for h in who)
+    return f"  in use by {names}" if names else ""
+
+
+def _summary(modes: tuple[Mode, ...]) -> list[str]:
+    """One line a format: its sizes with the fastest rate."""
+    by_format: dict[str, list[str]] = {}
+    for mode in modes:
+        rate = f"@{mode.fps:g}" if mode.rates else ""
+        by_format.setdefault(mode.format, []).append(f"{mode.width}x{mode.height}{rate}")
+    return [f"{name}: {' '.join(sizes)}" for name, sizes in by_format.items()]
