@@ -31,7 +31,7 @@ CONTAINERS: Final = {
     ".mkv": "matroska",
     ".ts": "mpegts",
 }
-ENDINGS: Final = ", ".join(CONTAINERS)
+ENDINGS: Final = ", ".join(list(CONTAINERS)[:-1]) + f" or {list(CONTAINERS)[-1]}"
 CLOCK: Final = 90_000  # ticks a second
 PIECE: Final = 1.0  # seconds of a clip that are written in one piece, the most a kill can cost
 SYNC_EVERY: Final = 5.0  # seconds of work after which what was written is brought to the disk
@@ -58,8 +58,7 @@ def container_of(path: Path) -> str:
         return CONTAINERS[path.suffix.lower()]
     except KeyError:
         raise UsageError(
-            f"{printable(path)} cannot be written as a clip: its name ends in "
-            f"{path.suffix or 'nothing'!r}, expected one of {ENDINGS}",
+            f"{printable(path)} cannot be written as a clip, expected a name that ends in {ENDINGS}",
             hint=f"Give a name such as {path.stem or 'out'}.mp4.",
         ) from None
 

@@ -186,7 +186,9 @@ class Draft:
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | _BINARY
         for name in _hidden_names(self.folder / "draft"):
             try:
-                file = os.open(name if self._at is None else name.name, flags, mode, dir_fd=self._at)
+                file = os.open(
+                    name if self._at is None else name.name, flags, mode, dir_fd=self._at
+                )
             except FileExistsError:
                 continue
             self._hidden = name
