@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import av
 import numpy as np
@@ -19,6 +19,7 @@ from vcam.frame import SafeFrame
 if TYPE_CHECKING:
     from av.container import OutputContainer
     from av.packet import Packet
+    from av.stream import Stream
     from av.video.plane import VideoPlane
     from numpy.typing import NDArray
     from typing_extensions import Self
@@ -58,7 +59,8 @@ def container_of(path: Path) -> str:
         return CONTAINERS[path.suffix.lower()]
     except KeyError:
         raise UsageError(
-            f"{printable(path)} cannot be written as a clip, expected a name that ends in {ENDINGS}",
+            f"{printable(path)} cannot be written as a clip, "
+            f"expected a name that ends in {ENDINGS}",
             hint=f"Give a name such as {path.stem or 'out'}.mp4.",
         ) from None
 
@@ -161,7 +163,7 @@ class ClipFile:
         self.seconds = ticks / CLOCK
         self._put(self._stream.encode(picture))
 
-    def add(self, packets: list[Packet]) -> None:
+    def add(self, packets: Iterable[Packet[Stream]]) -> None:
         """Append `packets` of another stream, such as sound.
 
         Raises:
@@ -209,7 +211,7 @@ class ClipFile:
                 self.container.close()
         self._draft.close()
 
-    def _put(self, packets: Iterable[Packet]) -> None:
+    def _put(self, packets: Iterable[Packet[Any]]) -> None:
         try:
             if self._header < 0:
                 self.container.start_encoding()

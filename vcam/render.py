@@ -95,7 +95,7 @@ class _Job:
 
 
 def _read_besides(config: Config) -> list[Path]:
-    """Files that may be read beside the source: the background, every one that is kept, the card."""
+    """Files that may be read beside the source: backgrounds and the privacy card."""
     named = (config.background.use.removeprefix("file:"), config.privacy.card)
     kept = backgrounds_dir()
     files = [Path(name).expanduser() for name in named if name]

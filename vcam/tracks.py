@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from av.stream import Stream
     from typing_extensions import Self
 
+    AnyPacket = Packet[Stream]
+    Packets = Callable[[AnyPacket], Iterable[AnyPacket]]
+
 log = logging.getLogger(__name__)
 
 # Sound that MP4 may hold and that players of MP4 play; other sound is made AAC.
@@ -40,8 +43,6 @@ _TAGS: Final = (
 )  # fmt: skip
 _STREAM_TAGS: Final = ("language", "title", "handler_name")
 SHORT: Final = 1.0  # seconds a clip may lack of what it announces before it counts as cut off
-
-Packets = Callable[["Packet"], Iterable["Packet"]]
 
 
 class Tracks:
@@ -60,8 +61,8 @@ class Tracks:
         self.picture_end = 0.0  # seconds from the first picture to the last picture's packet
         self.cut_off = False  # the file ends before the time it announces
         self._ways: dict[int, Packets] = {}  # by the stream's index
-        self._flush: list[Callable[[], Iterable[Packet]]] = []
-        self._held: Packet | None = None
+        self._flush: list[Callable[[], Iterable[AnyPacket]]] = []
+        self._held: AnyPacket | None = None
 
     def __enter__(self) -> Self:
         try:
@@ -94,9 +95,9 @@ class Tracks:
             elif isinstance(stream, SubtitleStream):
                 self._attach_subtitles(stream, out)
 
-    def until(self, seconds: float) -> list[Packet]:
+    def until(self, seconds: float) -> list[AnyPacket]:
         """Every packet that belongs before `seconds` of the new clip, ready to be written."""
-        found: list[Packet] = []
+        found: list[AnyPacket] = []
         while True:
             packet = self._held or next(self._packets, None)
             self._held = None
@@ -108,14 +109,14 @@ class Tracks:
             if packet.stream.index in self._ways:
                 found += self._ways[packet.stream.index](packet)
 
-    def rest(self) -> list[Packet]:
+    def rest(self) -> list[AnyPacket]:
         """Every packet that is left."""
         found = self.until(float("inf"))
         for flush in self._flush:
             found += flush()
         return found
 
-    def _demuxed(self) -> Iterator[Packet]:
+    def _demuxed(self) -> Iterator[AnyPacket]:
         """Every packet of the clip; takes down how far it goes on the way."""
         end = 0.0
         picture = self._container.streams.video[0].index
@@ -138,11 +139,11 @@ class Tracks:
             lacks = announced / av.time_base - (end - begin)
             self.cut_off |= lacks > max(SHORT, 0.02 * announced / av.time_base)
 
-    def _time(self, packet: Packet) -> float:
+    def _time(self, packet: AnyPacket) -> float:
         ticks = packet.dts if packet.pts is None else packet.pts
         return float((ticks or 0) * packet.time_base)
 
-    def _shifted(self, packet: Packet) -> Packet:
+    def _shifted(self, packet: AnyPacket) -> AnyPacket:
         ticks = round(self._origin / packet.time_base)
         if packet.pts is not None:
             packet.pts -= ticks
@@ -185,7 +186,7 @@ class Tracks:
         if out.format.name in ("mp4", "mov") and _is_adts(stream):
             filtered = BitStreamFilterContext("aac_adtstoasc", stream)
 
-        def take(packet: Packet) -> Iterable[Packet]:
+        def take(packet: AnyPacket) -> Iterable[AnyPacket]:
             packet = self._shifted(packet)
             packets = [packet] if filtered is None else filtered.filter(packet)
             for one in packets:
@@ -203,21 +204,21 @@ class Tracks:
         _tag(stream, made)
         resampler = av.AudioResampler(format="fltp", layout=layout, rate=rate)
 
-        def encoded(frames: Iterable[AudioFrame | None]) -> Iterator[Packet]:
+        def encoded(frames: Sequence[AudioFrame | None]) -> Iterator[AnyPacket]:
             for frame in frames:
                 for part in resampler.resample(frame):
                     yield from made.encode(part)
 
-        def take(packet: Packet) -> Iterable[Packet]:
+        def take(packet: AnyPacket) -> Iterable[AnyPacket]:
             try:
-                frames = list(self._shifted(packet).decode())
+                frames = self._shifted(packet).decode()
             except av.FFmpegError as error:
                 log.warning("sound at %.1f s is damaged: %s", self._time(packet), reason(error))
                 return []
-            return encoded(frame for frame in frames if isinstance(frame, av.AudioFrame))
+            return encoded([frame for frame in frames if isinstance(frame, av.AudioFrame)])
 
-        def flush() -> Iterator[Packet]:
-            yield from encoded([*stream.codec_context.decode(None), None])
+        def flush() -> Iterator[AnyPacket]:
+            yield from encoded([*stream.decode(None), None])
             yield from made.encode(None)
 
         self._flush.append(flush)

@@ -1,4 +1,4 @@
-"""A recording as a sink: an H.264 clip that plays however it ends, with each frame at its own time."""
+"""A recording as a sink: an H.264 clip that plays however it ends."""
 
 from __future__ import annotations
 
