@@ -122,7 +122,7 @@ class Tracks:
         picture = self._container.streams.video[0].index
         try:
             for packet in self._container.demux():
-                if packet.dts is None and packet.pts is None:
+                if not packet.time_base or (packet.dts is None and packet.pts is None):
                     continue
                 at = self._time(packet)
                 last = float((packet.duration or 0) * packet.time_base)

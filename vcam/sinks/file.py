@@ -42,6 +42,7 @@ class FileSink:
         self.name = f"file {self.path.name}"
         self.width, self.height, self.fps = width, height, fps
         self._ended: str | None = None  # a word of the recording thread's: why there is no more
+        self._told = False
         self._pictures: queue.Queue[tuple[av.VideoFrame, float] | None] = queue.Queue(WAITING)
         self._first: float | None = None
         self._left_out = 0
@@ -73,6 +74,7 @@ class FileSink:
         """
         check(frame, self.width, self.height)
         if self._ended is not None:
+            self._told = True
             raise SinkEnded(self._ended, hint="Start the camera again for a new recording.")
         if self._first is None:
             self._first = frame.pts
@@ -93,7 +95,7 @@ class FileSink:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._ended is not None:
+        if self._told:
             return
         try:
             self._pictures.put(None, timeout=FINISH_WITHIN)
@@ -101,35 +103,36 @@ class FileSink:
             log.warning("%s: the disk does not answer, the recording stays without an end", self)
             return
         self._thread.join(FINISH_WITHIN)
+        if self._ended is not None:
+            log.warning("%s", self._ended)
 
     def __str__(self) -> str:
         return self.name
 
     def _record(self, clip: ClipFile) -> None:
-        try:
-            with clip:
+        with clip:
+            try:
                 while (item := self._pictures.get()) is not None:
                     clip.write(*item)
                     if clip.path is not None:
                         self.name = f"file {clip.path.name}"
                     if clip.deleted:
-                        raise FileNotFoundError(2, "it was deleted")
+                        self._end(clip, "it was deleted; nothing more is written")
+                        return
                 clip.finish()
-        except (OSError, ValueError, av.FFmpegError) as error:
-            self._end(clip, error)
-        except Exception as error:  # out of memory, say: the camera goes on without
-            tell(log, "recording failed")
-            self._end(clip, error)
+            except (OSError, ValueError, av.FFmpegError) as error:
+                self._end(clip, f"{reason(error)}; {_kept(clip)}")
+            except Exception as error:  # out of memory, say: the camera goes on without
+                tell(log, "recording failed")
+                self._end(clip, f"{type(error).__name__}; {_kept(clip)}")
 
-    def _end(self, clip: ClipFile, error: Exception) -> None:
-        kept = "there is nothing of it" if clip.path is None else "what was recorded is kept"
-        why = error.strerror if isinstance(error, FileNotFoundError) else reason(error)
-        if clip.deleted:
-            kept = "nothing more is written"
-        path = clip.path or self.path
-        self._ended = (
-            f"the recording {printable(path)} stopped after {clip.seconds:.0f} s: {why}; {kept}"
-        )
+    def _end(self, clip: ClipFile, why: str) -> None:
+        path = printable(clip.path or self.path)
+        self._ended = f"the recording {path} stopped after {clip.seconds:.0f} s: {why}"
+
+
+def _kept(clip: ClipFile) -> str:
+    return "there is nothing of it" if clip.path is None else "what was recorded is kept"
 
 
 def check(frame: object, width: int, height: int) -> None:
