@@ -32,8 +32,13 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Sound that MP4 may hold and that players of MP4 play; other sound is made AAC.
-_PLAYED: Final = {"aac", "mp3", "mp3float", "ac3", "eac3", "alac", "opus", "libopus", "flac"}
+# Sound that is copied into containers that may hold more than their players play, or do not say
+# what they may hold; other sound is made AAC.
+_EVERYWHERE: Final = {"aac", "mp3", "mp3float", "ac3", "eac3", "opus", "libopus"}
+_PLAYED: Final = {
+    "mp4": _EVERYWHERE | {"alac", "flac"},
+    "mpegts": _EVERYWHERE | {"mp2", "mp2float", "dca"},
+}
 _RATES: Final = (96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
 _BITS: Final = 96_000  # a second and channel, of sound that has to be made AAC
 # Tags that are copied. Where a clip was taken is not among them: it says more than the room does.
@@ -153,8 +158,7 @@ class Tracks:
 
     def _attach_sound(self, stream: AudioStream, out: OutputContainer) -> None:
         name = getattr(stream.codec_context, "name", "unknown")
-        mp4 = out.format.name in ("mp4", "ipod")
-        if name in out.supported_codecs and (name in _PLAYED or not mp4):
+        if name in _PLAYED.get(out.format.name, out.supported_codecs):
             with contextlib.suppress(ValueError, av.FFmpegError):
                 self._copy(stream, out)
                 return

@@ -54,7 +54,9 @@ def make_sounding_clip(
         container.metadata.update(title="hello", creation_time="2020-01-02T03:04:05Z")
         container.metadata["location"] = "+48.1-016.2/"
         for i in range(round(seconds * 30)):
-            picture = av.VideoFrame.from_ndarray(np.full((72, 64), 20 + i % 200, np.uint8), "yuv420p")
+            picture = av.VideoFrame.from_ndarray(
+                np.full((72, 64), 20 + i % 200, np.uint8), "yuv420p"
+            )
             picture.pts, picture.time_base = i + round(picture_at * 30), Fraction(1, 30)
             packets += video.encode(picture)
         packets += video.encode(None)
