@@ -153,11 +153,12 @@ class Draft:
 
     def replace(self, target: Path) -> None:
         """Take the name `target` from the file that has it, whose permissions it gets."""
-        if self.path is None and self._hidden is None:
-            self.appear(_hidden_names(target))
         self.sync()
         with contextlib.suppress(OSError, AttributeError):
             os.fchmod(self._fd, target.stat().st_mode & 0o777)
+        if self.path is None and self._hidden is None:
+            # Nothing that takes long stands between this and the rename, or a kill leaves it.
+            self._take(next(_hidden_names(target)))
         now = self.path or self._hidden
         assert now is not None
         with self._let_go():

@@ -19,7 +19,7 @@ from vcam.card import Card
 from vcam.encode import CONTAINERS
 from vcam.errors import SinkEnded, SinkError
 from vcam.frame import SafeFrame
-from vcam.outlet import REOPEN_AFTER, Outlet
+from vcam.outlet import REOPEN_AFTER
 from vcam.sinks import open_sinks
 from vcam.sinks.file import FileSink
 from vcam.stats import Stats
