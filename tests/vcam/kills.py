@@ -130,7 +130,8 @@ def kill_renders(folder: Path, ways: list[str], found: Found, chance: random.Ran
     before = source.read_bytes()
     place = folder / "place"
     place.mkdir()
-    out, took = place / "out.mp4", 0.0
+    out, part = place / "out.mp4", place / "out.part.mp4"
+    load = work = 0.0  # seconds until there is a part, and from then to the end
     for number, way in enumerate(["none", *ways]):
         for path in place.iterdir():
             path.unlink()
@@ -138,12 +139,16 @@ def kill_renders(folder: Path, ways: list[str], found: Found, chance: random.Ran
             out.write_bytes(OLD)
         words = ["render", source, "-o", out, "--background", "loft", "--force"]
         program, began = Program(PROGRAM, words, folder), time.monotonic()
+        early = chance.random() < 0.25 and way != "none"
+        while not early and program.child.poll() is None and not part.exists():
+            time.sleep(0.01)
         if way == "none":  # to see how long one takes
+            load = time.monotonic() - began
             program.child.communicate(timeout=300)
-            took = time.monotonic() - began
+            work = time.monotonic() - began - load
             found.note("render whole", playable(out) == FRAMES, program.child.returncode)
             continue
-        time.sleep(chance.uniform(0.2, 1.1) * took)
+        time.sleep(chance.uniform(0, load if early else 1.1 * work))
         status = program.end(way, hang_up_ends=True)
         found.killed[f"render {way}"] += 1
         if way == "power":
