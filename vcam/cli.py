@@ -117,6 +117,7 @@ def build_parser() -> argparse.ArgumentParser:
     render.add_argument("-o", "--output", type=Path, metavar="OUTPUT", help="file or folder")
     render.add_argument("--background", metavar="B", help="as for start")
     render.add_argument("--alpha", type=Path, metavar="DIR", help="write mattes as grey PNGs")
+    render.add_argument("--force", action="store_true", help="replace what is there already")
     render.add_argument("--config", metavar="FILE", type=Path, help="settings file")
 
     bench = add("bench", _bench, "measure the time per frame on this machine")
@@ -564,8 +565,17 @@ def _render(options: argparse.Namespace) -> int:
 
     log_to([logging.StreamHandler()], "WARNING", "vcam: %(message)s")
     report = _progress()
-    failures = render(options.input, options.output, config, alpha=options.alpha, report=report)
-    report("", 1, 1)
+    try:
+        failures = render(
+            options.input,
+            options.output,
+            config,
+            alpha=options.alpha,
+            report=report,
+            force=options.force,
+        )
+    finally:
+        report("", 1, 1)
     if options.output is not None:
         say(f"wrote {plain(options.output, None)}")
     if options.alpha is not None:

@@ -6,9 +6,11 @@ VcamError            exit 1   anything below
 ├── DeviceError      exit 4   a camera or a virtual camera
 │   ├── SourceError           cannot be opened, went away, sends rubbish
 │   └── SinkError             cannot be opened or written
+│       └── SinkEnded         is over for good, and not opened again
 ├── BackgroundError  exit 1   a picture or clip that cannot be shown
 ├── ModelError       exit 1   weights missing, damaged, or not a person model
-└── DaemonError      exit 1   not running, running already, speaks another version
+├── DaemonError      exit 1   not running, running already, speaks another version
+└── Stopped          exit 128 and the signal's number: the user ended the work
 """
 
 from __future__ import annotations
@@ -71,6 +73,10 @@ class SinkError(DeviceError):
     """A sink cannot be opened or written."""
 
 
+class SinkEnded(SinkError):
+    """A sink that had to stop and is not opened again, such as a recording on a full disk."""
+
+
 class BackgroundError(VcamError):
     """A picture or clip that cannot be used as a background."""
 
@@ -81,6 +87,14 @@ class ModelError(VcamError):
 
 class DaemonError(VcamError):
     """The daemon is not running, runs already, or speaks another version."""
+
+
+class Stopped(VcamError):
+    """A signal asked the work to end; what was done so far is kept."""
+
+    def __init__(self, message: str, signum: int) -> None:
+        super().__init__(message)
+        self.exit_code = 128 + signum
 
 
 def tell(log: logging.Logger, message: str) -> None:

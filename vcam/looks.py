@@ -6,10 +6,13 @@ their own beside the backgrounds folder; `vcam.backgrounds` knows the pictures a
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import io
 import json
+import logging
 import os
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -19,13 +22,15 @@ from PIL import Image, ImageFilter
 from vcam import backgrounds, config, scenery
 from vcam.choice import Colour, File, Preset, Reveal, parse
 from vcam.errors import BackgroundError, VcamError
+from vcam.files import numbered, replace_file
 from vcam.foreign import plain
 from vcam.paths import backgrounds_dir
-from vcam.settings import replace_file
 
 if TYPE_CHECKING:
     from vcam.config import Config
     from vcam.settings import Changes
+
+log = logging.getLogger(__name__)
 
 # What a look remembers; everything else stays as it is when a look is chosen.
 KEPT: Final = {
@@ -34,6 +39,8 @@ KEPT: Final = {
 }
 MOST: Final = 100  # looks
 LONGEST: Final = 60  # characters of a name
+
+_changing = threading.Lock()  # held while the file is read and written anew: two changes are two
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,12 +125,13 @@ def keep(name: str, now: Config) -> Entry:
         )
     if name in {p.name for p in backgrounds.presets()}:
         raise BackgroundError(f"{name!r} is a background already", hint="Choose another name.")
-    looks = dict(_looks())
     values = now.model_dump()
-    looks[name] = {s: {key: values[s][key] for key in keys} for s, keys in KEPT.items()}
-    if len(looks) > MOST:
-        raise BackgroundError(f"there are {MOST} looks already", hint="Delete one of them.")
-    _write(looks)
+    with _changing:
+        looks = _stored()
+        looks[name] = {s: {key: values[s][key] for key in keys} for s, keys in KEPT.items()}
+        if len(looks) > MOST:
+            raise BackgroundError(f"there are {MOST} looks already", hint="Delete one of them.")
+        _write(looks)
     return Entry(name, "look", True, looks[name])
 
 
@@ -133,12 +141,13 @@ def remove(name: str) -> None:
     Raises:
         BackgroundError: there is none of that name, or it is drawn by the program.
     """
-    looks = dict(_looks())
-    if name not in looks or name in {p.name for p in backgrounds.presets()}:
+    if name not in _looks() or name in {p.name for p in backgrounds.presets()}:
         backgrounds.remove(name)
         return
-    del looks[name]
-    _write(looks)
+    with _changing:
+        looks = _stored()
+        looks.pop(name, None)
+        _write(looks)
 
 
 def thumbnail(name: str) -> bytes:
@@ -226,6 +235,31 @@ def _read(path: Path, mtime: int) -> dict[str, Changes]:
             continue
         looks[plain(name)] = kept
     return looks
+
+
+def _stored() -> dict[str, Any]:
+    """Everything in the file, also what this release does not understand; `_changing` is held.
+
+    A file that cannot be understood at all is put aside before a new one is written.
+    """
+    path = _path()
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(found, dict):
+            return found
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        pass
+    except OSError as error:
+        raise BackgroundError(
+            f"{str(path)!r} cannot be read: {error.strerror}", hint="Make the file readable."
+        ) from error
+    aside = next(p for p in numbered(path.with_name("looks.damaged.json")) if not p.exists())
+    with contextlib.suppress(OSError):
+        path.rename(aside)
+        log.warning("%s cannot be understood and is kept as %s", path, aside.name)
+    return {}
 
 
 def _write(looks: dict[str, Any]) -> None:

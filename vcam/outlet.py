@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from vcam.errors import tell
+from vcam.errors import SinkEnded, tell
 from vcam.frame import SafeFrame
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Outlet:
     """Writes to every sink under one lock. Opened on entry; sinks are closed on exit.
 
     `openers` make sinks that are not open yet; one that fails is closed and tried again while
-    the others go on.
+    the others go on, unless it says that it is over for good.
     """
 
     def __init__(
@@ -114,7 +114,8 @@ class Outlet:
                 sink.write(frame)
             except Exception as error:  # out of memory too: the other sinks still need the frame
                 log.warning("%s: %s", sink.name, error or type(error).__name__)
-                self._drop(i, str(error) or type(error).__name__, now)
+                again = float("inf") if isinstance(error, SinkEnded) else now + REOPEN_AFTER
+                self._drop(i, str(error) or type(error).__name__, again)
         self._last = frame
         self._last_write = now
         self._stats.wrote(card=frame.is_card, revealed=frame.revealed)
@@ -135,10 +136,11 @@ class Outlet:
         log.info("virtual camera: %s", sink.name)
         return sink
 
-    def _drop(self, i: int, problem: str, now: float) -> None:
+    def _drop(self, i: int, problem: str, again: float) -> None:
+        """Close a sink that failed; it is tried again at `again`."""
         sink, self._sinks[i] = self._sinks[i], None
         self.problems[i] = problem
-        self._retry_at[i] = now + REOPEN_AFTER
+        self._retry_at[i] = again
         if sink is not None:
             _close(sink)
 

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
+import os
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import av
 import numpy as np
 from PIL import Image
 
 from segmentation.errors import SegmentationError
-from vcam import pictures
+from vcam import pictures, targets
 from vcam.backgrounds import CLIP_SUFFIXES, open_backdrop
 from vcam.choice import Reveal
 from vcam.compositor import Compositor, Look, alpha_at
+from vcam.encode import ClipFile, container_of, picture_of
 from vcam.errors import BackgroundError, ModelError, SourceError, UsageError, VcamError
+from vcam.files import printable, reason, write_file
 from vcam.frame import Frame
-from vcam.sinks.file import FileSink
+from vcam.interrupt import Interrupt
+from vcam.paths import backgrounds_dir
 from vcam.sources.clip import ClipSource
+from vcam.tracks import SHORT, Tracks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,30 +43,67 @@ PICTURES: Final = pictures.SUFFIXES - {".gif"}
 
 
 def render(
-    source: Path, output: Path | None, config: Config, *, alpha: Path | None, report: Report
+    source: Path,
+    output: Path | None,
+    config: Config,
+    *,
+    alpha: Path | None,
+    report: Report,
+    force: bool = False,
 ) -> int:
     """Render `source` into `output` and its mattes into the folder `alpha`; return the failures.
 
-    A folder is rendered picture by picture; one that cannot be read is told of and left out.
+    A folder is rendered picture by picture; one that cannot be read is told of and left out. What
+    is there already is replaced only by `force`, and what is read never.
 
     Raises:
-        VcamError: nothing can be rendered.
+        VcamError: nothing can be rendered, or what was asked for would destroy something.
+        Stopped: a signal ended it; what was done so far is kept.
     """
     if not source.exists():
         raise UsageError(
-            f"{str(source)!r} does not exist", hint="Give a picture, a folder of them or a clip."
+            f"{printable(source)} does not exist",
+            hint="Give a picture, a folder of them or a clip.",
         )
-    if alpha is not None:
-        _make_folder(alpha)
-    if source.is_dir():
-        return _render_folder(source, output, config, alpha, report)
-    if source.suffix.lower() in CLIP_SUFFIXES or not _is_picture(source):
-        _render_clip(source, output, config, alpha, report)
-    else:
-        with _Stills(config) as stills:
-            stills.render(source, output, alpha)
-        report(source.name, 1, 1)
+    if not source.is_dir() and not source.is_file():
+        raise UsageError(
+            f"{printable(source)} is a device or a pipe", hint="Give a picture, a folder or a clip."
+        )
+    reads = [source, *_read_besides(config)]
+    with Interrupt() as interrupt:
+        job = _Job(config, reads, alpha, report, force, interrupt)
+        if source.is_dir():
+            return _render_folder(source, output, job)
+        if output is not None:
+            targets.check_file(output, reads, force=force)
+        targets.check_folders(source, None, alpha)
+        if source.suffix.lower() in CLIP_SUFFIXES or not _is_picture(source):
+            _render_clip(source, output, job)
+        else:
+            _render_picture(source, output, job)
     return 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What one call of `render` was asked for."""
+
+    config: Config
+    reads: list[Path]  # files that must stay as they are
+    alpha: Path | None
+    report: Report
+    force: bool
+    interrupt: Interrupt
+
+
+def _read_besides(config: Config) -> list[Path]:
+    """Files that may be read beside the source: backgrounds and the privacy card."""
+    wish = config.background.choice
+    # A name that is no preset may be a file's.
+    named = (getattr(wish, "path", getattr(wish, "name", "")), config.privacy.card)
+    kept = backgrounds_dir()
+    files = [Path(name).expanduser() for name in named if name]
+    return files + (sorted(kept.iterdir()) if kept.is_dir() else [])
 
 
 def _is_picture(path: Path) -> bool:
@@ -75,7 +121,7 @@ def _make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(
-            f"{str(path)!r} cannot be made a folder: {error.strerror}",
+            f"{printable(path)} cannot be made a folder: {reason(error)}",
             hint="Give a folder you may write to.",
         ) from error
 
@@ -104,8 +150,9 @@ def _open(config: Config, *, still: bool) -> Segmenter:
 class _Stills:
     """Renders single pictures with one segmenter."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, *, force: bool) -> None:
         self._config = config
+        self._force = force
 
     def __enter__(self) -> _Stills:
         self._segmenter = _open(self._config, still=True)
@@ -114,21 +161,22 @@ class _Stills:
     def __exit__(self, *_: object) -> None:
         self._segmenter.close()
 
-    def render(self, source: Path, output: Path | None, alpha: Path | None) -> None:
+    def render(self, source: Path, output: Path | None, matte_path: Path | None) -> None:
+        """Render one picture into `output`, and its matte into `matte_path`."""
         image = pictures.read_image(source)
         h, w = image.shape[:2]
         even = np.pad(image, ((0, h % 2), (0, w % 2), (0, 0)), mode="edge")
         frame = _frame(even)
         self._segmenter.reset()
-        if alpha is not None:
+        if matte_path is not None:
             matte = self._segmenter.matte(
                 frame.y, frame.u, frame.v, full_range=False, seq=0, pts=0.0
             )
-            _save_alpha(alpha_at(matte, frame.y)[:h, :w], alpha / f"{source.stem}.png")
+            _save_alpha(alpha_at(matte, frame.y)[:h, :w], matte_path, force=self._force)
         if output is None:
             return
         composed = _composite(self._segmenter, frame, self._config)
-        _save_image(pictures.image_from_i420(composed)[:h, :w], output)
+        _save_image(pictures.image_from_i420(composed)[:h, :w], output, force=self._force)
 
 
 def _frame(image: NDArray[np.uint8]) -> Frame:
@@ -171,80 +219,173 @@ def _look(config: Config) -> Look:
     )
 
 
-def _render_folder(
-    source: Path, output: Path | None, config: Config, alpha: Path | None, report: Report
-) -> int:
+def _render_picture(source: Path, output: Path | None, job: _Job) -> None:
+    matte_path = None if job.alpha is None else job.alpha / f"{source.stem}.png"
+    if output is not None:
+        _check_ending(output)
+    if matte_path is not None:
+        targets.check_files([matte_path], job.reads, force=job.force)
+        if output is not None:
+            targets.check_distinct(output, matte_path)
+        _make_folder(matte_path.parent)
+    with _Stills(job.config, force=job.force) as stills:
+        stills.render(source, output, matte_path)
+    job.report(source.name, 1, 1)
+
+
+def _render_folder(source: Path, output: Path | None, job: _Job) -> int:
     files = sorted(f for f in source.iterdir() if f.is_file() and f.suffix.lower() in PICTURES)
     if not files:
         raise UsageError(
-            f"{str(source)!r} holds no pictures ({', '.join(sorted(PICTURES))})",
+            f"{printable(source)} holds no pictures ({', '.join(sorted(PICTURES))})",
             hint="Give a folder with pictures in it.",
         )
-    if output is not None:
-        _make_folder(output)
+    targets.check_folders(source, output, job.alpha)
+    names = targets.names_for(files)
+    folders = [folder for folder in (output, job.alpha) if folder is not None]
+    made = [folder / name for folder in folders for name in names.values()]
+    targets.check_files(made, [*files, *job.reads], force=job.force)
+    for folder in folders:
+        _make_folder(folder)
     failures = 0
-    with _Stills(config) as stills:
+    with _Stills(job.config, force=job.force) as stills:
         for i, file in enumerate(files):
-            target = None if output is None else output / f"{file.stem}.png"
+            job.interrupt.check(f"{i} of {len(files)} pictures, which are whole")
+            target = None if output is None else output / names[file]
+            matte_path = None if job.alpha is None else job.alpha / names[file]
             try:
-                stills.render(file, target, alpha)
+                stills.render(file, target, matte_path)
             except BackgroundError as error:
                 failures += 1
                 log.error("left out: %s", error)
-            report(file.name, i + 1, len(files))
+            job.report(file.name, i + 1, len(files))
     if failures == len(files):
         raise SourceError(
-            f"none of the {failures} pictures in {str(source)!r} could be read",
+            f"none of the {failures} pictures in {printable(source)} could be read",
             hint="Open one in a picture viewer.",
         )
     return failures
 
 
-def _render_clip(
-    source: Path, output: Path | None, config: Config, alpha: Path | None, report: Report
-) -> None:
-    with ClipSource(source, live=False) as clip:
+def _render_clip(source: Path, output: Path | None, job: _Job) -> None:
+    if output is not None:
+        container_of(output)
+    if job.alpha is not None:
+        targets.check_files(targets.mattes_in(job.alpha), job.reads, force=job.force)
+        _make_folder(job.alpha)
+    with contextlib.ExitStack() as opened:
+        clip = opened.enter_context(ClipSource(source, live=False))
         first = clip.read(0)
         assert first is not None
-        width, height = first.width, first.height
-        segmenter = _open(config, still=False)
-        backdrop = _open_behind(config, width, height)
-        compositor = Compositor(width, height)
-        look = _look(config)
-        turned = (clip.size[0] > clip.size[1]) != (width > height)
-        w, h = clip.size[::-1] if turned else clip.size
-        sink = None
-        if output is not None:
-            sink = FileSink(output, width, height, clip.fps, offline=True).__enter__()
-        try:
-            for done, frame in enumerate(_frames(clip, first)):
-                if (frame.width, frame.height) != (width, height):
-                    continue  # a clip that changes size in the middle: rare, and damaged
-                matte = segmenter.matte(
-                    frame.y,
-                    frame.u,
-                    frame.v,
-                    full_range=frame.full_range,
-                    seq=frame.seq,
-                    pts=frame.pts,
-                )
-                if alpha is not None:
-                    _save_alpha(alpha_at(matte, frame.y)[:h, :w], alpha / f"{done:06d}.png")
-                if sink is not None:
-                    behind = backdrop.at(frame.pts) if backdrop else None
-                    if behind is None:
-                        sink.write(compositor.reveal(frame, look))
-                    else:
-                        sink.write(compositor.compose(frame, matte, behind, look))
-                report(source.name, done + 1, max(clip.frames, done + 1))
-        except SegmentationError as error:
-            raise ModelError(error.message, hint=error.hint) from error
-        finally:
-            if backdrop is not None:
-                backdrop.close()
-            segmenter.close()
-            if sink is not None:
-                sink.__exit__(None, None, None)
+        tracks = opened.enter_context(Tracks(source))
+        segmenter = _open(job.config, still=False)
+        opened.callback(segmenter.close)
+        if output is None:
+            last = _pump(clip, first, segmenter, job, None, tracks)
+        else:
+            with _towards(output, first, clip.fps, job) as file:
+                tracks.attach(file.container)
+                last = _pump(clip, first, segmenter, job, file, tracks)
+                file.add(tracks.rest())
+                _check_whole(source, tracks, last)
+                file.finish()
+                _settle(file, output, force=job.force)
+            return
+        tracks.rest()
+        _check_whole(source, tracks, last)
+
+
+def _pump(
+    clip: ClipSource,
+    first: Frame,
+    segmenter: Segmenter,
+    job: _Job,
+    file: ClipFile | None,
+    tracks: Tracks,
+) -> float:
+    """Render every frame of `clip` into `file` and its mattes; return the last one's time."""
+    config, width, height = job.config, first.width, first.height
+    backdrop = _open_behind(config, width, height)
+    compositor, look = Compositor(width, height), _look(config)
+    turned = (clip.size[0] > clip.size[1]) != (width > height)
+    w, h = clip.size[::-1] if turned else clip.size
+    last = 0.0
+    try:
+        for done, frame in enumerate(_frames(clip, first)):
+            job.interrupt.check(f"{done} frames")
+            last = frame.pts
+            if (frame.width, frame.height) != (width, height):
+                continue  # a clip that changes size in the middle: rare, and damaged
+            matte = segmenter.matte(
+                frame.y,
+                frame.u,
+                frame.v,
+                full_range=frame.full_range,
+                seq=frame.seq,
+                pts=frame.pts,
+            )
+            if job.alpha is not None:
+                path = job.alpha / f"{done:06d}.png"
+                _save_alpha(alpha_at(matte, frame.y)[:h, :w], path, force=job.force)
+            if file is not None:
+                if backdrop is None:
+                    composed = compositor.reveal(frame, look)
+                else:
+                    behind = backdrop.at(frame.pts)
+                    composed = compositor.compose(frame, matte, behind, look)
+                at = tracks.lead + frame.pts
+                file.add(tracks.until(at))
+                file.write(picture_of(composed), at)
+            job.report(clip.path.name, done + 1, max(clip.frames, done + 1))
+    except SegmentationError as error:
+        raise ModelError(error.message, hint=error.hint) from error
+    finally:
+        if backdrop is not None:
+            backdrop.close()
+    return last
+
+
+@contextlib.contextmanager
+def _towards(output: Path, first: Frame, fps: float, job: _Job) -> Iterator[ClipFile]:
+    """Open the clip that becomes `output`; if it does not, what plays of it stays, named a part."""
+    target = Path(os.path.realpath(output))
+    part = target.with_name(f"{target.stem}.part{target.suffix}")
+    try:
+        with ClipFile(part, first.width, first.height, fps, live=False) as file:
+            try:
+                yield file
+            except BaseException:
+                if not file.failed:
+                    with contextlib.suppress(OSError, av.FFmpegError):
+                        file.finish()
+                if file.path is not None:
+                    log.warning("%.1f s are kept in %s", file.seconds, printable(file.path))
+                raise
+    except (OSError, av.FFmpegError) as error:
+        raise VcamError(
+            f"{printable(output)} cannot be written: {reason(error)}",
+            hint="Free some space, or give a name in a folder you may write to.",
+        ) from error
+
+
+def _settle(file: ClipFile, output: Path, *, force: bool) -> None:
+    """Give the finished clip the name that was asked for."""
+    target = Path(os.path.realpath(output))
+    got = file.become(target, replace=force)
+    if got != target:
+        raise VcamError(
+            f"{printable(output)} was made by another program meanwhile",
+            hint=f"The whole clip is {printable(got)}.",
+        )
+
+
+def _check_whole(source: Path, tracks: Tracks, last: float) -> None:
+    """Refuse to call a clip rendered that breaks off before its end."""
+    if tracks.cut_off or tracks.picture_end - last > SHORT:
+        raise SourceError(
+            f"{printable(source)} is damaged and breaks off after {last:.1f} s",
+            hint="Copy it again from where it came from.",
+        )
 
 
 def _frames(clip: ClipSource, first: Frame) -> Iterator[Frame]:
@@ -258,15 +399,36 @@ def _frames(clip: ClipSource, first: Frame) -> Iterator[Frame]:
         yield frame
 
 
-def _save_alpha(alpha: NDArray[np.float32], path: Path) -> None:
-    _save_image(np.rint(alpha * 255).astype(np.uint8), path)
+def _save_alpha(alpha: NDArray[np.float32], path: Path, *, force: bool) -> None:
+    _save_image(np.rint(alpha * 255).astype(np.uint8), path, force=force)
 
 
-def _save_image(image: NDArray[np.uint8], path: Path) -> None:
+def _check_ending(path: Path) -> None:
+    if _format_of(path) is None:
+        raise UsageError(
+            f"{printable(path)} cannot be written as a picture, expected a name that ends in .png, "
+            ".jpg, .webp or .tif",
+            hint=f"Give a name such as {path.stem or 'out'}.png.",
+        )
+
+
+def _format_of(path: Path) -> str | None:
+    known = Image.registered_extensions().get(path.suffix.lower())
+    return known if known in Image.SAVE else None
+
+
+def _save_image(image: NDArray[np.uint8], path: Path, *, force: bool) -> None:
+    content = io.BytesIO()
     try:
-        Image.fromarray(image).save(path)
+        Image.fromarray(image).save(content, _format_of(path))
+        write_file(path, content.getvalue(), replace=force)
+    except FileExistsError as error:
+        raise VcamError(
+            f"{printable(path)} was made by another program meanwhile",
+            hint="Give another name, or --force to replace what is there.",
+        ) from error
     except (OSError, ValueError) as error:
         raise VcamError(
-            f"{str(path)!r} cannot be written: {error}",
-            hint="Give a name that ends in .png or .jpg in a folder you may write to.",
+            f"{printable(path)} cannot be written: {reason(error)}",
+            hint="Free some space, or give a name in a folder you may write to.",
         ) from error

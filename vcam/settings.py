@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,6 +20,7 @@ from vcam import config as configuration
 from vcam.choice import Reveal
 from vcam.config import Config
 from vcam.errors import ConfigError, VcamError
+from vcam.files import replace_file
 
 log = logging.getLogger(__name__)
 
@@ -614,22 +614,3 @@ def _read(path: Path) -> str | None:
         return path.read_bytes().decode(errors="surrogateescape")
     except (FileNotFoundError, NotADirectoryError):
         return None
-
-
-def replace_file(path: Path, text: str) -> None:
-    """Write `text` beside `path` and rename it over, so that no reader ever sees half a file."""
-    target = Path(os.path.realpath(path))  # a link into a dotfiles repository stays a link
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=".config-", suffix=".toml", dir=target.parent)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        with contextlib.suppress(OSError):
-            os.chmod(name, target.stat().st_mode & 0o777)
-        os.replace(name, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(name)
-        raise

@@ -1,94 +1,90 @@
-"""A video file as a sink: H.264 in MP4 with each frame at its own time."""
+"""A recording as a sink: an H.264 clip that plays however it ends."""
 
 from __future__ import annotations
 
-from fractions import Fraction
+import logging
+import queue
+import threading
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import av
-import numpy as np
 
-from vcam.errors import SinkError
+from vcam.encode import ClipFile, container_of, picture_of
+from vcam.errors import SinkEnded, SinkError, UsageError, tell
+from vcam.files import numbered, printable, reason
 from vcam.foreign import plain
 from vcam.frame import SafeFrame
 
 if TYPE_CHECKING:
-    from av.video.plane import VideoPlane
-    from numpy.typing import NDArray
     from typing_extensions import Self
 
-_CLOCK = 90_000  # ticks a second
+log = logging.getLogger(__name__)
+
+WAITING: Final = 16  # pictures that wait for a slow disk; what comes after them is left out
+FINISH_WITHIN: Final = 1.5  # seconds for the end of a recording, or it stays without one
 
 
 class FileSink:
-    """Writes what a virtual camera would show into a file that plays even if it was cut short.
+    """Records what a virtual camera would show. The file is new, private, and never written over.
+
+    A recording that had to stop, for a full disk say, is over: what there is of it is kept, and
+    `write` says once why. Encoding and the disk have a thread of their own.
 
     Raises:
-        SinkError: the file cannot be written, or its name has no known suffix.
+        SinkError: no file can be made there, or its name has no known ending.
     """
 
     kind = "file"
 
-    def __init__(
-        self, path: Path | str, width: int, height: int, fps: float, *, offline: bool = False
-    ) -> None:
-        self.path = Path(path)
+    def __init__(self, path: Path | str, width: int, height: int, fps: float) -> None:
+        self.path = Path(path).expanduser()
         self.name = f"file {plain(self.path.name)}"
         self.width, self.height, self.fps = width, height, fps
-        self._offline = offline
+        self._ended: str | None = None  # a word of the recording thread's: why there is no more
+        self._told = False
+        self._pictures: queue.Queue[tuple[av.VideoFrame, float] | None] = queue.Queue(WAITING)
+        self._first: float | None = None
+        self._left_out = 0
 
     def __enter__(self) -> Self:
         try:
-            # Fragments: what was written so far plays although the program was killed.
-            options = {} if self._offline else {"movflags": "frag_keyframe+default_base_moof"}
-            self._container = av.open(str(self.path), "w", options=options)
-            self._stream = self._container.add_stream(
-                "libx264", rate=Fraction(self.fps).limit_denominator(1001)
-            )
+            container_of(self.path)
+            clip = ClipFile(self.path, self.width, self.height, self.fps, live=True, mode=0o600)
+        except UsageError as error:
+            raise SinkError(error.message, hint=error.hint) from error
         except (OSError, ValueError, av.FFmpegError) as error:
             raise SinkError(
-                f"{str(self.path)!r} cannot be written as a video: {error}",
-                hint="Give a file name that ends in .mp4 in a folder you may write to.",
+                f"{printable(self.path)} cannot be recorded to: {reason(error)}",
+                hint="Give a file name in a folder that exists and that you may write to.",
             ) from error
-        stream = self._stream
-        stream.width, stream.height = self.width, self.height
-        stream.pix_fmt = "yuv420p"
-        stream.time_base = Fraction(1, _CLOCK)
-        stream.codec_context.time_base = Fraction(1, _CLOCK)
-        stream.codec_context.thread_count = 0 if self._offline else 1
-        stream.options = (
-            {"preset": "fast", "crf": "18"}
-            if self._offline
-            else {"preset": "ultrafast", "crf": "23", "tune": "zerolatency"}
+        free = next(name for name in numbered(self.path) if not name.exists())
+        self.name = f"file {free.name}"
+        self._thread = threading.Thread(
+            target=self._record, args=(clip,), name="recording", daemon=True
         )
-        stream.codec_context.color_range = 1  # limited
-        stream.codec_context.colorspace = 6  # BT.601
-        self._first: float | None = None
-        self._last_ticks = -1
+        self._thread.start()
         return self
 
     def write(self, frame: SafeFrame) -> None:
-        """Append `frame` at its own time; a frame that is not later than the last is moved up."""
+        """Append a copy of `frame`, at its own time.
+
+        Raises:
+            SinkEnded: the recording had to stop; says why.
+        """
         check(frame, self.width, self.height)
-        picture = av.VideoFrame(self.width, self.height, "yuv420p")
-        h, w = self.height, self.width
-        flat = frame.data.reshape(-1)
-        _fill(picture.planes[0], flat[: h * w], h, w)
-        _fill(picture.planes[1], flat[h * w : h * w * 5 // 4], h // 2, w // 2)
-        _fill(picture.planes[2], flat[h * w * 5 // 4 :], h // 2, w // 2)
+        if self._ended is not None:
+            self._told = True
+            raise SinkEnded(self._ended, hint="Start the camera again for a new recording.")
         if self._first is None:
             self._first = frame.pts
-        ticks = max(round((frame.pts - self._first) * _CLOCK), self._last_ticks + 1)
-        self._last_ticks = ticks
-        picture.pts, picture.time_base = ticks, Fraction(1, _CLOCK)
-        try:
-            self._container.mux(self._stream.encode(picture))
-        except (OSError, av.FFmpegError) as error:
-            raise SinkError(
-                f"{str(self.path)!r} cannot be written: {error}", hint="Free some disk space."
-            ) from error
+        if self._pictures.full():
+            if self._left_out == 0:
+                log.warning("%s: the disk or processor is too slow, pictures are left out", self)
+            self._left_out += 1
+            return
+        self._pictures.put_nowait((picture_of(frame), frame.pts - self._first))
 
     def watchers(self) -> list[str] | None:
         """A file is always watched."""
@@ -100,14 +96,44 @@ class FileSink:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if self._told:
+            return
         try:
-            if self._last_ticks >= 0:
-                self._container.mux(self._stream.encode(None))
-            self._container.close()
-        except (OSError, av.FFmpegError) as fault:
-            raise SinkError(
-                f"{str(self.path)!r} cannot be finished: {fault}", hint="Free some disk space."
-            ) from fault
+            self._pictures.put(None, timeout=FINISH_WITHIN)
+        except queue.Full:
+            log.warning("%s: the disk does not answer, the recording stays without an end", self)
+            return
+        self._thread.join(FINISH_WITHIN)
+        if self._ended is not None:
+            log.warning("%s", self._ended)
+
+    def __str__(self) -> str:
+        return self.name
+
+    def _record(self, clip: ClipFile) -> None:
+        with clip:
+            try:
+                while (item := self._pictures.get()) is not None:
+                    clip.write(*item)
+                    if clip.path is not None:
+                        self.name = f"file {clip.path.name}"
+                    if clip.deleted:
+                        self._end(clip, "it was deleted; nothing more is written")
+                        return
+                clip.finish()
+            except (OSError, ValueError, av.FFmpegError) as error:
+                self._end(clip, f"{reason(error)}; {_kept(clip)}")
+            except Exception as error:  # out of memory, say: the camera goes on without
+                tell(log, "recording failed")
+                self._end(clip, f"{type(error).__name__}; {_kept(clip)}")
+
+    def _end(self, clip: ClipFile, why: str) -> None:
+        path = printable(clip.path or self.path)
+        self._ended = f"the recording {path} stopped after {clip.seconds:.0f} s: {why}"
+
+
+def _kept(clip: ClipFile) -> str:
+    return "there is nothing of it" if clip.path is None else "what was recorded is kept"
 
 
 def check(frame: object, width: int, height: int) -> None:
@@ -120,8 +146,3 @@ def check(frame: object, width: int, height: int) -> None:
         raise TypeError(f"a sink was given {type(frame).__name__}, expected SafeFrame")
     if frame.data.shape != (height * 3 // 2, width):
         raise TypeError(f"a sink of {width}x{height} was given {frame.width}x{frame.height}")
-
-
-def _fill(plane: VideoPlane, data: NDArray[np.uint8], h: int, w: int) -> None:
-    view: NDArray[np.uint8] = np.frombuffer(memoryview(plane), np.uint8)
-    view.reshape(-1, plane.line_size)[:h, :w] = data.reshape(h, w)
