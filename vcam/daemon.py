@@ -166,6 +166,7 @@ class Daemon:
         source = pipe.capture.source
         pipe.stats.dropped = pipe.capture.dropped
         info = pipe.matting.info
+        notes = info.pop("notes", [])
         figures = pipe.stats.snapshot()
         figures["stages_ms"] = {**info.pop("stages_ms", {}), **figures["stages_ms"]}
         return {
@@ -193,7 +194,7 @@ class Daemon:
                 }
                 for sink in pipe.outlet.sinks
             ],
-            "problems": [p for p in (*self._notes, *pipe.outlet.problems) if p],
+            "problems": [p for p in (*self._notes, *pipe.outlet.problems, *notes) if p],
             "watchers": list(pipe.demand.watchers),
             **figures,
             "engine": info,
