@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from segmentation import store
 from vcam import __version__, paths
 from vcam.backgrounds import Backdrop, open_backdrop
 from vcam.capture import Capture
@@ -194,7 +195,9 @@ class Daemon:
                 }
                 for sink in pipe.outlet.sinks
             ],
-            "problems": [p for p in (*self._notes, *pipe.outlet.problems, *notes) if p],
+            "problems": [
+                p for p in (*self._notes, *pipe.outlet.problems, *notes, *store.notes) if p
+            ],
             "watchers": list(pipe.demand.watchers),
             **figures,
             "engine": info,

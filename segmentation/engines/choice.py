@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-import platform
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -14,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from segmentation import store
 from segmentation.engines import answers
 from segmentation.engines.layout import Engine, weights_dir
-from segmentation.engines.openvino import OpenVinoEngine, has_bfloat16
+from segmentation.engines.openvino import OpenVinoEngine, has_bfloat16, processor
 from segmentation.errors import ModelError, UntrustedError
 from segmentation.kernels import LIMITED, to_input
 
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+CHOICE = "precision.json"  # the precision that is fastest here
 SHIPPED = "bisenet-small"
 SHIPPED_LARGE = "bisenet-r18"
 TRIALS = 12  # timed runs of each precision; the fastest half counts
@@ -59,7 +59,8 @@ def open_openvino(
         UntrustedError: the model answers wrongly; of ours, all of them do.
         EngineError: OpenVINO does not work on this machine.
     """
-    cache = usable(cache_dir)
+    cache = None if cache_dir is None else store.private([cache_dir])
+    kept = store.Store(cache, "measurements")
 
     def opened(path: Path, precision: str = "fp32") -> OpenVinoEngine:
         engine = OpenVinoEngine(
@@ -93,8 +94,7 @@ def open_openvino(
             choices["bf16"] = full
         if small.exists():
             choices["int8"] = small
-        remembered = cache / "precision.json" if cache else None
-        engine = _fastest(opened, choices, remembered, _fingerprint(choices, threads), notes)
+        engine = _fastest(opened, choices, kept, _fingerprint(choices, threads), notes)
     if engine is None and wide.exists() and not (still or large):
         engine = _tried(opened, wide, "int8", notes)  # late is better than wrong
     if engine is None:
@@ -141,21 +141,6 @@ class MeanEngine:
             engine.close()
 
 
-def usable(cache_dir: Path | None) -> Path | None:
-    """Return `cache_dir`, made if missing, or None where nothing can be written there."""
-    if cache_dir is None:
-        return None
-    try:
-        cache_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        log.info("Nothing is cached: %s: %s", cache_dir, error.strerror)
-        return None
-    if not os.access(cache_dir, os.W_OK):
-        log.info("Nothing is cached: %s cannot be written", cache_dir)
-        return None
-    return cache_dir
-
-
 def _tried(opened: Opener, path: Path, precision: str, notes: list[str]) -> OpenVinoEngine | None:
     """Return the engine, or None and a note if it answers wrongly."""
     try:
@@ -188,12 +173,12 @@ def _affordable(opened: Opener, wide: Path, notes: list[str]) -> OpenVinoEngine 
 def _fastest(
     opened: Opener,
     choices: dict[str, Path],
-    remembered: Path | None,
+    kept: store.Store,
     key: str,
     notes: list[str],
 ) -> OpenVinoEngine | None:
     """Return the network in the precision that is known, or measured now, to be the fastest."""
-    known = _recall(remembered, key)
+    known = _recall(kept, key)
     if known is not None and known[0] in choices:
         engine = _tried(opened, choices[known[0]], known[0], [])
         if engine is not None:
@@ -231,7 +216,7 @@ def _fastest(
         "difference": apart,
         "refused": refused,
     }
-    _remember(remembered, key, measured)
+    kept.put(CHOICE, json.dumps({"key": key, **measured}, indent=2).encode())
     return best[0]
 
 
@@ -247,24 +232,11 @@ def _fingerprint(choices: dict[str, Path], threads: int) -> str:
     return hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
 
 
-def processor() -> str:
-    """Name this machine's processor."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def _recall(path: Path | None, key: str) -> tuple[str, list[str]] | None:
+def _recall(kept: store.Store, key: str) -> tuple[str, list[str]] | None:
     """Return the precision that was chosen, and why others were refused."""
-    if path is None:
-        return None
     try:
-        known = json.loads(path.read_text())
-    except (OSError, ValueError):
+        known = json.loads(kept.get(CHOICE) or b"null")
+    except ValueError:
         return None
     if not isinstance(known, dict) or known.get("key") != key:
         return None
@@ -272,15 +244,6 @@ def _recall(path: Path | None, key: str) -> tuple[str, list[str]] | None:
     if not isinstance(choice, str):
         return None
     return choice, [str(text) for text in refused] if isinstance(refused, list) else []
-
-
-def _remember(path: Path | None, key: str, measured: dict[str, object]) -> None:
-    if path is None:
-        return
-    try:
-        path.write_text(json.dumps({"key": key, **measured}, indent=2))
-    except OSError as error:
-        log.info("The choice of precision is not remembered: %s", error)
 
 
 def _best_of(engine: OpenVinoEngine, x: NDArray[np.float32]) -> float:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-import logging
+import hashlib
+import io
+import platform
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from segmentation import store
 from segmentation.engines import answers
 from segmentation.engines.layout import Layout
 from segmentation.errors import EngineError, ModelError, UntrustedError
@@ -21,8 +24,7 @@ if TYPE_CHECKING:
 # nothing to anybody.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
-log = logging.getLogger(__name__)
-
+BLOBS_KEPT = 12  # compiled graphs on disk, of every model and size
 SIZES_KEPT = 4  # compiled graphs: one for each step of the quality ladder, and one to spare
 
 
@@ -76,7 +78,8 @@ class OpenVinoEngine:
             # Layers that are not quantised count too: in bfloat16 only where it is native.
             native = self.precision == "bf16" or (self.precision == "int8" and has_bfloat16())
             options["INFERENCE_PRECISION_HINT"] = "bf16" if native else "f32"
-        self._cache = {"CACHE_DIR": str(cache_dir / "openvino")} if cache_dir is not None else {}
+        self._store = store.Store(_graphs(cache_dir), "compiled networks")
+        self._digest = _digest(path) if self._store.folder is not None else ""
         self._core, self._graph, self._options = core, graph, options
         self._examine = examine
         self.notes: list[str] = []
@@ -107,28 +110,60 @@ class OpenVinoEngine:
             graph = graph.clone()
             graph.reshape(list(key))
         self._shape = ()
-        self._made[key] = self._compile(graph, self._cache)
+        name = self._name(graph, (h, w))
+        kept = self._kept(name)
+        self._made[key] = kept or self._compile(graph)
         try:
             if self.layout.channels_last and not self.layout.logits:
                 self.layout = replace(self.layout, logits=self._answers_beyond_one())
-            if self._examine:
-                self._ask(h, w, key, graph)
+            if self._examine and not self._right(h, w, may_be_damaged=kept is not None):
+                self._store.forget(name, "it answers wrongly")
+                kept, self._made[key] = None, self._compile(graph)
+                self._right(h, w)
+            if kept is None and self._store.folder is not None:
+                blob = self._made[key][0].export_model().getvalue()
+                self._store.put(name, blob, alike="*.blob", most=BLOBS_KEPT)
         except Exception:
             del self._made[key]
             raise
         finally:
             self._shape = ()
 
-    def _ask(self, h: int, w: int, key: tuple[int, ...], graph: Any) -> None:
-        """Ask the graph what is known; if it came from the cache and errs, compile it anew."""
+    def _right(self, h: int, w: int, *, may_be_damaged: bool = False) -> bool:
+        """True if the graph for h x w knows the person and the room.
+
+        Raises:
+            UntrustedError: it does not, and nothing else can be the reason.
+        """
+        self._shape = ()
         try:
             answers.examine(self, h, w)
-        except UntrustedError:
-            if not self._cache:
-                raise
-            self._made[key] = self._compile(graph, {})
-            self._shape = ()
-            answers.examine(self, h, w)
+        except (UntrustedError, EngineError):
+            if may_be_damaged:
+                return False
+            raise
+        return True
+
+    def _name(self, graph: Any, size: tuple[int, int]) -> str:
+        """Name the graph and everything that what is compiled of it depends on."""
+        parts = (
+            self._ov.__version__, self.device, processor(), self._digest,
+            [str(port.partial_shape) for port in graph.inputs], sorted(self._options.items()),
+        )  # fmt: skip
+        key = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+        return f"{self.model[:40]}-{size[1]}x{size[0]}-{key}.blob"
+
+    def _kept(self, name: str) -> tuple[Any, Any] | None:
+        """Return what was compiled before, or None."""
+        blob = self._store.get(name)
+        if blob is None:
+            return None
+        try:
+            compiled = self._core.import_model(io.BytesIO(blob), self.device, self._options)
+            return compiled, compiled.create_infer_request()
+        except RuntimeError as error:
+            self._store.forget(name, _first_line(error))
+            return None
 
     def infer(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the person's alpha; the array is overwritten by the next call.
@@ -165,9 +200,9 @@ class OpenVinoEngine:
         self._made.clear()
         del self._request, self._compiled, self._graph
 
-    def _compile(self, graph: Any, cache: dict[str, str]) -> tuple[Any, Any]:
+    def _compile(self, graph: Any) -> tuple[Any, Any]:
         try:
-            compiled = self._core.compile_model(graph, self.device, {**self._options, **cache})
+            compiled = self._core.compile_model(graph, self.device, self._options)
             return compiled, compiled.create_infer_request()
         except RuntimeError as error:
             raise EngineError(
@@ -209,6 +244,29 @@ class OpenVinoEngine:
         alpha: NDArray[np.float32] = self._request.get_tensor("pha").data
         person: NDArray[np.float32] = alpha[0, 0]
         return person
+
+
+def processor() -> str:
+    """Name this machine's processor."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _graphs(cache_dir: Path | None) -> Path | None:
+    return None if cache_dir is None else store.private([cache_dir / "openvino"])
+
+
+def _digest(path: Path) -> str:
+    """Return the checksum of a model's files."""
+    found = hashlib.sha256()
+    for part in (path, path.with_suffix(".bin") if path.suffix == ".xml" else path):
+        found.update(part.read_bytes())
+    return found.hexdigest()
 
 
 def recognise(graph: Any, path: Path) -> Layout:
