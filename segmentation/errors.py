@@ -1,8 +1,9 @@
 """What can be wrong with a model or an engine, with the sentence that mends it.
 
 SegmentationError
-├── ModelError     weights missing, damaged, or not a person model that is understood
-└── EngineError    the engine cannot be opened, or failed on a frame
+├── ModelError          weights missing, damaged, or not a person model that is understood
+│   └── UntrustedError  it answers pictures wrongly whose answer is known
+└── EngineError         the engine cannot be opened, or failed on a frame
 """
 
 from __future__ import annotations
@@ -19,6 +20,10 @@ class SegmentationError(Exception):
 
 class ModelError(SegmentationError):
     """Weights that are missing, damaged, or do not hold a person model that is understood."""
+
+
+class UntrustedError(ModelError):
+    """A network that does not find the person, or finds one where nobody is."""
 
 
 class EngineError(SegmentationError):

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import inspect
 import os
+import pickle
+import platform
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from segmentation import store
 
 if TYPE_CHECKING:
     from typing import Final
@@ -18,6 +26,7 @@ except ImportError:  # pragma: no cover - the tests remove it in a process of th
 F = TypeVar("F", bound=Callable[..., Any])
 
 COMPILED: Final = numba is not None
+WHAT: Final = "compiled pixel loops"
 
 
 def compiled(signature: str, *, inline: bool = False) -> Callable[[F], F]:
@@ -39,10 +48,90 @@ def compiled(signature: str, *, inline: bool = False) -> Callable[[F], F]:
             warnings.simplefilter("ignore")
             if os.environ.get("NUMBA_DISABLE_JIT") == "1":
                 return function
-            try:
-                made: F = numba.njit(signature, cache=True, **options)(function)
-            except RuntimeError:  # nowhere to write the cache
-                made = numba.njit(signature, **options)(function)
-            return made
+            made = numba.njit(**options)(function)
+            made._cache = Kept(function)
+            made.compile(signature)
+            made.disable_compile()
+            loop: F = made
+            return loop
 
     return build
+
+
+class Kept:
+    """What Numba made of one function, on disk. Stands where Numba's own cache would.
+
+    Numba's own reads pickles wherever it finds them, and ends in a traceback where one is damaged.
+    This one reads only what `store` vouches for, and has it made anew otherwise.
+    """
+
+    cache_path = ""
+
+    def __init__(self, function: Callable[..., Any]) -> None:
+        self._function = function
+        self._store = store.Store(_folder(Path(inspect.getfile(function)).parent), WHAT)
+
+    def load_overload(self, signature: Any, target: Any) -> Any:
+        """Return what was compiled for `signature` before, or None."""
+        target.refresh()
+        name = self._name(signature, target.codegen())
+        data = self._store.get(name)
+        if data is None:
+            return None
+        try:
+            from numba.core.compiler import CompileResult
+
+            return CompileResult._rebuild(target, *pickle.loads(data))
+        except Exception as error:  # whatever it is: it can be made anew
+            self._store.forget(name, f"{type(error).__name__}: {error}")
+            return None
+
+    def save_overload(self, signature: Any, made: Any) -> None:
+        """Keep what was compiled."""
+        try:
+            from numba.core.serialize import dumps
+
+            data = dumps(made._reduce())
+        except Exception as error:  # of a Numba that works otherwise inside
+            store.tell(f"The {WHAT} are not kept: {type(error).__name__}: {error}")
+            return
+        stem = self._function.__qualname__
+        self._store.put(self._name(signature, made.codegen), data, alike=f"{stem}-*.loop")
+
+    def enable(self) -> None:
+        """Nothing: it is on."""
+
+    disable = flush = enable
+
+    def _name(self, signature: Any, codegen: Any) -> str:
+        """Name the function, everything its code depends on, and this processor."""
+        parts = (
+            numba.__version__,
+            platform.python_version(),
+            codegen.magic_tuple(),
+            signature,
+            _digest(inspect.getfile(self._function)),
+        )
+        key = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+        return f"{self._function.__qualname__}-{key}.loop"
+
+
+@functools.cache
+def _folder(beside: Path) -> Path | None:
+    """Return where the loops of the sources in `beside` are kept, or None."""
+    chosen = os.environ.get("NUMBA_CACHE_DIR")
+    if chosen:
+        return store.private([Path(chosen)])
+    here = beside / "__pycache__"
+    if os.access(here if here.exists() else beside, os.W_OK) and not store.why_not(beside):
+        return store.private([here, *_loops()])
+    return store.private(_loops())
+
+
+def _loops() -> list[Path]:
+    return [path / "loops" for path in store.fallbacks()]
+
+
+@functools.cache
+def _digest(source: str) -> str:
+    return hashlib.sha256(Path(source).read_bytes()).hexdigest()

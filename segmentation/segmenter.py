@@ -61,8 +61,12 @@ class Matte:
 class Segmenter:
     """Makes mattes. Owned by one thread, closed by who opened it.
 
+    The network is asked two pictures whose answer is known before it is used. Without `examine` it
+    is not: that is for measuring a model, never for showing somebody.
+
     Raises:
         ModelError: the weights are missing, damaged, or not a person model.
+        UntrustedError: the network answers the pictures wrongly.
         EngineError: the engine does not work on this machine.
     """
 
@@ -78,12 +82,15 @@ class Segmenter:
         still: bool = False,
         max_cpu_percent: float = 50.0,
         cache_dir: Path | None = None,
+        examine: bool = True,
     ) -> None:
         if quality not in QUALITIES:
             raise SegmentationError(
                 f"quality is {quality!r}, expected one of {', '.join(map(repr, QUALITIES))}",
                 hint='Set quality = "auto".',
             )
+        self._governor = Governor(max_cpu_percent) if quality == "auto" else None
+        self.level = LADDER[START] if self._governor else CHOSEN[quality]
         self._engine: Engine = open_engine(
             model,
             engine=engine,
@@ -91,11 +98,11 @@ class Segmenter:
             large=quality == "high",
             threads=threads,
             cache_dir=cache_dir,
+            size=input_size(9, 16, AREAS[self.level.quality])[0],  # as nearly every webcam needs
+            examine=examine,
         )
         self.quality = quality
         self.still = still
-        self._governor = Governor(max_cpu_percent) if quality == "auto" else None
-        self.level = LADDER[START] if self._governor else CHOSEN[quality]
         self._carrier = Carrier()
         self._carried = 0  # frames since the network looked
         self._smoother = Smoother(0.0 if still else smoothing)
@@ -108,12 +115,9 @@ class Segmenter:
         self._sets: list[tuple[NDArray[np.float32], ...]] = []
         self._pictures: list[NDArray[np.uint8]] = []
         self._x: NDArray[np.float32] = np.zeros((1, 3, 0, 0), np.float32)
-        order = [0, 1, 2] if self._engine.layout.order == "rgb" else [2, 1, 0]
-        self._matrix = [np.ascontiguousarray(m[order], np.float32) for m in (LIMITED, FULL)]
-        mean, std = (
-            np.array(x)[order] for x in (self._engine.layout.mean, self._engine.layout.std)
-        )
-        self._scale = np.ascontiguousarray(np.stack([1 / std, -mean / std], axis=1), np.float32)
+        layout = self._engine.layout
+        self._matrix = [layout.matrix(to_rgb) for to_rgb in (LIMITED, FULL)]
+        self._scale = layout.scale()
 
     def prepare(self, height: int, width: int) -> None:
         """Get ready for frames of height x width, and for less of them if time gets short.
@@ -227,6 +231,7 @@ class Segmenter:
             "governed": self._governor is not None,
             "cpu_percent": round(self._governor.load * 100, 1) if self._governor else None,
             "present": self._tidy.present,
+            "notes": list(self._engine.notes),
             "stages_ms": {name: round(s * 1000, 2) for name, s in self._spent.items()},
         }
 

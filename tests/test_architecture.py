@@ -130,6 +130,18 @@ def test_segmentation_opens_no_device_and_reads_no_settings():
             assert "config.toml" not in text, name
 
 
+def test_the_program_never_uses_a_network_that_was_not_asked():
+    unasked = [
+        name
+        for name, path in files().items()
+        if name.split(".")[0] == "vcam"
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.keyword) and node.arg == "examine"
+    ]
+
+    assert unasked == []
+
+
 def test_every_file_says_in_one_sentence_what_it_is_for():
     silent = [
         name

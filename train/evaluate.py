@@ -63,7 +63,7 @@ class Network:
     """
 
     def __init__(self, path: Path, *, quality: str = "balanced") -> None:
-        self._engine = OpenVinoEngine(path, threads=1)
+        self._engine = OpenVinoEngine(path, threads=1, examine=False)
         self.name = path.stem
         self.seconds: list[float] = []
         self._area = AREAS[quality]
@@ -94,7 +94,7 @@ class Program:
     def __init__(
         self, path: Path, *, still: bool, quality: str = "balanced", fps: float = 30.0
     ) -> None:
-        self._segmenter = Segmenter(str(path), quality=quality, still=still)
+        self._segmenter = Segmenter(str(path), quality=quality, still=still, examine=False)
         self.name = f"{path.stem} ({'still' if still else 'live'})"
         self._interval = 1 / fps
         self._seq = 0

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from segmentation import store
 from vcam import __version__, paths
 from vcam.backgrounds import Backdrop, open_backdrop
 from vcam.capture import Capture
@@ -175,6 +176,7 @@ class Daemon:
         source = pipe.capture.source
         pipe.stats.dropped = pipe.capture.dropped
         info = pipe.matting.info
+        notes = info.pop("notes", [])
         figures = pipe.stats.snapshot()
         figures["stages_ms"] = {**info.pop("stages_ms", {}), **figures["stages_ms"]}
         return {
@@ -208,6 +210,8 @@ class Daemon:
                     *self._notes,
                     pipe.capture.problem,
                     *pipe.outlet.problems,
+                    *notes,
+                    *store.notes,
                     self.background_problem,
                     pipe.problem,
                     _weak_blur(config),

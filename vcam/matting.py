@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from segmentation.engines import nvidia
-from segmentation.errors import EngineError, SegmentationError
+from segmentation.errors import EngineError, SegmentationError, UntrustedError
 from vcam.compositor import Blur, Compositor, Look
 from vcam.frame import Frame
 from vcam.guard import Fault
@@ -204,6 +204,8 @@ class Matting:
             if draws:
                 return self._leave_gpu(error)
             self._failures += 1
+            if isinstance(error, UntrustedError):  # at the size of this camera, not when opened
+                self.problem = str(error)
             if self._failures == 1:
                 log.warning("engine: %s", error, exc_info=not isinstance(error, SegmentationError))
             if self._failures >= self._reopen_at:
@@ -227,8 +229,8 @@ class Matting:
 
     def _open(self, settings: MatteSettings) -> Segmenter | CudaSegmenter:
         """Open on the GPU where there is a usable one, else on the processor, noting why."""
-        foreign = settings.model != "auto" and not settings.model.endswith(".safetensors")
-        if settings.engine == "auto" and foreign:
+        only_gpu = settings.model.endswith(".safetensors")
+        if settings.engine == "auto" and settings.model != "auto" and not only_gpu:
             return self._opener(settings, self._cache_dir)
         if settings.engine != "cpu" and not self._gpu_problem:
             reason = nvidia.why_not()
@@ -238,6 +240,8 @@ class Matting:
                         settings.model_copy(update={"engine": "cuda"}), self._cache_dir
                     )
             except SegmentationError as error:
+                if only_gpu:
+                    raise
                 reason = str(error)
                 log.warning("GPU: %s %s", error, error.hint)
             if settings.engine == "cuda" or not nvidia.why_not() or nvidia.card()[0]:

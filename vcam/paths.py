@@ -9,6 +9,7 @@ from pathlib import Path
 
 import platformdirs
 
+from segmentation import store
 from vcam.errors import DaemonError
 
 
@@ -54,8 +55,12 @@ def log_path() -> Path:
 
 
 def cache_dir() -> Path:
-    """Compiled models, measurements, thumbnails: all of it can be deleted at any time."""
-    return _writable(Path(platformdirs.user_cache_dir("vcam", appauthor=False)))
+    """Compiled models, measurements, thumbnails: all of it can be deleted at any time.
+
+    Nobody else can write there, or anywhere above it. Without a home it is a folder of this user's
+    in /var/tmp, so that the second start is as fast.
+    """
+    return store.private(store.fallbacks()) or runtime_dir()
 
 
 def backgrounds_dir() -> Path:

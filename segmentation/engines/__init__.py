@@ -28,15 +28,20 @@ def open_engine(
     large: bool = False,
     threads: int = 1,
     cache_dir: Path | None = None,
+    size: tuple[int, int] | None = None,
+    examine: bool = True,
 ) -> Engine:
     """Open `model` ("auto": the shipped one, else a path) on the engine asked for.
 
     `still` asks for the most exact model, however long it takes; `large` for the full-width network
     instead of the small one.
     `cache_dir` keeps compiled models and the choice between int8 and fp32; None keeps neither.
+    It is asked two pictures whose answer is known, at `size` (h, w) if the model leaves it open;
+    without `examine` it is not: that is for measuring a model, never for showing somebody.
 
     Raises:
         ModelError: the weights are missing, damaged, or not a person model.
+        UntrustedError: it answers the pictures wrongly.
         EngineError: the engine is unknown or does not work on this machine.
     """
     if engine not in ENGINES:
@@ -50,7 +55,17 @@ def open_engine(
             raise EngineError(f"CUDA cannot be used: {reason}", hint='Set engine = "cpu".')
         from segmentation.engines.cuda import CudaEngine  # torch: seconds, only when used
 
-        return CudaEngine(model)
-    from segmentation.engines.openvino import open_openvino  # a third of a second: only when used
+        made = CudaEngine(model, examine=examine)
+        made.prepare(*(size or (160, 288)))
+        return made
+    from segmentation.engines import choice  # OpenVINO takes a third of a second: only when used
 
-    return open_openvino(model, still=still, large=large, threads=threads, cache_dir=cache_dir)
+    return choice.open_openvino(
+        model,
+        still=still,
+        large=large,
+        threads=threads,
+        cache_dir=cache_dir,
+        size=size or choice.SIZE,
+        examine=examine,
+    )

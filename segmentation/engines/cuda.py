@@ -15,13 +15,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from segmentation import temporal
 from segmentation.bisenet import BiSeNet, load_weights
-from segmentation.engines import gpu, networks
+from segmentation.engines import answers, gpu, networks
 from segmentation.engines.gpu import HEADER, SAMPLE, Packing, Scene
 from segmentation.engines.layout import Layout, weights_dir
 from segmentation.errors import EngineError, ModelError
@@ -71,7 +72,9 @@ class CudaSegmenter:
         network: str = "",
         kernels: str = "",
         area: int = AREA,
+        examine: bool = True,
     ) -> None:
+        self._examine = examine
         self.device = torch.device(device)
         self._gpu = self.device.type == "cuda"
         self.precision = precision or ("fp16" if self._gpu else "fp32")
@@ -251,7 +254,21 @@ class CudaSegmenter:
         if self._gpu:
             plan.capture(measure=not self.kernels)
         self.kernels = self.kernels or plan.kernels
+        if self._examine:
+            self._ask(plan)
         return plan
+
+    def _ask(self, plan: Plan) -> None:
+        """Send two pictures through whose answer is known, from the camera's bytes on.
+
+        Raises:
+            UntrustedError: the answer is wrong.
+        """
+        with _as_engine_error("failed"):
+            fault = plan.fault()
+            plan.wipe()
+        if fault:
+            raise answers.untrusted(self.model, f"{self.precision}, {plan.device.type}", fault)
 
     def _watch(self, matte: Matte) -> None:
         """Raise if the GPU gives the same matte again and again although the picture moves."""
@@ -430,6 +447,31 @@ class Plan:
         picture = back[self._bytes].reshape(3, *self._thin)
         composite = back[self._pixels].reshape(self._shape)
         return Matte(alpha, a, b, seq, pts, raw, picture, bool(cut), self.present, composite)
+
+    def fault(self) -> str:
+        """Say what is wrong with the answers to the pictures of `answers`; nothing if right."""
+        packing, mattes = self.packing, []
+        height, width = packing.y.height, packing.y.width
+        h, w = answers.part(height, width)
+        if min(h, answers.part(*self.size)[0]) < answers.SMALLEST:
+            return ""
+        for seq, picture in enumerate(answers.pictures(h, w)):
+            frame = cv2.copyMakeBorder(
+                np.moveaxis(picture, 0, -1), 0, height - h, 0, width - w, cv2.BORDER_REPLICATE
+            )
+            self._turn = 1 - self._turn
+            place = self._up[self._turn].numpy()
+            place[:16].view(np.int64)[:] = seq, True
+            place[16:20].view(np.float32)[:] = 0
+            planes = zip((packing.y, packing.u, packing.v), np.moveaxis(frame, -1, 0), strict=True)
+            for plane, pixels in planes:
+                plane.put(place[HEADER:], pixels)
+            self.run()
+            mattes.append(self.answer(seq, 0.0).raw.copy())
+        rows, columns = answers.part(*self.size)
+        known = answers.person(rows, columns)[::SAMPLE, ::SAMPLE]
+        before, alone = (matte[: known.shape[0], : known.shape[1]] for matte in mattes)
+        return answers.fault_in(before, alone, known)
 
     def wipe(self) -> None:
         """Leave no picture of the room or of a person behind, here or on the GPU."""
@@ -642,7 +684,17 @@ class CudaEngine:
 
     name = "cuda"
 
-    def __init__(self, model: str = "auto", *, device: str = "cuda", precision: str = "") -> None:
+    def __init__(
+        self,
+        model: str = "auto",
+        *,
+        device: str = "cuda",
+        precision: str = "",
+        examine: bool = True,
+    ) -> None:
+        self.notes: list[str] = []
+        self._examine = examine
+        self._ready: set[tuple[int, ...]] = set()  # sizes it was asked at
         self._device = torch.device(device)
         self.precision = precision or ("fp16" if self._device.type == "cuda" else "fp32")
         self._dtype = PRECISIONS[self.precision]
@@ -654,13 +706,29 @@ class CudaEngine:
             self._network: nn.Module | None = networks.placed(weights, self._device, self._dtype)
 
     def prepare(self, h: int, w: int) -> None:
-        """Run once at h x w: cuDNN looks for its fastest kernels."""
-        self.infer(np.zeros((1, 3, h, w), np.float32))
+        """Ask it at h x w, where cuDNN looks for its fastest kernels.
+
+        Raises:
+            UntrustedError: it answers wrongly.
+        """
+        if (h, w) in self._ready:
+            return
+        self._ready.add((h, w))  # so that it answers
+        try:
+            if self._examine:
+                answers.examine(self, h, w)
+            else:
+                self.infer(np.zeros((1, 3, h, w), np.float32))
+        except Exception:
+            self._ready.discard((h, w))
+            raise
 
     def infer(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the person's alpha; see `Engine.infer`."""
         if self._network is None:
             raise EngineError("the engine is closed", hint="Open another.")
+        if x.shape[2:] not in self._ready:
+            self.prepare(*x.shape[2:])
         with _as_engine_error("failed"), torch.inference_mode():
             there = torch.from_numpy(x).to(self._device)
             there = there.to(self._dtype, memory_format=torch.channels_last)

@@ -52,6 +52,18 @@ class Plane:
         offset = data.storage_offset() + self.offset
         return data.as_strided((self.height, self.width), (self.line, self.step), offset)
 
+    def put(self, data: NDArray[np.uint8], pixels: NDArray[np.uint8]) -> None:
+        """Write the plane into the frame's bytes, from pixels at the luma's size.
+
+        Shapes:
+            pixels: (H, W) uint8; every second one of them where the plane is half as large
+        """
+        there = np.lib.stride_tricks.as_strided(
+            data[self.offset :], (self.height, self.width), (self.line, self.step)
+        )
+        step_y, step_x = -(-pixels.shape[0] // self.height), -(-pixels.shape[1] // self.width)
+        np.copyto(there, pixels[::step_y, ::step_x][: self.height, : self.width])
+
     @property
     def thinned(self) -> Plane:
         """Every second row of it."""

@@ -31,6 +31,19 @@ class Layout:
     channel: int = 0  # of the output: the person
     logits: bool = False  # the output still needs a sigmoid
 
+    def matrix(self, to_rgb: NDArray[np.float64]) -> NDArray[np.float32]:
+        """Return `to_rgb`, rows for R, G and B, in the order of the network's planes."""
+        return np.ascontiguousarray(to_rgb[self._rows], np.float32)
+
+    def scale(self) -> NDArray[np.float32]:
+        """Return what each plane is multiplied by and what is added then, (3, 2)."""
+        mean, std = (np.array(x)[self._rows] for x in (self.mean, self.std))
+        return np.ascontiguousarray(np.stack([1 / std, -mean / std], axis=1), np.float32)
+
+    @property
+    def _rows(self) -> list[int]:
+        return [0, 1, 2] if self.order == "rgb" else [2, 1, 0]
+
 
 class Engine(Protocol):
     """Runs one model. Opened by `open_engine`, owned by one thread, closed by who opened it."""
@@ -40,6 +53,7 @@ class Engine(Protocol):
     model: str  # the weights' name, without the directory
     precision: str  # "int8", "fp32", "fp16"
     layout: Layout
+    notes: list[str]  # what was left out or mended on the way here, for the status
 
     def prepare(self, h: int, w: int) -> None:
         """Get ready for inputs of h x w now, rather than when the first one comes."""

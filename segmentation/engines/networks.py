@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from segmentation import store
 from segmentation.bisenet import BiSeNet, ContextPath
 from segmentation.layers import BasicBlock, ConvBnRelu
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+FASTEST: Final = "cuda.json"  # the kind that was measured fastest
 KINDS: Final = ("eager", "fused", "compile", "tensorrt")
 QUICK: Final = ("eager", "fused")  # ready in a second: tried whenever nothing is remembered
 SAME: Final = 0.01  # alpha may differ by this much from float32
@@ -235,22 +237,20 @@ def remember(
 ) -> None:
     """Keep what was measured, so that the next start takes the fastest kind."""
     content = {"key": _key(device, dtype), "kind": fastest(report), "measured": report}
-    try:
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        (cache_dir / "cuda.json").write_text(json.dumps(content, indent=2))
-    except OSError as error:
-        log.info("The fastest network is not remembered: %s", error)
+    _kept(cache_dir).put(FASTEST, json.dumps(content, indent=2).encode())
 
 
 def _recall(cache_dir: Path | None, key: str) -> str | None:
-    if cache_dir is None:
-        return None
     try:
-        known = json.loads((cache_dir / "cuda.json").read_text())
-    except (OSError, ValueError):
+        known = json.loads(_kept(cache_dir).get(FASTEST) or b"null")
+    except ValueError:
         return None
     kind = known.get("kind") if isinstance(known, dict) and known.get("key") == key else None
     return kind if isinstance(kind, str) else None
+
+
+def _kept(cache_dir: Path | None) -> store.Store:
+    return store.Store(None if cache_dir is None else store.private([cache_dir]), "measurements")
 
 
 def _key(device: torch.device, dtype: torch.dtype) -> str:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import logging
-import os
+import io
 import platform
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from segmentation.engines.layout import Engine, Layout, weights_dir
-from segmentation.errors import EngineError, ModelError
+from segmentation import store
+from segmentation.engines import answers
+from segmentation.engines.layout import Layout
+from segmentation.errors import EngineError, ModelError, UntrustedError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -25,109 +24,8 @@ if TYPE_CHECKING:
 # nothing to anybody.
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
-log = logging.getLogger(__name__)
-
-SHIPPED = "bisenet-small"
-SHIPPED_LARGE = "bisenet-r18"
-TRIALS = 12  # timed runs of each precision; the fastest half counts
-TRIAL_SIZE = (160, 288)
-AFFORDABLE = 0.012  # seconds for the trial picture, above which the large network loses frames
+BLOBS_KEPT = 12  # compiled graphs on disk, of every model and size
 SIZES_KEPT = 4  # compiled graphs: one for each step of the quality ladder, and one to spare
-# Mean difference from fp32 above which a precision is broken here. The trial picture is noise, on
-# which nothing is sure; how much worse people look was measured when the weights were exported.
-SAME = 0.2
-# Seconds count this much: a gain of a few percent is noise, and the more exact one is kept.
-EXACTNESS = {"fp32": 0.93, "bf16": 0.96, "int8": 1.0}
-
-
-def open_openvino(
-    model: str = "auto",
-    *,
-    still: bool = False,
-    large: bool = False,
-    threads: int = 1,
-    cache_dir: Path | None = None,
-) -> Engine:
-    """Open the shipped model in the fastest precision, or the model file `model`.
-
-    `large` takes the full-width network instead of the small one. For stills, where time does not
-    matter, it is the mean of both: they err in different places.
-
-    Raises:
-        ModelError: the weights are missing, damaged, or not a person model.
-        EngineError: OpenVINO does not work on this machine.
-    """
-    cache = usable(cache_dir)
-    if model != "auto":
-        return OpenVinoEngine(Path(model), threads=threads, cache_dir=cache)
-    wide = weights_dir() / f"{SHIPPED_LARGE}-int8.xml"
-    full, small = (weights_dir() / f"{SHIPPED}{tail}.xml" for tail in ("", "-int8"))
-    if not full.exists():
-        raise ModelError(
-            f"the shipped model {full.name} is missing from {full.parent}",
-            hint="Install the program again, or set model to the path of a person model.",
-        )
-    if still and wide.exists():
-        return MeanEngine(
-            *(OpenVinoEngine(path, threads=threads, cache_dir=cache) for path in (full, wide))
-        )
-    if large and wide.exists():
-        engine = OpenVinoEngine(wide, threads=threads, cache_dir=cache)
-        spent = _best_of(engine, _trial_picture())
-        if spent <= AFFORDABLE:
-            return engine
-        engine.close()
-        log.info("The large model takes %.0f ms a frame here: the small one it is", 1000 * spent)
-    choices = {"fp32": full}
-    if has_bfloat16():
-        choices["bf16"] = full
-    if small.exists():
-        choices["int8"] = small
-    remembered = cache / "precision.json" if cache else None
-    key = _fingerprint(choices, threads)
-    precision = _recall(remembered, key)
-    if precision not in choices:
-        measured = _measured(choices, threads, cache)
-        _remember(remembered, key, measured)
-        precision = str(measured["precision"])
-    return OpenVinoEngine(choices[precision], precision=precision, threads=threads, cache_dir=cache)
-
-
-class MeanEngine:
-    """Several networks of one layout that answer together; owned and closed like one engine."""
-
-    name = "openvino"
-
-    def __init__(self, *engines: OpenVinoEngine) -> None:
-        self._engines = engines
-        self.device = engines[0].device
-        self.model = " + ".join(engine.model for engine in engines)
-        self.precision = engines[0].precision
-        self.layout = engines[0].layout
-
-    def infer(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return the mean of what the networks say; see `Engine.infer`."""
-        first, *others = self._engines
-        total = first.infer(x).copy()
-        for engine in others:
-            total += engine.infer(x)
-        total /= len(self._engines)
-        return total
-
-    def prepare(self, h: int, w: int) -> None:
-        """Compile every network for inputs of h x w now."""
-        for engine in self._engines:
-            engine.prepare(h, w)
-
-    def reset(self) -> None:
-        """Forget the frames before, in every network."""
-        for engine in self._engines:
-            engine.reset()
-
-    def close(self) -> None:
-        """Close every network."""
-        for engine in self._engines:
-            engine.close()
 
 
 def has_bfloat16() -> bool:
@@ -137,23 +35,11 @@ def has_bfloat16() -> bool:
     return "BF16" in ov.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
-def usable(cache_dir: Path | None) -> Path | None:
-    """Return `cache_dir`, made if missing, or None where nothing can be written there."""
-    if cache_dir is None:
-        return None
-    try:
-        cache_dir.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        log.info("Nothing is cached: %s: %s", cache_dir, error.strerror)
-        return None
-    if not os.access(cache_dir, os.W_OK):
-        log.info("Nothing is cached: %s cannot be written", cache_dir)
-        return None
-    return cache_dir
-
-
 class OpenVinoEngine:
     """One compiled model with its preallocated input. Owned by one thread.
+
+    Every graph it compiles is asked the pictures of `answers` before it is used. Without `examine`
+    it is not: that is for measuring a model, never for showing somebody.
 
     Raises:
         ModelError: `path` is missing, damaged, or not a person model that is understood.
@@ -169,6 +55,7 @@ class OpenVinoEngine:
         threads: int = 1,
         device: str = "CPU",
         cache_dir: Path | None = None,
+        examine: bool = True,
     ) -> None:
         import openvino as ov
 
@@ -191,35 +78,92 @@ class OpenVinoEngine:
             # Layers that are not quantised count too: in bfloat16 only where it is native.
             native = self.precision == "bf16" or (self.precision == "int8" and has_bfloat16())
             options["INFERENCE_PRECISION_HINT"] = "bf16" if native else "f32"
-        if cache_dir is not None:
-            options["CACHE_DIR"] = str(cache_dir / "openvino")
+        self._store = store.Store(_graphs(cache_dir), "compiled networks")
+        self._digest = _digest(path) if self._store.folder is not None else ""
         self._core, self._graph, self._options = core, graph, options
+        self._examine = examine
+        self.notes: list[str] = []
         # A graph of one fixed size runs a quarter faster than one for any size.
         self._sized = self.layout.name != "rvm" and graph.inputs[0].partial_shape.is_dynamic
+        # Compiled, and asked; by the input's shape, or one for all.
         self._made: dict[tuple[int, ...], tuple[Any, Any]] = {}
         self._compiled: Any = None
         self._request: Any = None
-        if not self._sized:
-            self._compiled, self._request = self._compile(graph)
         self._shape: tuple[int, ...] = ()
         self._x: NDArray[np.float32] = np.empty(0, np.float32)
         self._memory: list[NDArray[np.float32]] = []
-        if self.layout.channels_last and self._answers_beyond_one():
-            self.layout = replace(self.layout, logits=True)
 
     def prepare(self, h: int, w: int) -> None:
-        """Compile for inputs of h x w now, rather than when the first one comes.
+        """Compile for inputs of h x w now, rather than when the first one comes, and ask it.
 
         Raises:
+            UntrustedError: it answers wrongly.
             EngineError: OpenVINO does not work on this machine.
         """
-        shape = (1, 3, h, w)
-        if self._sized and shape not in self._made:
-            if len(self._made) == SIZES_KEPT:
-                del self._made[next(iter(self._made))]
-            graph = self._graph.clone()
-            graph.reshape(list(shape))
-            self._made[shape] = self._compile(graph)
+        key = (1, 3, h, w) if self._sized else ()
+        if key in self._made:
+            return
+        if len(self._made) == SIZES_KEPT:
+            del self._made[next(iter(self._made))]
+        graph = self._graph
+        if self._sized:
+            graph = graph.clone()
+            graph.reshape(list(key))
+        self._shape = ()
+        name = self._name(graph, (h, w))
+        kept = self._kept(name)
+        self._made[key] = kept or self._compile(graph)
+        try:
+            if self.layout.channels_last and not self.layout.logits:
+                self.layout = replace(self.layout, logits=self._answers_beyond_one())
+            if self._examine and not self._right(h, w, may_be_damaged=kept is not None):
+                self._store.forget(name, "it answers wrongly")
+                kept, self._made[key] = None, self._compile(graph)
+                self._right(h, w)
+            if kept is None and self._store.folder is not None:
+                blob = self._made[key][0].export_model().getvalue()
+                self._store.put(name, blob, alike="*.blob", most=BLOBS_KEPT)
+        except Exception:
+            del self._made[key]
+            raise
+        finally:
+            self._shape = ()
+
+    def _right(self, h: int, w: int, *, may_be_damaged: bool = False) -> bool:
+        """True if the graph for h x w knows the person and the room.
+
+        Raises:
+            UntrustedError: it does not, and nothing else can be the reason.
+        """
+        self._shape = ()
+        try:
+            answers.examine(self, h, w)
+        except (UntrustedError, EngineError):
+            if may_be_damaged:
+                return False
+            raise
+        return True
+
+    def _name(self, graph: Any, size: tuple[int, int]) -> str:
+        """Name the graph and everything that what is compiled of it depends on."""
+        parts = (
+            self._ov.__version__, self.device, processor(), self._digest,
+            [str(port.partial_shape) for port in graph.inputs], sorted(self._options.items()),
+        )  # fmt: skip
+        key = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+        return f"{self.model[:40]}-{size[1]}x{size[0]}-{key}.blob"
+
+    def _kept(self, name: str) -> tuple[Any, Any] | None:
+        """Return what was compiled before, or None."""
+        blob = self._store.get(name)
+        if blob is None:
+            return None
+        try:
+            compiled = self._core.import_model(io.BytesIO(blob), self.device, self._options)
+            return compiled, compiled.create_infer_request()
+        except RuntimeError as error:
+            self._store.forget(name, _first_line(error))
+            return None
 
     def infer(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the person's alpha; the array is overwritten by the next call.
@@ -275,9 +219,8 @@ class OpenVinoEngine:
         return bool(answer.min() < -0.01 or answer.max() > 1.01)
 
     def _bind(self, x: NDArray[np.float32]) -> None:
-        if self._sized:
-            self.prepare(*x.shape[2:])
-            self._compiled, self._request = self._made[x.shape]
+        self.prepare(*x.shape[2:])
+        self._compiled, self._request = self._made[x.shape if self._sized else ()]
         self._shape = x.shape
         self._x = np.ascontiguousarray(x.transpose(0, 2, 3, 1)) if self.layout.channels_last else x
         tensor = self._ov.Tensor(self._x, shared_memory=True)
@@ -301,6 +244,29 @@ class OpenVinoEngine:
         alpha: NDArray[np.float32] = self._request.get_tensor("pha").data
         person: NDArray[np.float32] = alpha[0, 0]
         return person
+
+
+def processor() -> str:
+    """Name this machine's processor."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _graphs(cache_dir: Path | None) -> Path | None:
+    return None if cache_dir is None else store.private([cache_dir / "openvino"])
+
+
+def _digest(path: Path) -> str:
+    """Return the checksum of a model's files."""
+    found = hashlib.sha256()
+    for part in (path, path.with_suffix(".bin") if path.suffix == ".xml" else path):
+        found.update(part.read_bytes())
+    return found.hexdigest()
 
 
 def recognise(graph: Any, path: Path) -> Layout:
@@ -402,83 +368,3 @@ def _last_line(error: Exception) -> str:
 
 def _first_line(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
-
-
-def _fingerprint(choices: dict[str, Path], threads: int) -> str:
-    """Name this machine, these weights and this OpenVINO: a measurement holds for all of them."""
-    import openvino as ov
-
-    parts = [ov.__version__, str(threads), _processor()]
-    for name, path in choices.items():
-        weights = path.with_suffix(".bin")
-        seen = weights.stat() if weights.exists() else None
-        parts.append(f"{name} {seen.st_size} {seen.st_mtime_ns}" if seen else name)
-    return hashlib.sha256("|".join(parts).encode()).hexdigest()[:16]
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
-
-
-def _recall(path: Path | None, key: str) -> str | None:
-    if path is None:
-        return None
-    try:
-        known = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return None
-    choice = known.get("precision") if isinstance(known, dict) and known.get("key") == key else None
-    return choice if isinstance(choice, str) else None
-
-
-def _measured(choices: dict[str, Path], threads: int, cache: Path | None) -> dict[str, object]:
-    """Try every precision, one after the other, and say which is fastest and agrees with fp32."""
-    x = _trial_picture()
-    spent: dict[str, float] = {}
-    apart: dict[str, float] = {}
-    exact = None
-    for name, path in choices.items():
-        engine = OpenVinoEngine(path, precision=name, threads=threads, cache_dir=cache)
-        answer = engine.infer(x).copy()
-        exact = answer if exact is None else exact
-        apart[name] = float(np.abs(answer - exact).mean())
-        spent[name] = _best_of(engine, x)
-        engine.close()
-    agreeing = [name for name in choices if apart[name] < SAME]
-    choice = min(agreeing, key=lambda name: spent[name] * EXACTNESS[name])
-    figures = ", ".join(f"{name} {spent[name] * 1000:.1f} ms" for name in choices)
-    log.info("Model in %s: %s a frame", choice, figures)
-    return {"precision": choice, "seconds": spent, "difference": apart}
-
-
-def _remember(path: Path | None, key: str, measured: dict[str, object]) -> None:
-    if path is None:
-        return
-    try:
-        path.write_text(json.dumps({"key": key, **measured}, indent=2))
-    except OSError as error:
-        log.info("The choice of precision is not remembered: %s", error)
-
-
-def _best_of(engine: OpenVinoEngine, x: NDArray[np.float32]) -> float:
-    """CPU seconds of one run: mean of the faster half of `TRIALS`."""
-    spent = []
-    for _ in range(TRIALS):
-        start = time.process_time()
-        engine.infer(x)
-        spent.append(time.process_time() - start)
-    return float(np.mean(sorted(spent)[: TRIALS // 2]))
-
-
-def _trial_picture() -> NDArray[np.float32]:
-    """A smooth random picture, normalised: both precisions find something to disagree on."""
-    rng = np.random.default_rng(0)
-    h, w = TRIAL_SIZE
-    coarse = rng.normal(0, 1, (1, 3, h // 16, w // 16)).astype(np.float32)
-    return np.ascontiguousarray(coarse.repeat(16, axis=2).repeat(16, axis=3))

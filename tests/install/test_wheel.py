@@ -28,6 +28,9 @@ INSIDE = (
     "vcam/assets/portrait.jpg",
     "vcam/control/page/index.html",
     "segmentation/weights/",
+    "segmentation/answers/person.jpg",
+    "segmentation/answers/person.png",
+    "segmentation/answers/room.jpg",
 )
 LIMIT_MB = 750  # base install without torch, on disk
 

@@ -13,16 +13,17 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra: pip install -e .[cuda]")
 pytest.importorskip("safetensors", reason="needs the extra: pip install -e .[cuda]")
 
-from segmentation.engines import nvidia
+from segmentation.engines import networks, nvidia
 from segmentation.engines.cuda import AREA, CudaSegmenter
-from segmentation.engines.gpu import Scene
+from segmentation.engines.gpu import Packing, Scene
 from segmentation.engines.layout import weights_dir
-from segmentation.errors import EngineError
+from segmentation.errors import EngineError, UntrustedError
 from segmentation.segmenter import AREAS, Segmenter
-from tests.fakes import ListSink, Slot, settings
+from tests.fakes import ListSink, Slot, room, settings
 from vcam.backgrounds import open_backdrop
 from vcam.card import Card
 from vcam.demand import Demand
+from vcam.guard import Fault
 from vcam.matting import Matting
 from vcam.outlet import Outlet
 from vcam.pipeline import Pipeline
@@ -241,3 +242,63 @@ def wait(ready, timeout=60.0):
     while not ready():
         assert time.monotonic() < until, "it never came"
         time.sleep(0.01)
+
+
+@pytest.mark.parametrize("kind", ["yuyv", "nv12", "422", "420", "full range"])
+@pytest.mark.parametrize("spoil", ["", "inverted", "nobody", "no number"])
+def test_a_plan_is_asked_in_every_packing_and_a_wrong_one_refused(kind, spoil, monkeypatch):
+    h, w = 480, 640
+    packing = {
+        "yuyv": Packing.yuyv(h, w),
+        "nv12": Packing.nv12(h, w),
+        "422": Packing.planar((h, w), (h, w // 2), full_range=False),
+        "420": Packing.planar((h, w), (h // 2, w // 2), full_range=False),
+        "full range": Packing.planar((h, w), (h, w // 2), full_range=True),
+    }[kind]
+    path = weights_dir() / "bisenet-small.safetensors"
+    segmenter = CudaSegmenter(str(path), device="cpu", area=AREAS["balanced"])
+    build = networks.build
+    change = {
+        "": lambda logits: logits,
+        "inverted": lambda logits: -logits,
+        "nobody": lambda logits: logits - 100,
+        "no number": lambda logits: logits / (logits * 0),
+    }[spoil]
+
+    def spoiled(*args):
+        network = build(*args)
+        return lambda x: change(network(x))
+
+    monkeypatch.setattr(networks, "build", spoiled)
+    scene = Scene(W, H, PICTURE)
+
+    if spoil:
+        with pytest.raises(UntrustedError, match=r"bisenet-small \(fp32, cpu\)"):
+            segmenter._build(packing, scene)
+        return
+    plan = segmenter._build(packing, scene)
+    kept = [*plan._up, *plan._down, plan._above, plan._answer, *plan._state()[:2]]
+    assert not any(buffer.any() for buffer in kept)
+
+
+def test_a_gpu_that_answers_wrongly_makes_place_for_the_processor(gpu, monkeypatch):
+    gpu.fails = UntrustedError("the model bisenet-r18 (fp16, cuda) is not used", hint="")
+
+    with Matting(settings().current.matte, None, gpu.opener) as matting:
+        wait(lambda: matting._next is not None)
+
+        assert gpu.opened == ["cuda", "cpu"]
+        assert "not used; the processor does the work" in matting.info["problem"]
+
+
+def test_weights_for_the_gpu_that_answer_wrongly_end_in_the_card_with_their_name(gpu):
+    gpu.fails = UntrustedError("the model mine (fp16, cuda) is not used", hint="")
+
+    with Matting(
+        settings(matte={"model": "mine.safetensors"}).current.matte, None, gpu.opener
+    ) as m:
+        wait(lambda: m.problem)
+
+        assert set(gpu.opened) == {"cuda"}
+        assert m.info["problem"] == "the model mine (fp16, cuda) is not used"
+        assert m.matte(room(1)) == Fault("model cannot be used")

@@ -29,7 +29,7 @@ def opened(tmp_path: Path) -> Iterator[Opened]:
     segmenters = []
 
     def open_one(path: Path = model, **options: object) -> Segmenter:
-        segmenters.append(Segmenter(str(path), **options))
+        segmenters.append(Segmenter(str(path), examine=False, **options))
         return segmenters[-1]
 
     yield open_one
@@ -82,7 +82,7 @@ def test_full_range_is_told_from_limited_range(tmp_path):
     chroma = np.full((45, 80), 128, np.uint8)
     seen = []
     for luma, full_range in ((y, False), (full, True), (y, True)):
-        segmenter = Segmenter(str(dark))
+        segmenter = Segmenter(str(dark), examine=False)
         matte = segmenter.matte(luma, chroma, chroma, full_range=full_range, seq=0, pts=0.0)
         seen.append(matte.raw.copy())
         segmenter.close()
@@ -332,7 +332,7 @@ def test_info_names_what_runs(opened):
 
 
 def test_the_engine_uses_its_input_again_without_copying_it(tmp_path):
-    engine = OpenVinoEngine(tiny_models.bright_is_person(tmp_path / "tiny.xml"))
+    engine = OpenVinoEngine(tiny_models.bright_is_person(tmp_path / "tiny.xml"), examine=False)
     x = np.full((1, 3, 64, 64), -1, np.float32)
 
     dark = engine.infer(x).copy()
@@ -381,7 +381,7 @@ def test_a_scene_that_changes_altogether_is_never_carried_over(opened, monkeypat
 
 
 def test_the_choice_of_precision_is_measured_once_and_remembered(tmp_path, monkeypatch):
-    from segmentation.engines import openvino as module
+    from segmentation.engines import choice as module
 
     weights, cache = tmp_path / "weights", tmp_path / "cache"
     weights.mkdir()
@@ -392,9 +392,9 @@ def test_the_choice_of_precision_is_measured_once_and_remembered(tmp_path, monke
     real = module._best_of
     monkeypatch.setattr(module, "_best_of", lambda e, x: measured.append(e) or real(e, x))
 
-    module.open_openvino(cache_dir=cache).close()
+    module.open_openvino(examine=False, cache_dir=cache).close()
     first = len(measured)
-    module.open_openvino(cache_dir=cache).close()
+    module.open_openvino(examine=False, cache_dir=cache).close()
 
     assert first >= 2
     assert len(measured) == first
@@ -402,46 +402,46 @@ def test_the_choice_of_precision_is_measured_once_and_remembered(tmp_path, monke
 
 
 def test_weights_that_disagree_with_the_exact_ones_are_never_chosen(tmp_path, monkeypatch):
-    from segmentation.engines import openvino as module
+    from segmentation.engines import choice as module
 
     tiny_models.bright_is_person(tmp_path / "bisenet-small.xml")
     tiny_models.bright_is_person(tmp_path / "bisenet-small-int8.xml", gain=-12.0)
     monkeypatch.setattr(module, "weights_dir", lambda: tmp_path)
     monkeypatch.setattr(module, "_best_of", lambda e, x: 0.1 if e.model.endswith("int8") else 1.0)
 
-    engine = module.open_openvino()
+    engine = module.open_openvino(examine=False)
 
     assert engine.model == "bisenet-small"
     engine.close()
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
-    from segmentation.engines import openvino as module
+    from segmentation.engines import choice as module
 
     tiny_models.bright_is_person(tmp_path / "bisenet-small.xml")
     monkeypatch.setattr(module, "weights_dir", lambda: tmp_path)
     (tmp_path / "file").write_text("")
 
-    engine = module.open_openvino(cache_dir=tmp_path / "file" / "cache")
+    engine = module.open_openvino(examine=False, cache_dir=tmp_path / "file" / "cache")
 
     assert engine.device == "CPU"
     engine.close()
 
 
 def test_a_damaged_memory_of_the_choice_is_measured_again(tmp_path, monkeypatch):
-    from segmentation.engines import openvino as module
+    from segmentation.engines import choice as module
 
     tiny_models.bright_is_person(tmp_path / "bisenet-small.xml")
     monkeypatch.setattr(module, "weights_dir", lambda: tmp_path)
     (tmp_path / "precision.json").write_text("[1, 2")
 
-    module.open_openvino(cache_dir=tmp_path).close()
+    module.open_openvino(examine=False, cache_dir=tmp_path).close()
 
     assert '"precision"' in (tmp_path / "precision.json").read_text()
 
 
 def test_the_shipped_model_that_is_missing_is_told(tmp_path, monkeypatch):
-    from segmentation.engines import openvino as module
+    from segmentation.engines import choice as module
 
     monkeypatch.setattr(module, "weights_dir", lambda: tmp_path)
 
@@ -452,7 +452,7 @@ def test_the_shipped_model_that_is_missing_is_told(tmp_path, monkeypatch):
 
 
 def test_high_quality_takes_the_large_model_where_the_processor_can(tmp_path, monkeypatch):
-    from segmentation.engines import openvino as module
+    from segmentation.engines import choice as module
 
     tiny_models.bright_is_person(tmp_path / "bisenet-small.xml")
     tiny_models.bright_is_person(tmp_path / "bisenet-r18-int8.xml")
@@ -460,13 +460,13 @@ def test_high_quality_takes_the_large_model_where_the_processor_can(tmp_path, mo
 
     for affordable, model in ((1.0, "bisenet-r18-int8"), (0.0, "bisenet-small")):
         monkeypatch.setattr(module, "AFFORDABLE", affordable)
-        high = Segmenter(quality="high")
+        high = Segmenter(quality="high", examine=False)
         assert high.info["model"] == model
         high.close()
 
 
 def test_stills_get_the_mean_of_both_models_where_both_are_shipped(tmp_path, monkeypatch):
-    from segmentation.engines import openvino as module
+    from segmentation.engines import choice as module
 
     tiny_models.bright_is_person(tmp_path / "bisenet-small.xml")
     tiny_models.bright_is_person(tmp_path / "bisenet-r18-int8.xml")
@@ -474,7 +474,7 @@ def test_stills_get_the_mean_of_both_models_where_both_are_shipped(tmp_path, mon
     y, c = np.full((64, 96), 40, np.uint8), np.full((32, 48), 128, np.uint8)
     y[:, 48:] = 220
 
-    still, live = Segmenter(still=True), Segmenter()
+    still, live = Segmenter(still=True, examine=False), Segmenter(examine=False)
     mattes = [s.matte(y, c, c, full_range=False, seq=0, pts=0.0).raw.copy() for s in (still, live)]
 
     assert still.info["model"] == "bisenet-small + bisenet-r18-int8"

@@ -6,14 +6,14 @@ import json
 
 import pytest
 
-from tests.segmentation import tiny_models
+from segmentation.engines import weights_dir
 from vcam import bench
 from vcam.errors import UsageError
 
 
 @pytest.fixture
-def model(tmp_path) -> str:
-    return str(tiny_models.bright_is_person(tmp_path / "tiny.xml"))
+def model() -> str:
+    return str(weights_dir() / "bisenet-small-int8.xml")
 
 
 def test_json_has_the_promised_keys(model, capsys):
@@ -40,15 +40,15 @@ def test_every_promised_case_is_there():
     } <= names
 
 
-def test_a_peer_is_measured_beside(model, tmp_path, capsys):
-    peer = str(tiny_models.bright_is_person(tmp_path / "peer.xml"))
+def test_a_peer_is_measured_beside(model, capsys):
+    peer = str(weights_dir() / "bisenet-small.xml")
 
     bench.run(
         ["--json", "--frames", "2", "--model", model, "--peer", peer, "--case", "720p-mjpg-blur"]
     )
 
     report = json.loads(capsys.readouterr().out)
-    assert report["peer"] == "peer"
+    assert report["peer"] == "bisenet-small"
     assert report["cases"][0]["peer_cpu_ms"] > 0
 
 

@@ -7,8 +7,9 @@ import time
 import pytest
 
 import vcam.matting
-from segmentation.errors import EngineError
+from segmentation.errors import EngineError, UntrustedError
 from tests.fakes import left_half, room, settings
+from tests.segmentation import tiny_models
 from vcam.guard import Fault
 from vcam.matting import Matting
 
@@ -116,3 +117,47 @@ def test_the_engine_is_opened_although_not_even_a_failure_could_be_told(tmp_path
 
     with Matting(settings(matte={"engine": "cpu"}).current.matte, tmp_path, opener) as matting:
         wait_for_a_matte(matting, 3)
+
+
+def test_a_model_that_takes_brightness_for_a_person_never_replaces_the_one_in_use(tmp_path):
+    bad = tiny_models.bright_is_person(tmp_path / "bright.xml")
+    chosen = settings(matte={"engine": "cpu"}).current.matte
+    with Matting(chosen, None) as matting:
+        wait_for_a_matte(matting, 60)
+
+        matting.apply(chosen.model_copy(update={"model": str(bad)}))
+        until = time.monotonic() + 60
+        while not matting.problem and time.monotonic() < until:
+            time.sleep(0.02)
+
+        assert "the model bright (fp32) was asked two pictures" in matting.problem
+        assert not isinstance(matting.matte(room(1)), Fault)
+        assert matting.info["model"].startswith("bisenet")
+
+
+def test_a_model_that_takes_brightness_for_a_person_is_never_opened(tmp_path):
+    bad = tiny_models.bright_is_person(tmp_path / "bright.xml")
+    chosen = settings(matte={"engine": "cpu", "model": str(bad)}).current.matte
+    with Matting(chosen, None) as matting:
+        until = time.monotonic() + 60
+        while not matting.problem and time.monotonic() < until:
+            assert isinstance(matting.matte(room(1)), Fault)
+
+        assert matting.matte(room(1)) == Fault("model cannot be used")
+        assert matting.info["engine"] is None
+
+
+def test_a_model_that_is_wrong_at_this_cameras_size_alone_is_named(faults, tmp_path):
+    class Wrong(Engine):
+        def matte(self, *planes, **rest):
+            raise UntrustedError("the model small does not find the person; it is not used")
+
+    def opener(chosen, cache_dir):
+        return Wrong(faults)
+
+    with Matting(settings(matte={"engine": "cpu"}).current.matte, tmp_path, opener) as matting:
+        until = time.monotonic() + 5
+        while not matting.problem and time.monotonic() < until:
+            assert isinstance(matting.matte(room(1)), Fault)
+
+        assert matting.info["problem"].startswith("the model small does not find the person")
