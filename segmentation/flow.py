@@ -26,12 +26,12 @@ QUIET: Final = 0.25  # share of blocks that hold still at least; what they chang
 ROUNDING: Final = 0.25  # levels: what rounding adds to it
 NOISY: Final = (2.5, 4.0, 4.0)  # times the noise of Y, U, V that a block found again may change by
 ASTRAY: Final = (1.5, 0.5, 0.5)  # pixels the flow may be off: so much of luma's slope is allowed
-FAINT: Final = 0.08  # part of the plane's contrast that is no change to speak of
+FAINT: Final = 0.05  # part of the plane's contrast that is no change to speak of
 VISIBLE: Final = 5.0  # times the noise, the contrast of luma that anything is recognised by
 PERSON: Final = 0.05  # mean alpha from which a block shows some of the person
 SOLID: Final = 0.9  # and from which it is all person
 WINDOW: Final = 0.002  # share of the picture: more of the person must not be lost at the edges,
-FACE: Final = 0.02  # nor more inside, where a mouth opens,
+FACE: Final = 0.005  # nor more inside, where a mouth opens,
 LOST: Final = 0.05  # nor more of the whole picture
 _BLOCK: Final = np.ones((3, 3), np.uint8)
 

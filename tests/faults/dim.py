@@ -36,7 +36,7 @@ from vcam.scenery import draw
 from vcam.sources.still import PORTRAIT
 
 W, H = 640, 360
-KINDS = ("cut", "walk", "stall", "part", "swap", "light")
+KINDS = ("cut", "walk", "stall", "sink", "arm", "swap", "light")
 DRESSES = ("own", "wall", "dark", "chroma")
 RATES = (8, 15, 30)
 LEVELS = tuple(level for level in LADDER if level.every > 1)
@@ -44,6 +44,7 @@ ROOMS = ("loft", "studio", "slate", "paper", "dusk", "forest")
 SHOWN = 0.25  # a pixel counts as room where this much of its colour is the room's
 EDGE = 7  # pixels around the true person that are a matte's edge and no window
 MOST = 0.002  # share of the picture
+CAUSES = ("by_carrying", "by_repeating", "by_smoothing", "by_network")
 BARE = np.concatenate(  # the background: a green that no room has, so that the room tells
     [
         np.full(W * H, 145, np.uint8),
@@ -95,7 +96,7 @@ class Tally:
             f"{self.cases} cases, {self.frames} frames, {self.carried} of them carried, "
             f"{self.shown} shown"
         ]
-        for name in ("by_carrying", "by_repeating", "by_smoothing", "by_network"):
+        for name in CAUSES:
             found = sorted(getattr(self, name), reverse=True)
             worst = f", worst {found[0][0]:.1%} ({found[0][1]})" if found else ""
             lines.append(f"frames with over {MOST:.1%} of room {name}: {len(found)}{worst}")
@@ -167,9 +168,9 @@ class Bench:
             if live:
                 _count(tally.by_carrying, ours & ~looking & ~known, case, frame)
                 _count(tally.by_repeating, ours & ~looking & known, case, frame)
+                _count(tally.by_smoothing, looking & ~alone, case, frame)
+                _count(tally.by_network, alone, case, frame)
             known = looking | alone
-            _count(tally.by_smoothing, looking & ~alone, case, frame)
-            _count(tally.by_network, alone, case, frame)
 
 
 def _count(
@@ -313,6 +314,17 @@ def _moved(planes: Planes, alpha: NDArray[np.float32], across: float) -> tuple[P
     return moved, shift(alpha, across, cv2.BORDER_CONSTANT)
 
 
+def _arm(alpha: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """A long piece across the person's outline, 1 where it is."""
+    edge = np.argwhere((alpha > 0.5) & (cv2.erode(alpha, np.ones((9, 9), np.uint8)) < 0.5))
+    arm = np.zeros((H, W), np.float32)
+    if edge.size:
+        y, x = edge[rng.integers(len(edge))]
+        axes = int(rng.uniform(25, 70)), int(rng.uniform(12, 30))
+        cv2.ellipse(arm, (int(x), int(y)), axes, float(rng.uniform(0, 180)), 0, 360, 1.0, -1)
+    return np.asarray(cv2.GaussianBlur(arm, (0, 0), 1), np.float32)
+
+
 def _exposed(case: Case, planes: Planes, gain: float, rng: np.random.Generator) -> Planes:
     """The scene as a webcam in this light sends it, with its noise."""
     y = planes[0] * gain + case.noise * _grain(rng, 1)
@@ -361,6 +373,7 @@ def film(case: Case, assets: Assets) -> Iterator[tuple[Frame, NDArray[np.float32
     other, other_alpha = assets.person(rng)
     light = rng.choice([0.8, 0.9, 1.12, 1.25])
     sway = rng.uniform(-1.5, 1.5)
+    arm = _arm(alpha, rng)
     for seq in range(case.steady + case.steps + 5):
         gone = seq - case.steady
         truth, planes, now = alpha, with_person, gain
@@ -372,7 +385,10 @@ def film(case: Case, assets: Assets) -> Iterator[tuple[Frame, NDArray[np.float32
             way += walk
             planes, truth = _moved(person, alpha, way)
             planes = _mixed(planes, truth, room)
-        elif case.kind == "part":  # whoever sinks below the picture, up to the head
+        elif case.kind == "arm":  # what was held out from the body is gone
+            truth = alpha * (1 - arm)
+            planes = _mixed(person, truth, room)
+        elif case.kind == "sink":  # whoever sinks below the picture, up to the head
             truth = alpha.copy()
             truth[:, :] = np.roll(alpha, round(0.55 * H), axis=0)
             truth[: round(0.55 * H)] = 0
@@ -433,8 +449,9 @@ def main() -> int:
     started = time.monotonic()
     tally = run(options.cases, Assets(options.people, options.rooms), seed=options.seed)
     print(tally.table())
-    for share, where in sorted(tally.by_carrying, reverse=True)[: options.list]:
-        print(f"  {share:.2%}  {where}")
+    for name in CAUSES[:-1]:
+        for share, where in sorted(getattr(tally, name), reverse=True)[: options.list]:
+            print(f"  {name}  {share:.2%}  {where}")
     print(f"{time.monotonic() - started:.0f} s")
     return 1 if tally.by_carrying else 0
 
