@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
 
 import cv2
 import numpy as np
@@ -10,11 +11,29 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-WRONG: Final = 18  # levels of 255: a pixel that differs by more was not found again
-LOST: Final = 0.015  # share of such pixels above which the network must look itself
 AGREED: Final = 0.2  # part of the person that may differ between two mattes that agree
 LEAST: Final = 0.02  # of the picture, the smallest person that is meant by that
+NEW: Final = 0.25  # mean alpha around a block, below which nobody was there before
 LOOKS: Final = 3  # looks in a row that must agree before a matte is carried on
+LATE: Final = 2.0  # usual intervals after which a matte is too old to be carried
+LONGEST: Final = 0.3  # seconds after which it is too old at any rate of frames
+PACED: Final = 9  # intervals of which the usual one is the median
+
+# A frame is compared at half the model's size, in blocks of four pixels: a mean over many tells a
+# person from the wall behind where one pixel drowns in noise. All that follows is relative to what
+# the frame itself has of noise, contrast and slopes.
+QUIET: Final = 0.25  # share of blocks that hold still at least; what they change by is noise
+ROUNDING: Final = 0.25  # levels: what rounding adds to it
+NOISY: Final = (2.5, 4.0, 4.0)  # times the noise of Y, U, V that a block found again may change by
+ASTRAY: Final = (1.5, 0.5, 0.5)  # pixels the flow may be off: so much of luma's slope is allowed
+FAINT: Final = 0.05  # part of the plane's contrast that is no change to speak of
+VISIBLE: Final = 5.0  # times the noise, the contrast of luma that anything is recognised by
+PERSON: Final = 0.05  # mean alpha from which a block shows some of the person
+SOLID: Final = 0.9  # and from which it is all person
+WINDOW: Final = 0.002  # share of the picture: more of the person must not be lost at the edges,
+FACE: Final = 0.005  # nor more inside, where a mouth opens,
+LOST: Final = 0.05  # nor more of the whole picture
+_BLOCK: Final = np.ones((3, 3), np.uint8)
 
 
 class Carrier:
@@ -23,75 +42,164 @@ class Carrier:
     The flow is from "Fast Optical Flow using Dense Inverse Search" (Kroeger et al., ECCV 2016,
     https://arxiv.org/abs/1603.03590).
     Differs: it is looked for at half the model's size, at a third of the cost. What small and fast
-    motion that loses, the check at the model's size refuses, and then the network looks.
+    motion that loses, the check refuses, and then the network looks.
 
     What the network says out of the blue is not carried on until it has said it `LOOKS` times: who
-    waits for several mattes to agree before showing one must not count copies.
+    waits for several mattes to agree before showing one must not count copies. A matte is carried
+    only while frames come as they use to: much can happen in a stall.
+
+    Shapes:
+        picture: (3, h, w) uint8, Y, U and V at model size; alpha: (h, w) float32
     """
 
     def __init__(self) -> None:
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
         self._size = (0, 0)
         self._agreed = 0  # looks in a row that agree with what was known before them
+        self._pts = float("-inf")
+        self._gaps: deque[float] = deque(maxlen=PACED)
 
     def reset(self) -> None:
         """Forget the last frame."""
         self._agreed = 0
+        self._pts = float("-inf")
+        self._gaps.clear()
 
-    def keep(self, luma: NDArray[np.uint8], alpha: NDArray[np.float32]) -> None:
-        """Remember a frame that was looked at, given by its luma at model size, and its matte."""
-        if luma.shape != self._size:
-            self._make(*luma.shape)
+    def keep(self, picture: NDArray[np.uint8], alpha: NDArray[np.float32], pts: float) -> None:
+        """Remember a frame that was looked at and its matte."""
+        if alpha.shape != self._size:
+            self._make(*alpha.shape)
         if self._agreed:
             least = LEAST * alpha.size  # what an empty room has of person is noise
             person = max(cv2.sumElems(alpha)[0], cv2.sumElems(self._alpha)[0], least)
             differ = cv2.norm(alpha, self._alpha, cv2.NORM_L1)
             self._agreed = self._agreed if differ <= AGREED * person else 0
+        part = self._part_of(alpha)
+        near = cv2.dilate(self._part, _BLOCK)
+        if np.count_nonzero((part > 0.5) & (near < NEW)) > WINDOW * part.size:
+            self._agreed = min(self._agreed, LOOKS - 2)
         self._agreed += 1
-        self._remember(luma, alpha)
+        _halve(picture, self._halves[1])
+        self._remember(alpha, part, pts)
 
-    def carry(self, luma: NDArray[np.uint8], out: NDArray[np.float32]) -> bool:
+    def carry(self, picture: NDArray[np.uint8], out: NDArray[np.float32], pts: float) -> bool:
         """Fill `out` with the last matte moved to where this frame has its pixels; remember both.
 
-        Returns False where too little of the frame was found again, or the looks before it did
-        not agree; `out` is no use then.
+        Returns False where the frame is not surely the one before moved on, where that one is too
+        old, or the looks before it did not agree; `out` is no use then.
         """
-        if self._agreed < LOOKS or luma.shape != self._size:
+        if self._agreed < LOOKS or picture.shape[1:] != self._size or not self._in_time(pts):
             return False
-        now, before = self._halves
-        _halve(luma, now)
-        flow = self._flow.calc(now, before, None)
+        before, now = self._halves
+        _halve(picture, now)
+        flow = self._flow.calc(now[0], before[0], None)
+        cv2.add(flow, self._half_grid, self._half_from)
+        linear, replicate = cv2.INTER_LINEAR, cv2.BORDER_REPLICATE
+        for plane, moved in zip(before, self._moved, strict=True):
+            cv2.remap(plane, self._half_from, None, linear, moved, replicate)
         # Scaled while it is small, and added by OpenCV: NumPy takes ten times as long over pairs.
-        flow *= (luma.shape[1] / now.shape[1], luma.shape[0] / now.shape[0])
-        cv2.resize(flow, luma.shape[::-1], self._from, interpolation=cv2.INTER_LINEAR)
+        h, w = self._size
+        flow *= (w / now.shape[2], h / now.shape[1])
+        cv2.resize(flow, (w, h), self._from, interpolation=linear)
         cv2.add(self._from, self._grid, self._from)
-        moved, replicate = self._from, cv2.BORDER_REPLICATE
-        cv2.remap(self._luma, moved, None, cv2.INTER_LINEAR, self._warped, replicate)
-        cv2.absdiff(self._warped, luma, self._warped)
-        cv2.threshold(self._warped, WRONG, 1, cv2.THRESH_BINARY, self._warped)
-        if cv2.countNonZero(self._warped) > LOST * luma.size:
+        cv2.remap(self._alpha, self._from, None, linear, out, replicate)
+        part = self._part_of(out)
+        if not self._found(now, part):
             return False
-        cv2.remap(self._alpha, moved, None, cv2.INTER_LINEAR, out, replicate)
-        self._remember(luma, out)
+        self._remember(out, part, pts)
         return True
+
+    def _in_time(self, pts: float) -> bool:
+        """True if no more time has gone by since the last frame than between frames as a rule."""
+        gap = pts - self._pts
+        usual = float(np.median(self._gaps)) if self._gaps else 0.0
+        return 0 < gap <= min(LATE * usual, LONGEST)
+
+    def _found(self, now: NDArray[np.uint8], part: NDArray[np.float32]) -> bool:
+        """True if all of the person was surely found again where the flow says, in every plane.
+
+        Shapes:
+            now: (3, h / 2, w / 2); part: (h / 8, w / 8), mean alpha where it was moved to
+        """
+        luma = self._moved[0]
+        cv2.absdiff(luma[:, 1:], luma[:, :-1], self._slopes[0][:, :-1])
+        cv2.absdiff(luma[1:], luma[:-1], self._slopes[1][:-1])
+        slope = cv2.addWeighted(*(x for s in self._slopes for x in (_blocks(s), 0.5)), 0)
+        lost: NDArray[np.bool_] | None = None
+        for c in range(3):
+            change = _blocks(cv2.absdiff(self._moved[c], now[c]))
+            noise = _quiet(change)
+            contrast = float(cv2.meanStdDev(_blocks(now[c]))[1][0, 0])
+            if c == 0:
+                if contrast < VISIBLE * noise:
+                    return False  # whoever left would not be missed
+                slope = np.maximum(slope - 1.2 * noise, 0)  # noise has slopes of its own
+            far = change - ASTRAY[c] * slope > NOISY[c] * noise + FAINT * contrast
+            lost = far if lost is None else lost | far
+        assert lost is not None
+        if np.count_nonzero(lost) > LOST * lost.size:
+            return False
+        lost &= part > PERSON
+        return not lost.any() or self._harmless(lost, part)
+
+    def _harmless(self, lost: NDArray[np.bool_], part: NDArray[np.float32]) -> bool:
+        """True if next to nothing was lost but inside the person: a mouth, not a window."""
+        inside = cv2.erode((part > SOLID).view(np.uint8), _BLOCK).view(np.bool_)
+        _, pieces = cv2.connectedComponents(lost.view(np.uint8), connectivity=8)
+        edge = np.isin(pieces, np.unique(pieces[lost & ~inside])) & lost
+        windows, everywhere = np.count_nonzero(edge), np.count_nonzero(lost)
+        return bool(windows <= WINDOW * lost.size and everywhere <= FACE * lost.size)
+
+    def _part_of(self, alpha: NDArray[np.float32]) -> NDArray[np.float32]:
+        """How much of each block is person."""
+        size = self._moved.shape[:0:-1]
+        return _blocks(cv2.resize(alpha, size, interpolation=cv2.INTER_LINEAR))
 
     def _make(self, h: int, w: int) -> None:
         self._size = (h, w)
         self._agreed = 0
-        self._luma = np.zeros((h, w), np.uint8)
-        self._halves = [np.zeros((max(1, h // 2), max(1, w // 2)), np.uint8) for _ in range(2)]
-        self._warped = np.zeros((h, w), np.uint8)
+        half = (max(1, h // 2), max(1, w // 2))
+        self._halves = [np.zeros((3, *half), np.uint8) for _ in range(2)]
+        self._moved = np.zeros((3, *half), np.uint8)
+        self._slopes = np.zeros((2, *half), np.uint8)
         self._alpha = np.zeros((h, w), np.float32)
-        self._from = np.zeros((h, w, 2), np.float32)
-        x, y = np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32))
-        self._grid = np.ascontiguousarray(np.stack([x, y], axis=-1))
+        self._part = np.zeros_like(_blocks(self._moved[0]))
+        self._grid, self._half_grid = _places(h, w), _places(*half)
+        self._from, self._half_from = np.zeros_like(self._grid), np.zeros_like(self._half_grid)
 
-    def _remember(self, luma: NDArray[np.uint8], alpha: NDArray[np.float32]) -> None:
-        np.copyto(self._luma, luma)
-        _halve(luma, self._halves[1])
+    def _remember(self, alpha: NDArray[np.float32], part: NDArray[np.float32], pts: float) -> None:
+        """Remember a frame, of which the second of the halves was made."""
+        self._halves.reverse()
         np.copyto(self._alpha, alpha)
+        self._part = part
+        gap, self._pts = pts - self._pts, pts
+        if 0 < gap < float("inf"):
+            self._gaps.append(gap)
 
 
-def _halve(luma: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
+def _blocks(plane: NDArray[Any]) -> NDArray[np.float32]:
+    """The mean of each block of about four by four pixels."""
+    # Linear weights at half the size are the mean of four; an area average of sizes that are no
+    # multiple costs ten times as much.
+    small = np.asarray(plane, np.float32)
+    for _ in range(2):
+        h, w = small.shape
+        small = cv2.resize(small, (max(1, w // 2), max(1, h // 2)), interpolation=cv2.INTER_LINEAR)
+    return small
+
+
+def _quiet(change: NDArray[np.float32]) -> float:
+    """What the blocks that changed least changed by: noise."""
+    at = int(QUIET * (change.size - 1))
+    return float(np.partition(change.ravel(), at)[at]) + ROUNDING
+
+
+def _places(h: int, w: int) -> NDArray[np.float32]:
+    x, y = np.meshgrid(np.arange(w, dtype=np.float32), np.arange(h, dtype=np.float32))
+    return np.ascontiguousarray(np.stack([x, y], axis=-1))
+
+
+def _halve(picture: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
     # Linear weights at half the size are the mean of the four nearest; sides may be odd.
-    cv2.resize(luma, out.shape[::-1], out, interpolation=cv2.INTER_LINEAR)
+    for plane, half in zip(picture, out, strict=True):
+        cv2.resize(plane, half.shape[::-1], half, interpolation=cv2.INTER_LINEAR)

@@ -165,7 +165,7 @@ class Segmenter:
         self._shrink_c(u, picture[1])
         self._shrink_c(v, picture[2])
         prepared = clock()
-        self._look(raw, picture, full_range=full_range)
+        self._look(raw, picture, pts, full_range=full_range)
         inferred = clock()
         if self.still:
             self._tidy.reset()
@@ -189,18 +189,18 @@ class Segmenter:
         return Matte(alpha, a, b, seq, pts, raw, picture, cut, self._tidy.present, looked=looked)
 
     def _look(
-        self, raw: NDArray[np.float32], picture: NDArray[np.uint8], *, full_range: bool
+        self, raw: NDArray[np.float32], picture: NDArray[np.uint8], pts: float, *, full_range: bool
     ) -> None:
         """Fill `raw` with this frame's matte: from the network, or carried along the flow."""
         every = 1 if self.still else self.level.every
-        if 0 < self._carried < every and self._carrier.carry(picture[0], raw):
+        if 0 < self._carried < every and self._carrier.carry(picture, raw, pts):
             self._carried += 1
             return
         to_input(picture, self._matrix[full_range], self._scale, self._x)
         self._infer(raw)
         self._carried = 1
         if every > 1:
-            self._carrier.keep(picture[0], raw)
+            self._carrier.keep(picture, raw, pts)
 
     def _infer(self, raw: NDArray[np.float32]) -> None:
         """Fill `raw` with what the network says of `_x`; twice for stills, once mirrored."""

@@ -77,10 +77,10 @@ def play(
         alpha = raw.copy()
         if i % every and stale:
             alpha = last.copy()
-        elif not (i % every and carrier.carry(picture[0], alpha)):
+        elif not (i % every and carrier.carry(picture, alpha, i / 30)):
             alpha = raw.copy()
             if every > 1:
-                carrier.keep(picture[0], alpha)
+                carrier.keep(picture, alpha, i / 30)
         last = alpha.copy()
         if tidy:
             tidies(alpha)

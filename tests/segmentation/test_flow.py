@@ -10,23 +10,48 @@ from segmentation.flow import LOOKS, Carrier
 
 
 def scene(shift: float, radius: int = 35) -> tuple[np.ndarray, np.ndarray]:
-    """A textured wall and the matte of a disc in front of it, both moved by `shift` pixels."""
+    """A textured grey wall and the matte of a disc in front of it, both moved by `shift` pixels.
+
+    Shapes:
+        returns: (3, 120, 240) uint8, Y, U and V; (120, 240) float32
+    """
     rng = np.random.default_rng(2)
     big = cv2.GaussianBlur(rng.integers(0, 256, (120, 240)).astype(np.uint8), (0, 0), 2)
     big = cv2.normalize(big, None, 0, 255, cv2.NORM_MINMAX)
     alpha = np.zeros((120, 240), np.float32)
     cv2.circle(alpha, (110, 70), radius, 1.0, -1)
     move = np.array([[1, 0, shift], [0, 1, 0]], np.float32)
-    return tuple(
+    luma, alpha = (
         cv2.warpAffine(plane, move, (240, 120), borderMode=cv2.BORDER_REPLICATE)
         for plane in (big, alpha)
     )
+    grey = np.full_like(luma, 128)
+    return np.stack([luma, grey, grey]), alpha
+
+
+INTERVAL = 1 / 30
+
+
+class Timed:
+    """A carrier whose frames come thirty times a second."""
+
+    def __init__(self) -> None:
+        self.carrier, self.now = Carrier(), 100.0
+        self.reset = self.carrier.reset
+
+    def keep(self, picture: np.ndarray, alpha: np.ndarray, after: float = INTERVAL) -> None:
+        self.now += after
+        self.carrier.keep(picture, alpha, self.now)
+
+    def carry(self, picture: np.ndarray, out: np.ndarray, after: float = INTERVAL) -> bool:
+        self.now += after
+        return self.carrier.carry(picture, out, self.now)
 
 
 @pytest.fixture
-def sure() -> Carrier:
+def sure() -> Timed:
     """A carrier that has seen the scene at rest as often as it asks for."""
-    carrier = Carrier()
+    carrier = Timed()
     for _ in range(LOOKS):
         carrier.keep(*scene(0))
     return carrier
@@ -34,10 +59,10 @@ def sure() -> Carrier:
 
 @pytest.mark.parametrize("shift", [3, -3, 0.5])
 def test_a_matte_is_carried_to_where_the_person_went(sure, shift):
-    luma, truth = scene(shift)
+    picture, truth = scene(shift)
     out = np.zeros_like(truth)
 
-    carried = sure.carry(luma, out)
+    carried = sure.carry(picture, out)
 
     stale = np.abs(scene(0)[1] - truth).mean()
     assert carried
@@ -54,55 +79,199 @@ def test_it_is_carried_on_from_where_it_was_carried_to(sure):
 
 
 def test_a_frame_that_is_not_found_again_is_not_carried(sure):
-    luma, alpha = scene(0)
+    picture, alpha = scene(0)
 
-    assert not sure.carry(np.asarray(255 - luma, np.uint8), np.zeros_like(alpha))
+    assert not sure.carry(np.asarray(255 - picture, np.uint8), np.zeros_like(alpha))
 
 
 def test_nothing_is_carried_after_a_reset(sure):
-    luma, alpha = scene(0)
+    picture, alpha = scene(0)
 
     sure.reset()
 
-    assert not sure.carry(luma, alpha)
+    assert not sure.carry(picture, alpha)
 
 
 def test_what_was_said_out_of_the_blue_is_not_carried_until_it_was_said_again(sure):
-    luma, alpha = scene(0, radius=50)
+    picture, alpha = scene(0, radius=50)
     out = np.zeros_like(alpha)
 
     carried = []
     for _ in range(LOOKS):
-        sure.keep(luma, alpha)
-        carried.append(sure.carry(luma, out))
+        sure.keep(picture, alpha)
+        carried.append(sure.carry(picture, out))
 
     assert carried == [False] * (LOOKS - 1) + [True]
 
 
 def test_copies_of_a_matte_do_not_count_as_looks():
-    carrier = Carrier()
-    luma, alpha = scene(0)
-    carrier.keep(luma, alpha)
+    carrier = Timed()
+    picture, alpha = scene(0)
+    carrier.keep(picture, alpha)
 
     for _ in range(2 * LOOKS):
-        assert not carrier.carry(luma, alpha)
+        assert not carrier.carry(picture, alpha)
 
 
 def test_noise_in_an_empty_room_agrees_with_itself():
-    carrier = Carrier()
-    luma, _ = scene(0)
+    carrier = Timed()
+    picture, _ = scene(0)
     rng = np.random.default_rng(3)
     for _ in range(LOOKS):
-        carrier.keep(luma, rng.uniform(0, 0.004, luma.shape).astype(np.float32))
+        carrier.keep(picture, rng.uniform(0, 0.004, picture.shape[1:]).astype(np.float32))
 
-    assert carrier.carry(luma, np.zeros(luma.shape, np.float32))
+    assert carrier.carry(picture, np.zeros(picture.shape[1:], np.float32))
 
 
 def test_a_matte_that_is_no_number_is_not_carried():
-    carrier = Carrier()
-    luma, alpha = scene(0)
+    carrier = Timed()
+    picture, alpha = scene(0)
     broken = np.full_like(alpha, np.nan)
     for _ in range(2 * LOOKS):
-        carrier.keep(luma, broken)
+        carrier.keep(picture, broken)
 
-    assert not carrier.carry(luma, alpha)
+    assert not carrier.carry(picture, alpha)
+
+
+def room(light: float, *, clothes: str = "", noise: float = 0.0, seed: int = 0) -> np.ndarray:
+    """A room in so much light, 1 = ordinary, and somebody in it if there are clothes.
+
+    A head of its own colour and a body: "wall" has the wall's colours but for a shade, "colour" has
+    the wall's luma.
+    """
+    rng = np.random.default_rng(4)
+    wall = cv2.GaussianBlur(rng.integers(0, 256, (216, 384)).astype(np.float32), (0, 0), 6)
+    luma = cv2.normalize(wall, None, 60, 150, cv2.NORM_MINMAX)
+    u, v = np.full_like(luma, 122), np.full_like(luma, 134)
+    if clothes:
+        head, body = (m.astype(bool) for m in parts())
+        v[head], luma[head] = 146, 165
+        if clothes == "wall":
+            luma[body] += 6
+        else:
+            u[body], v[body] = 104, 150
+    grain = np.random.default_rng((5, seed)).normal(0, noise, (3, 216, 384))
+    planes = [luma * light, *(128 + (p - 128) * min(1, 1.5 * light) for p in (u, v))]
+    return np.clip(np.rint(np.stack(planes) + grain), 0, 255).astype(np.uint8)
+
+
+def parts() -> list[np.ndarray]:
+    head, body = np.zeros((216, 384), np.uint8), np.zeros((216, 384), np.uint8)
+    cv2.circle(head, (190, 80), 34, 1, -1)
+    cv2.ellipse(body, (190, 216), (90, 100), 0, 180, 360, 1, -1)
+    return [head, body & ~head & 1]
+
+
+def carries(before: list[np.ndarray], after: np.ndarray, *, gap: float = INTERVAL) -> bool:
+    """True if the matte of whoever is in the frames before is carried on to the one after."""
+    carrier = Timed()
+    alpha = np.maximum(*parts()).astype(np.float32)
+    for picture in before:
+        carrier.keep(picture, alpha)
+    return carrier.carry(after, np.zeros_like(alpha), gap)
+
+
+LIGHTS = [1.0, 0.5, 0.25, 0.1]
+GRAINS = [0.3, 1.0, 2.0]
+
+
+@pytest.mark.parametrize("noise", GRAINS)
+@pytest.mark.parametrize("light", LIGHTS)
+@pytest.mark.parametrize("clothes", ["wall", "colour"])
+def test_nobody_is_carried_into_an_empty_room_in_any_light(light, noise, clothes):
+    film = [room(light, clothes=clothes, noise=noise, seed=n) for n in range(LOOKS)]
+
+    for seed in range(20, 24):
+        assert not carries(film, room(light, noise=noise, seed=seed))
+
+
+@pytest.mark.parametrize("clothes", ["wall", "colour"])
+def test_the_same_film_is_carried_while_the_person_stays(clothes):
+    for light, noise in [(1.0, 0.3), (1.0, 1.0), (1.0, 2.0), (0.5, 1.0), (0.25, 0.3)]:
+        film = [room(light, clothes=clothes, noise=noise, seed=n) for n in range(LOOKS + 1)]
+
+        assert carries(film[:-1], film[-1]), (light, noise)
+
+
+@pytest.mark.parametrize("light", LIGHTS)
+def test_a_change_of_colour_alone_is_seen(light):
+    """The body turns into the wall, whose luma it has; the head stays."""
+    film = [room(light, clothes="colour", noise=0.5, seed=n) for n in range(LOOKS)]
+    after = room(light, clothes="colour", noise=0.5, seed=9)
+    gone, body = room(light, noise=0.5, seed=9), parts()[1].astype(bool)
+    after[1:, body] = gone[1:, body]
+    assert np.abs(after[0].astype(int) - room(light, noise=0.5, seed=9)[0])[body].mean() < 1
+
+    assert not carries(film, after)
+
+
+def test_an_arm_that_is_gone_is_seen():
+    film = [room(0.3, clothes="wall", noise=0.5, seed=n) for n in range(LOOKS)]
+    after = room(0.3, clothes="wall", noise=0.5, seed=9)
+    arm = np.s_[:, 165:195, 225:290]
+    after[arm] = room(0.3, noise=0.5, seed=9)[arm]
+
+    assert not carries(film, after)
+
+
+def test_a_mouth_that_opens_is_no_window():
+    film = [room(1.0, clothes="wall", noise=0.5, seed=n) for n in range(LOOKS)]
+    after = room(1.0, clothes="wall", noise=0.5, seed=9)
+    after[0, 70:80, 182:198] = 30
+
+    assert carries(film, after)
+
+
+def test_where_noise_drowns_everything_the_network_looks():
+    film = [room(0.1, clothes="wall", noise=8, seed=n) for n in range(LOOKS + 1)]
+
+    assert not carries(film[:-1], film[-1])
+
+
+@pytest.mark.parametrize("gap", [2.2 * INTERVAL, 0.2, 3.0, 0.0, -INTERVAL, float("nan")])
+def test_nothing_is_carried_over_a_stall_nor_back_in_time(sure, gap):
+    picture, alpha = scene(0)
+
+    assert not sure.carry(picture, alpha, gap)
+
+
+def test_one_frame_that_was_dropped_is_no_stall(sure):
+    picture, alpha = scene(0)
+
+    assert sure.carry(picture, alpha, 1.9 * INTERVAL)
+
+
+def test_a_camera_that_slows_down_is_known_after_a_few_frames():
+    carrier, (picture, alpha) = Timed(), scene(0)
+    for _ in range(12):
+        carrier.keep(picture, alpha)
+    carried = []
+    for _ in range(6):
+        carried.append(carrier.carry(picture, alpha.copy(), 0.1))
+        if not carried[-1]:
+            carrier.keep(picture, alpha, 0.0)
+
+    assert not carried[0]
+    assert carried[-1]
+
+
+def test_no_camera_is_slow_enough_to_carry_a_matte_for_half_a_second():
+    carrier, (picture, alpha) = Timed(), scene(0)
+    for _ in range(12):
+        carrier.keep(picture, alpha, 0.5)
+
+    assert not carrier.carry(picture, alpha, 0.5)
+
+
+def test_a_piece_that_was_never_said_before_is_not_carried_at_once(sure):
+    picture, alpha = scene(0)
+    more = alpha.copy()
+    more[10:40, 190:220] = 1
+    out = np.zeros_like(alpha)
+
+    carried = []
+    for _ in range(2):
+        sure.keep(picture, more)
+        carried.append(sure.carry(picture, out))
+
+    assert carried == [False, True]
