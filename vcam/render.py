@@ -11,13 +11,13 @@ import numpy as np
 from PIL import Image
 
 from segmentation.errors import SegmentationError
-from vcam import pictures
-from vcam.backgrounds import CLIP_SUFFIXES, Room, open_backdrop
+from vcam.backgrounds import Room, open_backdrop
 from vcam.compositor import Compositor, Look, alpha_at
 from vcam.errors import BackgroundError, ModelError, SourceError, UsageError, VcamError
 from vcam.frame import Frame
+from vcam.media import formats, pictures
+from vcam.media.clip import ClipSource
 from vcam.sinks.file import FileSink
-from vcam.sources.clip import ClipSource
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Report = Callable[[str, int, int], None]  # what, done, total (0 if unknown)
-PICTURES: Final = pictures.SUFFIXES - {".gif"}
+LONGEST: Final = 8192  # pixels of a picture's longer side; larger ones are scaled down
 
 
 def render(
@@ -49,23 +49,17 @@ def render(
         _make_folder(alpha)
     if source.is_dir():
         return _render_folder(source, output, config, alpha, report)
-    if source.suffix.lower() in CLIP_SUFFIXES or not _is_picture(source):
+    if formats.readable(source, SourceError).kind != "picture":
+        if output is not None:
+            formats.check_output(output, "clip")
         _render_clip(source, output, config, alpha, report)
     else:
+        if output is not None:
+            formats.check_output(output, "picture")
         with _Stills(config) as stills:
             stills.render(source, output, alpha)
         report(source.name, 1, 1)
     return 0
-
-
-def _is_picture(path: Path) -> bool:
-    if path.suffix.lower() in PICTURES:
-        return True
-    try:
-        with Image.open(path):
-            return True
-    except (OSError, ValueError, Image.DecompressionBombError):
-        return False
 
 
 def _make_folder(path: Path) -> None:
@@ -113,7 +107,7 @@ class _Stills:
         self._segmenter.close()
 
     def render(self, source: Path, output: Path | None, alpha: Path | None) -> None:
-        image = pictures.read_image(source)
+        image = pictures.read_image(source, bound=LONGEST)
         h, w = image.shape[:2]
         even = np.pad(image, ((0, h % 2), (0, w % 2), (0, 0)), mode="edge")
         frame = _frame(even)
@@ -167,10 +161,10 @@ def _look(config: Config) -> Look:
 def _render_folder(
     source: Path, output: Path | None, config: Config, alpha: Path | None, report: Report
 ) -> int:
-    files = sorted(f for f in source.iterdir() if f.is_file() and f.suffix.lower() in PICTURES)
+    files = sorted(f for f in source.iterdir() if f.is_file() and formats.wanted(f))
     if not files:
         raise UsageError(
-            f"{str(source)!r} holds no pictures ({', '.join(sorted(PICTURES))})",
+            f"{str(source)!r} holds no pictures",
             hint="Give a folder with pictures in it.",
         )
     if output is not None:
