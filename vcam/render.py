@@ -109,6 +109,8 @@ class _Stills:
     def render(self, source: Path, output: Path | None, alpha: Path | None) -> None:
         image = pictures.read_image(source, bound=LONGEST)
         h, w = image.shape[:2]
+        if max(h, w) == LONGEST:
+            log.warning("%s: rendered at %dx%d, the most there is", source.name, w, h)
         even = np.pad(image, ((0, h % 2), (0, w % 2), (0, 0)), mode="edge")
         frame = _frame(even)
         self._segmenter.reset()

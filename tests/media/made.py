@@ -148,7 +148,7 @@ def heic(
     grid = count + 1
     primary = grid if columns else 1
     th, tw = tiles[0].shape[:2]
-    common = [box("hvcC", record)[:0] + box("hvcC", record) for record, _ in pieces]
+    common = [box("hvcC", record) for record, _ in pieces]
     known = [*common, full("ispe", 0, 0, struct.pack(">2I", tw, th))]
     known.append(full("ispe", 0, 0, struct.pack(">2I", *size)))
     uses = {n + 1: [n + 1, count + 1] for n in range(count)}
@@ -192,7 +192,11 @@ def heic(
             full("iloc", 1, 0, b"\x44\x00", struct.pack(">H", len(names)), places),
             full("iinf", 0, 0, struct.pack(">H", len(infos)), *infos),
             full("iref", 0, 0, links) if links else b"",
-            box("iprp", box("ipco", *known), full("ipma", 0, 0, struct.pack(">I", len(uses)), ipma)),
+            box(
+                "iprp",
+                box("ipco", *known),
+                full("ipma", 0, 0, struct.pack(">I", len(uses)), ipma),
+            ),
             box("idat", grid_data) if columns else b"",
         )  # fmt: skip
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
+from PIL import Image
 
 from vcam.errors import BackgroundError, SourceError
 from vcam.media import pictures
@@ -47,10 +48,10 @@ class Animation:
         except BackgroundError as error:
             self._stack.close()
             raise SourceError(error.message, hint=error.hint) from error
-        except pictures.DAMAGE as error:
+        except (*pictures.DAMAGE, Image.DecompressionBombError, MemoryError) as error:
             self._stack.close()
             raise SourceError(
-                f"{str(path)!r} is {found.noun}, but damaged: {error}",
+                f"{str(path)!r} is {found.noun}, but damaged or too large: {error}",
                 hint="Open it in a picture viewer and save it again.",
             ) from error
         self.fps, self.frames = 1 / USUAL, 0
@@ -58,6 +59,7 @@ class Animation:
         self.rewind()
         with contextlib.suppress(*pictures.DAMAGE, EOFError):
             self._picture.seek(self._start)
+            self._picture.load()
             self.fps = 1 / self._lasts()
 
     def rewind(self) -> None:

@@ -302,7 +302,7 @@ def _streamed(head: bytes) -> str:
         return "AIFF"
     if len(head) > 2 and head[0] == 0xFF and head[1] & 0xF6 == 0xF0:
         return "AAC"
-    if len(head) > 2 and head[0] == 0xFF and head[1] & 0xE0 == 0xE0 and head[1] & 0x06:
+    if head[:2] in _MP3_MARKS:
         return "MP3"
     if head[:2] == b"BM" and head[6:10] == b"\0\0\0\0" and head[14:18] in _BMP_HEADERS:
         return "BMP"
@@ -311,6 +311,9 @@ def _streamed(head: bytes) -> str:
     return "DICOM" if head[128:132] == b"DICM" else ""
 
 
+_MP3_MARKS: Final = {
+    bytes([0xFF, mark]) for mark in (0xE2, 0xE3, 0xF2, 0xF3, 0xFA, 0xFB, 0xFC, 0xFD)
+}
 _RIFF: Final = {b"WEBP": "WebP", b"AVI ": "AVI", b"WAVE": "WAV"}
 _BMP_HEADERS: Final = {bytes([n, 0, 0, 0]) for n in (12, 16, 40, 52, 56, 64, 108, 124)}
 _OFFICE: Final = (b"word/", b"xl/", b"ppt/", b"mimetypeapplication/", b"[Content_Types].xml")
@@ -499,8 +502,9 @@ def check_output(path: Path, kind: Literal["picture", "clip"]) -> None:
     if suffix in names:
         return
     other = CLIPS_OUT if kind == "picture" else PICTURES_OUT
-    what = other.get(suffix) or next((f.name for f in FORMATS if f.suffix == suffix), "")
-    ending = f"ends in {suffix}, {what}," if what else f"ends in {suffix!r},"
+    known = {f.suffix: f.name for f in reversed(FORMATS) if f.suffix}
+    what = other.get(suffix) or known.get(suffix, "")
+    ending = f"ends in {suffix} ({what})," if what else f"ends in {suffix!r},"
     endings = ", ".join(names)
     raise UsageError(
         f"{str(path)!r} {ending} but what is rendered is a {kind}",

@@ -6,7 +6,10 @@ file's content asks for, and the protocol "file" alone.
 
 from __future__ import annotations
 
+import contextlib
+import io
 import logging
+import re
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -125,7 +128,8 @@ class Stream:
     def _decoder(self) -> VideoCodecContext:
         context = self._stream.codec_context
         if context is None or not context.width or not context.height:
-            name = "an unknown codec" if context is None else f"the codec {context.name!r}"
+            name = context.name if context is not None else _codec_named_in(self._path)
+            name = f"the codec {name!r}" if name else "an unknown codec"
             raise SourceError(
                 f"{str(self._path)!r} is {self._found.noun} in {name}, which cannot be decoded",
                 hint=_CONVERT,
@@ -207,6 +211,24 @@ class Stream:
     def close(self) -> None:
         """Close the file."""
         self._container.close()
+
+
+# How files name the codec of their pictures: four letters in MP4 and AVI, a word in Matroska.
+_NAMED_IN: Final = re.compile(
+    rb"vide.{20,400}?stsd.{12}([\w .-]{4})|vids([\w .-]{4})|\x86.(V_[A-Z0-9/_]{2,40})", re.DOTALL
+)
+_LOOKED_AT: Final = 4 << 20  # bytes from each end of the file
+
+
+def _codec_named_in(path: Path) -> str:
+    """What a file calls a codec that FFmpeg does not know, "" if that cannot be found."""
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        ends = file.read(_LOOKED_AT)
+        file.seek(max(len(ends), file.seek(0, io.SEEK_END) - _LOOKED_AT))
+        match = _NAMED_IN.search(ends + file.read(_LOOKED_AT))
+        if match:
+            return next(word for word in match.groups() if word).decode("latin-1").strip()
+    return ""
 
 
 def reason(error: Exception) -> str:
