@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import io
 import logging
 import re
 import threading
@@ -14,14 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 import numpy as np
-from PIL import Image
 
 from vcam import choice as choices
-from vcam import pictures, scenery
+from vcam import scenery
 from vcam.choice import Choice, parse
 from vcam.compositor import Blur
 from vcam.errors import BackgroundError, SourceError
 from vcam.foreign import plain
+from vcam.media import formats, pictures, thumbnails
+from vcam.media.clip import ClipSource
 from vcam.paths import backgrounds_dir
 
 if TYPE_CHECKING:
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-CLIP_SUFFIXES: Final = {".mp4", ".mkv", ".webm", ".mov", ".avi", ".m4v", ".gif"}
 MAX_UPLOAD: Final = 64 * 1024 * 1024  # bytes of a picture or clip that is added as a preset
 AHEAD: Final = 3  # decoded clip frames kept ready
 
@@ -74,19 +73,17 @@ class Looping:
     """
 
     def __init__(self, path: Path, width: int, height: int) -> None:
-        from vcam.sources.clip import ClipSource
-
         self.name = str(path)
         self.problem: str | None = None
         self._size = (width, height)
-        self._source = ClipSource(path, live=False)
+        self._source = ClipSource(path, live=False, cover=(width, height))
         try:
             self._source.__enter__()
             self._now = self._decode()[1]
         except (SourceError, EOFError) as error:
             raise BackgroundError(
                 getattr(error, "message", f"{str(path)!r} holds no picture"),
-                hint="Give a video file that plays in a media player.",
+                hint=getattr(error, "hint", "Give a video file that plays in a media player."),
             ) from error
         self._started: float | None = None
         self._ready: deque[tuple[float, NDArray[np.uint8]]] = deque()
@@ -167,7 +164,7 @@ def open_backdrop(use: str | Choice, width: int, height: int, *, blur: int = 50)
     if not isinstance(choice, choices.Preset | choices.File):
         raise ValueError(f"{name!r} is no background")
     path = _resolve(choice)
-    if path.suffix.lower() in CLIP_SUFFIXES:
+    if formats.readable(path, BackgroundError).kind != "picture":
         return Looping(path, width, height)
     image = pictures.read_image(path, bound=2 * max(width, height))
     return Fixed(name, pictures.i420_from_image(pictures.cover(image, width, height)))
@@ -196,13 +193,12 @@ def presets() -> list[Preset]:
     except OSError:
         files = []
     for file in files:
-        suffix = file.suffix.lower()
         if file.name.startswith(".") or not file.is_file() or file.stem in scenery.SCENES:
             continue
-        if suffix in CLIP_SUFFIXES:
-            found.append(Preset(plain(file.stem), "clip", file))
-        elif suffix in pictures.SUFFIXES:
-            found.append(Preset(plain(file.stem), "picture", file))
+        kind = formats.kind_of(file)
+        if kind != "refused":
+            shown: Literal["picture", "clip"] = "picture" if kind == "picture" else "clip"
+            found.append(Preset(plain(file.stem), shown, file))
     return found
 
 
@@ -212,16 +208,9 @@ def small(use: choices.Preset | choices.File, width: int = 256, height: int = 14
     Raises:
         BackgroundError: there is none, or its file cannot be read.
     """
-    backdrop = open_backdrop(use, width, height)
-    try:
-        content = backdrop.at(0)
-        assert isinstance(content, np.ndarray)
-        image = pictures.image_from_i420(content)
-    finally:
-        backdrop.close()
-    buffer = io.BytesIO()
-    Image.fromarray(image).save(buffer, "JPEG", quality=82)
-    return buffer.getvalue()
+    if isinstance(use, choices.Preset) and use.name in scenery.SCENES:
+        return thumbnails.jpeg(pictures.image_from_i420(_drawn(use.name, width, height)))
+    return thumbnails.thumbnail(_resolve(use), width, height)
 
 
 def add_file(content: bytes | Path, name: str) -> Preset:
@@ -231,14 +220,8 @@ def add_file(content: bytes | Path, name: str) -> Preset:
         BackgroundError: too large, not a picture or clip, or the folder cannot be written.
     """
     stem = re.sub(r"[^\w\- ]+", "", Path(name).stem).strip()[:60] or "background"
-    suffix = Path(name).suffix.lower()
-    if suffix not in pictures.SUFFIXES | CLIP_SUFFIXES:
-        raise BackgroundError(
-            f"{name!r} is neither a picture nor a clip, expected JPEG, PNG, WebP or MP4",
-            hint="Save it in one of those formats.",
-        )
     folder = backgrounds_dir()
-    part = folder / f".{stem}.{time.monotonic_ns()}{suffix}"
+    part = folder / f".{stem}.{time.monotonic_ns()}.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         data = content.read_bytes() if isinstance(content, Path) else content
@@ -247,6 +230,11 @@ def add_file(content: bytes | Path, name: str) -> Preset:
                 f"{name!r} is {len(data) >> 20} MiB, expected at most {MAX_UPLOAD >> 20}",
                 hint="Scale it down; 1920x1080 is plenty.",
             )
+        found = formats.recognise(data)
+        if found.kind == "refused":
+            raise BackgroundError(f"{name!r} is {found.noun}", hint=found.hint)
+        suffix = found.suffix  # the name's own may say anything
+        part = part.with_suffix(suffix)
         part.write_bytes(data)
         open_backdrop(choices.File(str(part)), 64, 36).close()
         target = _free(folder, stem, suffix, data)
@@ -258,7 +246,7 @@ def add_file(content: bytes | Path, name: str) -> Preset:
         ) from error
     finally:
         part.unlink(missing_ok=True) if _present(part) else None
-    kind: Literal["picture", "clip"] = "clip" if suffix in CLIP_SUFFIXES else "picture"
+    kind: Literal["picture", "clip"] = "picture" if formats.kind_of(target) == "picture" else "clip"
     return Preset(target.stem, kind, target)
 
 

@@ -152,7 +152,7 @@ class _Loop:
     def __init__(self, case: Case, segmenter: Segmenter) -> None:
         from vcam.compositor import Blur, Compositor, Look
         from vcam.decode import MjpegDecoder, Unpacker
-        from vcam.pictures import i420_from_image
+        from vcam.media.pictures import i420_from_image
         from vcam.scenery import draw
 
         self.case = case
@@ -236,7 +236,7 @@ def pack(width: int, height: int) -> tuple[list[bytes], list[NDArray[np.uint8]]]
     """Return the moving portrait as JPEGs (4:2:2) and as YUYV, as a webcam sends it."""
     from PIL import Image
 
-    from vcam.pictures import image_from_i420
+    from vcam.media.pictures import image_from_i420
     from vcam.sources.still import StillSource
 
     jpegs, packed = [], []
@@ -308,7 +308,7 @@ def _open(model: str, quality: str, threads: int) -> Segmenter:
 def _cuda(options: argparse.Namespace) -> int:
     """Measure the GPU and print JSON; the processor's table has other columns."""
     from segmentation.engines.nvidia import why_not
-    from vcam.pictures import i420_from_image
+    from vcam.media.pictures import i420_from_image
     from vcam.scenery import draw
 
     reason = why_not()

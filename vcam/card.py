@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from vcam import pictures, scenery
+from vcam import scenery
 from vcam.errors import BackgroundError
 from vcam.frame import SafeFrame
+from vcam.media import pictures
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -256,12 +256,20 @@ def api() -> str:
     return control.manual(offered.endpoints(local=False), offered.endpoints(local=True))
 
 
+def formats() -> str:
+    """`docs/formats.md`."""
+    from vcam.media import page
+
+    return page.page()
+
+
 KINDS: Final[dict[str, Callable[[], str]]] = {
     "man": man,
     "bash": bash,
     "zsh": zsh,
     "fish": fish,
     "api": api,
+    "formats": formats,
 }
 
 

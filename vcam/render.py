@@ -16,18 +16,19 @@ import numpy as np
 from PIL import Image
 
 from segmentation.errors import SegmentationError
-from vcam import pictures, targets
-from vcam.backgrounds import CLIP_SUFFIXES, open_backdrop
+from vcam import targets
+from vcam.backgrounds import open_backdrop
 from vcam.choice import Reveal
 from vcam.compositor import Compositor, Look, alpha_at
-from vcam.encode import ClipFile, container_of, picture_of
+from vcam.encode import ClipFile, picture_of
 from vcam.errors import BackgroundError, ModelError, SourceError, UsageError, VcamError
 from vcam.files import printable, reason, write_file
 from vcam.frame import Frame
 from vcam.interrupt import Interrupt
+from vcam.media import formats, pictures
+from vcam.media.clip import ClipSource
 from vcam.paths import backgrounds_dir
-from vcam.sources.clip import ClipSource
-from vcam.tracks import SHORT, Tracks
+from vcam.tracks import SHORT, NoTracks, Tracks
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -39,7 +40,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Report = Callable[[str, int, int], None]  # what, done, total (0 if unknown)
-PICTURES: Final = pictures.SUFFIXES - {".gif"}
+LONGEST: Final = 8192  # pixels of a picture's longer side; larger ones are scaled down
 
 
 def render(
@@ -77,7 +78,7 @@ def render(
         if output is not None:
             targets.check_file(output, reads, force=force)
         targets.check_folders(source, None, alpha)
-        if source.suffix.lower() in CLIP_SUFFIXES or not _is_picture(source):
+        if formats.readable(source, SourceError).kind != "picture":
             _render_clip(source, output, job)
         else:
             _render_picture(source, output, job)
@@ -104,16 +105,6 @@ def _read_besides(config: Config) -> list[Path]:
     kept = backgrounds_dir()
     files = [Path(name).expanduser() for name in named if name]
     return files + (sorted(kept.iterdir()) if kept.is_dir() else [])
-
-
-def _is_picture(path: Path) -> bool:
-    if path.suffix.lower() in PICTURES:
-        return True
-    try:
-        with Image.open(path):
-            return True
-    except (OSError, ValueError, Image.DecompressionBombError):
-        return False
 
 
 def _make_folder(path: Path) -> None:
@@ -163,8 +154,10 @@ class _Stills:
 
     def render(self, source: Path, output: Path | None, matte_path: Path | None) -> None:
         """Render one picture into `output`, and its matte into `matte_path`."""
-        image = pictures.read_image(source)
+        image = pictures.read_image(source, bound=LONGEST)
         h, w = image.shape[:2]
+        if max(h, w) == LONGEST:
+            log.warning("%s: rendered at %dx%d, the most there is", source.name, w, h)
         even = np.pad(image, ((0, h % 2), (0, w % 2), (0, 0)), mode="edge")
         frame = _frame(even)
         self._segmenter.reset()
@@ -222,7 +215,7 @@ def _look(config: Config) -> Look:
 def _render_picture(source: Path, output: Path | None, job: _Job) -> None:
     matte_path = None if job.alpha is None else job.alpha / f"{source.stem}.png"
     if output is not None:
-        _check_ending(output)
+        formats.check_output(output, "picture")
     if matte_path is not None:
         targets.check_files([matte_path], job.reads, force=job.force)
         if output is not None:
@@ -234,10 +227,10 @@ def _render_picture(source: Path, output: Path | None, job: _Job) -> None:
 
 
 def _render_folder(source: Path, output: Path | None, job: _Job) -> int:
-    files = sorted(f for f in source.iterdir() if f.is_file() and f.suffix.lower() in PICTURES)
+    files = sorted(f for f in source.iterdir() if f.is_file() and formats.wanted(f))
     if not files:
         raise UsageError(
-            f"{printable(source)} holds no pictures ({', '.join(sorted(PICTURES))})",
+            f"{printable(source)} holds no pictures",
             hint="Give a folder with pictures in it.",
         )
     targets.check_folders(source, output, job.alpha)
@@ -269,7 +262,7 @@ def _render_folder(source: Path, output: Path | None, job: _Job) -> int:
 
 def _render_clip(source: Path, output: Path | None, job: _Job) -> None:
     if output is not None:
-        container_of(output)
+        formats.check_output(output, "clip")
     if job.alpha is not None:
         targets.check_files(targets.mattes_in(job.alpha), job.reads, force=job.force)
         _make_folder(job.alpha)
@@ -277,7 +270,8 @@ def _render_clip(source: Path, output: Path | None, job: _Job) -> None:
         clip = opened.enter_context(ClipSource(source, live=False))
         first = clip.read(0)
         assert first is not None
-        tracks = opened.enter_context(Tracks(source))
+        moves = formats.look(source).kind == "clip"
+        tracks = opened.enter_context(Tracks(source) if moves else NoTracks(source))
         segmenter = _open(job.config, still=False)
         opened.callback(segmenter.close)
         if output is None:
@@ -307,8 +301,7 @@ def _pump(
     config, width, height = job.config, first.width, first.height
     backdrop = _open_behind(config, width, height)
     compositor, look = Compositor(width, height), _look(config)
-    turned = (clip.size[0] > clip.size[1]) != (width > height)
-    w, h = clip.size[::-1] if turned else clip.size
+    w, h = clip.size
     last = 0.0
     try:
         for done, frame in enumerate(_frames(clip, first)):

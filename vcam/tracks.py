@@ -19,6 +19,8 @@ from av.subtitles.stream import SubtitleStream
 
 from vcam.errors import SourceError
 from vcam.files import printable, reason
+from vcam.media import formats
+from vcam.media.stream import open_container
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
@@ -71,9 +73,10 @@ class Tracks:
 
     def __enter__(self) -> Self:
         try:
-            with av.open(str(self._source)) as first:
+            found = formats.look(self._source)
+            with open_container(self._source, found, {}) as first:
                 self._first = float(next(first.decode(video=0)).time or 0.0)
-            self._container = av.open(str(self._source))
+            self._container = open_container(self._source, found, {})
         except (OSError, ValueError, StopIteration, IndexError, av.FFmpegError) as error:
             raise SourceError(
                 f"{printable(self._source)} cannot be read as a clip: {reason(error)}",
@@ -227,6 +230,22 @@ class Tracks:
 
         self._flush.append(flush)
         return take
+
+
+class NoTracks(Tracks):
+    """The streams beside an animated picture: none."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def attach(self, out: OutputContainer) -> None:
+        pass
+
+    def until(self, seconds: float) -> list[AnyPacket]:
+        return []
 
 
 def _begin(stream: AudioStream) -> float | None:

@@ -29,9 +29,9 @@ from segmentation.temporal import Smoother
 from tests.bench import figures
 from vcam.compositor import Blur, Compositor, Look, alpha_at
 from vcam.frame import Frame
-from vcam.pictures import i420_from_image, image_from_i420
+from vcam.media.clip import ClipSource
+from vcam.media.pictures import i420_from_image, image_from_i420
 from vcam.scenery import draw
-from vcam.sources.clip import ClipSource
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -22,7 +22,7 @@ from vcam.control.server import Doors, serve
 from vcam.devices import CameraInfo
 from vcam.doctor import Finding, Severity
 from vcam.frame import SafeFrame
-from vcam.pictures import i420_from_image
+from vcam.media.pictures import i420_from_image
 
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
 axe = pytest.importorskip(

@@ -25,8 +25,8 @@ from segmentation.errors import EngineError
 from vcam import cli, daemon, service, sinks
 from vcam.errors import SinkError, SourceError
 from vcam.frame import Frame, SafeFrame
+from vcam.media.clip import ClipSource
 from vcam.sinks.file import check
-from vcam.sources.clip import ClipSource
 
 HEADER = struct.Struct("<4s?qddd")  # magic, card, seq, pts, when the fault struck, when written
 MAGIC = b"VBGC"

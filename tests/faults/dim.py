@@ -31,7 +31,7 @@ from segmentation.segmenter import Segmenter
 from vcam.compositor import Compositor, Look
 from vcam.frame import Frame
 from vcam.guard import Guard
-from vcam.pictures import i420_from_image, read_image
+from vcam.media.pictures import i420_from_image, read_image
 from vcam.scenery import draw
 from vcam.sources.still import PORTRAIT
 

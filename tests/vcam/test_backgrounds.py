@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.media.made import png
 from tests.vcam.clips import make_clip
 from vcam import backgrounds, paths, scenery
 from vcam.backgrounds import open_backdrop
@@ -85,7 +86,7 @@ def test_a_clip_plays_at_its_own_speed_and_loops(tmp_path):
 
 
 def bad_files(tmp_path):
-    Image.new("L", (10001, 10001)).save(tmp_path / "huge.png")
+    (tmp_path / "huge.png").write_bytes(png(12001, 12001, rows=1))
     whole = tmp_path / "whole.jpg"
     Image.effect_noise((300, 300), 50).save(whole)
     (tmp_path / "cut.jpg").write_bytes(whole.read_bytes()[:2000])

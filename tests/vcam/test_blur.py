@@ -16,7 +16,7 @@ from vcam.backgrounds import open_backdrop
 from vcam.choice import LEAST_BLUR
 from vcam.compositor import Blur, Compositor, Look
 from vcam.frame import Frame
-from vcam.pictures import i420_from_image, image_from_i420
+from vcam.media.pictures import i420_from_image, image_from_i420
 
 W, H = 1280, 720
 WORDS = ("SECRET", "BUDGET", "LETTER", "WINDOW", "GARDEN", "MARKET", "SILVER")

@@ -13,8 +13,8 @@ from vcam import config
 from vcam.capture import Capture
 from vcam.errors import SourceError
 from vcam.guard import Fault
+from vcam.media.clip import ClipSource
 from vcam.sources import source_opener
-from vcam.sources.clip import ClipSource
 from vcam.sources.still import StillSource
 
 

@@ -107,9 +107,8 @@ def wait_for_camera(timeout: float) -> object:
 
 
 def _make(camera: Camera, output: Output) -> Source:
-    from vcam.backgrounds import CLIP_SUFFIXES
-    from vcam.pictures import SUFFIXES
-    from vcam.sources.clip import ClipSource
+    from vcam.media import formats
+    from vcam.media.clip import ClipSource
     from vcam.sources.still import PORTRAIT, StillSource
 
     wanted = resolve(camera)
@@ -118,16 +117,10 @@ def _make(camera: Camera, output: Output) -> Source:
     if wanted == "demo":
         return StillSource(PORTRAIT, output.width, output.height, output.fps)
     path = Path(wanted).expanduser()
-    suffix = path.suffix.lower()
-    if suffix in SUFFIXES - {".gif"} and path.exists():
+    if path.is_file() or path.suffix.lower() in formats.SUFFIXES:
+        if formats.readable(path, SourceError).kind != "picture":
+            return ClipSource(path)
         return StillSource(path, output.width, output.height, output.fps, motion=False)
-    if suffix in CLIP_SUFFIXES or path.is_file():
-        if not path.exists():
-            raise SourceError(
-                f"camera source {wanted!r} does not exist",
-                hint="Run `vcam devices` to list cameras, or give a clip or picture.",
-            )
-        return ClipSource(path)
     from vcam.sources.webcam import open_webcam
 
     return open_webcam(

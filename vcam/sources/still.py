@@ -13,7 +13,7 @@ import numpy as np
 
 from vcam.foreign import plain
 from vcam.frame import Frame
-from vcam.pictures import i420_from_image, read_image
+from vcam.media.pictures import i420_from_image, planes_of, read_image
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,7 +53,8 @@ class StillSource:
         self.live = realtime
 
     def __enter__(self) -> Self:
-        image = read_image(self.path)
+        image = read_image(self.path, bound=3 * max(self.width, self.height))
+        image = _cropped(image, self.width / self.height)
         h, w = image.shape[:2]
         # A little larger than the frame, so that panning never shows an edge.
         scale = max(self.width / w, self.height / h) * (1.08 if self.motion else 1.0)
@@ -61,7 +62,7 @@ class StillSource:
         size = (size[0] // 2 * 2, size[1] // 2 * 2)  # I420 has even sides
         self._image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         # Moving planes rather than a picture that is then converted costs a third.
-        self._planes = _planes(i420_from_image(self._image))
+        self._planes = planes_of(i420_from_image(self._image))
         rng = np.random.default_rng(7)
         shape = (self.height, self.width)
         self._noise = [
@@ -92,7 +93,7 @@ class StillSource:
             pts = time.monotonic()
         data = self._draw(offset)
         self._seq += 1
-        y, u, v = _planes(data)
+        y, u, v = planes_of(data)
         return Frame(y, u, v, False, pts, self._seq - 1)
 
     def _draw(self, t: float) -> NDArray[np.uint8]:
@@ -112,7 +113,7 @@ class StillSource:
         scale = 1 / zoom
         flat = np.empty(self.height * self.width * 3 // 2, np.uint8)
         data = flat.reshape(self.height * 3 // 2, self.width)
-        for plane, moved in zip(self._planes, _planes(data), strict=True):
+        for plane, moved in zip(self._planes, planes_of(data), strict=True):
             part = plane.shape[0] / h  # chroma is half as large, and its pixels lie between four
             x, y = (
                 part * at + 0.5 * (part - 1) * (1 - scale)
@@ -131,16 +132,9 @@ class StillSource:
         return data
 
 
-def _planes(data: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-    """Y, U and V of an I420 picture, as views.
-
-    Shapes:
-        data: (H * 3 // 2, W) uint8
-    """
-    h, w = data.shape[0] * 2 // 3, data.shape[1]
-    flat, half = data.reshape(-1), (h // 2, w // 2)
-    return [
-        data[:h],
-        flat[h * w : h * w * 5 // 4].reshape(half),
-        flat[h * w * 5 // 4 :].reshape(half),
-    ]
+def _cropped(image: NDArray[np.uint8], shape: float) -> NDArray[np.uint8]:
+    """Cut off what lies far outside a frame of that shape: scaled up it would take gigabytes."""
+    h, w = image.shape[:2]
+    keep_w, keep_h = math.ceil(h * shape * 2), math.ceil(w / shape * 2)
+    left, top = max(0, w - keep_w) // 2, max(0, h - keep_h) // 2
+    return image[top : h - top, left : w - left]
