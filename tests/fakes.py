@@ -119,6 +119,7 @@ class Slot:
         self.wanted: list[bool] = []
         self.source = None
         self.dropped = 0
+        self.problem = ""
 
     def want(self, wanted: bool) -> None:
         self.wanted.append(wanted)
