@@ -19,6 +19,7 @@ from PIL import Image
 from vcam import pictures, scenery
 from vcam.compositor import Blur
 from vcam.errors import BackgroundError, SourceError
+from vcam.files import write_file
 from vcam.paths import backgrounds_dir
 
 if TYPE_CHECKING:
@@ -253,7 +254,8 @@ def add_file(content: bytes | Path, name: str) -> Preset:
         part.write_bytes(data)
         open_backdrop(str(part), 64, 36).close()
         target = _free(folder, stem, suffix, data)
-        part.replace(target)
+        if not target.exists():
+            write_file(target, data, replace=False)
     except OSError as error:
         raise BackgroundError(
             f"{str(folder)!r} cannot be written: {error.strerror}",

@@ -36,6 +36,8 @@ def place(tmp_path, monkeypatch, clips):
     shutil.copy(clips / "mine.mp4", place / "mine.mp4")
     for name, shade in (("a.png", 90), ("b.jpg", 120)):
         Image.new("RGB", (64, 48), (shade, 100, 80)).save(place / "in" / name)
+    (place / "photographs").mkdir()
+    shutil.copy(place / "in" / "b.jpg", place / "photographs")
     shutil.copy(place / "mine.mp4", place / "behind.mp4")
     Image.new("RGB", (64, 48), (9, 9, 9)).save(place / "behind.png")
     (place / "link.mp4").symlink_to("mine.mp4")
@@ -85,6 +87,8 @@ def run(source, output=None, *, alpha=None, force=False, background="loft", repo
         ("in", "linked", None, "loft"),
         ("linked", "in/.", None, "loft"),
         ("in", None, "in", "loft"),
+        ("photographs", "photographs", None, "loft"),  # b.png would stand beside b.jpg
+        ("photographs", "new", "photographs", "loft"),
         ("in", "new", "linked", "loft"),
         ("in", "new", "new", "loft"),
         ("in", "out", None, "loft"),  # holds a second name of one of the pictures
@@ -355,7 +359,7 @@ def test_sound_that_mp4_has_no_place_for_is_made_aac_and_stays_in_step(place):
         samples = [f.to_ndarray() for f in container.decode(audio=0)]
         begin = container.streams.audio[0].start_time * container.streams.audio[0].time_base
     assert float(begin) == pytest.approx(0.5, abs=0.03)
-    assert sum(s.shape[1] for s in samples) / 48_000 == pytest.approx(2.0, abs=0.05)
+    assert 96_000 <= sum(s.shape[1] for s in samples) <= 96_000 + 2 * 1024
     assert np.abs(np.concatenate(samples, 1)[0, 4800:-4800]).mean() == pytest.approx(
         8000 / 32768 * 2 / np.pi, rel=0.1
     )
