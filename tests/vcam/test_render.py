@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import stat
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import av
@@ -245,6 +249,34 @@ def test_a_full_disk_leaves_a_part_that_plays_and_the_old_file(clips, small_disk
     assert sorted(os.listdir(small_disk)) == ["new.mp4", "new.part.mp4"]
     assert playable(small_disk / "new.part.mp4") >= 30
     assert "new.part.mp4" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("number", "ignored", "status"),
+    [("INT", False, 130), ("TERM", False, 143), ("HUP", False, 129), ("HUP", True, 0)],
+)
+def test_a_signal_ends_between_two_frames_unless_it_is_ignored(
+    clips, place, number, ignored, status
+):
+    words = [sys.executable, "-m", "vcam", "render", str(clips / "long.mp4"), "-o", "new.mp4"]
+    trap = ["sh", "-c", 'trap "" HUP; exec "$@"', "sh"] if ignored else []
+    environ = {**os.environ, "LD_BIND_NOW": "1", "VCAM_MATTE_QUALITY": "low"}
+    child = subprocess.Popen([*trap, *words], env=environ, stderr=subprocess.PIPE, text=True)
+
+    until = time.monotonic() + 120
+    while not Path("new.part.mp4").exists() and time.monotonic() < until:
+        time.sleep(0.01)
+    child.send_signal(getattr(signal, f"SIG{number}"))
+    told = child.communicate(timeout=120)[1]
+
+    assert child.returncode == status, told
+    assert Path("new.mp4").exists() == (status == 0)
+    if status:
+        assert "are kept in " in told
+        assert "stopped after" in told
+        with av.open("new.part.mp4") as container:  # an end was written
+            assert 30 < container.streams.video[0].frames < 180
+            assert container.streams.audio[0].frames > 30
 
 
 def test_a_clip_that_another_program_made_meanwhile_stays(place):
