@@ -156,7 +156,8 @@ class Draft:
         self.sync()
         with contextlib.suppress(OSError, AttributeError):
             facts = target.stat()
-            os.fchown(self._fd, facts.st_uid, facts.st_gid)
+            with contextlib.suppress(OSError):  # only root gives files away
+                os.fchown(self._fd, facts.st_uid, facts.st_gid)
             os.fchmod(self._fd, facts.st_mode & 0o777)
         if self.path is None and self._hidden is None:
             # Nothing that takes long stands between this and the rename, or a kill leaves it.

@@ -20,6 +20,7 @@ from tests.vcam.clips import make_sounding_clip, playable
 from vcam import config as configuration
 from vcam.errors import SourceError, UsageError, VcamError
 from vcam.render import render
+from vcam.tracks import Tracks
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +206,10 @@ def test_a_clip_has_a_parts_name_until_it_is_whole_and_its_own_then(clips, place
     seen = []
 
     def look(what, done, total):
-        seen.extend(name for name in os.listdir() if name.startswith((".", "new")))
+        names = [name for name in os.listdir() if name.startswith((".", "new"))]
+        if names and not seen:
+            assert playable(place / names[0]) >= 30
+        seen.extend(names)
 
     os.umask(umask := os.umask(0o027))
     run(clips / "long.mp4", "new.mp4", report=look)
@@ -395,6 +399,15 @@ def test_sound_that_mp4_has_no_place_for_is_made_aac_and_stays_in_step(place):
     assert np.abs(np.concatenate(samples, 1)[0, 4800:-4800]).mean() == pytest.approx(
         8000 / 32768 * 2 / np.pi, rel=0.1
     )
+
+
+def test_a_clip_that_only_others_can_read_has_no_sound_and_says_so(place, caplog):
+    (place / "strange.clip").write_bytes(b"strange")
+
+    with Tracks(place / "strange.clip") as tracks:
+        assert (tracks.until(1.0), tracks.rest(), tracks.lead, tracks.cut_off) == ([], [], 0, False)
+
+    assert "no sound can be read from" in caplog.text
 
 
 def test_subtitles_that_cannot_be_kept_are_told_of(place, caplog):
