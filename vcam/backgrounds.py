@@ -19,6 +19,7 @@ from vcam import scenery
 from vcam.choice import Choice, parse
 from vcam.compositor import Blur
 from vcam.errors import BackgroundError, SourceError
+from vcam.files import write_file
 from vcam.foreign import plain
 from vcam.media import formats, pictures, thumbnails
 from vcam.media.clip import ClipSource
@@ -238,7 +239,8 @@ def add_file(content: bytes | Path, name: str) -> Preset:
         part.write_bytes(data)
         open_backdrop(choices.File(str(part)), 64, 36).close()
         target = _free(folder, stem, suffix, data)
-        part.replace(target)
+        if not target.exists():
+            write_file(target, data, replace=False)
     except OSError as error:
         raise BackgroundError(
             f"{str(folder)!r} cannot be written: {error.strerror}",

@@ -154,10 +154,13 @@ class Draft:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
 
     def replace(self, target: Path) -> None:
-        """Take the name `target` from the file that has it, whose permissions it gets."""
+        """Take the name `target` from the file that has it, whose owner and permissions it gets."""
         self.sync()
         with contextlib.suppress(OSError, AttributeError):
-            os.fchmod(self._fd, target.stat().st_mode & 0o777)
+            facts = target.stat()
+            with contextlib.suppress(OSError):  # only root gives files away
+                os.fchown(self._fd, facts.st_uid, facts.st_gid)
+            os.fchmod(self._fd, facts.st_mode & 0o777)
         if self.path is None and self._hidden is None:
             # Nothing that takes long stands between this and the rename, or a kill leaves it.
             self._take(next(_hidden_names(target)))

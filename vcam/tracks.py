@@ -17,14 +17,13 @@ from av.audio.stream import AudioStream
 from av.bitstream import BitStreamFilterContext
 from av.subtitles.stream import SubtitleStream
 
-from vcam.errors import SourceError
 from vcam.files import printable, reason
 from vcam.media import formats
 from vcam.media.stream import open_container
 
 if TYPE_CHECKING:
     from av.audio.frame import AudioFrame
-    from av.container import OutputContainer
+    from av.container import InputContainer, OutputContainer
     from av.packet import Packet
     from av.stream import Stream
     from typing_extensions import Self
@@ -56,10 +55,8 @@ class Tracks:
     """The other streams of the clip at `source`. Open on entry, closed on exit, one thread.
 
     `lead` is when the picture begins in the new clip, in seconds: it is not 0 where sound comes
-    first. `end` and `announced` say how far the clip goes and should go, once it was read.
-
-    Raises:
-        SourceError: the clip cannot be opened.
+    first. `picture_end` and `cut_off` say how far the clip goes, once all of it was read. A clip
+    that cannot be opened has no other streams, which is told of.
     """
 
     def __init__(self, source: Path) -> None:
@@ -70,6 +67,8 @@ class Tracks:
         self._ways: dict[int, Packets] = {}  # by the stream's index
         self._flush: list[Callable[[], Iterable[AnyPacket]]] = []
         self._held: AnyPacket | None = None
+        self._container: InputContainer | None = None
+        self._packets: Iterator[AnyPacket] = iter(())
 
     def __enter__(self) -> Self:
         try:
@@ -78,22 +77,23 @@ class Tracks:
                 self._first = float(next(first.decode(video=0)).time or 0.0)
             self._container = open_container(self._source, found, {})
         except (OSError, ValueError, StopIteration, IndexError, av.FFmpegError) as error:
-            raise SourceError(
-                f"{printable(self._source)} cannot be read as a clip: {reason(error)}",
-                hint="Give a video file that plays in a media player.",
-            ) from error
+            log.warning("no sound can be read from %s: %s", printable(self._source), reason(error))
+            return self
         starts = [_begin(stream) for stream in self._container.streams.audio]
         begin = min([self._first, *(start for start in starts if start is not None)])
         self._origin = begin
         self.lead = self._first - begin
-        self._packets = self._demuxed()
+        self._packets = self._demuxed(self._container)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._container.close()
+        if self._container is not None:
+            self._container.close()
 
     def attach(self, out: OutputContainer) -> None:
         """Make a stream in `out` for each one that can be kept; tell of those that cannot."""
+        if self._container is None:
+            return
         for tag in _TAGS:
             if tag in self._container.metadata:
                 out.metadata[tag] = self._container.metadata[tag]
@@ -124,12 +124,12 @@ class Tracks:
             found += flush()
         return found
 
-    def _demuxed(self) -> Iterator[AnyPacket]:
+    def _demuxed(self, container: InputContainer) -> Iterator[AnyPacket]:
         """Every packet of the clip; takes down how far it goes on the way."""
         end = 0.0
-        picture = self._container.streams.video[0].index
+        picture = container.streams.video[0].index
         try:
-            for packet in self._container.demux():
+            for packet in container.demux():
                 if not packet.time_base or (packet.dts is None and packet.pts is None):
                     continue
                 at = self._time(packet)
@@ -141,9 +141,9 @@ class Tracks:
         except (OSError, av.FFmpegError) as error:
             log.warning("%s breaks off: %s", printable(self._source), reason(error))
             self.cut_off = True
-        announced = self._container.duration
+        announced = container.duration
         if announced and end:
-            begin = (self._container.start_time or 0) / av.time_base
+            begin = (container.start_time or 0) / av.time_base
             lacks = announced / av.time_base - (end - begin)
             self.cut_off |= lacks > max(SHORT, 0.02 * announced / av.time_base)
 

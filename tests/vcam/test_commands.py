@@ -201,6 +201,7 @@ def test_a_bad_model_leaves_the_running_one_live(home, tmp_path):
         (("status",), 1, "not running"),
         (("start", "--background", "/nowhere.png"), 1, "neither a file nor a preset"),
         (("start", "--sink", "teleport"), 3, "teleport"),
+        (("start", "--sink", "file:/nowhere/a.mp4"), 4, "its folder does not exist"),
         (("start", "--config", "/nowhere.toml"), 3, "cannot be read"),
         (("render", "/nowhere.mp4", "-o", "x.mp4"), 2, "does not exist"),
         (("render", PORTRAIT), 2, "nowhere to write"),

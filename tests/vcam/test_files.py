@@ -118,6 +118,17 @@ def test_a_link_keeps_leading_to_the_file_that_is_replaced(kind, tmp_path):
     assert names(tmp_path / "real") == ["config.toml"]
 
 
+@pytest.mark.skipif(not hasattr(os, "getuid") or os.getuid() != 0, reason="chown needs root")
+def test_a_file_that_root_replaces_stays_its_owners(kind, tmp_path):
+    (tmp_path / "config.toml").write_text("old")
+    os.chown(tmp_path / "config.toml", 12345, 54321)
+
+    replace_file(tmp_path / "config.toml", "new")
+
+    facts = (tmp_path / "config.toml").stat()
+    assert (facts.st_uid, facts.st_gid) == (12345, 54321)
+
+
 def test_what_a_killed_program_left_is_swept_and_what_is_being_written_is_not(tmp_path):
     old, young = tmp_path / ".a.toml.00000000.part", tmp_path / ".a.toml.11111111.part"
     other = tmp_path / ".b.toml.00000000.part"

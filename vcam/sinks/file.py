@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import queue
 import threading
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
@@ -98,14 +100,15 @@ class FileSink:
     ) -> None:
         if self._told:
             return
-        try:
-            self._pictures.put(None, timeout=FINISH_WITHIN)
-        except queue.Full:
-            log.warning("%s: the disk does not answer, the recording stays without an end", self)
-            return
-        self._thread.join(FINISH_WITHIN)
+        until = time.monotonic() + FINISH_WITHIN
+        if self._ended is None:
+            with contextlib.suppress(queue.Full):
+                self._pictures.put(None, timeout=FINISH_WITHIN)
+            self._thread.join(max(0.0, until - time.monotonic()))
         if self._ended is not None:
             log.warning("%s", self._ended)
+        elif self._thread.is_alive():
+            log.warning("%s: the disk does not answer, the recording stays without an end", self)
 
     def __str__(self) -> str:
         return self.name
