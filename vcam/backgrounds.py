@@ -252,7 +252,7 @@ def add_file(content: bytes | Path, name: str) -> Preset:
                 hint="Scale it down; 1920x1080 is plenty.",
             )
         part.write_bytes(data)
-        open_backdrop(str(part), 64, 36).close()
+        _try_out(part, name)
         target = _free(folder, stem, suffix, data)
         part.replace(target)
     except OSError as error:
@@ -264,6 +264,15 @@ def add_file(content: bytes | Path, name: str) -> Preset:
         part.unlink(missing_ok=True) if _present(part) else None
     kind: Literal["picture", "clip"] = "clip" if suffix in CLIP_SUFFIXES else "picture"
     return Preset(target.stem, kind, target)
+
+
+def _try_out(part: Path, name: str) -> None:
+    """Decode a file once; what is wrong with it is said by the name that the user knows."""
+    try:
+        open_backdrop(str(part), 64, 36).close()
+    except BackgroundError as error:
+        message = error.message.replace(repr(str(part)), repr(name)).replace(part.name, name)
+        raise BackgroundError(message, hint=error.hint) from error
 
 
 def _free(folder: Path, stem: str, suffix: str, data: bytes) -> Path:

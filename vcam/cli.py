@@ -154,6 +154,8 @@ def _absolute(value: str, option: str) -> str:
     """Make a file name independent of the directory the daemon will run in."""
     prefix = "file:" if option == "sink" and value.startswith("file:") else ""
     path = Path(value.removeprefix(prefix))
+    if option == "source" and value in ("", "auto", "demo"):
+        return value  # whatever lies here under that name
     if prefix or (not value.startswith("#") and path.exists()):
         return prefix + str(path.absolute())
     return value

@@ -189,4 +189,6 @@ def _even(
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, IndexError):
+        return "there is no picture in it"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
