@@ -237,7 +237,7 @@ def add_file(content: bytes | Path, name: str) -> Preset:
         suffix = found.suffix  # the name's own may say anything
         part = part.with_suffix(suffix)
         part.write_bytes(data)
-        open_backdrop(choices.File(str(part)), 64, 36).close()
+        _try_out(part, name)
         target = _free(folder, stem, suffix, data)
         if not target.exists():
             write_file(target, data, replace=False)
@@ -250,6 +250,15 @@ def add_file(content: bytes | Path, name: str) -> Preset:
         part.unlink(missing_ok=True) if _present(part) else None
     kind: Literal["picture", "clip"] = "picture" if formats.kind_of(target) == "picture" else "clip"
     return Preset(target.stem, kind, target)
+
+
+def _try_out(part: Path, name: str) -> None:
+    """Decode a file once; what is wrong with it is said by the name that the user knows."""
+    try:
+        open_backdrop(choices.File(str(part)), 64, 36).close()
+    except BackgroundError as error:
+        message = error.message.replace(repr(str(part)), repr(name)).replace(part.name, name)
+        raise BackgroundError(message, hint=error.hint) from error
 
 
 def _free(folder: Path, stem: str, suffix: str, data: bytes) -> Path:

@@ -53,8 +53,9 @@ def find_camera(selector: str) -> CameraInfo:
 
 def _near(selector: str, cameras: list[CameraInfo]) -> str:
     """What is connected, and which of it may have been meant."""
-    names = {camera.name.casefold(): camera.name for camera in cameras}
-    close = difflib.get_close_matches(plain(selector).casefold(), names, 1)
+    names = {word: word for word in ("auto", "demo")}
+    names |= {camera.name.casefold(): camera.name for camera in cameras}
+    close = difflib.get_close_matches(plain(selector).strip().casefold(), names, 1)
     told = f"connected: {', '.join(repr(camera.name) for camera in cameras) or 'none'}"
     return told + (f"; did you mean {names[close[0]]!r}?" if close else "")
 
@@ -84,6 +85,12 @@ def _camera_at(selector: str) -> CameraInfo:
             f"camera {selector!r} is not connected; {_near(selector, devices.list_sources())}",
             hint="Check the cable, or run `vcam devices` to list cameras.",
             card="camera unplugged",
+        )
+    if os.path.isdir(path):
+        raise SourceError(
+            f"{selector!r} is a folder, expected a camera, a clip or a picture",
+            hint="Run `vcam devices` to list cameras.",
+            card="no camera",
         )
     known, _ = devices.capabilities_of(Path(path))
     if what := devices.sensor_at(Path(path), known):

@@ -196,4 +196,6 @@ def _short(error: VcamError) -> str:
         return "camera sends damaged pictures"
     if "usb bus" in text:
         return "no room on the camera's USB bus"
-    return "camera unplugged" if isinstance(error, SourceError) else "picture cannot be read"
+    if text.startswith(("'", '"')) or not isinstance(error, SourceError):
+        return "picture cannot be read"  # of a file, by its name
+    return "camera unplugged"

@@ -192,6 +192,8 @@ def _absolute(value: str, option: str) -> str:
         return _absolute_background(value)
     prefix = "file:" if option == "sink" and value.startswith("file:") else ""
     path = Path(value.removeprefix(prefix))
+    if option == "source" and value in ("", "auto", "demo"):
+        return value  # whatever lies here under that name
     if prefix or path.exists():
         return prefix + str(path.absolute())
     return value

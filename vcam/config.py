@@ -306,6 +306,7 @@ def _relaxed(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _EXPECTED = {
+    "string_too_short": "something",
     "int_type": "a whole number",
     "float_type": "a number",
     "string_type": "text in quotes",
