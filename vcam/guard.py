@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
+from segmentation.change import moved
+
 if TYPE_CHECKING:
     from segmentation.segmenter import Matte
     from vcam.frame import Frame
@@ -30,8 +32,6 @@ MAX_AREA: Final = 0.96
 # From one frame to the next no more of the person may be where nobody was. Somebody who moves near
 # and far was seen to reach 0.12, and 0.18 at 8 frames a second; a torn picture 0.27 to 0.4.
 MAX_NEW: Final = 0.3
-# Mean luma difference, in steps of 0..255, above which two pictures are certainly not the same.
-MOVED: Final = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +153,7 @@ class Guard:
             return (
                 False  # it was not asked; moved along with the picture, the answer always differs
             )
-        raw, picture = matte.raw, matte.picture[0]
+        raw, picture = matte.raw, matte.picture
         last_raw, last_picture = self._last_raw, self._last_picture
         if last_raw is None or last_picture is None or last_raw.shape != raw.shape:
             self._last_raw, self._last_picture = raw.copy(), picture.copy()
@@ -161,8 +161,7 @@ class Guard:
         same = bool(np.array_equal(last_raw, raw))
         if same:
             # Compared with the picture the answer was first given for, so that a slow drift counts.
-            moved = float(np.mean(np.abs(picture.astype(np.int16) - last_picture)))
-            return moved > MOVED
+            return moved(last_picture, picture)
         np.copyto(last_raw, raw)
         np.copyto(last_picture, picture)
         return False

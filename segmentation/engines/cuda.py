@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from segmentation import temporal
 from segmentation.bisenet import BiSeNet, load_weights
+from segmentation.change import moved
 from segmentation.engines import answers, gpu, networks
 from segmentation.engines.gpu import HEADER, SAMPLE, Packing, Scene
 from segmentation.engines.layout import Layout, weights_dir
@@ -42,7 +43,6 @@ MEMORY: Final = 400 << 20  # bytes of the GPU's memory that are ours at most
 PATIENCE: Final = 0.5  # seconds a frame may take before the GPU counts as lost
 NAP: Final = 5e-5  # seconds between looks at whether the GPU is done
 FROZEN: Final = 8  # answers in a row that stay the same although the picture moves
-MOVED: Final = 1.0  # levels of 255: mean difference above which the picture moves
 RELEASE: Final = 30.0  # seconds without a frame after which the GPU's memory is given back
 STAGES: Final = ("upload", "prepare", "infer", "refine", "draw", "download")
 PRECISIONS: Final = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
@@ -272,12 +272,11 @@ class CudaSegmenter:
 
     def _watch(self, matte: Matte) -> None:
         """Raise if the GPU gives the same matte again and again although the picture moves."""
-        picture = matte.picture[0]
+        picture = matte.picture
         if self._known is None or not np.array_equal(self._known[0], matte.raw):
             self._known, self._same = (matte.raw.copy(), picture.copy()), 0
             return
-        moved = float(np.abs(picture.astype(np.int16) - self._known[1]).mean())
-        self._same = self._same + 1 if moved > MOVED else 0
+        self._same = self._same + 1 if moved(self._known[1], picture) else 0
         if self._same >= FROZEN:
             raise EngineError("the GPU's matte stands still", hint='Set engine = "cpu".')
 

@@ -7,8 +7,8 @@ governor's steps with every second look. Of each picture shown, the room is coun
 as the program shows it, as it would be had the network looked at that very frame, and as the
 network's word alone would show it. What the first has more than the second comes from carrying a
 matte along the flow; what the second has more than the third, from smoothing; what the third has,
-the network itself took for a person. Where the room was as plain to see in the frame before and
-the network took it for a person there already, carrying only repeats the mistake: `by_repeating`.
+the network itself took for a person. Where the room was as plain to see in one of the frames just
+before, and the network had a doubt of it there, carrying only repeats that: `by_repeating`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -42,6 +43,8 @@ RATES = (8, 15, 30)
 LEVELS = tuple(level for level in LADDER if level.every > 1)
 ROOMS = ("loft", "studio", "slate", "paper", "dusk", "forest")
 SHOWN = 0.25  # a pixel counts as room where this much of its colour is the room's
+DOUBT = 0.1  # the network took it for a person, in part, where this much is
+BEFORE = 3  # frames
 EDGE = 7  # pixels around the true person that are a matte's edge and no window
 MOST = 0.002  # share of the picture
 CAUSES = ("by_carrying", "by_repeating", "by_smoothing", "by_network")
@@ -150,10 +153,10 @@ class Bench:
             segmenter.reset()
         guard = Guard()
         tally.cases += 1
-        known = np.zeros((H // 2, W // 2), np.bool_)  # taken for a person when it was room already
+        doubts: deque[NDArray[np.bool_]] = deque(maxlen=BEFORE)
         for frame, truth in film(case, assets):
             tally.frames += 1
-            rooms = []
+            weights = []
             for segmenter, compositor in zip(self._segmenters, self._compositors, strict=True):
                 matte = segmenter.matte(
                     frame.y, frame.u, frame.v, full_range=True, seq=frame.seq, pts=frame.pts
@@ -161,16 +164,17 @@ class Bench:
                 if segmenter is self._segmenters[0]:
                     looked, live = matte.looked, guard.judge(frame, matte, "live").live
                 shown = compositor.compose(frame, matte, BARE, Look())
-                rooms.append(room_in(shown.data, frame, truth))
+                weights.append(room_in(shown.data, frame, truth))
             tally.carried += not looked
             tally.shown += live
-            ours, looking, alone = rooms
+            ours, looking, alone = (weight > SHOWN for weight in weights)
+            known = np.any(doubts, axis=0) if doubts else np.zeros_like(ours)
             if live:
                 _count(tally.by_carrying, ours & ~looking & ~known, case, frame)
                 _count(tally.by_repeating, ours & ~looking & known, case, frame)
                 _count(tally.by_smoothing, looking & ~alone, case, frame)
                 _count(tally.by_network, alone, case, frame)
-            known = looking | alone
+            doubts.append(np.maximum(weights[1], weights[2]) > DOUBT)
 
 
 def _count(
@@ -183,11 +187,11 @@ def _count(
 
 def room_in(
     shown: NDArray[np.uint8], frame: Frame, truth: NDArray[np.float32]
-) -> NDArray[np.bool_]:
-    """Where a composite shows the room: its colour is more than `SHOWN` of the way to the frame's.
+) -> NDArray[np.float32]:
+    """How much of each pixel's colour is the room's, in a composite before `BARE`; 0 at a person.
 
     Shapes:
-        shown: (H * 3 // 2, W) uint8 I420, the frame before `BARE`
+        shown: (H * 3 // 2, W) uint8 I420
         truth: (H, W) float32, the true alpha
         returns: (H / 2, W / 2)
     """
@@ -197,7 +201,7 @@ def room_in(
     way = room - bare
     weight = ((flat - bare) * way).sum(0) / np.maximum((way * way).sum(0), 1)
     near = cv2.dilate(truth, np.ones((2 * EDGE + 1,) * 2, np.uint8))
-    return (weight > SHOWN) & (cv2.resize(near, (W // 2, H // 2)) < 0.02)
+    return np.where(cv2.resize(near, (W // 2, H // 2)) < 0.02, weight, 0)
 
 
 class Assets:

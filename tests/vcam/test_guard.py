@@ -112,6 +112,28 @@ def test_a_matte_that_stands_still_while_the_picture_moves_becomes_the_card():
     assert all(f.is_card for f in sink.frames[8:])
 
 
+def test_a_matte_that_stands_still_in_the_dark_becomes_the_card_when_the_person_leaves():
+    """Somebody a few levels brighter than the wall: less than a level on the whole."""
+    kept = left_half(room(0))
+
+    def answer(frame):
+        fresh = left_half(frame)
+        picture = np.full_like(fresh.picture, 128)
+        picture[0] = 14
+        picture[0, ::4] = 16
+        if frame.seq < 8:
+            picture[0, :, : picture.shape[2] // 7] += 5
+        picture[0, frame.seq % 8, 0] ^= 1
+        return replace(fresh, raw=kept.raw, picture=picture)
+
+    pipe, sink = pipeline([room(i) for i in range(16)], answer)
+
+    drain(pipe, 16)
+
+    assert not any(f.is_card for f in sink.frames[2:8])
+    assert all(f.is_card for f in sink.frames[8:])
+
+
 def test_a_network_that_stands_still_is_found_out_behind_mattes_that_were_carried_on():
     kept = left_half(room(0))
 
