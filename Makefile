@@ -19,10 +19,11 @@ test: $(VENV)/.test
 	$(BIN)/python -m pytest tests $(TORCH:%=--ignore=%)
 
 # What takes minutes: ten thousand requests, hundreds of calls in a real kernel, two hundred thousand
-# frames, a soak.
+# frames, two thousand scenes in dim rooms, a soak.
 nightly: $(VENV)/.test
 	VCAM_VM=1 VCAM_TEST_INSTALL=1 $(BIN)/python -m pytest -m slow
 	$(BIN)/python -m tests.faults --frames 200000
+	$(BIN)/python -m tests.faults.dim --cases 2000
 	$(BIN)/python -m tests.soak --minutes 30
 
 lint: $(VENV)/.test

@@ -17,6 +17,7 @@ NEW: Final = 0.25  # mean alpha around a block, below which nobody was there bef
 LOOKS: Final = 3  # looks in a row that must agree before a matte is carried on
 LATE: Final = 2.0  # usual intervals after which a matte is too old to be carried
 LONGEST: Final = 0.3  # seconds after which it is too old at any rate of frames
+SMALLEST: Final = 64  # pixels a side; OpenCV's flow crashes on some strips of less
 PACED: Final = 9  # intervals of which the usual one is the median
 
 # A frame is compared at half the model's size, in blocks of four pixels: a mean over many tells a
@@ -90,6 +91,8 @@ class Carrier:
         """
         if self._agreed < LOOKS or picture.shape[1:] != self._size or not self._in_time(pts):
             return False
+        if min(self._size) < SMALLEST:
+            return False
         before, now = self._halves
         _halve(picture, now)
         flow = self._flow.calc(now[0], before[0], None)
@@ -124,8 +127,8 @@ class Carrier:
         luma = self._moved[0]
         cv2.absdiff(luma[:, 1:], luma[:, :-1], self._slopes[0][:, :-1])
         cv2.absdiff(luma[1:], luma[:-1], self._slopes[1][:-1])
-        slope = cv2.addWeighted(*(x for s in self._slopes for x in (_blocks(s), 0.5)), 0)
-        lost: NDArray[np.bool_] | None = None
+        slope = 0.5 * (_blocks(self._slopes[0]) + _blocks(self._slopes[1]))
+        lost = np.zeros(slope.shape, np.bool_)
         for c in range(3):
             change = _blocks(cv2.absdiff(self._moved[c], now[c]))
             noise = _quiet(change)
@@ -134,9 +137,7 @@ class Carrier:
                 if contrast < VISIBLE * noise:
                     return False  # whoever left would not be missed
                 slope = np.maximum(slope - 1.2 * noise, 0)  # noise has slopes of its own
-            far = change - ASTRAY[c] * slope > NOISY[c] * noise + FAINT * contrast
-            lost = far if lost is None else lost | far
-        assert lost is not None
+            lost |= change - ASTRAY[c] * slope > NOISY[c] * noise + FAINT * contrast
         if np.count_nonzero(lost) > LOST * lost.size:
             return False
         lost &= part > PERSON

@@ -48,11 +48,11 @@ BEFORE = 3  # frames
 EDGE = 7  # pixels around the true person that are a matte's edge and no window
 MOST = 0.002  # share of the picture
 CAUSES = ("by_carrying", "by_repeating", "by_smoothing", "by_network")
-BARE = np.concatenate(  # the background: a green that no room has, so that the room tells
+GREEN = (145, 54, 34)  # the background: a colour that no room has, so that the room tells
+BARE = np.concatenate(
     [
-        np.full(W * H, 145, np.uint8),
-        np.full(W * H // 4, 54, np.uint8),
-        np.full(W * H // 4, 34, np.uint8),
+        np.full(W * H * part // 4, level, np.uint8)
+        for level, part in zip(GREEN, (4, 1, 1), strict=True)
     ]
 ).reshape(H * 3 // 2, W)
 Planes = list[NDArray[np.float32]]
@@ -156,7 +156,7 @@ class Bench:
         doubts: deque[NDArray[np.bool_]] = deque(maxlen=BEFORE)
         for frame, truth in film(case, assets):
             tally.frames += 1
-            weights = []
+            weights, bare = [], far_from(truth)
             for segmenter, compositor in zip(self._segmenters, self._compositors, strict=True):
                 matte = segmenter.matte(
                     frame.y, frame.u, frame.v, full_range=True, seq=frame.seq, pts=frame.pts
@@ -164,7 +164,7 @@ class Bench:
                 if segmenter is self._segmenters[0]:
                     looked, live = matte.looked, guard.judge(frame, matte, "live").live
                 shown = compositor.compose(frame, matte, BARE, Look())
-                weights.append(room_in(shown.data, frame, truth))
+                weights.append(room_in(shown.data, frame, bare))
             tally.carried += not looked
             tally.shown += live
             ours, looking, alone = (weight > SHOWN for weight in weights)
@@ -185,23 +185,26 @@ def _count(
         found.append((share, f"{case}, frame {frame.seq}"))
 
 
-def room_in(
-    shown: NDArray[np.uint8], frame: Frame, truth: NDArray[np.float32]
-) -> NDArray[np.float32]:
+def far_from(truth: NDArray[np.float32]) -> NDArray[np.bool_]:
+    """Where there is nothing but room, at chroma's size."""
+    small = cv2.resize(truth, (W // 2, H // 2), interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.dilate(small, np.ones((EDGE + 1,) * 2, np.uint8)) < 0.02)
+
+
+def room_in(shown: NDArray[np.uint8], frame: Frame, bare: NDArray[np.bool_]) -> NDArray[np.float32]:
     """How much of each pixel's colour is the room's, in a composite before `BARE`; 0 at a person.
 
     Shapes:
         shown: (H * 3 // 2, W) uint8 I420
-        truth: (H, W) float32, the true alpha
+        bare: (H / 2, W / 2), where there is nothing but room
         returns: (H / 2, W / 2)
     """
-    flat = shown.reshape(-1)[W * H :].reshape(2, H // 2, W // 2).astype(np.float32)
-    bare = BARE.reshape(-1)[W * H :].reshape(2, H // 2, W // 2).astype(np.float32)
-    room = (np.stack([frame.u, frame.v]).astype(np.float32) - 128) * (224 / 255) + 128
-    way = room - bare
-    weight = ((flat - bare) * way).sum(0) / np.maximum((way * way).sum(0), 1)
-    near = cv2.dilate(truth, np.ones((2 * EDGE + 1,) * 2, np.uint8))
-    return np.where(cv2.resize(near, (W // 2, H // 2)) < 0.02, weight, 0)
+    u, v = shown.reshape(-1)[W * H :].reshape(2, H // 2, W // 2).astype(np.float32)
+    scale = np.float32(224 / 255)
+    way_u = (frame.u.astype(np.float32) - 128) * scale + (128 - GREEN[1])
+    way_v = (frame.v.astype(np.float32) - 128) * scale + (128 - GREEN[2])
+    come = (u - GREEN[1]) * way_u + (v - GREEN[2]) * way_v
+    return np.where(bare, come / np.maximum(way_u * way_u + way_v * way_v, 1), 0)
 
 
 class Assets:
@@ -234,8 +237,7 @@ class Assets:
     def room(self, rng: np.random.Generator) -> Planes:
         """A room with a texture that can be recognised."""
         chosen = self._rooms[rng.integers(len(self._rooms))]
-        image = draw(chosen, W, H) if isinstance(chosen, str) else _filled(read_image(chosen))
-        planes = _planes(image)
+        planes = [plane.copy() for plane in _room(chosen)]
         cells = np.kron(rng.integers(0, 2, (H // 8, W // 8)), np.ones((8, 8))).astype(np.float32)
         planes[0] += (cells - 0.5) * rng.choice([0, 6, 20])
         return planes
@@ -255,6 +257,12 @@ class Assets:
         alpha = cv2.resize(matte.alpha, (w, h))
         segmenter.close()
         return image, alpha
+
+
+@cache
+def _room(chosen: Path | str) -> Planes:
+    image = draw(chosen, W, H) if isinstance(chosen, str) else _filled(read_image(chosen))
+    return _planes(image)
 
 
 def _filled(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -275,3 +275,13 @@ def test_a_piece_that_was_never_said_before_is_not_carried_at_once(sure):
         carried.append(sure.carry(picture, out))
 
     assert carried == [False, True]
+
+
+@pytest.mark.parametrize("size", [(3, 3), (2, 64), (24, 200), (63, 300)])
+def test_strips_too_small_for_the_flow_are_looked_at(size):
+    carrier = Timed()
+    picture, alpha = np.full((3, *size), 90, np.uint8), np.full(size, 0.5, np.float32)
+    for _ in range(LOOKS):
+        carrier.keep(picture, alpha)
+
+    assert not carrier.carry(picture, alpha)

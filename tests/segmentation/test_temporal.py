@@ -163,3 +163,21 @@ def test_no_strength_changes_nothing():
         smoother(out, picture)
 
         assert np.array_equal(out, alpha)
+
+
+@pytest.mark.parametrize("level", [0, 3, 12, 60])
+@pytest.mark.parametrize("strength", [0.6, 1.0])
+def test_whoever_leaves_is_let_go_at_once_however_dark_it_is(level, strength):
+    """In the dark no picture moves: what lets go is the change of the matte itself."""
+    smoother = Smoother(strength)
+    picture = np.full((3, *SIZE), 128, np.uint8)
+    picture[0] = level
+    was = np.repeat(np.linspace(0, 1, SIZE[1], dtype=np.float32)[None], SIZE[0], axis=0)
+    for _ in range(20):
+        smoother(was.copy(), picture)
+
+    gone = np.zeros(SIZE, np.float32)
+    smoother(gone, picture)
+
+    assert gone.max() < 0.22  # the tenth below that counts as nothing: an eighth of a pixel shines
+    assert gone[was > 0.6].max() < 0.01
