@@ -3,28 +3,77 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 import threading
 import time
+from dataclasses import dataclass
 from typing import Final
 
 from vcam import kept, v4l2
 from vcam.devices import Holder, holders
+from vcam.errors import tell
+
+log = logging.getLogger(__name__)
 
 UNKNOWN: Final = "unknown program"
 STAYS: Final = 0.25  # seconds a program has to hold the device before it is no mere probe
 STALE: Final = 10.0  # seconds after which names are looked up again in any case
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Who held a device when somebody looked; nobody changes it afterwards."""
+
+    begun: float = float("-inf")  # when the search began, on the monotonic clock
+    held: tuple[Holder, ...] = ()
+
+
+class Lookup:
+    """Searches all processes for who holds a device, on a thread of its own.
+
+    That takes a fifth of a second on a machine with many descriptors open. Any thread may ask;
+    `answer` is the last one.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._asked = threading.Event()
+        self._ended = False
+        self.answer = Answer()
+        thread = threading.Thread(target=self._run, name="watchers", daemon=True)
+        with contextlib.suppress(RuntimeError):  # no thread to be had: programs stay unknown
+            thread.start()
+
+    def ask(self) -> None:
+        """Have it look again; returns at once."""
+        self._asked.set()
+
+    def close(self) -> None:
+        """Let the thread end. It opens nothing of ours, so nobody waits for it."""
+        self._ended = True
+        self._asked.set()
+
+    def _run(self) -> None:
+        while self._asked.wait() and not self._ended:
+            self._asked.clear()
+            begun = time.monotonic()
+            try:
+                self.answer = Answer(begun, tuple(holders(self._path)))
+            except Exception:  # out of memory, say: the next look may go better
+                tell(log, "who watches could not be found out")
+
+
 class Consumers:
     """Watches one v4l2loopback device through its writer's descriptor. Any thread may ask.
 
     Since 0.13 the module itself says whether somebody streams. Before, whoever holds the device
-    open for longer than a probe counts; inotify tells when it is worth looking again.
+    open for longer than a probe counts; inotify tells when it is worth looking again. Names come
+    a moment after the fact, for they are looked up elsewhere.
     """
 
     def __init__(self, path: str, fd: int) -> None:
-        self._path, self._fd = path, fd
+        self._fd = fd
         self._lock = threading.Lock()
         self._ours = {os.getpid(), kept.keeper()}
         self.told = v4l2.subscribe(fd, v4l2.CLIENT_USAGE)
@@ -32,8 +81,10 @@ class Consumers:
         self._opens = 0  # opened minus closed by anybody since we began
         self._held: list[Holder] = []
         self._since: dict[int, float] = {}
-        self._looked_at = float("-inf")
-        self._changed = True
+        self._changed_at = time.monotonic()
+        self._not_before = float("-inf")  # what was seen before is about another stream
+        self._taken: Answer | None = None
+        self._lookup = Lookup(path)
         self._ears: v4l2.Inotify | None = None
         with contextlib.suppress(OSError):
             self._ears = v4l2.Inotify(
@@ -41,7 +92,10 @@ class Consumers:
             )
 
     def names(self) -> list[str]:
-        """Programs that stream now, each once; a program that cannot be seen is "unknown"."""
+        """Programs that stream now, each once; a program that cannot be seen is "unknown".
+
+        Never waits: who it is comes from the last look.
+        """
         with self._lock:
             now = time.monotonic()
             if self.told:
@@ -53,9 +107,11 @@ class Consumers:
         with contextlib.suppress(OSError):
             for kind, value in v4l2.events(self._fd):
                 if kind == v4l2.CLIENT_USAGE:
+                    if value and not self._streaming:
+                        self._held, self._not_before = [], now
                     self._streaming = bool(value)
-                    self._changed = True
-        self._listen()
+                    self._changed_at = now
+        self._listen(now)
         if not self._streaming:
             return []
         self._look(now)
@@ -63,10 +119,8 @@ class Consumers:
 
     def _guessed(self, now: float) -> list[str]:
         """By who holds the device open."""
-        self._listen()
-        young = any(now - since < STAYS for since in self._since.values())
-        if self._changed or young or now - self._looked_at > STALE:
-            self._look(now)
+        self._listen(now)
+        self._look(now)
         long_enough = [h for h in self._held if now - self._since[h.pid] >= STAYS]
         if not self._held and self._opens > 0:
             # Another user's program, or one in a sandbox, whose descriptors cannot be read.
@@ -74,12 +128,12 @@ class Consumers:
             return [UNKNOWN] if now - hidden >= STAYS else []
         return _unique(long_enough)
 
-    def _listen(self) -> None:
+    def _listen(self, now: float) -> None:
         if self._ears is None:
-            self._changed = True
+            self._changed_at = now
             return
         for mask, _ in self._ears.heard():
-            self._changed = True
+            self._changed_at = now
             if mask & v4l2.IN_OPEN:
                 self._opens += 1
             elif mask & (v4l2.IN_CLOSE_WRITE | v4l2.IN_CLOSE_NOWRITE):
@@ -87,16 +141,24 @@ class Consumers:
                 self._opens = max(0, self._opens - 1)
 
     def _look(self, now: float) -> None:
-        if not self._changed and self._held and now - self._looked_at <= STALE:
-            return
-        self._held = [h for h in holders(self._path) if h.pid not in self._ours]
-        self._since = {h.pid: self._since.get(h.pid, now) for h in self._held}
-        self._looked_at = now
-        self._changed = False
+        """Take the last answer in, and ask for another where it is no longer true."""
+        answer = self._lookup.answer
+        if answer is not self._taken and answer.begun >= self._not_before:
+            self._taken = answer
+            self._held = [h for h in answer.held if h.pid not in self._ours]
+            hidden = self._since.get(0, answer.begun)  # one that was there without a name
+            known, first = self._since, min(answer.begun, hidden)
+            self._since = {h.pid: known.get(h.pid, first) for h in self._held}
+            if not self._held and self._opens and 0 in known:
+                self._since[0] = known[0]  # still there, and still without a name
+        young = any(now - since < STAYS for since in self._since.values())
+        if answer.begun <= self._changed_at or young or now - answer.begun > STALE:
+            self._lookup.ask()
 
     def close(self) -> None:
         """Stop watching; the descriptor stays open."""
         with self._lock:
+            self._lookup.close()
             if self._ears is not None:
                 self._ears.close()
                 self._ears = None
