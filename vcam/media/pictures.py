@@ -313,8 +313,8 @@ def on_black(image: NDArray[np.uint8], alpha: NDArray[np.uint8] | None) -> NDArr
 def _range_of(picture: Image.Image) -> tuple[float, float]:
     """The numbers that stand for black and white where samples are no bytes.
 
-    16 bits say it themselves. Whole numbers and fractions do not: white is the least of 1, 255,
-    65535 and 2^32 - 1 that is not below the largest, and black is 0 unless some are negative.
+    16 bits say it themselves. Whole numbers are taken for 8 or 16 bits if they fit, fractions for
+    shares of 1 or 8 bits, and else the largest is white; black is 0 unless some are negative.
     """
     if picture.mode.startswith("I;16"):
         inverted = getattr(picture, "tag_v2", {}).get(262) == 0
@@ -328,8 +328,9 @@ def _range_of(picture: Image.Image) -> tuple[float, float]:
     low, high = float(finite.min()), float(finite.max())
     if low < 0:
         return low, max(high, low + 1e-6)
-    steps = (1.0, 255.0, 65535.0) if picture.mode == "F" else (255.0, 65535.0)
-    return 0.0, next((s for s in steps if high <= s), high)
+    if picture.mode == "I":
+        return 0.0, next((white for white in (255.0, 65535.0) if high <= white), high)
+    return 0.0, 1.0 if high <= 1 else 255.0 if 16 < high <= 255 else high
 
 
 def _scaled(
