@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import itertools
 import struct
 import zlib
@@ -387,17 +386,8 @@ def hlg(nits: float) -> float:
 
 def hdr(path: Path, rgb, transfer: int) -> np.ndarray:
     values = yuv(rgb, 9, full=False, bits=10)
-    return seen(
-        clip(
-            path,
-            values,
-            pixels="yuv420p10le",
-            colorspace=9,
-            color_range=1,
-            color_trc=transfer,
-            color_primaries=9,
-        )  # fmt: skip
-    )
+    tags = {"colorspace": 9, "color_range": 1, "color_trc": transfer, "color_primaries": 9}
+    return seen(clip(path, values, pixels="yuv420p10le", **tags))
 
 
 @pytest.mark.parametrize(("transfer", "coder"), [(16, pq), (18, hlg)])
@@ -448,9 +438,8 @@ def test_the_table_is_as_good_as_the_formula_and_the_plain_loop_as_the_compiled_
     ):  # fmt: skip
         rgb = rng.uniform(0.15, 0.65, (24, 24, 1)) + rng.uniform(-0.1, 0.1, (24, 24, 3))
         rgb = rgb.astype(np.float32)
-        values = np.array(
-            [[yuv(c, 9, full=coding.full_range, bits=16) for c in row] for row in rgb]
-        )
+        full = coding.full_range
+        values = np.array([[yuv(c, 9, full=full, bits=16) for c in row] for row in rgb])
         y, u, v = (np.repeat(np.repeat(p, 2, 0), 2, 1) for p in np.moveaxis(values, -1, 0))
         planes = [p.astype(np.uint16) for p in (y, u[::2, ::2], v[::2, ::2])]
         wanted = colour.srgb(rgb, coding)

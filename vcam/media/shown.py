@@ -15,7 +15,8 @@ from av.video.reformatter import Interpolation
 
 from vcam.media import colour, turns
 from vcam.media.colour import Coding
-from vcam.media.pictures import i420_from_image, on_black, planes_of
+from vcam.media.pictures import i420_from_image, planes_of
+from vcam.media.toned import on_black
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
