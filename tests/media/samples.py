@@ -150,7 +150,7 @@ def refused() -> dict[str, list[bytes]]:
         "stream description": [b"v=0\r\no=- 0 0 IN IP4 127.0.0.1\r\n"],
         "subtitles": [b"WEBVTT\n\n", b"1\n00:00:01,000 --> 00:00:02,000\nHello\n"],
         "ZIP": [zipped("a.jpg"), zipped()],
-        "document": [zipped("[Content_Types].xml", "word/document.xml"), b"\xd0\xcf\x11\xe0" + tail],
+        "document": [zipped("[Content_Types].xml", "word/a.xml"), b"\xd0\xcf\x11\xe0" + tail],
         "archive": [b"\x1f\x8b\x08" + tail, b"7z\xbc\xaf\x27\x1c" + tail, b"Rar!\x1a\7" + tail],
         "web page": [b"<!DOCTYPE html><html><body>404</body></html>"],
         "program": [b"\x7fELF" + tail, b"#!/bin/sh\n", b"MZ" + tail],

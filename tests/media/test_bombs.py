@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -245,10 +246,7 @@ def test_a_clip_that_grows_in_the_middle_is_not_decoded_further(tmp_path, monkey
     monkeypatch.setattr(stream, "MAX_PIXELS", 320 * 180)
 
     seen = []
-    with (
-        pytest.raises((EOFError, SourceError)),
-        ClipSource(tmp_path / "both.h264", live=False) as clip,
-    ):
+    with ClipSource(tmp_path / "both.h264", live=False) as clip, contextlib.suppress(EOFError):
         while True:
             seen.append(clip.read(0).width)
 

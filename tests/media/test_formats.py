@@ -26,7 +26,7 @@ REFUSED = samples.refused()
 EXPECTED = pictures.i420_from_image(np.full((36, 64, 3), samples.COLOUR, np.uint8))
 
 
-def settings(source: Path, tmp_path: Path) -> config.Config:
+def settings(source: Path) -> config.Config:
     base = config.load(config.default_path(), environ={})
     return base.with_changes(
         {"camera": {"source": str(source)}, "output": {"width": 160, "height": 90}}
@@ -38,6 +38,17 @@ def first_planes(data: np.ndarray) -> list[int]:
     return [
         int(plane[plane.shape[0] // 2, plane.shape[1] // 2]) for plane in pictures.planes_of(data)
     ]
+
+
+def refusal(path: Path) -> BackgroundError | None:
+    """In which words a background is refused; None if it is shown."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            backgrounds.open_backdrop(str(path), 64, 36).close()
+    except BackgroundError as error:
+        return error
+    return None
 
 
 def test_every_kind_in_the_table_has_a_sample():
@@ -62,7 +73,7 @@ def test_what_is_read_is_shown_as_background_and_as_source(tmp_path, name):
     backdrop = backgrounds.open_backdrop(str(path), 64, 36)
     shown = backdrop.at(0)
     backdrop.close()
-    now = settings(path, tmp_path)
+    now = settings(path)
     with source_opener(now.camera, now.output)() as source:
         frame = source.read(1)
 
@@ -80,9 +91,7 @@ def test_what_is_refused_is_refused_in_the_same_words_everywhere(tmp_path, name)
         told = f"'{path}' is {formats.NAMED[name].noun}"
         places = {
             BackgroundError: lambda p=path: backgrounds.open_backdrop(str(p), 64, 36),
-            SourceError: lambda p=path: source_opener(
-                settings(p, tmp_path).camera, settings(p, tmp_path).output
-            )(),
+            SourceError: lambda p=path: source_opener(settings(p).camera, settings(p).output)(),
         }
 
         for kind, read in places.items():
@@ -113,11 +122,9 @@ def test_a_picture_cut_short_is_told_of_or_shown_in_part(tmp_path, name, share):
     path = tmp_path / "cut.bin"
     path.write_bytes(READ[name][: int(len(READ[name]) * share)])
 
-    try:
-        backgrounds.open_backdrop(str(path), 64, 36).close()
-    except BackgroundError as error:
-        assert "cut.bin" in str(error)
-        assert error.hint
+    told = refusal(path)
+
+    assert told is None or ("cut.bin" in str(told) and told.hint)
 
 
 @pytest.mark.parametrize("name", [*READ, *REFUSED])
@@ -131,12 +138,9 @@ def test_flipped_bytes_end_in_a_sentence(tmp_path, name):
         path = tmp_path / f"{turn}.bin"
         path.write_bytes(data)
 
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                backgrounds.open_backdrop(str(path), 64, 36).close()
-        except BackgroundError as error:
-            assert error.hint
+        told = refusal(path)
+
+        assert told is None or told.hint
 
 
 def odd_codec(path: Path) -> Path:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from vcam.errors import BackgroundError, SourceError
 from vcam.media import pictures
+from vcam.media.toned import Toned
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -55,7 +56,7 @@ class Animation:
                 hint="Open it in a picture viewer and save it again.",
             ) from error
         self.fps, self.frames = 1 / USUAL, 0
-        self._toned: pictures.Toned | None = None
+        self._toned: Toned | None = None
         self.rewind()
         with contextlib.suppress(*pictures.DAMAGE, EOFError):
             self._picture.seek(self._start)
@@ -77,7 +78,7 @@ class Animation:
             self._picture.seek(self._index)
             self._picture.load()
             if self._toned is None:
-                self._toned = pictures.Toned(self._picture)
+                self._toned = Toned(self._picture)
             image = self._toned.band(0, self._picture.height)
         except pictures.DAMAGE as error:
             raise SourceError(

@@ -8,18 +8,19 @@ from vcam.media.formats import CLIPS_OUT, FORMATS, PICTURES_OUT, Format
 
 _TOP: Final = """# Formats
 
-Made by `python -m vcam.manual formats`; a test compares it with the table that the program reads by.
+Made by `python -m vcam.manual formats`; a test compares it with the table that the program reads.
 
 A file's kind is judged by its content, never by the ending of its name. Backgrounds, `--source` and
-`vcam render` read by the same table. **Pictures** are read upright (EXIF, HEIF turns and mirrors), in
-sRGB (ICC profiles; the colour codes of PNG, HEIC and AVIF), 16 bits and fractions scaled, transparent
-parts on black. **Clips** and animations are read with square pixels, upright, by the matrix, range,
-transfer and primaries they are tagged with (BT.709 where untagged and of 720 lines or more, else
-BT.601), HDR (PQ, HLG) compressed to what a screen shows, transparent parts on black.
+`vcam render` read by the same table.
 
-Nothing that names other files or addresses is followed. A picture whose decoding would take more than
-440 MB is refused before it begins; one is decoded at a time. `vcam render` scales pictures of more
-than 8192 pixels down to that, and says so.
+- **Pictures** are read upright (EXIF, HEIF's turns and mirrors), in sRGB (ICC profiles; the colour
+  codes of PNG, HEIC and AVIF), 16 bits and fractions scaled, transparent parts on black.
+- **Clips** and animations are read upright, with square pixels, by the matrix, range, transfer and
+  primaries they are tagged with (BT.709 where untagged and of 720 lines or more, else BT.601), HDR
+  (PQ, HLG) compressed to what a screen shows, transparent parts on black.
+- Nothing that names other files or addresses is followed. A picture whose decoding would take more
+  than 440 MB is refused before it begins, and one is decoded at a time.
+- `vcam render` scales pictures of more than 8192 pixels a side down to that, and says so.
 
 ## Read
 
@@ -34,6 +35,7 @@ The same in every place: the sentence begins with the file's name, and ends with
 | | the file is … | what to do |
 |---|---|---|
 """
+NOTHING: Final = "no"
 _BOTTOM: Final = """
 Also refused, by name: a clip that holds sound alone or a song's cover; a codec that FFmpeg cannot
 decode or that is not on the list (`vcam/media/stream.py`); VP8 with transparency where FFmpeg came
@@ -47,8 +49,8 @@ def _row(one: Format) -> str:
     shown = {"picture": ("shown", "shown"), "animation": ("plays", "plays")}
     background, source = shown.get(one.kind, ("plays", "plays"))
     names = CLIPS_OUT if one.kind == "clip" else PICTURES_OUT
-    out = ", ".join(f"`{s}`" for s, name in names.items() if name == one.name) or "–"
-    sink = out if moving else "–"
+    out = ", ".join(f"`{s}`" for s, name in names.items() if name == one.name) or NOTHING
+    sink = out if moving else NOTHING
     into = "a clip" if moving else "a picture"
     return f"| {one.name} | {background} | {source} | gives {into} | {out} | {sink} |"
 

@@ -17,6 +17,8 @@ from PIL import Image, UnidentifiedImageError, features
 
 from vcam.errors import BackgroundError
 from vcam.media import colour, formats, heif, turns
+from vcam.media.recognise import HEAD
+from vcam.media.toned import Toned, on_black
 from vcam.service import give_back
 
 if TYPE_CHECKING:
@@ -102,15 +104,7 @@ def read_image(path: Path, *, bound: int | None = None) -> NDArray[np.uint8]:
         raise too_large(path, "far too large") from error
     except MemoryError as error:
         raise too_large(path, "more than fits into memory") from error
-    except (
-        OSError,
-        ValueError,
-        SyntaxError,
-        struct.error,
-        TypeError,
-        IndexError,
-        KeyError,
-    ) as error:
+    except DAMAGE as error:
         raise BackgroundError(
             f"{str(path)!r} cannot be read: {getattr(error, 'strerror', None) or error}",
             hint="Open it in a picture viewer and save it again.",
@@ -221,7 +215,7 @@ def _read(
 
 def _head(file: IO[bytes]) -> bytes:
     file.seek(0)
-    return file.read(formats.HEAD)
+    return file.read(HEAD)
 
 
 def _orientation(picture: Image.Image) -> turns.Turn:
@@ -250,139 +244,6 @@ def _shrunk(
         fit = (max(1, round(out.shape[1] * scale)), max(1, round(out.shape[0] * scale)))
         out = np.asarray(cv2.resize(out, fit, interpolation=cv2.INTER_AREA), np.uint8)
     return out
-
-
-class Toned:
-    """A decoded picture, given out in bands of sRGB on black."""
-
-    def __init__(self, picture: Image.Image, head: bytes = b"", reader: str = "") -> None:
-        self._picture = picture
-        self._range = _range_of(picture)
-        self._profile = colour.profile_of(picture.info.get("icc_profile"))
-        self._coded: colour.CodedToSrgb | None = None
-        coding = _coding(picture, head, reader, has_profile=self._profile is not None)
-        if coding is not None and not coding.plain:
-            self._coded, self._profile = colour.CodedToSrgb(coding), None
-
-    def band(self, top: int, bottom: int) -> NDArray[np.uint8]:
-        """Rows from `top` to `bottom` as (h, W, 3) RGB."""
-        part = self._picture.crop((0, top, self._picture.width, bottom))
-        alpha: NDArray[np.uint8] | None = None
-        if part.mode.startswith("I") or part.mode == "F":
-            part, alpha = _scaled(part, *self._range)
-        elif part.mode in _WITH_ALPHA or "transparency" in part.info:
-            part, alpha = _parted(part)
-        return on_black(self._toned(part), alpha)
-
-    def _toned(self, part: Image.Image) -> NDArray[np.uint8]:
-        if part.mode not in ("L", "RGB", "CMYK", "LAB"):
-            part = part.convert("RGB")
-        if self._profile is not None and self._profile.fits(part.mode):
-            part = self._profile(part)
-        elif part.mode == "LAB":
-            part = colour.from_lab(part)
-        image = np.asarray(part.convert("RGB"))
-        return image if self._coded is None else self._coded(image)
-
-
-_WITH_ALPHA: Final = ("RGBA", "RGBa", "LA", "La", "PA")
-
-
-def _parted(part: Image.Image) -> tuple[Image.Image, NDArray[np.uint8]]:
-    """A band without its alpha, and the alpha."""
-    key = part.info.get("transparency")
-    if part.mode == "RGB" and isinstance(key, tuple):  # one colour that is not to be seen
-        near = np.asarray(part) == np.array([k >> 8 if max(key) > 255 else k for k in key])
-        return part, np.where(near.all(-1), 0, 255).astype(np.uint8)
-    if part.mode == "La":
-        part = part.convert("LA")
-    if part.mode == "LA":
-        return part.getchannel("L"), np.asarray(part.getchannel("A"))
-    rgba = part.convert("RGBA")
-    return rgba.convert("RGB"), np.asarray(rgba.getchannel("A"))
-
-
-def on_black(image: NDArray[np.uint8], alpha: NDArray[np.uint8] | None) -> NDArray[np.uint8]:
-    """Put `image` (H, W, 3) with straight `alpha` (H, W) on black."""
-    if alpha is None:
-        return image
-    product = image.astype(np.uint16) * alpha[..., None]
-    return ((product + 127) // 255).astype(np.uint8)
-
-
-def _range_of(picture: Image.Image) -> tuple[float, float]:
-    """The numbers that stand for black and white where samples are no bytes.
-
-    16 bits say it themselves. Whole numbers and fractions do not: white is the least of 1, 255,
-    65535 and 2^32 - 1 that is not below the largest, and black is 0 unless some are negative.
-    """
-    if picture.mode.startswith("I;16"):
-        inverted = getattr(picture, "tag_v2", {}).get(262) == 0
-        return (65535.0, 0.0) if inverted else (0.0, 65535.0)
-    if picture.mode not in ("I", "F"):
-        return 0.0, 255.0
-    values = np.asarray(picture)
-    finite = values[np.isfinite(values)] if picture.mode == "F" else values
-    if not finite.size:
-        return 0.0, 1.0
-    low, high = float(finite.min()), float(finite.max())
-    if low < 0:
-        return low, max(high, low + 1e-6)
-    steps = (1.0, 255.0, 65535.0) if picture.mode == "F" else (255.0, 65535.0)
-    return 0.0, next((s for s in steps if high <= s), high)
-
-
-def _scaled(
-    part: Image.Image, black: float, white: float
-) -> tuple[Image.Image, NDArray[np.uint8] | None]:
-    values = np.asarray(part)
-    key = part.info.get("transparency")
-    alpha = np.where(values == key, 0, 255).astype(np.uint8) if isinstance(key, int) else None
-    scaled = np.nan_to_num((values.astype(np.float32) - black) * (255 / (white - black)))
-    return Image.fromarray(np.rint(np.clip(scaled, 0, 255)).astype(np.uint8)), alpha
-
-
-def _coding(
-    picture: Image.Image, head: bytes, reader: str, *, has_profile: bool
-) -> colour.Coding | None:
-    """What a picture says about its colours beside a profile."""
-    if reader == "PNG" and (chunk := formats.png_chunk(head, b"cICP")) and len(chunk) == 4:
-        return colour.Coding(chunk[0], chunk[1], 0, True)
-    if has_profile:
-        return None
-    if reader == "AVIF":
-        with contextlib.suppress(heif.HeifError, struct.error):
-            found = heif.describe(io.BytesIO(head))
-            return heif.nclx(found, found.primary)
-    if reader == "PNG" and "srgb" not in picture.info:
-        return _png_coding(picture.info.get("gamma"), picture.info.get("chromaticity"))
-    return colour.ADOBE_RGB if _says_adobe_rgb(picture) else None
-
-
-def _png_coding(gamma: Any, points: Any) -> colour.Coding | None:
-    odd = isinstance(gamma, float) and 0.01 < gamma < 10 and abs(gamma - 1 / 2.2) > 0.005
-    if not odd and not points:
-        return None
-    corners: colour.Chromaticities | None = None
-    if points and len(points) == 8 and min(points[1::2]) > 0.001:
-        x, y, *others = points
-        pairs = tuple(zip(others[::2], others[1::2], strict=True))
-        corners = (*pairs, (x, y))
-        if np.allclose(corners, colour.SRGB_POINTS, atol=0.002):
-            corners = None
-    return colour.Coding(
-        transfer=colour.SRGB, gamma=1 / gamma if odd else 0.0, chromaticities=corners
-    )
-
-
-def _says_adobe_rgb(picture: Image.Image) -> bool:
-    """True if a camera wrote Adobe RGB without a profile, as DCF has it: interoperability R03."""
-    with contextlib.suppress(Exception):
-        exif = picture.getexif()
-        return (
-            "R03" in str(exif.get_ifd(0xA005).get(1, "")) or exif.get_ifd(0x8769).get(0xA001) == 2
-        )
-    return False
 
 
 def _read_heif(path: Path, file: IO[bytes], bound: int | None) -> NDArray[np.uint8]:

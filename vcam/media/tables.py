@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     Bytes = NDArray[np.uint8]
     Floats = NDArray[np.float32]
 
-LUMA, CHROMA = 65, 33  # nodes of the table
+LUMA, CHROMA = 129, 65  # nodes of the table: 6.5 MB, made in a quarter of a second
 _STEP_Y: Final = 65536 / (LUMA - 1)
 _STEP_C: Final = 65536 / (CHROMA - 1)
 
