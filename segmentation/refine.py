@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 
 from segmentation import kernels
+from segmentation.people import Me
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,8 +20,6 @@ ISLAND: Final = 0.004  # share of the frame: detached pieces smaller than this g
 HOLE: Final = 0.0012  # share of the frame: enclosed gaps smaller than this are filled
 ARRIVE: Final = 0.015  # share of the frame that a person covers at least, to be noticed
 LEAVE: Final = 0.008  # and below which a person who was there counts as gone
-CORE: Final = 0.45  # of the depth of the thickest body: what is deeper inside is a body's core
-HAND: Final = 0.02  # share of the frame: a larger piece of its own is somebody else
 FIRM: Final = 0.4  # mean alpha of a piece, below which it is a ghost
 SURE: Final = 0.85  # mean alpha where it is above a half, for a person to be noticed
 DOUBT: Final = 0.7  # and below which who was there counts as gone, and the rest as furniture
@@ -37,28 +36,47 @@ LEVELS: Final = (0.1, 0.95)  # alpha outside these is pure background or pure pe
 class Tidy:
     """Removes what is no person from mattes at model size. Owned by one thread.
 
-    `people` says who stays: everyone, or the largest and most central person, kept until
-    somebody else is clearly larger.
+    `people` says who stays: everyone, or me, see `people.Me`.
     """
 
     def __init__(self, people: People = "everyone") -> None:
-        self.people = people
+        self.people = self._before = people
         self.present = False
-        self._mine: NDArray[np.bool_] | None = None
+        self._me = Me()
         self._size = (0, 0)
 
     def reset(self) -> None:
         """Forget who was there."""
         self.present = False
-        self._mine = None
+        self._me.reset()
 
-    def __call__(self, alpha: NDArray[np.float32]) -> None:
-        """Take islands, small holes and strangers out of `alpha`, in place."""
+    def choose_anew(self) -> None:
+        """Take the largest and most central person for me at the next frame; any thread."""
+        self._me.choose_anew()
+
+    def wipe(self) -> None:
+        """Leave nothing behind of who was there."""
+        self.reset()
+        self._me.wipe()
+
+    def __call__(
+        self,
+        alpha: NDArray[np.float32],
+        picture: NDArray[np.uint8] | None = None,
+        pts: float | None = None,
+    ) -> None:
+        """Take islands, small holes and strangers out of `alpha`, in place.
+
+        `picture`, of the same frame at the same size, and `pts`, its time, tell who I am.
+        """
         h, w = alpha.shape
         if (h, w) != self._size:
             self._allocate(h, w)
+        if self.people != self._before:
+            self._before = self.people
+            self._me.reset()
         if self.people == "only-me":
-            self._keep_mine(alpha)
+            self._me(alpha, picture, pts)
         # Pieces are told apart at half the size: a quarter of the cost, and as sure.
         cv2.resize(alpha, self._half.shape[::-1], self._half, interpolation=cv2.INTER_LINEAR)
         self._drop_islands(alpha)
@@ -139,60 +157,6 @@ class Tidy:
         self._whole = np.zeros((h, w), np.uint8)
         self._square = np.ones((rim(len(self._half)),) * 2, np.uint8)
         self._bits = np.zeros(self._half.shape, np.bool_)
-        self._mine = None
-
-    def _keep_mine(self, alpha: NDArray[np.float32]) -> None:
-        h, w = alpha.shape
-        solid = alpha > 0.5
-        # Two people whose shoulders touch are one piece; their cores are not.
-        depth = cv2.distanceTransform(solid.view(np.uint8), cv2.DIST_L2, 3)
-        core = (depth > CORE * float(depth.max())).view(np.uint8)
-        count, labels, stats, centres = cv2.connectedComponentsWithStats(core, connectivity=8)
-        if count <= 1:
-            self._mine = None
-            return
-        # A head and the shoulders under it have a core each, one above the other.
-        whose = _columns(stats)
-        areas = np.bincount(whose, weights=stats[1:, cv2.CC_STAT_AREA])
-        middles = np.bincount(whose, weights=centres[1:, 0] * stats[1:, cv2.CC_STAT_AREA])
-        aside = np.abs(middles / np.maximum(areas, 1) / w - 0.5)
-        score = areas * np.exp(-((aside / 0.35) ** 2))
-        if self._mine is not None and self._mine.shape == alpha.shape:
-            shared = np.bincount(labels[self._mine], minlength=count)[1:]
-            score *= 1 + np.bincount(whose, weights=shared) / np.maximum(areas, 1)
-        chosen = np.concatenate(([False], whose == score.argmax()))
-        cores = chosen[labels]
-        _, nearest = cv2.distanceTransformWithLabels(
-            1 - core, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_CCOMP
-        )
-        mine = np.isin(nearest, np.unique(nearest[cores]))
-        # A raised hand has no core of its own and is small; somebody far behind is larger.
-        _, pieces, sizes, _ = cv2.connectedComponentsWithStats((alpha > FAINT).view(np.uint8))
-        keep = sizes[:, cv2.CC_STAT_AREA] < HAND * h * w
-        keep[np.unique(pieces[cores])] = True
-        mine &= keep[pieces]
-        alpha[~mine] = 0
-        self._mine = mine & solid
-
-
-def _columns(stats: NDArray[np.int32]) -> NDArray[np.intp]:
-    """Tell for each core, the background left out, which person it is part of, numbered from 0.
-
-    Cores belong together where half of the narrower one is above or below the other.
-
-    Shapes:
-        stats: (cores + 1, 5) int32, as `cv2.connectedComponentsWithStats` gives them
-    """
-    left = stats[1:, cv2.CC_STAT_LEFT]
-    wide = stats[1:, cv2.CC_STAT_WIDTH]
-    right = left + wide
-    whose = np.arange(len(left))
-    for i in range(len(left)):
-        for j in range(i):
-            shared = min(right[i], right[j]) - max(left[i], left[j])
-            if 2 * shared >= min(wide[i], wide[j]):
-                whose[whose == whose[i]] = whose[j]
-    return np.unique(whose, return_inverse=True)[1].reshape(-1)
 
 
 def rim(height: int) -> int:

@@ -171,7 +171,7 @@ class Segmenter:
             self._tidy.reset()
             self._smoother.reset()
         np.copyto(alpha, raw)
-        self._tidy(alpha)
+        self._tidy(alpha, picture, pts)
         cut = self._smoother(alpha, picture)
         smoothened = clock()
         self._guided(alpha, picture[0], a, b)
@@ -239,6 +239,10 @@ class Segmenter:
         """Smooth by another strength and show other people from the next frame on; any thread."""
         self._smoother.steady(0.0 if self.still else smoothing)
         self._tidy.people = people
+
+    def choose_anew(self) -> None:
+        """With `people` "only-me", take the most central person for me from now on; any thread."""
+        self._tidy.choose_anew()
 
     def reset(self) -> None:
         """Forget the frames before, as after another camera was chosen."""
