@@ -114,9 +114,10 @@ class Carrier:
 
     def _in_time(self, pts: float) -> bool:
         """True if no more time has gone by since the last frame than between frames as a rule."""
-        gap = pts - self._pts
-        usual = float(np.median(self._gaps)) if self._gaps else 0.0
-        return 0 < gap <= min(LATE * usual, LONGEST)
+        if not self._gaps:
+            return False
+        usual = sorted(self._gaps)[len(self._gaps) // 2]
+        return 0 < pts - self._pts <= min(LATE * usual, LONGEST)
 
     def _found(self, now: NDArray[np.uint8], part: NDArray[np.float32]) -> bool:
         """True if all of the person was surely found again where the flow says, in every plane.
@@ -174,7 +175,7 @@ class Carrier:
         np.copyto(self._alpha, alpha)
         self._part = part
         gap, self._pts = pts - self._pts, pts
-        if 0 < gap < float("inf"):
+        if 0 < gap < float("inf"):  # neither the first frame's nor a clock's step back
             self._gaps.append(gap)
 
 
