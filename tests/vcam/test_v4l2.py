@@ -53,7 +53,11 @@ def test_a_node_says_what_it_is():
 
 @pytest.mark.usefixtures("driver")
 def test_every_readable_mode_is_listed_with_its_rates():
-    assert modes_of(3) == [Mode("MJPG", 1280, 720, (30.0, 15.0)), Mode("YUYV", 640, 480, ())]
+    assert modes_of(3) == [
+        Mode("MJPG", 1280, 720, (30.0, 15.0)),
+        Mode("YUYV", 640, 480, ()),
+        Mode("GREY", 64, 64, (9.0,)),
+    ]
 
 
 def test_a_range_of_sizes_lists_the_usual_ones_inside(driver, monkeypatch):
