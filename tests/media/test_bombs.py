@@ -197,7 +197,7 @@ def test_what_names_other_files_is_not_followed(tmp_path, kind, ending):
         clip.read(0)
 
     assert caught.value.hint
-    assert "text file" not in str(caught.value)
+    assert "a text file" not in str(caught.value)
 
 
 def test_a_name_is_never_a_protocol(tmp_path, monkeypatch):

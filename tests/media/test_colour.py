@@ -14,7 +14,7 @@ from PIL import Image, ImageCms
 
 from tests.media import made
 from vcam import backgrounds
-from vcam.media import colour, pictures, tables
+from vcam.media import colour, pictures, shown, tables
 from vcam.media.clip import ClipSource
 
 NEAR = 2  # levels
@@ -229,6 +229,7 @@ RAMP = np.linspace(0, 1, 256)
         (np.int32, 2**31 - 1, "a.tif"),
         (np.int32, 255, "a.tif"),
         (np.float32, 1.0, "a.tif"),
+        (np.float32, 1.5, "a.tif"),
         (np.float32, 255.0, "a.tif"),
         (np.float32, 4321.5, "a.tif"),
     ],
@@ -335,6 +336,31 @@ def test_matrix_and_range_are_as_tagged(tmp_path, matrix, full):
         assert np.abs(seen(path) - wanted).max() <= NEAR, wanted
 
 
+@pytest.mark.parametrize("full", [False, True])
+@pytest.mark.parametrize("matrix", [1, 4, 7, 9])
+def test_another_matrix_is_exact_to_a_level(matrix, full):
+    rng = np.random.default_rng(matrix)
+    for rgb in rng.uniform(0, 1, (200, 3)):
+        before = yuv(rgb, matrix, full=full)
+        planes = [np.full((4, 4), before[0], np.uint8)]
+        planes += [np.full((2, 2), n, np.uint8) for n in before[1:]]
+
+        found = [int(p[0, 0]) for p in shown.to_bt601(*planes, matrix, full_range=full)]
+
+        kr, kb = WEIGHTS[matrix]
+        y, u, v = before
+        y, u, v = (y / 255, (u - 128) / 255, (v - 128) / 255) if full else (
+            (y - 16) / 219, (u - 128) / 224, (v - 128) / 224
+        )  # fmt: skip
+        r, b = y + 2 * (1 - kr) * v, y + 2 * (1 - kb) * u
+        g = (y - kr * r - kb * b) / (1 - kr - kb)
+        luma = 0.299 * r + 0.587 * g + 0.114 * b
+        wanted = (luma, (b - luma) / 1.772, (r - luma) / 1.402)
+        scale, zero = ((255, 255), 0) if full else ((219, 224), 16)
+        exact = [zero + scale[0] * wanted[0], *(128 + scale[1] * n for n in wanted[1:])]
+        assert np.abs(np.subtract(found, exact)).max() <= 1.01
+
+
 @pytest.mark.parametrize(
     ("size", "matrix"), [((64, 718), 6), ((64, 720), 1), ((1280, 64), 6), ((64, 1080), 1)]
 )
@@ -434,8 +460,10 @@ def test_a_wide_clip_without_hdr_is_brought_into_srgb(tmp_path):
 def test_the_table_is_as_good_as_the_formula_and_the_plain_loop_as_the_compiled_one():
     rng = np.random.default_rng(5)
     for coding in (
-        colour.Coding(9, colour.PQ, 9), colour.Coding(9, colour.HLG, 9, True), colour.Coding(9, 14, 9)
-    ):  # fmt: skip
+        colour.Coding(9, colour.PQ, 9),
+        colour.Coding(9, colour.HLG, 9, True),
+        colour.Coding(9, 14, 9),
+    ):
         rgb = rng.uniform(0.15, 0.65, (24, 24, 1)) + rng.uniform(-0.1, 0.1, (24, 24, 3))
         rgb = rgb.astype(np.float32)
         full = coding.full_range

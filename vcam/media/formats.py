@@ -50,6 +50,10 @@ def _refused(name: str, noun: str, hint: str) -> Format:
     return Format(name, "refused", "", noun, "", hint)
 
 
+def _other(name: str, noun: str, hint: str) -> Format:
+    return _refused(name, f"{noun}, not a picture or a clip", hint)
+
+
 _SAVE: Final = "Save it as PNG or JPEG and give that."
 _SOUND: Final = "Give a clip that has a picture."
 _DOCUMENT: Final = "Give a picture or a clip; export a page as PNG."
@@ -94,7 +98,7 @@ FORMATS: Final[tuple[Format, ...]] = (
     _refused("JPEG 2000", "a JPEG 2000 picture, which is not read", _SAVE),
     _refused("SVG", "an SVG drawing, which has no pixels", "Export it as PNG and give that."),
     _refused("EPS", "a PostScript or EPS file, which is not run", "Export it as PNG."),
-    _refused("PDF", "a PDF document", _DOCUMENT),
+    _other("PDF", "a PDF document", _DOCUMENT),
     _refused("camera raw", "a camera's raw picture", "Develop it and save it as JPEG."),
     _refused("Photoshop", "a Photoshop picture", _SAVE),
     _refused("GIMP", "a GIMP picture", _SAVE),
@@ -105,27 +109,27 @@ FORMATS: Final[tuple[Format, ...]] = (
     _refused("DICOM", "a medical picture (DICOM)", _SAVE),
     _refused("HEIF sequence", "a sequence of HEIF pictures", _CONVERT),
     _refused("RealMedia", "a RealMedia clip", _CONVERT),
-    _refused("Flash", "a Flash program", "Record what it shows and give the clip."),
-    _refused("MP3", "a sound file (MP3)", _SOUND),
-    _refused("M4A", "a sound file (M4A)", _SOUND),
-    _refused("WAV", "a sound file (WAV)", _SOUND),
-    _refused("FLAC", "a sound file (FLAC)", _SOUND),
-    _refused("Ogg sound", "a sound file (Ogg)", _SOUND),
-    _refused("AAC", "a sound file (AAC)", _SOUND),
-    _refused("AIFF", "a sound file (AIFF)", _SOUND),
-    _refused("AMR", "a sound file (AMR)", _SOUND),
-    _refused("MIDI", "a sound file (MIDI)", _SOUND),
+    _other("Flash", "a Flash program", "Record what it shows and give the clip."),
+    _other("MP3", "a sound file (MP3)", _SOUND),
+    _other("M4A", "a sound file (M4A)", _SOUND),
+    _other("WAV", "a sound file (WAV)", _SOUND),
+    _other("FLAC", "a sound file (FLAC)", _SOUND),
+    _other("Ogg sound", "a sound file (Ogg)", _SOUND),
+    _other("AAC", "a sound file (AAC)", _SOUND),
+    _other("AIFF", "a sound file (AIFF)", _SOUND),
+    _other("AMR", "a sound file (AMR)", _SOUND),
+    _other("MIDI", "a sound file (MIDI)", _SOUND),
     _refused("playlist", "a playlist, which names other files", _LIST),
     _refused("stream description", "a stream description, which names other files", _LIST),
-    _refused("subtitles", "a file of subtitles", "Give the clip they belong to."),
-    _refused("ZIP", "a ZIP archive", _PACKED),
-    _refused("document", "an office document", _DOCUMENT),
-    _refused("archive", "a packed archive", _PACKED),
-    _refused("web page", "a web page", "Save the picture itself, not the page that shows it."),
-    _refused("program", "a program or script", _OTHER),
-    _refused("text", "a text file", _OTHER),
-    _refused("empty", "empty", "Copy or download it again."),
-    _refused("unknown", "neither a picture nor a clip that is known here", _OTHER),
+    _other("subtitles", "a file of subtitles", "Give the clip they belong to."),
+    _other("ZIP", "a ZIP archive", _PACKED),
+    _other("document", "an office document", _DOCUMENT),
+    _other("archive", "a packed archive", _PACKED),
+    _other("web page", "a web page", "Save the picture itself, not the page that shows it."),
+    _other("program", "a program or script", _OTHER),
+    _other("text", "a text file", _OTHER),
+    _refused("empty", "empty, not a picture or a clip", "Copy or download it again."),
+    _refused("unknown", "not a picture or a clip of a kind that is known here", _OTHER),
 )
 NAMED: Final = {one.name: one for one in FORMATS}
 # Endings of files that are read; a name with one of them never means a camera.

@@ -3,7 +3,7 @@
 import { call, events, picture, pictures, whenSignedOut } from "/session.js";
 
 const $ = (id) => document.getElementById(id);
-const PICTURES = ["jpg", "jpeg", "png", "webp", "bmp", "gif", "mp4", "mkv", "webm", "mov", "avi", "m4v"];
+const PICTURES = ["jpg", "jpeg", "png", "webp", "heic", "heif", "avif", "bmp", "tif", "tiff", "gif", "mp4", "mkv", "webm", "mov", "avi", "m4v", "3gp", "ts", "mpg", "wmv"];
 const MAX_UPLOAD = 64 * 1024 * 1024;
 const SIZES = [[640, 360], [640, 480], [960, 540], [1280, 720], [1920, 1080]];
 const LONG = 60; // seconds shown by the graphs
