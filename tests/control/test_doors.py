@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 import os
@@ -16,13 +17,22 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from tests.control import stranger
 from tests.control.doors import Browser, Clock, Page
 from vcam import browser, paths
 from vcam.control import api, note, page_door, peers, sessions
 from vcam.control.client import Client
-from vcam.control.door import LIMITS, RESERVED, Link, Sparing, raise_descriptor_limit
+from vcam.control.door import (
+    LIMITS,
+    RESERVED,
+    Door,
+    Limits,
+    Link,
+    Sparing,
+    raise_descriptor_limit,
+)
 from vcam.control.sessions import IDLE, LIFE, LINGER, TOKEN_LIFE, Sessions
 from vcam.errors import DaemonError
 
@@ -448,6 +458,33 @@ def test_a_link_rests_between_requests_and_streams_are_never_cut(local):
             assert link.recv(65536).startswith(b"HTTP/1.1 200")
             time.sleep(LIMITS.silent + 2)
         assert not ended(stream, 1)
+
+
+@LINUX
+@pytest.mark.parametrize("half_closed", [False, True])
+def test_who_does_not_read_the_answer_is_cut(half_closed):
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(body=bytes(50_000_000))
+
+    async def play() -> int | None:
+        loop, app = asyncio.get_running_loop(), web.Application()
+        app.router.add_get("/", answer)
+        listening = page_door.loopback(0)
+        door = Door(listening, Limits(silent=1.5, idle=1.5))
+        await door.open(app)
+        with socket.socket() as link:
+            link.setblocking(False)
+            await loop.sock_connect(link, listening.getsockname())
+            await loop.sock_sendall(link, b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            await asyncio.sleep(0.5)  # the answer is under way
+            if half_closed:
+                link.shutdown(socket.SHUT_WR)
+            await asyncio.sleep(4)
+            holder = peers.uid_by_table(listening.getsockname(), link.getsockname())
+        await door.close()
+        return holder
+
+    assert asyncio.run(play()) is None
 
 
 @pytest.mark.parametrize("path", ["/settings", "/presets?name=a.png"])

@@ -98,8 +98,9 @@ class Door:
         self._listening.close()
         if self._runner is not None:
             await self._runner.cleanup()
-        for transport in list(self._links):
+        for transport in self._links:
             _cut(transport)
+        await asyncio.sleep(0)  # which closes them
         self._links.clear()
 
     def _counted(self) -> Middleware:
@@ -123,12 +124,16 @@ class Door:
         assert self._runner is not None
         assert self._runner.server is not None
         while True:
+            await self._asked()
             try:
-                connection, _ = await loop.sock_accept(self._listening)
+                connection, _ = self._listening.accept()
+            except (BlockingIOError, ConnectionError):  # whoever it was has gone again
+                continue
             except OSError as error:
                 log.warning("No connection can be taken: %s", error.strerror or error)
                 await asyncio.sleep(PAUSE)
                 continue
+            connection.setblocking(False)
             peer = peers.peer_of(connection)
             if refused := self._refused(connection, peer):
                 _turn_away(connection, *refused)
@@ -142,6 +147,16 @@ class Door:
             else:
                 self._links[transport] = Link(peer, time.monotonic())
 
+    async def _asked(self) -> None:
+        """Wait until somebody wants to come in; nobody is lost if the door closes meanwhile."""
+        loop = asyncio.get_running_loop()
+        asked = loop.create_future()
+        loop.add_reader(self._listening, lambda: asked.done() or asked.set_result(None))
+        try:
+            await asked
+        finally:
+            loop.remove_reader(self._listening)
+
     def _refused(
         self, connection: socket.socket, peer: peers.Peer | None
     ) -> tuple[int, str] | None:
@@ -153,8 +168,7 @@ class Door:
         if connection.fileno() >= descriptor_limit() - RESERVED:
             log.warning("Refused a connection: %d descriptors are open", connection.fileno())
             return TOO_MANY
-        for transport in [one for one in self._links if one.is_closing()]:
-            del self._links[transport]
+        self._forget_closed()
         same = [link for link in self._links.values() if link.peer == peer]
         if peer is not None and peer.pid and len(same) >= self._limits.of_process:
             log.warning("Refused a connection: process %d has %d", peer.pid, len(same))
@@ -177,13 +191,16 @@ class Door:
     async def _sweep(self) -> None:
         while True:
             await asyncio.sleep(SWEEP)
+            self._forget_closed()
             now = time.monotonic()
-            for transport, link in list(self._links.items()):
-                if transport.is_closing():
-                    del self._links[transport]
-                elif link.overdue(now, self._limits):
+            for transport, link in self._links.items():
+                # One that is closing still waits for its peer to read, and holds a descriptor.
+                if link.overdue(now, self._limits):
                     _cut(transport)
-                    del self._links[transport]
+
+    def _forget_closed(self) -> None:
+        for transport in [one for one in self._links if _is_closed(one)]:
+            del self._links[transport]
 
 
 def is_ours(connection: socket.socket, peer: peers.Peer | None) -> bool:
@@ -212,6 +229,11 @@ def _turn_away(connection: socket.socket, status: int, message: str) -> None:
 def _cut(transport: asyncio.BaseTransport) -> None:
     if isinstance(transport, asyncio.WriteTransport):
         transport.abort()
+
+
+def _is_closed(transport: asyncio.BaseTransport) -> bool:
+    connection = transport.get_extra_info("socket")
+    return connection is None or connection.fileno() < 0
 
 
 def descriptor_limit() -> int:

@@ -44,7 +44,7 @@ class Doors:
     ) -> None:
         self._socket_path = socket_path
         self._unix = unix
-        self._loop = asyncio.new_event_loop()
+        self._loop = asyncio.SelectorEventLoop()  # Windows' own cannot wait for a socket
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
         self._local: Door | None = None
