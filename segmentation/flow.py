@@ -38,6 +38,15 @@ class Carrier:
         """Forget the last frame."""
         self._agreed = 0
 
+    def wipe(self) -> None:
+        """Forget the last frame, and overwrite what is kept of it."""
+        self.reset()
+        if self._size != (0, 0):
+            for kept in (self._luma, *self._halves, self._warped, self._alpha, self._from):
+                kept.fill(0)
+            # It keeps pictures of its own. After its `collectGarbage` the next flow is a crash.
+            self._flow.calc(*self._halves, None)
+
     def keep(self, luma: NDArray[np.uint8], alpha: NDArray[np.float32]) -> None:
         """Remember a frame that was looked at, given by its luma at model size, and its matte."""
         if luma.shape != self._size:

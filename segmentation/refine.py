@@ -52,6 +52,13 @@ class Tidy:
         self.present = False
         self._mine = None
 
+    def wipe(self) -> None:
+        """Forget who was there, and overwrite what is kept of them."""
+        self.reset()
+        if self._size != (0, 0):
+            for kept in (self._half, self._near, self._whole, self._bits):
+                kept.fill(0)
+
     def __call__(self, alpha: NDArray[np.float32]) -> None:
         """Take islands, small holes and strangers out of `alpha`, in place."""
         h, w = alpha.shape
@@ -211,6 +218,10 @@ class Guided:
     def __init__(self, *, epsilon: float = 1e-3) -> None:
         self.epsilon = epsilon
         self._scratch = kernels.guide_scratch(1)
+
+    def wipe(self) -> None:
+        """Overwrite the rows worked on last."""
+        self._scratch.fill(0)
 
     def __call__(
         self,

@@ -12,7 +12,9 @@ import cv2
 import numpy as np
 
 from vcam.frame import Frame
+from vcam.memory import blank
 from vcam.pictures import i420_from_image, read_image
+from vcam.stock import Stock
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -66,6 +68,7 @@ class StillSource:
         self._noise = [
             np.clip(rng.normal(0, NOISE_SIGMA, shape), -8, 8).astype(np.int8) for _ in range(4)
         ]
+        self._stock = Stock()
         self._seq = 0
         self._started = time.monotonic()
         return self
@@ -76,6 +79,8 @@ class StillSource:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        blank((self._image, *self._planes))
+        self._stock.wipe()
         del self._image, self._planes
 
     def read(self, timeout: float) -> Frame | None:
@@ -109,7 +114,7 @@ class StillSource:
         centre_x = min(max(centre_x, half_w), w - half_w)
         centre_y = min(max(centre_y, half_h), h - half_h)
         scale = 1 / zoom
-        flat = np.empty(self.height * self.width * 3 // 2, np.uint8)
+        flat = self._stock.take(self.height * self.width * 3 // 2)
         data = flat.reshape(self.height * 3 // 2, self.width)
         for plane, moved in zip(self._planes, _planes(data), strict=True):
             part = plane.shape[0] / h  # chroma is half as large, and its pixels lie between four

@@ -315,6 +315,9 @@ class Webcam:
             self._mapped = None
         os.close(self._fd)
         self._fd = -1
+        for decoder in (self._jpeg, self._unpack):
+            if decoder is not None:
+                decoder.wipe()
         self._jpeg = self._unpack = None
 
     def __exit__(
