@@ -12,7 +12,7 @@ from vcam.memory import blank, mapped
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MOST: Final = 8  # pieces on their way at once, at most, before memory is taken afresh
+MOST: Final = 12  # pieces on their way at once, at most, before memory is taken afresh
 
 
 class Stock:

@@ -35,7 +35,7 @@ SIZE = W, H = 1280, 720
 OUTPUT = 640, 360
 PICTURES = 3  # that the camera sends in turn
 KINDS = ("mjpg", "yuyv", "clip", "still")
-DISTINCT = 6  # different bytes among eight, for them to be nobody else's
+DISTINCT = 9  # different bytes in a piece, for it to be nobody else's
 ODD = np.uint64(0x9E3779B97F4A7C15)
 BITS = 26  # of the table that most words of the memory are told apart by
 PIECE = 1 << 24  # bytes of memory that are looked at at once
@@ -170,67 +170,94 @@ def traces(folder: Path, kind: str, quality: str = "balanced") -> dict[str, list
 
 
 class Search:
-    """Finds any eight bytes of the traces in another process's memory, wherever they lie."""
+    """Finds any 16 bytes of the traces in another process's memory, wherever they lie.
+
+    Of numbers in floating point it takes 32 bytes: eight pixels, as few repeat themselves.
+    """
 
     def __init__(self, named: dict[str, list[np.ndarray]]) -> None:
         self.names = list(named)
-        keys, whose = [], []
-        for number, planes in enumerate(named.values()):
-            for plane in planes:
-                data = plane.reshape(plane.shape[0] if plane.ndim > 1 else 1, -1)
-                data = data[:: max(1, data.shape[0] // 90)].view(np.uint8)
-                # A row anywhere in memory covers aligned words; these are all that it can cover.
-                for row in data:
-                    for shift in range(8):
-                        cut = row[shift : shift + (row.size - shift) // 8 * 8]
-                        keys.append(cut.view(np.uint64))
-                        whose.append(np.full(keys[-1].size, number, np.uint8))
-        found, of = np.concatenate(keys), np.concatenate(whose)
-        ordered = np.sort(found.view(np.uint8).reshape(-1, 8), axis=1)
-        rare = 1 + np.count_nonzero(np.diff(ordered, axis=1), axis=1) >= DISTINCT
-        found, of = found[rare], of[rare]
-        found, first = np.unique(found, return_index=True)
-        self._keys, self._whose = found, of[first]
-        self._table = np.zeros(1 << BITS, np.bool_)
-        self._table[self._slots(found)] = True
+        self._known = {
+            span: self._learn(span, [
+                (number, plane) for number, planes in enumerate(named.values()) for plane in planes
+                if (plane.dtype == np.float32) == (span == 4)
+            ])
+            for span in (2, 4)
+        }  # fmt: skip
 
     @staticmethod
-    def _slots(words: np.ndarray) -> np.ndarray:
-        return (words * ODD) >> np.uint64(64 - BITS)
+    def _learn(span: int, planes: list[tuple[int, np.ndarray]]) -> tuple[np.ndarray, ...]:
+        """Numbers of all pieces of `span` aligned words that a row can cover, whose, and a table."""
+        keys, whose = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint8)]
+        for number, plane in planes:
+            data = plane.reshape(plane.shape[0] if plane.ndim > 1 else 1, -1)
+            data = data[:: max(1, data.shape[0] // 90)].view(np.uint8)
+            for row in data:
+                for shift in range(8):
+                    words = row[shift : shift + (row.size - shift) // 8 * 8].view(np.uint64)
+                    if words.size < span:
+                        continue
+                    numbers = _numbers(words, span)
+                    at = np.arange(numbers.size) * 8 + shift
+                    pieces = np.sort(row[at[:, None] + np.arange(8 * span)], axis=1)
+                    rare = np.count_nonzero(np.diff(pieces, axis=1), axis=1) >= DISTINCT
+                    keys.append(numbers[rare])
+                    whose.append(np.full(keys[-1].size, number, np.uint8))
+        found, first = np.unique(np.concatenate(keys), return_index=True)
+        table = np.zeros(1 << BITS, np.bool_)
+        table[_slots(found)] = True
+        return found, np.concatenate(whose)[first], table
 
-    def words(self, data: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Where in `data`, (n,) uint64, a trace is, and whose."""
-        at = np.flatnonzero(self._table[self._slots(data)])
-        place = np.searchsorted(self._keys, data[at])
-        place[place == self._keys.size] = 0
-        real = self._keys[place] == data[at]
-        return at[real], self._whose[place[real]]
+    def pieces(self, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where in `words`, (n,) uint64, a piece of a trace is, and whose."""
+        where, whose = [], []
+        for span, (keys, of, table) in self._known.items():
+            if keys.size == 0:
+                continue
+            numbers = _numbers(words, span)
+            at = np.flatnonzero(table[_slots(numbers)])
+            place = np.minimum(np.searchsorted(keys, numbers[at]), keys.size - 1)
+            real = keys[place] == numbers[at]
+            where.append(at[real])
+            whose.append(of[place[real]])
+        return np.concatenate(where), np.concatenate(whose)
 
     def __call__(self, pid: int, *, verbose: bool = False) -> dict[str, int]:
-        """Count the words of each trace in all that `pid` may write to."""
+        """Count the pieces of each trace in all that `pid` may write to."""
         total: dict[str, int] = {}
         with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:
             for start, end, what in writable(pid):
-                here: dict[str, int] = {}
-                places: list[int] = []
+                here, places = dict[str, int](), list[int]()
                 for at in range(start, end, PIECE):
                     try:
                         memory.seek(at)
-                        data = memory.read(min(PIECE, end - at))
+                        data = memory.read(min(PIECE + 24, end - at))
                     except (OSError, ValueError, OverflowError):
-                        continue
-                    words = np.frombuffer(data, np.uint64, len(data) // 8)
-                    where, whose = self.words(words)
-                    places += [at + 8 * int(i) for i in where[:400]]
+                        continue  # a device's memory
+                    where, whose = self.pieces(np.frombuffer(data, np.uint64, len(data) // 8))
+                    places += [at + 8 * int(i) for i in where[:9]]
                     for number, count in enumerate(np.bincount(whose, minlength=1)):
                         if count:
-                            name = self.names[number]
-                            here[name] = here.get(name, 0) + int(count)
+                            here[self.names[number]] = here.get(self.names[number], 0) + int(count)
                 for name, count in here.items():
                     total[name] = total.get(name, 0) + count
                 if verbose and here:
-                    print(f"  {start:x}-{end:x} {what}: {here}", [hex(p) for p in places[:12]])
+                    print(f"  {start:x}-{end:x} {what}: {here}", [hex(p) for p in places[:9]])
         return total
+
+
+def _numbers(words: np.ndarray, span: int) -> np.ndarray:
+    """One number for each `span` neighbours among `words`."""
+    last = words.size - span + 1
+    found = words[:last].copy()
+    for i in range(1, span):
+        found *= ODD
+        found += words[i : last + i]
+    return found
+
+
+def _slots(numbers: np.ndarray) -> np.ndarray:
+    return (numbers * ODD) >> np.uint64(64 - BITS)
 
 
 def writable(pid: int) -> list[tuple[int, int, str]]:

@@ -13,6 +13,7 @@ import numpy as np
 
 from vcam.errors import SourceError
 from vcam.frame import Frame
+from vcam.stock import Stock
 
 if TYPE_CHECKING:
     from av.video.frame import VideoFrame
@@ -73,6 +74,7 @@ class ClipSource:
             round(float(duration * base) * self.fps) if duration and base else 0
         )
         self._iterator = self._container.decode(self._stream)
+        self._stock = Stock()
         self._seq = 0
         self._loop_started = time.monotonic()
         self._first_pts: float | None = None
@@ -86,6 +88,7 @@ class ClipSource:
         trace: TracebackType | None,
     ) -> None:
         self._container.close()
+        self._stock.wipe()
 
     def read(self, timeout: float) -> Frame | None:
         """Return the next frame: when it is due if `live`, else at once. `timeout` is not needed.
@@ -99,7 +102,7 @@ class ClipSource:
         if self._first_pts is None:
             self._first_pts = at
         offset = max(0.0, at - self._first_pts)
-        y, u, v, full_range = planes(picture)
+        y, u, v, full_range = planes(picture, self._stock)
         self._decoded_in_loop += 1
         self._seq += 1
         if not self.live:
@@ -151,8 +154,12 @@ class ClipSource:
 
 def planes(
     picture: VideoFrame,
+    stock: Stock | None = None,
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8], bool]:
-    """Copy a decoded picture out as upright, even-sized BT.601 planes, as `Frame` wants them."""
+    """Copy a decoded picture out as upright, even-sized BT.601 planes, as `Frame` wants them.
+
+    They are laid into pieces of `stock` where they can be as they come.
+    """
     bt601 = _BT601.get(int(picture.colorspace), False)
     if picture.format.name not in _AS_IS or not bt601:
         picture = picture.reformat(
@@ -160,7 +167,7 @@ def planes(
         )
     full_range = picture.format.name.startswith("yuvj") or int(picture.color_range) == _FULL_RANGE
     turns = round(getattr(picture, "rotation", 0) / 90) % 4
-    y, u, v = (_plane(picture, i) for i in range(3))
+    y, u, v = (_plane(picture, i, stock or Stock()) for i in range(3))
     if turns:
         if u.shape[0] == y.shape[0]:  # 4:2:2 lies wrong once turned
             u, v = u[::2], v[::2]
@@ -168,10 +175,12 @@ def planes(
     return (*_even(y, u, v), full_range)
 
 
-def _plane(picture: VideoFrame, index: int) -> NDArray[np.uint8]:
+def _plane(picture: VideoFrame, index: int, stock: Stock) -> NDArray[np.uint8]:
     plane = picture.planes[index]
     flat: NDArray[np.uint8] = np.frombuffer(memoryview(plane), np.uint8)
-    return flat.reshape(plane.height, plane.line_size)[:, : plane.width].copy()
+    out = stock.take(plane.height * plane.width).reshape(plane.height, plane.width)
+    np.copyto(out, flat.reshape(plane.height, plane.line_size)[:, : plane.width])
+    return out
 
 
 def _even(

@@ -104,7 +104,10 @@ class StillSource:
             h, w = self._image.shape[:2]
             top, left = (h - self.height) // 4, (w - self.width) // 2
             view = self._image[top : top + self.height, left : left + self.width]
-            return i420_from_image(np.ascontiguousarray(view))
+            data = self._stock.take(self.height * self.width * 3 // 2)
+            data = data.reshape(self.height * 3 // 2, self.width)
+            cv2.cvtColor(np.ascontiguousarray(view), cv2.COLOR_RGB2YUV_I420, data)
+            return data
         h, w = self._image.shape[:2]
         zoom = 1.0 + 0.03 * math.sin(t * 0.5)
         centre_x = w / 2 + 0.03 * self.width * math.sin(t * 0.7)
