@@ -55,7 +55,7 @@ class Capture:
 
     def __exit__(self, *_: object) -> None:
         with self._condition:
-            self._stop = True
+            self._stop, self._wanted, self._slot = True, False, None
             self._condition.notify_all()
         self._thread.join(5)
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 
 from vcam import __version__, paths
@@ -67,6 +68,8 @@ def run(
 
     keep_one_heap()
     never_dumped()
+    # Pieces of a picture would stay on the stacks of OpenCV's own threads, where nobody gets at them.
+    cv2.setNumThreads(1)
     # The frame loop gives up the interpreter twenty times a frame, and waited up to 5 ms each time
     # for a thread that answers the page.
     sys.setswitchinterval(SWITCH)

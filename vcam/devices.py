@@ -8,9 +8,9 @@ import logging
 import os
 import re
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from vcam.errors import SourceError, VcamError
 
@@ -78,6 +78,9 @@ class VirtualCameraInfo:
     height: int = 0
     holders: tuple[Holder, ...] = ()
     problem: str = ""
+
+
+Listed = TypeVar("Listed", CameraInfo, VirtualCameraInfo)
 
 
 def list_cameras() -> list[CameraInfo]:
@@ -458,7 +461,9 @@ def _cameras_elsewhere() -> list[CameraInfo]:
 
 def run(as_json: bool) -> int:
     """`vcam devices`: print what there is and who holds it; the exit code."""
-    cameras, virtual = list_cameras(), list_virtual_cameras()
+    ours = _ours()
+    cameras = [_also_held(camera, ours) for camera in list_cameras()]
+    virtual = [_also_held(camera, ours) for camera in list_virtual_cameras()]
     if as_json:
         answer = {
             "cameras": [asdict(camera) for camera in cameras],
@@ -492,6 +497,23 @@ def run(as_json: bool) -> int:
     if not virtual:
         print("  none; `vcam doctor` says how to get one")
     return 0
+
+
+def _ours() -> dict[str, set[Holder]]:
+    """Which device is held by whom as a daemon that runs sees it: it lets nobody look at itself."""
+    from vcam.control.client import Client
+
+    found: dict[str, set[Holder]] = {}
+    with contextlib.suppress(VcamError):
+        answer = Client.connect().devices()
+        for camera in (*answer["cameras"], *answer["virtual"]):
+            found[camera["path"]] = {Holder(**holder) for holder in camera["holders"]}
+    return found
+
+
+def _also_held(camera: Listed, ours: Mapping[str, set[Holder]]) -> Listed:
+    holders = {*camera.holders, *ours.get(camera.path, ())}
+    return replace(camera, holders=tuple(sorted(holders, key=lambda holder: holder.pid)))
 
 
 def _held(who: tuple[Holder, ...]) -> str:

@@ -11,6 +11,7 @@ import errno
 import io
 import os
 import select
+import signal
 import struct
 import subprocess
 import sys
@@ -151,6 +152,9 @@ def traces(folder: Path, kind: str, quality: str = "balanced") -> dict[str, list
             add("halves", *shrink._halves)
         add("model size", *picture)
         half = [cv2.resize(p, (w // 2, h // 2)) for p in picture]
+        small = np.concatenate([p.reshape(-1) for p in found["output size"][-6::2]])
+        small = small.reshape(out_h * 3 // 2, out_w)
+        add("preview", cv2.cvtColor(small, cv2.COLOR_YUV2BGR_I420))
         add("half model size", *half)
         add("half model size, float", *(p.astype(np.float32) for p in half))
         x = np.zeros((1, 3, full_h, full_w), np.float32)
@@ -337,6 +341,11 @@ def main() -> int:
     from vcam.sources.webcam import Webcam
 
     kind, folder = sys.argv[1], Path(sys.argv[2])
+    end = os._exit
+    # Everything is closed when it comes to this: it waits there to be searched.
+    os._exit = lambda code: (os.kill(os.getpid(), signal.SIGSTOP), end(code))  # type: ignore
+    if os.geteuid():  # only root may look into a process that hides itself
+        daemon.never_dumped = lambda: None
     sinks._opener = lambda name, width, height, fps: lambda: Sink(folder, width, height)
     if kind in ("mjpg", "yuyv"):
         driver = Camera(folder, kind)
@@ -367,14 +376,15 @@ class Watched:
     folder: Path
     search: Search
     child: subprocess.Popen[bytes]
+    source: str  # what the settings call its camera
 
     def found(self, *, verbose: bool = False) -> dict[str, int]:
         """Stop it for a moment and count what of the room is in its memory."""
-        os.kill(self.pid, 19)
+        os.kill(self.pid, signal.SIGSTOP)
         try:
             return self.search(self.pid, verbose=verbose)
         finally:
-            os.kill(self.pid, 18)
+            os.kill(self.pid, signal.SIGCONT)
 
     def watch(self, watched: bool) -> None:
         """Let a program stream from the virtual camera, or none."""
@@ -382,6 +392,14 @@ class Watched:
             (self.folder / "watched").touch()
         else:
             (self.folder / "watched").unlink()
+
+    def stop(self) -> None:
+        """Stop the daemon, and wait until all that is left for it to do is to end."""
+        self.client.stop()
+        until = time.monotonic() + 30
+        while ") T " not in Path(f"/proc/{self.pid}/stat").read_text():
+            assert time.monotonic() < until, (self.folder / "log").read_text()
+            time.sleep(0.05)
 
     def wait(self, state: str, timeout: float = 90) -> None:
         """Wait until it says that it is in `state`."""
@@ -420,7 +438,7 @@ def running(folder: Path, kind: str, **background: Any) -> Iterator[Watched]:
             cwd=ROOT, env=environ, stdout=log, stderr=log,
         )  # fmt: skip
     client = Client(folder / "run" / "vcam" / "control.sock")
-    watched = Watched(child.pid, client, folder, Search(traces(folder, kind)), child)
+    watched = Watched(child.pid, client, folder, Search(traces(folder, kind)), child, source)
     try:
         watched.wait("live")
         yield watched
