@@ -118,14 +118,16 @@ def _sponge(library: Any, sizes: Iterable[int], *, most: int = MOST) -> None:
     # Pieces from here on were not given back by anybody: they are fresh from the system.
     fresh = (library.sbrk(0) or 0) - library.mallinfo2().keepcost
     malloc, memset, header = library.malloc, ctypes.memset, ctypes.c_size_t.from_address
-    held: list[int] = []
+    # Where they are is not noted in that same memory: a list would lie on what is not cleared yet.
+    held, count = memoryview(mapped(8 * most)).cast("Q"), 0
     try:
         for size in sizes:
-            while len(held) < most:
+            while count < most:
                 at = malloc(size)
                 if not at:
                     return
-                held.append(at)
+                held[count] = at
+                count += 1
                 if at >= fresh or header(at - 8).value & MAPPED:
                     break
                 # Whole pages inside were given back to the system, and would come again.
@@ -136,5 +138,5 @@ def _sponge(library: Any, sizes: Iterable[int], *, most: int = MOST) -> None:
                     memset(at, 0, inside - at)
                     memset(end // PAGE * PAGE, 0, end % PAGE)
     finally:
-        for at in held:
-            library.free(at)
+        for i in range(count):
+            library.free(held[i])

@@ -26,11 +26,14 @@ def preview(daemon: Watched):
     """Somebody who looks at the preview all the while."""
 
     def look() -> None:
-        with contextlib.suppress(VcamError, OSError):
-            for answer in daemon.client._answer("GET", "/preview.mjpg", None):
-                while answer.read(4096) and not done.is_set():
-                    pass
+        with (
+            contextlib.suppress(VcamError, OSError),
+            daemon.client._answer("GET", "/preview.mjpg", None) as answer,
+        ):
+            while (part := answer.read1(4096)) and not done.is_set():
+                seen.append(len(part))
 
+    seen: list[int] = []
     done = threading.Event()
     thread = threading.Thread(target=look, daemon=True)
     thread.start()
@@ -39,6 +42,7 @@ def preview(daemon: Watched):
     finally:
         done.set()
         thread.join(5)
+    assert sum(seen) > 100_000
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Self
 
-    from vcam.decode import Planes
+    from vcam.decode import MjpegDecoder, Planes, Unpacker
     from vcam.devices import Controls
     from vcam.sources.base import Source
     from vcam.v4l2 import Buffer, Mapped, PixelFormat
@@ -130,6 +130,8 @@ class Webcam:
         self._controls: dict[str, int] = {}
         self._fd = -1
         self._mapped: Mapped | None = None
+        self._jpeg: MjpegDecoder | None = None
+        self._unpack: Unpacker | None = None
         self._torn = 0
         self.packed = False  # whoever reads takes packed pictures apart; see `Unpacker`
 
