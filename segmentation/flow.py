@@ -66,6 +66,17 @@ class Carrier:
         self._pts = float("-inf")
         self._gaps.clear()
 
+    def wipe(self) -> None:
+        """Forget the last frame, and overwrite what is kept of it."""
+        self.reset()
+        if self._size != (0, 0):
+            kept: list[NDArray[Any]] = [*self._halves, self._moved, self._slopes, self._alpha]
+            for each in (*kept, self._part, self._from, self._half_from):
+                each.fill(0)
+            # It keeps pictures of its own. After its `collectGarbage` the next flow is a crash.
+            before, now = self._halves
+            self._flow.calc(before[0], now[0], None)
+
     def keep(self, picture: NDArray[np.uint8], alpha: NDArray[np.float32], pts: float) -> None:
         """Remember a frame that was looked at and its matte."""
         if alpha.shape != self._size:

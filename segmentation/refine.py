@@ -58,6 +58,9 @@ class Tidy:
         """Leave nothing behind of who was there."""
         self.reset()
         self._me.wipe()
+        if self._size != (0, 0):
+            for kept in (self._half, self._near, self._whole, self._bits):
+                kept.fill(0)
 
     def __call__(
         self,
@@ -175,6 +178,10 @@ class Guided:
     def __init__(self, *, epsilon: float = 1e-3) -> None:
         self.epsilon = epsilon
         self._scratch = kernels.guide_scratch(1)
+
+    def wipe(self) -> None:
+        """Overwrite the rows worked on last."""
+        self._scratch.fill(0)
 
     def __call__(
         self,

@@ -252,6 +252,18 @@ class Segmenter:
         self._carried = 0
         self._engine.reset()
 
+    def wipe(self) -> None:
+        """Forget the frames before, and overwrite all that is kept of them, the network's too."""
+        self.reset()
+        for part in (self._smoother, self._carrier, self._tidy, self._guided, self._engine):
+            part.wipe()
+        planes: list[NDArray[Any]] = [plane for each in self._sets for plane in each]
+        pictures: list[NDArray[Any]] = [self._x, *self._pictures]
+        for kept in (*pictures, *planes):
+            kept.fill(0)
+        for shrink in (self._shrink_y, self._shrink_c):
+            shrink.wipe()
+
     def close(self) -> None:
         """Give the engine back."""
         self._engine.close()
@@ -318,6 +330,11 @@ class Shrink:
         # Linear weights look at two pixels only: beyond twice the size they would skip some.
         far = height > 2.5 * h or width > 2.5 * w
         self._last = cv2.INTER_AREA if far else cv2.INTER_LINEAR
+
+    def wipe(self) -> None:
+        """Overwrite the halves of the last plane."""
+        for half in self._halves:
+            half.fill(0)
 
     def __call__(self, plane: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
         """Fill `out` with the plane at the smaller size."""

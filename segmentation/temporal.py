@@ -38,6 +38,13 @@ class Smoother:
         """Forget the frames before."""
         self._fresh = True
 
+    def wipe(self) -> None:
+        """Forget the frames before, and overwrite what is kept of them."""
+        self.reset()
+        if self._size != (0, 0):
+            for kept in (self._before, self._change, self._sum, self._motion, self._held):
+                kept.fill(0)
+
     def resize(self, h: int, w: int) -> None:
         """Go on with mattes of another size; what was seen so far is scaled to it."""
         if self._size in ((0, 0), (h, w)):

@@ -135,7 +135,12 @@ def matting(answer) -> SimpleNamespace:
         return answer(frame) if isinstance(frame, Frame) else Fault("no frame")
 
     return SimpleNamespace(
-        matte=matte, reset=lambda: None, info={}, apply=lambda _: None, packed=False
+        matte=matte,
+        reset=lambda: None,
+        wipe=lambda: None,
+        info={},
+        apply=lambda _: None,
+        packed=False,
     )
 
 

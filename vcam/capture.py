@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from vcam.errors import SourceError, VcamError, tell
 from vcam.guard import Fault
+from vcam.memory import scrub_own
 
 if TYPE_CHECKING:
     from vcam.frame import Frame
@@ -44,6 +45,7 @@ class Capture:
         self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
         self.packed = False  # planes may have gaps between pixels: nothing is taken apart here
         self.dropped = 0
+        self.closed = 0  # sources so far
         self._told = ""  # the last complaint
         self.source: Source | None = None  # while open
 
@@ -53,7 +55,7 @@ class Capture:
 
     def __exit__(self, *_: object) -> None:
         with self._condition:
-            self._stop = True
+            self._stop, self._wanted, self._slot = True, False, None
             self._condition.notify_all()
         self._thread.join(5)
 
@@ -128,24 +130,26 @@ class Capture:
                 try:
                     return self._pump(source, generation)
                 except VcamError as error:  # closing a camera that went away may take its time
-                    self._put(Fault(_short(error)))
+                    self._put(Fault(_short(error)), generation)
                     raise
         except VcamError as error:
             # A camera that stays away is told once, not with every try.
             log.log(logging.DEBUG if str(error) == self._told else logging.WARNING,
                     "camera: %s", error)  # fmt: skip
             self._told = str(error)
-            self._put(Fault(_short(error)))
+            self._put(Fault(_short(error)), generation)
             return False
         except EOFError:
-            self._put(Fault("the clip ended"))
+            self._put(Fault("the clip ended"), generation)
             return False
         except Exception:  # out of memory, say: the camera is opened again once there is some
             tell(log, "camera: failed")
-            self._put(Fault("camera failed"))
+            self._put(Fault("camera failed"), generation)
             return False
         finally:
             self.source = None
+            self.closed += 1
+            scrub_own()
 
     def _pump(self, source: Source, generation: int) -> bool:
         silent = 0
@@ -155,19 +159,19 @@ class Capture:
             frame = source.read(READ_TIMEOUT)
             if frame is None:
                 silent += 1
-                self._put(Fault("no picture from the camera"))
+                self._put(Fault("no picture from the camera"), generation)
                 if silent >= 4:
                     log.warning("camera: %s is silent, opening it again", source.name)
                     return False
                 continue
             silent = 0
-            self._put(frame)
+            self._put(frame, generation)
         return True
 
-    def _put(self, item: Frame | Fault) -> None:
+    def _put(self, item: Frame | Fault, generation: int) -> None:
         with self._condition:
-            if not self._wanted:
-                time.sleep(FIRST_BACK_OFF)
+            if not self._wanted or generation != self._generation:
+                return  # it is let go here, so that no picture waits while nobody wants one
             if self._slot is not None and not isinstance(self._slot, Fault):
                 self.dropped += 1
             self._slot = item

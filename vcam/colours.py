@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 
 from vcam import kernels
+from vcam.memory import blank
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -43,6 +44,13 @@ class Colours:
         self._carried = np.zeros((3, *half), np.float32)
         self._scratch = kernels.near_scratch(half)
         self._cross = cv2.getStructuringElement(cv2.MORPH_RECT, (3, 3))
+
+    def wipe(self) -> None:
+        """Overwrite what is kept of the frame."""
+        blank((
+            self._bytes, self.planes, self.alpha, self._weight, self._sum, self._near, self._work,
+            self._carried, *self._scratch,
+        ))  # fmt: skip
 
     def take(self, matte: Matte, *, full_range: bool) -> None:
         """Look at the frame that `matte` belongs to."""

@@ -11,6 +11,7 @@ import numpy as np
 from vcam import kernels
 from vcam.colours import Colours
 from vcam.frame import SafeFrame
+from vcam.memory import blank
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -61,6 +62,12 @@ class Compositor:
         self._turn = 0
         self._blurred = np.zeros((height * 3 // 2, width), np.uint8)
         self._fitted: _Fit | None = None
+
+    def wipe(self) -> None:
+        """Overwrite every picture that is kept, those that were handed out among them."""
+        blank((*self._outputs, self._blurred))
+        if self._fitted is not None:
+            self._fitted.wipe()
 
     def compose(
         self, frame: Frame, matte: Matte, backdrop: NDArray[np.uint8] | Blur, look: Look
@@ -239,6 +246,11 @@ class _Fit:
             else [frame.y.shape, frame.u.shape, frame.v.shape]
         )
         self._flipped = [np.zeros(s, np.uint8) for s in shapes]
+
+    def wipe(self) -> None:
+        """Overwrite what is kept of the frame."""
+        blank((self.low, self.scratch, *(self._scaled or ()), *self._flipped))
+        self.colours.wipe()
 
     def planes(
         self, frame: Frame, *, mirror: bool

@@ -9,11 +9,11 @@ import signal
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 
 from segmentation import store
@@ -27,6 +27,7 @@ from vcam.demand import Demand
 from vcam.errors import BackgroundError, DaemonError, tell
 from vcam.foreign import plain, say
 from vcam.matting import Matting
+from vcam.memory import never_dumped, scrub
 from vcam.pipeline import Pipeline
 from vcam.service import Notifier, SuspendWatch, give_back, keep_one_heap
 from vcam.settings import SAFE_BACKGROUND, Revealed, Settings
@@ -44,6 +45,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SWITCH = 0.0005  # seconds a thread keeps the interpreter while another one waits for it
+LET_GO = 0.3  # seconds after a wipe in which who still answers with a picture has done so
+RETIRED = 1.0  # seconds after which nobody draws with a background that was replaced
 SETTLED = 5.0  # seconds after a change by which what it replaced was let go
 # Settings that need a restart: a virtual camera keeps its size for life, or calls would break.
 FIXED = {("output", "sink"), ("output", "width"), ("output", "height"), ("output", "fps")}
@@ -69,6 +72,9 @@ def run(
     from vcam.control import server
 
     keep_one_heap()
+    never_dumped()
+    # Pieces of a picture would stay on the stacks of OpenCV's threads, where nobody gets at them.
+    cv2.setNumThreads(1)
     # The frame loop gives up the interpreter twenty times a frame, and waited up to 5 ms each time
     # for a thread that answers the page.
     sys.setswitchinterval(SWITCH)
@@ -89,6 +95,7 @@ def run(
         )
         sinks = opened.enter_context(open_sinks(out.sink, out.width, out.height, out.fps))
         outlet = opened.enter_context(sinks.outlet(card, stats, fps=out.fps))
+        opened.callback(scrub)  # after the camera and the engine are closed
         demand = Demand(outlet, on_demand=out.on_demand, idle_after=out.idle_after)
         capture = opened.enter_context(
             Capture(source_opener(config.camera, out), wait_for_change=wait_for_camera)
@@ -97,7 +104,7 @@ def run(
         pipeline = Pipeline(
             capture, matting, backdrop, outlet, settings, demand, stats, alive=notifier.watchdog
         )
-        opened.callback(lambda: pipeline.backdrop.close())
+        opened.callback(pipeline.close)
         daemon = Daemon(pipeline, config_path, stop, reread, notes=sinks.notes)
         daemon.background_problem = problem
         settings.check(daemon.prepare)
@@ -117,6 +124,7 @@ def run(
         finally:
             notifier.stopping()
             log.info("stopping")
+            pipeline.wipe()
 
 
 class Daemon:
@@ -141,8 +149,9 @@ class Daemon:
         self._cpu = (time.monotonic(), time.process_time())
         self._cpu_percent = 0.0
         self._pending: Backdrop | None = None
-        self._retired: deque[tuple[float, Backdrop]] = deque()  # closed when their time has come
         self._give_back_at = float("inf")
+        self._wiped = (0, 0)  # wipes and closed cameras whose leavings are known of
+        self._scrub_at = float("inf")
         self._suspend = SuspendWatch()
         self._camera = self.settings.current.camera.model_dump(exclude={"mirror"})
         self._logged = self._started
@@ -245,24 +254,19 @@ class Daemon:
             self.background_problem = ""
 
     def apply(self, config: Config) -> None:
-        """Take a change into the running loop; each swap is one assignment."""
+        """Leave a change to the running loop: nothing that it owns is touched here."""
         pipe = self._pipeline
         if self._pending is not None:
-            old, pipe.backdrop, self._pending = pipe.backdrop, self._pending, None
-            # The loop may be drawing with the old one right now.
-            self._retired.append((time.monotonic() + 1, old))
+            shown, self._pending = self._pending, None
+            pipe.show(shown)
         pipe.matting.apply(config.matte)
-        pipe.demand.on_demand = config.output.on_demand
-        pipe.demand.idle_after = config.output.idle_after
-        pipe.guard.confident_frames = config.privacy.confident_frames
-        pipe.guard.deadline = config.privacy.deadline
         camera = config.camera.model_dump(exclude={"mirror"})
         if camera != self._camera:
             before, self._camera = self._camera, camera
             opener, source = source_opener(config.camera, config.output), pipe.capture.source
             if camera | {"controls": {}} != before | {"controls": {}}:
                 pipe.capture.switch(opener)
-                pipe.guard.distrust("camera switched")
+                pipe.forget("camera switched")
             else:
                 # The call goes on while somebody turns the exposure.
                 pipe.capture.next_time(opener)
@@ -280,8 +284,10 @@ class Daemon:
         if now - then >= 2:
             self._cpu_percent = round(100 * (cpu - spent) / (now - then), 1)
             self._cpu = (now, cpu)
-        while self._retired and now >= self._retired[0][0]:
-            self._retired.popleft()[1].close()
+        # An engine may still be drawing with the one before.
+        while pipe.retired and now >= pipe.retired[0][0] + RETIRED:
+            pipe.retired.popleft()[1].close()
+        self._clear_leavings(now)
         if now >= self._give_back_at:
             self._give_back_at = float("inf")
             give_back()
@@ -290,7 +296,7 @@ class Daemon:
             self.settings.reload()
         if self._suspend.slept() > 1:
             log.info("woke up from suspend")
-            pipe.guard.distrust("just woke up")
+            pipe.guard.doubt("just woke up")
         if pipe.stats.written and not self._ready:
             self._ready = True
             notifier.ready()
@@ -299,6 +305,15 @@ class Daemon:
             self._logged = now
             figures = pipe.stats.snapshot()
             log.info("%s, %.1f fps, %s", pipe.verdict.state, figures["fps"], figures["frames"])
+
+    def _clear_leavings(self, now: float) -> None:
+        """Clear the free memory once what was wiped, and the camera, are let go by everybody."""
+        pipe = self._pipeline
+        if (wiped := (pipe.wipes, pipe.capture.closed)) != self._wiped:
+            self._wiped, self._scrub_at = wiped, now + LET_GO
+        if now >= self._scrub_at:
+            self._scrub_at = float("inf")
+            scrub()
 
     def _restart_needed(self, config: Config) -> bool:
         outlet = self._pipeline.outlet

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import av
 import cv2
@@ -13,10 +13,14 @@ from av.video.codeccontext import VideoCodecContext
 
 from vcam import kernels
 from vcam.errors import SourceError
+from vcam.memory import PAGE, mapped
 from vcam.stock import Stock
 from vcam.turbojpeg import open_turbo
 
 if TYPE_CHECKING:
+    from mmap import mmap
+
+    from av.packet import Packet
     from numpy.typing import NDArray
 
     Planes = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8], bool]
@@ -51,6 +55,13 @@ class MjpegDecoder:
         # Whatever is wrong ends in an error: a concealed picture is half grey, or half another.
         context.options = {"err_detect": "explode+bitstream+buffer", "ec": "0"}
         self._context = context
+        self._inbox = mapped(PAGE)  # the JPEG at hand; grows to the largest
+
+    def wipe(self) -> None:
+        """Overwrite what is kept of the pictures so far."""
+        self._inbox = mapped(PAGE)
+        if self._turbo is not None:
+            self._turbo.wipe()
 
     def decode(self, data: bytes | memoryview) -> Planes:
         """Return the picture's planes and whether they span 0..255; nobody writes to them.
@@ -61,17 +72,27 @@ class MjpegDecoder:
         Raises:
             SourceError: torn, truncated or no JPEG, or of an odd size.
         """
+        # Into memory of our own, which can be overwritten: what is read twice may be slow to read.
+        size = len(data)
+        if len(self._inbox) < size:
+            self._inbox = mapped(size + size // 2)
+        self._inbox[:size] = data
         # Some cameras fill the rest of their buffer with zeros.
-        whole = bytes(data).rstrip(b"\0")
-        if whole[:2] != b"\xff\xd8" or b"\xff\xd9" not in whole[-512:]:
+        size = _filled(self._inbox, size)
+        ended = self._inbox.find(b"\xff\xd9", max(0, size - 512), size) >= 0
+        if self._inbox[:2] != b"\xff\xd8" or not ended:
             raise SourceError(
                 f"the camera sent {len(data)} bytes that are no whole JPEG",
                 hint="Check the cable, or choose another port or format.",
             )
-        planes = self._turbo.decode(whole) if self._turbo else None
+        planes = self._turbo.decode(self._inbox, size) if self._turbo else None
         if planes is not None:
             return planes
-        packet = av.Packet(whole)
+        # It takes whatever has a buffer, and copies it.
+        return self._decoded(av.Packet(memoryview(self._inbox)[:size]))  # type: ignore[arg-type]
+
+    def _decoded(self, packet: Packet[Any]) -> Planes:
+        """The same by libav."""
         packet.time_base = Fraction(1, 1000)
         try:
             pictures = self._context.decode(packet)
@@ -82,7 +103,7 @@ class MjpegDecoder:
             ) from error
         if len(pictures) != 1 or pictures[0].is_corrupt:
             raise SourceError(
-                f"the camera sent a damaged JPEG of {len(data)} bytes",
+                f"the camera sent a damaged JPEG of {packet.size} bytes",
                 hint="Check the cable, or choose another port or format.",
             )
         picture = pictures[0]
@@ -101,6 +122,15 @@ class MjpegDecoder:
             for plane in picture.planes
         )
         return y, u, v, full_range
+
+
+def _filled(data: mmap, size: int) -> int:
+    """How many of the first `size` bytes there are without the zeros at their end."""
+    while size and data[size - 1] == 0:
+        part = np.frombuffer(data, np.uint8, min(size, 4096), max(0, size - 4096))
+        filled = np.flatnonzero(part)
+        size += (int(filled[-1]) + 1 if filled.size else 0) - part.size
+    return size
 
 
 class Unpacker:
@@ -171,6 +201,10 @@ class Unpacker:
         cv2.extractChannel(fours, 0, u)
         cv2.extractChannel(fours, 2, v)
         return y, u, v, False
+
+    def wipe(self) -> None:
+        """Overwrite what is kept of the pictures so far."""
+        self._stock.wipe()
 
     def yuyv(self, data: NDArray[np.uint8]) -> Planes:
         """Take YUYV 4:2:2 apart: `width * height * 2` bytes, lines unpadded.

@@ -16,7 +16,10 @@ VIEWER_STAYS = 2.0  # seconds a glance at the preview counts as watching
 
 
 class Demand:
-    """Decides when the camera is open. Owned by the pipeline thread; `glance` from any."""
+    """Decides when the camera is open. Owned by the pipeline thread; `glance` from any.
+
+    `on_demand` and `idle_after` are what the settings say, set by the loop before each frame.
+    """
 
     def __init__(self, outlet: Outlet, *, on_demand: bool, idle_after: float) -> None:
         self._outlet = outlet

@@ -191,7 +191,9 @@ def camera_exists(seen: Surroundings) -> Iterator[Finding]:
         )
     elif len(seen.ours) > 1:
         names = " and ".join(node.path for node in seen.ours)
-        spare = next((n for n in reversed(seen.ours) if not n.holders), seen.ours[-1])
+        fed = [sink.get("name", "") for sink in (seen.status or {}).get("sinks", ())]
+        free = [n for n in seen.ours if not n.holders and not _is_fed(n, fed)]
+        spare = (free or seen.ours)[-1]
         yield Finding(
             "warning",
             f"{names} are both called “VBG Camera”.",
@@ -248,6 +250,11 @@ def odd_size(seen: Surroundings) -> Iterator[Finding]:
                 "The size cannot change while a program reads the camera: close "
                 f"{_names(node)}, then start again.",
             )
+
+
+def _is_fed(node: surroundings.Node, sinks: list[str]) -> bool:
+    """Whether a daemon that runs sends pictures there: what it holds, only it can tell."""
+    return any(name.endswith(f"({node.path})") for name in sinks)
 
 
 def _names(node: surroundings.Node) -> str:

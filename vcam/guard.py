@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 
 from segmentation.change import moved
+from vcam.memory import blank
 
 if TYPE_CHECKING:
     from segmentation.segmenter import Matte
@@ -55,7 +56,7 @@ class Verdict:
 
 
 class Guard:
-    """Judges each frame. Owned by the pipeline thread.
+    """Judges each frame. Owned by the pipeline thread; others leave their `doubt`.
 
     `confident_frames` frames in a row must pass before anything but the card is shown, at the
     start and after every fault.
@@ -64,6 +65,7 @@ class Guard:
     def __init__(self, confident_frames: int = 3, deadline: float = 0.5) -> None:
         self.confident_frames = confident_frames
         self.deadline = deadline  # seconds from capture to write
+        self._doubts: deque[str] = deque()  # left by other threads, until the next frame
         self._streak = 0
         self._areas: deque[tuple[float, float]] = deque()
         self._last_person: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] | None = None
@@ -74,6 +76,8 @@ class Guard:
 
     def judge(self, frame: Frame | Fault | None, matte: Matte | Fault, mode: Mode) -> Verdict:
         """Say what may be shown for `frame`, whose matte is `matte`."""
+        while self._doubts:
+            self.distrust(self._doubts.popleft())
         reason = self._objection(frame, matte)
         if reason:
             self._streak = 0
@@ -94,16 +98,30 @@ class Guard:
 
     def in_time(self, pts: float, now: float) -> bool:
         """True if a composite of a frame captured at `pts` may still be written at `now`."""
+        if self._doubts:
+            return False  # they came while it was drawn, and count from the next frame on
         if -0.5 <= now - pts <= self.deadline:
             return True
         self.distrust("late")
         return False
 
+    def doubt(self, reason: str) -> None:
+        """Have it start over with the next frame: something changed under the loop. Any thread.
+
+        No frame that is judged or finished afterwards counts as one of the confident ones before.
+        """
+        self._doubts.append(reason)
+
     def distrust(self, reason: str = "") -> None:
-        """Start over: the camera, the model or the clock changed under the loop."""
+        """Start over. Pipeline thread only."""
         self._streak = 0
         self._reason = reason
+        self.wipe()
+
+    def wipe(self) -> None:
+        """Overwrite what is kept of the frames before. Pipeline thread only."""
         self._areas.clear()
+        blank((self._last_raw, self._last_picture, self._last_person))
         self._last_raw = self._last_picture = self._last_person = None
 
     def _objection(self, frame: Frame | Fault | None, matte: Matte | Fault) -> str:

@@ -309,7 +309,8 @@ def scratch_for(size: tuple[int, int], small: tuple[int, int]) -> Floats:
     (h, w), (lh, lw) = size, small
     i0, i1, _ = taps(h, lh)
     tall = int((i1[np.minimum(np.arange(15, h + 15, 16), h - 1)].astype(int) - i0[::16]).max()) + 1
-    return np.empty(13 * tall * w + 20 * w + 2 * lw + (w + 31) // 32, np.float32)
+    # Not `empty`: what happened to lie there would stay where no frame needs the room for it.
+    return np.zeros(13 * tall * w + 20 * w + 2 * lw + (w + 31) // 32, np.float32)
 
 
 def _compose_plain(

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from dataclasses import asdict
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import TypeVar
 
 from vcam import devices
-from vcam.devices import Holder, Mode
+from vcam.control.client import Client
+from vcam.devices import CameraInfo, Holder, Mode, VirtualCameraInfo
+from vcam.errors import VcamError
 from vcam.foreign import say
+
+Listed = TypeVar("Listed", CameraInfo, VirtualCameraInfo)
 
 
 def run(as_json: bool) -> int:
     """`vcam devices`: print what there is and who holds it; the exit code."""
-    cameras, virtual = devices.list_cameras(), devices.list_virtual_cameras()
+    ours = _ours()
+    cameras = [_also_held(camera, ours) for camera in devices.list_cameras()]
+    virtual = [_also_held(camera, ours) for camera in devices.list_virtual_cameras()]
     if as_json:
         answer = {
             "cameras": [asdict(camera) for camera in cameras],
@@ -49,6 +58,21 @@ def run(as_json: bool) -> int:
     if not virtual:
         say("  none; `vcam doctor` says how to get one")
     return 0
+
+
+def _ours() -> dict[str, set[Holder]]:
+    """Holders of each device as a daemon that runs sees them: it lets nobody look at itself."""
+    found: dict[str, set[Holder]] = {}
+    with contextlib.suppress(VcamError):
+        answer = Client.connect().devices()
+        for camera in (*answer["cameras"], *answer["virtual"]):
+            found[camera["path"]] = {Holder(**holder) for holder in camera["holders"]}
+    return found
+
+
+def _also_held(camera: Listed, ours: Mapping[str, set[Holder]]) -> Listed:
+    holders = {*camera.holders, *ours.get(camera.path, ())}
+    return replace(camera, holders=tuple(sorted(holders, key=lambda holder: holder.pid)))
 
 
 def _held(who: tuple[Holder, ...]) -> str:

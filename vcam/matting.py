@@ -108,13 +108,14 @@ def _warm(segmenter: Segmenter) -> None:
 class Matting:
     """Makes the matte of each frame, or says why there is none. Opened on entry, closed on exit.
 
-    `matte` belongs to the pipeline thread; `apply` may be called from any.
+    `matte`, `reset` and `wipe` belong to the pipeline thread; `apply` may be called from any.
     """
 
     def __init__(
         self, settings: MatteSettings, cache_dir: Path | None, opener: Opener = open_segmenter
     ) -> None:
-        self._settings = settings
+        self._settings = settings  # replaced as a whole, by any thread
+        self._adjusted: MatteSettings | None = None  # what the segmenter in use was told last
         self._cache_dir = cache_dir
         self._opener = opener
         self._segmenter: Segmenter | CudaSegmenter | None = None
@@ -160,18 +161,28 @@ class Matting:
         # A dragged slider must not open the model again. Choosing one person takes another engine
         # where there is a GPU.
         light = {"smoothing": settings.smoothing, "people": settings.people}
-        adjust = getattr(self._segmenter, "adjust", None)
+        heavy = getattr(self._segmenter, "adjust", None) is None
         moves = self.info["engine"] == "cuda" and before.people != settings.people
-        if adjust is None or moves or before.model_copy(update=light) != settings:
+        if heavy or moves or before.model_copy(update=light) != settings:
             self._gpu_problem = ""  # whoever changes settings gets another try
             self._wake.set()
-            return
-        adjust(**light)
 
     def reset(self) -> None:
         """Forget the frames before. Pipeline thread only."""
         if self._segmenter is not None:
             self._segmenter.reset()
+
+    def wipe(self) -> None:
+        """Overwrite all that is kept of the frames before. Pipeline thread only."""
+        if self._segmenter is not None:
+            self._segmenter.wipe()
+
+    def _follow(self) -> None:
+        """Tell the segmenter what the settings say now and it can do without being opened anew."""
+        settings, self._adjusted = self._settings, self._settings
+        adjust = getattr(self._segmenter, "adjust", None)
+        if adjust is not None:
+            adjust(smoothing=settings.smoothing, people=settings.people)
 
     def matte(self, frame: Frame | Fault | None, scenery: Scenery | None = None) -> Matte | Fault:
         """Return the matte of `frame`, or the reason why there is none.
@@ -180,9 +191,11 @@ class Matting:
         """
         if self._next is not None:
             old, self._segmenter, self._next = self._segmenter, self._next, None
-            self._failures = 0
+            self._failures, self._adjusted = 0, None
             if old is not None:
                 old.close()
+        if self._adjusted is not self._settings:
+            self._follow()
         if frame is None or isinstance(frame, Fault):
             return Fault("no frame")
         if self._segmenter is None:

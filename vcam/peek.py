@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Final
 import cv2
 import numpy as np
 
+from vcam.memory import blank
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -56,8 +58,14 @@ class Peek:
         if frame is not None and self._clock() < self._until:
             view = _view(frame, mirror=mirror)
         with self._changed:
+            if self._view is not None:
+                blank([self._view.bgr])
             self._view = view
             self._changed.notify_all()
+
+    def wipe(self) -> None:
+        """Overwrite the view that nobody has fetched."""
+        self.offer(None)
 
     def look(self, timeout: float = 0.5) -> RoomView | None:
         """The next view of the room, or None if none came in time. Opens the view for `LEASE`."""

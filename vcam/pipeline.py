@@ -6,18 +6,21 @@ import contextlib
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from vcam.compositor import Blur, Compositor, Look, Scenery
 from vcam.errors import tell
 from vcam.guard import Fault, Guard, Verdict
+from vcam.memory import scrub_own
 from vcam.peek import Peek
 
 if TYPE_CHECKING:
     from segmentation.segmenter import Matte
     from vcam.backgrounds import Backdrop
     from vcam.capture import Capture
+    from vcam.config import Config
     from vcam.demand import Demand
     from vcam.frame import Frame, SafeFrame
     from vcam.matting import Matting
@@ -59,7 +62,10 @@ class Pipeline:
         self.settings, self.demand, self.stats = settings, demand, stats
         self._clock = clock
         self._alive = alive  # tells the service manager, every frame, that the loop runs
-        self.backdrop = backdrop  # replaced as a whole by whoever opened the next one
+        self.backdrop = backdrop  # the loop's own; others `show` another
+        self._coming: deque[Backdrop] = deque()  # opened by others, until the next frame
+        self.retired: deque[tuple[float, Backdrop]] = deque()  # and what was shown before, since
+        self._forgets: deque[str] = deque()  # left by others, until the next frame
         self.guard = Guard(privacy.confident_frames, privacy.deadline)
         self.compositor = Compositor(outlet.width, outlet.height)
         self.peek = Peek(clock)  # for the settings page alone; no sink sees what passes there
@@ -70,6 +76,8 @@ class Pipeline:
         self.problem = ""  # why the last frame could not be shown, until one can
         self._behind = backdrop  # the one that this frame is set into
         self._kept: _Kept | None = None  # the last matted composite; what a freeze shows
+        self._soiled = False  # the camera's pixels went through here since the last wipe
+        self.wipes = 0  # so far
 
     def run(self, stop: threading.Event) -> None:
         """Pump frames from source to sink until `stop` is set; whatever fails ends in the card."""
@@ -93,10 +101,57 @@ class Pipeline:
         self.verdict = Verdict("fault", "one moment")
         self.outlet.write(self.outlet.card.frame(self._clock(), -1, "one moment"))
 
+    def show(self, backdrop: Backdrop) -> None:
+        """Put the person in front of `backdrop` from the next frame on. Any thread."""
+        self._coming.append(backdrop)
+
+    def forget(self, reason: str) -> None:
+        """Have all that the camera showed so far wiped before the next frame. Any thread."""
+        self._forgets.append(reason)
+        self.guard.doubt(reason)
+
+    def wipe(self) -> None:
+        """Overwrite every pixel of the camera that is kept. Pipeline thread only.
+
+        The camera's own thread does the same for its buffers when it closes the camera; what both
+        gave back to the system is cleared by `Daemon.tend` soon after.
+        """
+        self.matte = self._kept = None
+        for owner in (self.matting, self.compositor, self.guard, self.peek):
+            try:
+                owner.wipe()
+            except Exception:  # an engine that failed, say: the others come all the same
+                tell(log, "not everything could be wiped")
+        scrub_own()
+        self._soiled = False
+        self.wipes += 1
+
+    def close(self) -> None:
+        """Close the backdrop, and those that did not come to be shown."""
+        for backdrop in (self.backdrop, *self._coming, *(old for _, old in self.retired)):
+            backdrop.close()
+
+    def _follow(self, config: Config) -> None:
+        """Take what other threads left for this frame: settings, a backdrop, a word."""
+        self.guard.confident_frames = config.privacy.confident_frames
+        self.guard.deadline = config.privacy.deadline
+        self.demand.on_demand = config.output.on_demand
+        self.demand.idle_after = config.output.idle_after
+        while self._coming:
+            self.retired.append((time.monotonic(), self.backdrop))
+            self.backdrop = self._coming.popleft()
+        if self._forgets:
+            reason = self._forgets.popleft()
+            # First the card: nothing that was shown may be looked at while it is overwritten.
+            self.outlet.write(self.outlet.card.frame(self._clock(), -1, reason))
+            self.wipe()
+
     def step(self, stop: threading.Event) -> None:
         """Show one frame, or the card when there is none to show."""
-        now, self._behind = self.settings.now, self.backdrop
+        now = self.settings.now
         config, mode = now.config, now.mode
+        self._follow(config)
+        self._behind = self.backdrop
         wanted = self.demand.wanted(mode)
         self.capture.want(wanted)
         if not wanted:
@@ -105,6 +160,7 @@ class Pipeline:
         self.outlet.relaxed = False
         self.capture.packed = self.matting.packed
         frame = self.capture.read(self.outlet.patience)
+        self._soiled = True
         self._keep_pace(frame)
         self.peek.offer(None if isinstance(frame, Fault) else frame, mirror=config.camera.mirror)
         scenery = self._scenery(frame, now)
@@ -186,15 +242,15 @@ class Pipeline:
         return shown if wish is None else shown.as_revealed()
 
     def _rest(self, stop: threading.Event, *, paused: bool) -> None:
-        """Show the card now and then: paused, or nobody watches. No picture of the room is kept."""
+        """Show the card now and then: paused, or nobody watches. No pixel of the room is kept."""
         self.outlet.relaxed = True
         self.guard.distrust()
         self.matting.reset()
-        self.matte = None
-        self.peek.offer(None)
         self._kept = None
         self.verdict = Verdict("paused", "paused") if paused else Verdict("idle", "nobody watches")
         now = self._clock()
         self.outlet.write(self.outlet.card.frame(now, -1, "paused" if paused else ""))
+        if self._soiled:
+            self.wipe()
         interval = CARD_INTERVAL if paused else IDLE_INTERVAL
         self.demand.wait(stop, interval, self.settings)

@@ -25,7 +25,8 @@ from vcam.kept import manager_socket
 log = logging.getLogger(__name__)
 
 UNIT = "vcam.service"
-M_ARENA_MAX = -8  # of mallopt(3)
+M_ARENA_MAX, M_MMAP_THRESHOLD = -8, -3  # of mallopt(3)
+LARGE = 512 << 10  # bytes; what is larger is a mapping of its own, gone as soon as it is given back
 SLEPT_AT_LEAST = 1.0  # seconds; shorter differences are the two clocks being read one by one
 
 
@@ -199,11 +200,15 @@ def keep_one_heap() -> None:
     """Let all threads share one heap, so that what a setting no longer needs is used again.
 
     glibc gives each thread its own, and memory that one thread frees another does not find: after
-    a while of changing cameras, backgrounds and quality a daemon held a quarter more. Does nothing
-    with other libraries. Call it before there are threads.
+    a while of changing cameras, backgrounds and quality a daemon held a quarter more. And let no
+    picture of a camera's size lie there after it was given back: glibc, left alone, soon keeps
+    those too, and others take the memory over without clearing it. Does nothing with other
+    libraries. Call it before there are threads.
     """
     with contextlib.suppress(OSError, AttributeError, TypeError):
-        ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)
+        library = ctypes.CDLL(None)
+        library.mallopt(M_ARENA_MAX, 1)
+        library.mallopt(M_MMAP_THRESHOLD, LARGE)
 
 
 def give_back() -> None:

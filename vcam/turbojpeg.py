@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import sys
-from ctypes import POINTER, byref, c_char_p, c_int, c_ubyte, c_ulong, c_void_p
+from ctypes import POINTER, byref, c_int, c_ubyte, c_ulong, c_void_p
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -13,6 +13,8 @@ import numpy as np
 from vcam.stock import Stock
 
 if TYPE_CHECKING:
+    from mmap import mmap
+
     from numpy.typing import NDArray
 
     Planes = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8], bool]
@@ -40,16 +42,22 @@ class TurboDecoder:
     def __del__(self) -> None:
         self._library.tjDestroy(self._handle)
 
-    def decode(self, data: bytes) -> Planes | None:
+    def wipe(self) -> None:
+        """Overwrite the pictures that were decoded and that nobody holds."""
+        self._stock.wipe()
+
+    def decode(self, data: mmap, used: int) -> Planes | None:
         """Return the planes of 4:2:2 and 4:2:0 pictures of even size that are whole, else None.
+
+        Of `data` the first `used` bytes are the JPEG.
 
         Shapes:
             y: (H, W) uint8; u, v: (H, W/2) for 4:2:2 or (H/2, W/2) for 4:2:0
         """
         width, height, sampling, colours = c_int(), c_int(), c_int(), c_int()
-        size = c_ulong(len(data))
+        size, jpeg = c_ulong(used), byref(c_ubyte.from_buffer(data))
         if self._library.tjDecompressHeader3(
-            self._handle, data, size, byref(width), byref(height), byref(sampling), byref(colours)
+            self._handle, jpeg, size, byref(width), byref(height), byref(sampling), byref(colours)
         ):
             return None
         w, h, step = width.value, height.value, HALVED.get(sampling.value)
@@ -63,12 +71,12 @@ class TurboDecoder:
         )
         strides = (c_int * 3)(w, w // 2, w // 2)
         if self._library.tjDecompressToYUVPlanes(
-            self._handle, data, size, pointers, w, strides, h, STOP_ON_WARNING
+            self._handle, jpeg, size, pointers, w, strides, h, STOP_ON_WARNING
         ):
             return None
         half = (h // step, w // 2)
         # A comment of this kind, by libav's own custom, says that levels span 16..235.
-        full_range = b"CS=ITU601" not in data[:1024]
+        full_range = data.find(b"CS=ITU601", 0, min(used, 1024)) < 0
         return y.reshape(h, w), u.reshape(half), v.reshape(half), full_range
 
 
@@ -89,10 +97,10 @@ def _library() -> Any:
             library.tjInitDecompress.restype = c_void_p
             library.tjDestroy.argtypes = [c_void_p]
             library.tjDecompressHeader3.argtypes = [
-                c_void_p, c_char_p, c_ulong, *[POINTER(c_int) for _ in range(4)],
+                c_void_p, c_void_p, c_ulong, *[POINTER(c_int) for _ in range(4)],
             ]  # fmt: skip
             library.tjDecompressToYUVPlanes.argtypes = [
-                c_void_p, c_char_p, c_ulong, POINTER(POINTER(c_ubyte)), c_int, POINTER(c_int),
+                c_void_p, c_void_p, c_ulong, POINTER(POINTER(c_ubyte)), c_int, POINTER(c_int),
                 c_int, c_int,
             ]  # fmt: skip
             library.tjGetErrorCode.argtypes = [c_void_p]  # since 2.0, as is STOPONWARNING

@@ -135,6 +135,11 @@ class MeanEngine:
         for engine in self._engines:
             engine.reset()
 
+    def wipe(self) -> None:
+        """Overwrite what the pictures left in every network."""
+        for engine in self._engines:
+            engine.wipe()
+
     def close(self) -> None:
         """Close every network."""
         for engine in self._engines:

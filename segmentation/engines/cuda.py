@@ -194,6 +194,10 @@ class CudaSegmenter:
         if self._plan is not None and time.monotonic() - self._last > RELEASE:
             self._release()
 
+    def wipe(self) -> None:
+        """Forget the frames before, and overwrite all that is kept of them."""
+        self.reset()
+
     def close(self) -> None:
         """Give everything on the GPU back."""
         if self._builder is not None:
@@ -702,6 +706,7 @@ class CudaEngine:
         weights = read_weights(weights_path(model))
         with _as_engine_error("cannot be used"):
             self.device = open_device(self._device)
+            self._used: set[tuple[int, ...]] = set()  # shapes of pictures since it was wiped
             self._network: nn.Module | None = networks.placed(weights, self._device, self._dtype)
 
     def prepare(self, h: int, w: int) -> None:
@@ -728,6 +733,7 @@ class CudaEngine:
             raise EngineError("the engine is closed", hint="Open another.")
         if x.shape[2:] not in self._ready:
             self.prepare(*x.shape[2:])
+        self._used.add(x.shape)
         with _as_engine_error("failed"), torch.inference_mode():
             there = torch.from_numpy(x).to(self._device)
             there = there.to(self._dtype, memory_format=torch.channels_last)
@@ -738,6 +744,13 @@ class CudaEngine:
 
     def reset(self) -> None:
         """Nothing is remembered."""
+
+    def wipe(self) -> None:
+        """Run on nothing: the same memory is taken again, and overwritten."""
+        used, self._used = self._used, set()
+        for shape in used:
+            self.infer(np.zeros(shape, np.float32))
+        self._used = set()
 
     def close(self) -> None:
         """Give the GPU's memory back."""

@@ -75,6 +75,10 @@ class Engine(Protocol):
         """Forget what a recurrent model remembers of the frames before."""
         ...
 
+    def wipe(self) -> None:
+        """Overwrite what the pictures before left in the device's memory."""
+        ...
+
     def close(self) -> None:
         """Give the device's memory back; the engine cannot be used afterwards."""
         ...

@@ -90,6 +90,7 @@ class OpenVinoEngine:
         self._compiled: Any = None
         self._request: Any = None
         self._shape: tuple[int, ...] = ()
+        self._used: set[tuple[int, ...]] = set()  # shapes of pictures it saw since it was wiped
         self._x: NDArray[np.float32] = np.empty(0, np.float32)
         self._memory: list[NDArray[np.float32]] = []
 
@@ -195,6 +196,25 @@ class OpenVinoEngine:
         """Forget what a recurrent model remembers of the frames before."""
         self._shape = ()
 
+    def wipe(self) -> None:
+        """Overwrite what the pictures left in the network: it is run on nothing.
+
+        Its layers' memory is OpenVINO's own, and holds the picture in more than one shape.
+
+        Raises:
+            EngineError: OpenVINO failed.
+        """
+        used, self._used = self._used, set()
+        for shape in used:
+            if self._sized and shape not in self._made:
+                continue
+            self.reset()
+            self.infer(np.zeros(shape, np.float32))
+        self.reset()
+        self._used = set()
+        for memory in (self._x, *self._memory):
+            memory.fill(0)
+
     def close(self) -> None:
         """Give the model's memory back; the engine cannot be used afterwards."""
         self._made.clear()
@@ -222,6 +242,7 @@ class OpenVinoEngine:
         self.prepare(*x.shape[2:])
         self._compiled, self._request = self._made[x.shape if self._sized else ()]
         self._shape = x.shape
+        self._used.add(x.shape)
         self._x = np.ascontiguousarray(x.transpose(0, 2, 3, 1)) if self.layout.channels_last else x
         tensor = self._ov.Tensor(self._x, shared_memory=True)
         if self.layout.name != "rvm":

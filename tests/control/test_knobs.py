@@ -111,7 +111,7 @@ def daemon(path: Path) -> tuple[Daemon, list[str]]:
         settings=Settings(config.load(config.default_path(), environ={})),
         matting=SimpleNamespace(apply=lambda _: None),
         demand=SimpleNamespace(),
-        guard=SimpleNamespace(distrust=done.append),
+        forget=done.append,
         capture=SimpleNamespace(
             source=source,
             switch=lambda _: done.append("switched"),

@@ -7,6 +7,7 @@ import threading
 import time
 
 import numpy as np
+import pytest
 
 import vcam.capture
 from vcam.capture import Capture
@@ -43,6 +44,64 @@ def test_a_camera_that_went_away_is_told_before_it_is_closed():
             camera.closed.set()
 
     assert told == Fault("camera unplugged")
+
+
+class Endless:
+    """A camera that always has the next picture."""
+
+    name, fps, live = "endless", 30.0, True
+
+    def __init__(self) -> None:
+        self.given = 0
+        self.asked = threading.Event()  # a read that goes on until it is `answered`
+        self.answered = threading.Event()
+
+    def __enter__(self) -> Endless:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def read(self, timeout: float) -> Frame:
+        self.asked.set()
+        self.answered.wait(5)
+        self.given += 1
+        plane = np.full((4, 4), self.given, np.uint8)
+        return Frame(plane, plane[::2, ::2], plane[::2, ::2], False, 0.0, self.given)
+
+
+@pytest.mark.parametrize("deed", ["unwanted", "switched"])
+def test_a_picture_that_comes_when_nobody_wants_it_is_not_kept(deed):
+    camera = Endless()
+    with Capture(lambda: camera) as capture:
+        capture.want(True)
+        camera.asked.wait(5)
+        if deed == "unwanted":
+            capture.want(False)
+        else:
+            capture.switch(lambda: SlowToClose())
+        camera.answered.set()
+        end = time.monotonic() + 5
+        while capture.closed == 0:
+            assert time.monotonic() < end
+            time.sleep(0.001)
+
+        assert camera.given == 1
+        assert not isinstance(capture._slot, Frame)
+
+
+def test_to_want_never_waits_for_the_camera():
+    camera, took = Endless(), []
+    camera.answered.set()
+    with Capture(lambda: camera) as capture:
+        for i in range(40):
+            started = time.perf_counter()
+            capture.want(i % 2 == 0)
+            took.append(time.perf_counter() - started)
+            time.sleep(0.005)
+
+    # It slept a quarter of a second under the lock, nearly each time.
+    assert sum(each > 0.2 for each in took) <= 2
 
 
 class Forgetful(logging.Handler):

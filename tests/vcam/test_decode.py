@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from mmap import mmap
 
 import cv2
 import numpy as np
@@ -224,7 +225,9 @@ def test_both_libraries_give_the_same_planes(subsampling, library, monkeypatch):
         pytest.skip("compared once")
     monkeypatch.setattr(vcam.decode, "open_turbo", lambda: None)
 
-    ours, theirs = turbo.decode(data), MjpegDecoder().decode(data)
+    inbox = mmap(-1, len(data))
+    inbox[:] = data
+    ours, theirs = turbo.decode(inbox, len(data)), MjpegDecoder().decode(data)
 
     assert ours is not None
     assert ours[3] == theirs[3]

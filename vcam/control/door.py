@@ -151,7 +151,12 @@ class Door:
         """Wait until somebody wants to come in; nobody is lost if the door closes meanwhile."""
         loop = asyncio.get_running_loop()
         asked = loop.create_future()
-        loop.add_reader(self._listening, lambda: asked.done() or asked.set_result(None))
+
+        def come() -> None:
+            if not asked.done():
+                asked.set_result(None)
+
+        loop.add_reader(self._listening, come)
         try:
             await asked
         finally:

@@ -14,6 +14,8 @@ import numpy as np
 from vcam.foreign import plain
 from vcam.frame import Frame
 from vcam.media.pictures import i420_from_image, planes_of, read_image
+from vcam.memory import blank
+from vcam.stock import Stock
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -68,6 +70,7 @@ class StillSource:
         self._noise = [
             np.clip(rng.normal(0, NOISE_SIGMA, shape), -8, 8).astype(np.int8) for _ in range(4)
         ]
+        self._stock = Stock()
         self._seq = 0
         self._started = time.monotonic()
         return self
@@ -78,6 +81,8 @@ class StillSource:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        blank((self._image, *self._planes))
+        self._stock.wipe()
         del self._image, self._planes
 
     def read(self, timeout: float) -> Frame | None:
@@ -101,7 +106,10 @@ class StillSource:
             h, w = self._image.shape[:2]
             top, left = (h - self.height) // 4, (w - self.width) // 2
             view = self._image[top : top + self.height, left : left + self.width]
-            return i420_from_image(np.ascontiguousarray(view))
+            data = self._stock.take(self.height * self.width * 3 // 2)
+            data = data.reshape(self.height * 3 // 2, self.width)
+            cv2.cvtColor(np.ascontiguousarray(view), cv2.COLOR_RGB2YUV_I420, data)
+            return data
         h, w = self._image.shape[:2]
         zoom = 1.0 + 0.03 * math.sin(t * 0.5)
         centre_x = w / 2 + 0.03 * self.width * math.sin(t * 0.7)
@@ -111,7 +119,7 @@ class StillSource:
         centre_x = min(max(centre_x, half_w), w - half_w)
         centre_y = min(max(centre_y, half_h), h - half_h)
         scale = 1 / zoom
-        flat = np.empty(self.height * self.width * 3 // 2, np.uint8)
+        flat = self._stock.take(self.height * self.width * 3 // 2)
         data = flat.reshape(self.height * 3 // 2, self.width)
         for plane, moved in zip(self._planes, planes_of(data), strict=True):
             part = plane.shape[0] / h  # chroma is half as large, and its pixels lie between four

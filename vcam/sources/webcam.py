@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from vcam.controls import Controls
-    from vcam.decode import Planes
+    from vcam.decode import MjpegDecoder, Planes, Unpacker
     from vcam.sources.base import Source
     from vcam.v4l2 import Buffer, Mapped, PixelFormat
 
@@ -130,6 +130,8 @@ class Webcam:
         self._fd = -1
         self._mapped: Mapped | None = None
         self._fed = False  # by another program
+        self._jpeg: MjpegDecoder | None = None
+        self._unpack: Unpacker | None = None
         self._torn = 0
         self.packed = False  # whoever reads takes packed pictures apart; see `Unpacker`
 
@@ -325,6 +327,9 @@ class Webcam:
             self._mapped = None
         os.close(self._fd)
         self._fd = -1
+        for decoder in (self._jpeg, self._unpack):
+            if decoder is not None:
+                decoder.wipe()
         self._jpeg = self._unpack = None
 
     def __exit__(

@@ -1,0 +1,242 @@
+"""What held a picture is overwritten, and so is what was made of it and given back."""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from segmentation.segmenter import Segmenter
+from tests.fakes import H, W, drain, left_half, pipeline, room
+from tests.vcam.test_decode import jpeg, picture
+from vcam.compositor import Blur, Compositor, Look
+from vcam.decode import MjpegDecoder
+from vcam.frame import Frame
+from vcam.guard import Guard
+from vcam.memory import scrub, scrub_own
+from vcam.peek import Peek
+from vcam.stock import Stock
+
+MARK = b"\xc5\x1a\xe9\x77\x3d\xb2\x08\xf4"
+
+
+def arrays(thing: Any, path: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, Any]]:
+    """All arrays that are reached from an object of ours, by the way to them."""
+    seen = set() if seen is None else seen
+    if id(thing) in seen:
+        return
+    seen.add(id(thing))
+    if isinstance(thing, np.ndarray):
+        yield path, thing.copy()
+    elif isinstance(thing, (list, tuple)):
+        for i, each in enumerate(thing):
+            yield from arrays(each, f"{path}[{i}]", seen)
+    elif isinstance(thing, dict):
+        for key, each in thing.items():
+            yield from arrays(each, f"{path}[{key}]", seen)
+    elif type(thing).__module__.startswith(("vcam", "segmentation")):
+        for name, each in getattr(thing, "__dict__", {}).items():
+            yield from arrays(each, f"{path}.{name}", seen)
+
+
+def different(one: Any, other: Any) -> list[str]:
+    """Where two objects of the same kind hold different pixels."""
+    ones, others = dict(arrays(one)), dict(arrays(other))
+    shared = ones.keys() & others.keys()
+    assert len(shared) > 3, shared
+    return [at for at in sorted(shared) if not np.array_equal(ones[at], others[at])]
+
+
+@pytest.fixture(scope="module")
+def segmenters() -> Iterator[list[Segmenter]]:
+    pair = [Segmenter(quality="balanced", engine="cpu") for _ in range(2)]
+    yield pair
+    for segmenter in pair:
+        segmenter.close()
+
+
+def photograph(seed: int, seq: int) -> tuple[Frame, dict[str, Any]]:
+    rng = np.random.default_rng(1000 * seed + seq)
+    y = rng.integers(20, 230, (144, 256), np.uint8)
+    u, v = (rng.integers(90, 160, (72, 128), np.uint8) for _ in range(2))
+    frame = Frame(y, u, v, False, seq / 30, seq)
+    return frame, {"full_range": False, "seq": seq, "pts": seq / 30}
+
+
+def test_a_wiped_segmenter_holds_nothing_of_what_it_saw(segmenters):
+    for seed, segmenter in enumerate(segmenters):
+        for seq in range(6):
+            frame, told = photograph(seed, seq)
+            segmenter.matte(frame.y, frame.u, frame.v, **told)
+    before = different(*segmenters)
+    for segmenter in segmenters:
+        segmenter.wipe()
+
+    assert {"._engine._x", "._pictures[0]", "._smoother._before", "._carrier._luma"} <= set(before)
+    assert different(*segmenters) == []
+
+
+def test_a_wiped_network_has_forgotten_its_last_picture(segmenters):
+    outputs = []
+    for seed, segmenter in enumerate(segmenters):
+        frame, told = photograph(seed, 99)
+        segmenter.matte(frame.y, frame.u, frame.v, **told)
+        segmenter.wipe()
+        request = segmenter._engine._request
+        outputs.append(np.array(request.get_output_tensor(0).data))
+
+    assert np.array_equal(*outputs)
+
+
+def test_a_wiped_segmenter_goes_on_as_a_new_one(segmenters):
+    used, other = segmenters
+    mattes = []
+    for segmenter in (used, other):
+        segmenter.wipe()
+    for seq in range(3):
+        frame, told = photograph(5, seq)
+        used.matte(frame.y, frame.u, frame.v, **told)
+    used.wipe()
+    for segmenter in (used, other):
+        frame, told = photograph(7, 0)
+        mattes.append(segmenter.matte(frame.y, frame.u, frame.v, **told).alpha.copy())
+
+    assert np.array_equal(*mattes)
+
+
+@pytest.mark.parametrize("background", ["blur", "picture", "room"])
+@pytest.mark.parametrize("size", [(W, H), (128, 128)])
+def test_a_wiped_compositor_holds_nothing_of_what_it_drew(background, size):
+    pair = [Compositor(*size) for _ in range(2)]
+    look = Look(light_wrap=0.5, mirror=True)
+    for seed, compositor in enumerate(pair):
+        for seq in range(3):
+            frame = room(seq, float(seq), seed=100 * seed)
+            if background == "room":
+                compositor.reveal(frame, look)
+                continue
+            behind: Any = np.full((size[1] * 3 // 2, size[0]), 99, np.uint8)
+            behind = Blur(40) if background == "blur" else behind
+            compositor.compose(frame, left_half(frame), behind, look)
+    if background != "room":
+        assert len(different(*pair)) > 5
+    for compositor in pair:
+        compositor.wipe()
+
+    assert different(*pair) == [] if background != "room" else True
+    assert not any(output.any() for output in pair[0]._outputs)
+
+
+def test_the_guard_and_the_peek_overwrite_what_they_let_go():
+    guard, peek, frame = Guard(), Peek(lambda: 0.0), room(1, 1.0)
+    guard.judge(frame, left_half(frame), "live")
+    peek._until = 1.0
+    peek.offer(frame)
+    kept = [guard._last_raw, guard._last_picture, guard._last_person, peek._view.bgr]
+    assert all(each.any() for each in kept)
+
+    guard.wipe()
+    peek.wipe()
+
+    assert not any(each.any() for each in kept)
+
+
+def test_the_loop_wipes_once_it_rests_and_what_it_showed_last_is_the_card():
+    pipe, sink = pipeline([room(i) for i in range(6)])
+    drain(pipe, 5)
+    assert any(output.any() for output in pipe.compositor._outputs)
+
+    pipe.settings.mode = "paused"
+    drain(pipe, 2)
+
+    assert sink.frames[-1].is_card
+    assert pipe.wipes == 1
+    assert pipe._composite is None
+    assert not any(output.any() for output in pipe.compositor._outputs)
+    assert pipe.outlet.latest().is_card
+
+
+def test_a_switched_camera_wipes_before_the_next_frame_and_starts_over():
+    pipe, sink = pipeline([room(i) for i in range(12)])
+    drain(pipe, 5)
+    assert not sink.frames[-1].is_card
+
+    pipe.forget("camera switched")
+    drain(pipe, 3)
+
+    # One card of the switch, one for each frame until the third; then that.
+    assert [frame.is_card for frame in sink.frames[-4:]] == [True, True, True, False]
+    assert pipe.wipes == 1
+
+
+def test_pieces_nobody_holds_are_overwritten_and_the_others_let_go():
+    stock = Stock()
+    held, free = stock.take(100), stock.take(200)
+    held.fill(7)
+    free.fill(8)
+    look = free.ctypes.data
+    del free
+
+    stock.wipe()
+
+    assert set(held) == {7}
+    assert stock._pieces == []
+    assert read(look, 200) in (b"", bytes(200))
+
+
+def test_a_decoder_that_was_wiped_decodes_the_next_picture():
+    decoder = MjpegDecoder()
+    first = decoder.decode(jpeg(picture(4)))[0].copy()
+    decoder.wipe()
+
+    assert not any(decoder._inbox[:])
+    assert np.array_equal(decoder.decode(jpeg(picture(4)))[0], first)
+
+
+@pytest.mark.parametrize("size", [40, 1000, 1500, 5000, 100_000])
+def test_what_was_given_back_is_cleared(size):
+    if sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallinfo2"):
+        pytest.skip("needs glibc 2.33")
+    library = ctypes.PyDLL(None)
+    library.malloc.restype, library.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    library.free.argtypes = [ctypes.c_void_p]
+    places = []
+    for _ in range(40):
+        places.append(library.malloc(size))
+        ctypes.memmove(places[-1], MARK * (size // 8), size // 8 * 8)
+    # Every second one, so that they lie between others and are not merged with all that is free.
+    freed = places[::2]
+    for at in freed:
+        library.free(at)
+    left = sum(MARK in read(at, size) for at in freed)
+
+    scrub()
+    after = sum(MARK in read(at, size) for at in freed)
+
+    for at in places[1::2]:
+        library.free(at)
+    assert left > 10
+    assert after <= left // 3  # where somebody has put something else meanwhile, the rest stays
+
+
+def test_to_scrub_takes_less_than_a_moment():
+    started = time.process_time()
+    scrub()
+    scrub_own()
+
+    assert time.process_time() - started < 5  # some ten milliseconds, where others leave it time
+
+
+def read(at: int, size: int) -> bytes:
+    """What lies there; nothing where there is no memory any more."""
+    with open("/proc/self/mem", "rb", buffering=0) as memory:
+        try:
+            memory.seek(at)
+            return memory.read(size)
+        except OSError:
+            return b""

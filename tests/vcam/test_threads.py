@@ -1,0 +1,158 @@
+"""The loop's own things are changed by the loop alone; what others leave for it is never lost."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import pytest
+
+from tests.fakes import W, drain, left_half, pipeline, room
+from vcam.backgrounds import open_backdrop
+from vcam.guard import Guard
+
+JUDGED = 30_000
+CONFIDENT = 5
+
+
+@contextmanager
+def meddling(*deeds: Callable[[], None]) -> Iterator[list[BaseException]]:
+    """Others who do these things over and over, each on a thread of its own; what they raised."""
+    raised: list[BaseException] = []
+    stop = threading.Event()
+
+    def repeat(deed: Callable[[], None]) -> None:
+        while not stop.is_set():
+            try:
+                deed()
+            except Exception as error:
+                raised.append(error)
+            time.sleep(0.0005)
+
+    before = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    threads = [threading.Thread(target=repeat, args=(deed,)) for deed in deeds]
+    for thread in threads:
+        thread.start()
+    try:
+        yield raised
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join(10)
+        sys.setswitchinterval(before)
+
+
+def test_no_doubt_is_lost_while_others_leave_it_all_the_time():
+    frames = [room(i, float(i)) for i in range(7)]
+    mattes = [left_half(frame) for frame in frames]
+    guard = Guard(CONFIDENT, 0.5)
+    begun = -1  # the judgement that goes on, or is about to begin
+    live = np.zeros(JUDGED, np.bool_)
+    doubts: list[int] = []
+
+    def doubt() -> None:
+        guard.doubt("something")
+        doubts.append(begun)
+        time.sleep(0.005)
+
+    with meddling(doubt, doubt) as raised:
+        for i in range(JUDGED):
+            begun = i
+            # A new seq and pts for a picture that was made before: making one costs a millisecond.
+            frame, matte = frames[i % 7], mattes[i % 7]
+            object.__setattr__(frame, "seq", i)
+            object.__setattr__(frame, "pts", i / 30)
+            object.__setattr__(matte, "seq", i)
+            live[i] = guard.judge(frame, matte, "live").live
+    lost = [at for at in doubts if live[at + 1 : at + CONFIDENT - 1].any()]
+
+    print(f"{len(doubts)} doubts, {JUDGED} judgements, {np.count_nonzero(live)} of them live")
+    assert raised == []
+    assert lost == []
+    assert len(doubts) > 200
+    assert np.count_nonzero(live) > 200
+
+
+def test_a_doubt_in_the_midst_of_a_judgement_changes_nothing_under_it():
+    class Moment(float):
+        """A time at whose first use somebody doubts."""
+
+        def __sub__(self, other: float) -> float:
+            guard.doubt("camera switched")
+            return float(self) - other
+
+    guard = Guard(1, 0.5)
+    first, second = room(0, 0.0), room(1, Moment(5.0))
+    guard.judge(first, left_half(first), "live")
+
+    guard.judge(second, left_half(second), "live")  # by distrust itself, an IndexError
+
+    assert not guard.in_time(5.0, 5.0)
+
+
+def test_a_doubt_that_comes_while_the_picture_is_drawn_still_counts():
+    pipe, sink = pipeline([room(i) for i in range(12)])
+    drain(pipe, 5)
+    assert not sink.frames[-1].is_card
+    compose = pipe.compositor.compose
+
+    def slow(*args, **kwargs):
+        pipe.compositor.compose = compose
+        pipe.guard.doubt("camera switched")
+        return compose(*args, **kwargs)
+
+    pipe.compositor.compose = slow
+    drain(pipe, 4)
+
+    assert [frame.is_card for frame in sink.frames[-4:]] == [True, True, True, False]
+
+
+@pytest.mark.parametrize("steps", [400])
+def test_settings_backgrounds_and_cameras_may_change_at_any_moment(steps):
+    pipe, sink = pipeline([room(i) for i in range(steps)])
+    opened = []
+
+    def change() -> None:
+        at = len(opened) % 5
+        values = {"privacy": {"confident_frames": 1 + at}, "output": {"idle_after": 1.0 + at}}
+        pipe.settings.change(values)
+
+    def show() -> None:
+        opened.append(open_backdrop("#00ff00", W, 108))
+        pipe.show(opened[-1])
+
+    with meddling(change, show, lambda: pipe.forget("camera switched")) as raised:
+        drain(pipe, steps)
+    pipe.settings.change({"privacy": {"confident_frames": 4}})
+    drain(pipe, 1)
+
+    assert raised == []
+    assert pipe.guard.confident_frames == 4
+    assert pipe.backdrop is opened[-1]
+    assert [old for _, old in pipe.retired][1:] == opened[:-1]
+    assert len(sink.frames) >= steps
+    assert pipe.wipes > 0
+
+
+def test_only_the_loop_writes_to_what_it_owns():
+    """The doors and the housekeeping leave words; see `Pipeline`."""
+    import ast
+    from pathlib import Path
+
+    import vcam.daemon
+
+    tree = ast.parse(Path(vcam.daemon.__file__).read_text())
+    (daemon,) = (n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Daemon")
+    written = [
+        ast.unparse(target)
+        for node in ast.walk(daemon)
+        if isinstance(node, (ast.Assign, ast.AugAssign))
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        if ast.unparse(target).startswith(("pipe.", "self._pipeline."))
+    ]
+    assert written == ["pipe.stats.dropped"]
