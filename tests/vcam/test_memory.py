@@ -77,7 +77,7 @@ def test_a_wiped_segmenter_holds_nothing_of_what_it_saw(segmenters):
     for segmenter in segmenters:
         segmenter.wipe()
 
-    assert {"._engine._x", "._pictures[0]", "._smoother._before", "._carrier._luma"} <= set(before)
+    assert {"._engine._x", "._pictures[0]", "._smoother._before", "._carrier._alpha"} <= set(before)
     assert different(*segmenters) == []
 
 
@@ -151,12 +151,12 @@ def test_the_loop_wipes_once_it_rests_and_what_it_showed_last_is_the_card():
     drain(pipe, 5)
     assert any(output.any() for output in pipe.compositor._outputs)
 
-    pipe.settings.mode = "paused"
+    pipe.settings.set_mode("paused")
     drain(pipe, 2)
 
     assert sink.frames[-1].is_card
     assert pipe.wipes == 1
-    assert pipe._composite is None
+    assert pipe._kept is None
     assert not any(output.any() for output in pipe.compositor._outputs)
     assert pipe.outlet.latest().is_card
 
