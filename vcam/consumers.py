@@ -38,7 +38,7 @@ class Lookup:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._asked = threading.Event()
+        self._asked, self._answered = threading.Event(), threading.Event()
         self._ended = False
         self.answer = Answer()
         thread = threading.Thread(target=self._run, name="watchers", daemon=True)
@@ -48,6 +48,10 @@ class Lookup:
     def ask(self) -> None:
         """Have it look again; returns at once."""
         self._asked.set()
+
+    def wait(self, seconds: float) -> None:
+        """Wait for the first answer."""
+        self._answered.wait(seconds)
 
     def close(self) -> None:
         """Let the thread end. It opens nothing of ours, so nobody waits for it."""
@@ -60,8 +64,27 @@ class Lookup:
             begun = time.monotonic()
             try:
                 self.answer = Answer(begun, tuple(holders(self._path)))
+                self._answered.set()
             except Exception:  # out of memory, say: the next look may go better
                 tell(log, "who watches could not be found out")
+
+
+_lookups: Final[dict[str, Lookup]] = {}
+
+
+def last_holders(path: str, patience: float = 1.0) -> tuple[Holder, ...]:
+    """Who held `path` when it was last looked up; waits, but for the first answer alone.
+
+    For whoever opens a device again and again in the frame loop and has to say why it cannot.
+    """
+    lookup = _lookups.get(path)
+    first = lookup is None
+    if lookup is None:
+        lookup = _lookups.setdefault(path, Lookup(path))
+    lookup.ask()
+    if first:
+        lookup.wait(patience)
+    return lookup.answer.held
 
 
 class Consumers:

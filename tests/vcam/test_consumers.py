@@ -266,9 +266,12 @@ def test_a_search_that_fails_is_tried_again(told, monkeypatch):
 
 def test_the_thread_that_searches_ends_with_the_device(node):
     def threads():
-        return [one for one in threading.enumerate() if one.name == "watchers"]
+        return [
+            one for one in threading.enumerate() if one.name == "watchers" and one not in before
+        ]
 
-    until(lambda: not threads())
+    before: list[threading.Thread] = []
+    before = threads()
     fd = os.open(node, os.O_RDWR)
     made = Consumers(node, fd)
     assert len(threads()) == 1
@@ -276,3 +279,24 @@ def test_the_thread_that_searches_ends_with_the_device(node):
     os.close(fd)
 
     until(lambda: not threads())
+
+
+def test_who_is_in_the_way_is_waited_for_once_and_never_again(node, monkeypatch):
+    """A sink that another program holds is opened once a second in the frame loop."""
+    go = threading.Event()
+    monkeypatch.setattr(consumers, "holders", lambda path: [Holder(9, "obs")])
+    assert consumers.last_holders(node) == (Holder(9, "obs"),)
+
+    def slow(path):
+        go.wait(30)
+        return [Holder(12, "other")]
+
+    monkeypatch.setattr(consumers, "holders", slow)
+    begun = time.monotonic()
+    for _ in range(100):
+        assert consumers.last_holders(node) == (Holder(9, "obs"),)
+    spent = time.monotonic() - begun
+    go.set()
+
+    assert spent < 10
+    until(lambda: consumers.last_holders(node) == (Holder(12, "other"),))

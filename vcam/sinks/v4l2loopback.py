@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, Final
 import pyvirtualcam
 
 from vcam import kept, v4l2
-from vcam.consumers import Consumers
-from vcam.devices import LABEL, holders, list_virtual_cameras
+from vcam.consumers import Consumers, last_holders
+from vcam.devices import LABEL, list_virtual_cameras
 from vcam.errors import SinkError
 from vcam.sinks.file import check
 
@@ -171,7 +171,8 @@ class Loopback:
         )
 
     def _taken(self) -> SinkError:
-        names = ", ".join(f"{h.name} ({h.pid})" for h in holders(self.path) if h.pid != os.getpid())
+        held = last_holders(self.path)
+        names = ", ".join(f"{h.name} ({h.pid})" for h in held if h.pid != os.getpid())
         return SinkError(
             f"{self.path!r} is busy: another program feeds it already"
             + (f", open in {names}" if names else ""),
