@@ -100,6 +100,13 @@ class Program:
             text=True,
         )
 
+    def lives_for(self, seconds: float) -> bool:
+        """Let it go on for `seconds`; False if it ended by itself before."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and self.child.poll() is None:
+            time.sleep(0.01)
+        return self.child.poll() is None
+
     def end(self, way: str, *, hang_up_ends: bool) -> int:
         """End it in one of `WAYS`; 0 and less is its status."""
         name = "SIGKILL" if way == "power" else way
@@ -142,13 +149,15 @@ def kill_renders(folder: Path, ways: list[str], found: Found, chance: random.Ran
         early = chance.random() < 0.25 and way != "none"
         while not early and program.child.poll() is None and not part.exists():
             time.sleep(0.01)
-        if way == "none":  # to see how long one takes
+        if not early:
             load = time.monotonic() - began
+        if way == "none":  # to see how long one takes
             program.child.communicate(timeout=300)
             work = time.monotonic() - began - load
             found.note("render whole", playable(out) == FRAMES, program.child.returncode)
             continue
-        time.sleep(chance.uniform(0, load if early else 1.1 * work))
+        if not program.lives_for(chance.uniform(0, load if early else 0.9 * work)):
+            work = time.monotonic() - began - load  # the machine got faster
         status = program.end(way, hang_up_ends=True)
         found.killed[f"render {way}"] += 1
         if way == "power":
