@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MAX_UPLOAD: Final = 64 * 1024 * 1024  # bytes of a picture or clip that is added as a preset
+DRAWN_MOST: Final = 2560  # pixels of the longer side of a scene; larger outputs enlarge it
+READ_MOST: Final = 6144  # and of a picture that is read for one
 AHEAD: Final = 3  # decoded clip frames kept ready
 
 
@@ -167,14 +169,16 @@ def open_backdrop(use: str | Choice, width: int, height: int, *, blur: int = 50)
     path = _resolve(choice)
     if formats.readable(path, BackgroundError).kind != "picture":
         return Looping(path, width, height)
-    image = pictures.read_image(path, bound=2 * max(width, height))
+    image = pictures.read_image(path, bound=min(2 * max(width, height), READ_MOST))
     return Fixed(name, pictures.i420_from_image(pictures.cover(image, width, height)))
 
 
 @functools.lru_cache(4)  # 1.4 MB each at 720p: going back and forth between scenes is free
 def _drawn(scene: str, width: int, height: int) -> NDArray[np.uint8]:
     """A scene as I420; nobody writes to it."""
-    return pictures.i420_from_image(scenery.draw(scene, width, height))
+    scale = min(1.0, DRAWN_MOST / max(width, height))  # large ones would take gigabytes to draw
+    image = scenery.draw(scene, max(2, round(width * scale)), max(2, round(height * scale)))
+    return pictures.i420_from_image(pictures.cover(image, width, height))
 
 
 @dataclass(frozen=True, slots=True)

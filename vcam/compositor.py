@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 BUFFERS: Final = 2  # a composite stays valid while the next one is drawn
 BLUR_MOST: Final = 0.06  # deviation of the strongest blur, as a share of the longer side
+ROWS: Final = 256  # of a matte at full size, made at once
 SPILL: Final = 0.05  # how far the backdrop's light spills over the person, as a share of the height
 
 
@@ -324,8 +325,18 @@ def alpha_at(matte: Matte, y: NDArray[np.uint8]) -> NDArray[np.float32]:
         returns: (H, W) float32
     """
     h, w = y.shape
-    a, b = (
-        cv2.resize(plane, (w, h), interpolation=cv2.INTER_LINEAR) for plane in (matte.a, matte.b)
-    )
-    alpha = (a * (y.astype(np.float32) / 255) + b) * kernels.GAIN - (kernels.GAIN - 1) / 2
-    return np.asarray(np.clip(alpha, 0, 1), np.float32)
+    out = np.empty((h, w), np.float32)
+    low, high, weight = kernels.taps(h, matte.a.shape[0])
+    for top in range(0, h, ROWS):  # a large picture would take gigabytes at once
+        part = slice(top, top + ROWS)
+        a, b = (
+            cv2.resize(
+                plane[low[part]] + (plane[high[part]] - plane[low[part]]) * weight[part, None],
+                (w, len(low[part])),
+                interpolation=cv2.INTER_LINEAR,
+            )
+            for plane in (matte.a, matte.b)
+        )
+        alpha = (a * (y[part].astype(np.float32) / 255) + b) * kernels.GAIN
+        np.clip(alpha - (kernels.GAIN - 1) / 2, 0, 1, out=out[part])
+    return out

@@ -65,6 +65,7 @@ class Camera(_Section):
     fps: Fps
     format: Literal["auto", "mjpg", "yuyv"]
     mirror: bool
+    fill: bool
     controls: dict[str, int | dict[str, int]]
 
 

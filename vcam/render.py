@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 Report = Callable[[str, int, int], None]  # what, done, total (0 if unknown)
-LONGEST: Final = 8192  # pixels of a picture's longer side; larger ones are scaled down
+LONGEST: Final = 6144  # pixels of a picture's longer side; larger ones are scaled down
 
 
 def render(
@@ -158,8 +158,8 @@ class _Stills:
         h, w = image.shape[:2]
         if max(h, w) == LONGEST:
             log.warning("%s: rendered at %dx%d, the most there is", source.name, w, h)
-        even = np.pad(image, ((0, h % 2), (0, w % 2), (0, 0)), mode="edge")
-        frame = _frame(even)
+        frame = _frame(np.pad(image, ((0, h % 2), (0, w % 2), (0, 0)), mode="edge"))
+        del image
         self._segmenter.reset()
         if matte_path is not None:
             matte = self._segmenter.matte(
@@ -393,16 +393,10 @@ def _frames(clip: ClipSource, first: Frame) -> Iterator[Frame]:
 
 
 def _save_alpha(alpha: NDArray[np.float32], path: Path, *, force: bool) -> None:
-    _save_image(np.rint(alpha * 255).astype(np.uint8), path, force=force)
-
-
-def _check_ending(path: Path) -> None:
-    if _format_of(path) is None:
-        raise UsageError(
-            f"{printable(path)} cannot be written as a picture, expected a name that ends in .png, "
-            ".jpg, .webp or .tif",
-            hint=f"Give a name such as {path.stem or 'out'}.png.",
-        )
+    grey = np.empty(alpha.shape, np.uint8)
+    for top in range(0, len(alpha), 256):  # a large picture would take gigabytes at once
+        grey[top : top + 256] = np.rint(alpha[top : top + 256] * 255)
+    _save_image(grey, path, force=force)
 
 
 def _format_of(path: Path) -> str | None:

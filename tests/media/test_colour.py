@@ -269,6 +269,7 @@ def test_16_bits_of_colour_are_within_a_level(tmp_path):
 
 # Clips. A colour is written as Y, U and V that the test works out itself.
 WEIGHTS = {
+    4: (0.30, 0.11),
     1: (0.2126, 0.0722),
     5: (0.299, 0.114),
     6: (0.299, 0.114),

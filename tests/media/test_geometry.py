@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import struct
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,8 +14,13 @@ import pytest
 from PIL import Image, ImageOps
 
 from tests.media import made
+from vcam import config
+from vcam.compositor import Compositor
+from vcam.frame import Frame
 from vcam.media import formats, pictures, turns
 from vcam.media.clip import ClipSource
+from vcam.sources import source_opener
+from vcam.sources.fill import filled
 
 # Four corners that no turn or mirror leaves where they are.
 CORNERS = [[(220, 30, 30), (30, 200, 30)], [(40, 40, 220), (230, 230, 230)]]
@@ -218,3 +224,49 @@ def test_every_orientation_is_known_by_number():
     assert sorted(turns.EXIF) == list(range(1, 9))
     assert len(set(turns.EXIF.values())) == 8
     assert formats.NAMED["HEIC"].kind == "picture"
+
+
+def person(width: int, height: int) -> Frame:
+    """A frame whose luma is its row, and whose red difference is its column."""
+    y = np.repeat(np.arange(height, dtype=np.uint8)[:, None], width, 1)
+    v = np.repeat(np.arange(width // 2, dtype=np.uint8)[None], height // 2, 0)
+    return Frame(y, np.full_like(v, 128), v, False, 1.0, 7)
+
+
+@pytest.mark.parametrize(
+    ("size", "kept"),
+    [((90, 160), (90, 50)), ((160, 90), (160, 90)), ((200, 90), (160, 90)), ((120, 90), (120, 68))],
+)
+def test_a_source_of_another_shape_fills_the_frame_when_asked(size, kept):
+    frame = filled(person(*size), 1280, 720)
+
+    assert (frame.width, frame.height) == kept
+    assert frame.u.shape == (kept[1] // 2, kept[0] // 2)
+    assert (frame.pts, frame.seq) == (1.0, 7)
+    cut = size[1] - kept[1]
+    assert cut * 0.25 - 2 <= frame.y[0, 0] <= cut * 0.35  # more below than above
+    assert frame.v[0, 0] == (size[0] - kept[0]) // 4  # as much left as right
+
+
+@pytest.mark.parametrize("fill", [False, True])
+def test_a_phones_clip_is_whole_or_fills_as_the_settings_say(tmp_path, fill):
+    path = clip(tmp_path / "a.mp4", picture(90, 160))
+    base = config.load(config.default_path(), environ={})
+    now = base.with_changes({"camera": {"source": str(path), "fill": fill}})
+
+    with source_opener(now.camera, now.output)() as source:
+        frame = source.read(1)
+
+    assert (frame.width, frame.height) == ((90, 50) if fill else (90, 160))
+    assert source.name == "clip a.mp4"
+    assert not base.camera.fill
+
+
+def test_a_cropped_frame_is_composited_as_its_copy_is():
+    frame = filled(person(90, 160), 1280, 720)
+    whole = [np.ascontiguousarray(p) for p in (frame.y, frame.u, frame.v)]
+
+    cropped = Compositor(128, 72).reveal(frame).data
+    copied = Compositor(128, 72).reveal(replace(frame, y=whole[0], u=whole[1], v=whole[2])).data
+
+    assert np.array_equal(cropped, copied)

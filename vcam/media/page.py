@@ -20,7 +20,7 @@ A file's kind is judged by its content, never by the ending of its name. Backgro
   (PQ, HLG) compressed to what a screen shows, transparent parts on black.
 - Nothing that names other files or addresses is followed. A picture whose decoding would take more
   than 440 MB is refused before it begins, and one is decoded at a time.
-- `vcam render` scales pictures of more than 8192 pixels a side down to that, and says so.
+- `vcam render` scales pictures of more than 6144 pixels a side down to that, and says so.
 
 ## Read
 

@@ -24,7 +24,16 @@ log = logging.getLogger(__name__)
 
 def source_opener(camera: Camera, output: Output) -> Callable[[], Source]:
     """Return what makes the source that `camera` asks for; nothing is opened here."""
-    return lambda: _make(camera, output)
+
+    def opened() -> Source:
+        source = _make(camera, output)
+        if not camera.fill:
+            return source
+        from vcam.sources.fill import Filling
+
+        return Filling(source, output.width, output.height)
+
+    return opened
 
 
 def resolve(camera: Camera) -> str:
