@@ -1,4 +1,4 @@
-"""The command line: `python -m train prepare | label | fit RECIPE | evaluate | export`."""
+"""The command line: `python -m train prepare | sets | label | fit RECIPE | evaluate | export`."""
 
 from __future__ import annotations
 
@@ -55,6 +55,11 @@ def build_parser() -> argparse.ArgumentParser:
         "--shards", type=Path, metavar="FOLDER", help="also pack the training split into .tar files"
     )
     prepare.add_argument("--shard-size", type=int, default=1000, metavar="PAIRS")
+
+    sets = commands.add_parser("sets", help="manifests of many sources: learnt from, kept out")
+    sets.set_defaults(run=_sets)
+    sets.add_argument("folder", type=Path, metavar="FOLDER", help="portraits/, people/, rooms/, …")
+    sets.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
 
     label = commands.add_parser("label", help="make mattes for pictures with other models")
     label.set_defaults(run=_label)
@@ -151,7 +156,8 @@ def _share(text: str) -> float:
 def _prepare(options: argparse.Namespace) -> int:
     from rich.progress import Progress
 
-    from train.datasets import find_set, write_shards
+    from train.datasets import write_shards
+    from train.manifests import find_set
     from train.prepare import prepare
 
     with Progress(transient=True) as bar:
@@ -171,6 +177,15 @@ def _prepare(options: argparse.Namespace) -> int:
         pairs = find_set(prepared.manifest.name, prepared.manifest.parent, "train")
         shards = write_shards(pairs, options.shards, size=options.shard_size)
         print(f"{options.shards}: {len(shards)} shards")
+    return 0
+
+
+def _sets(options: argparse.Namespace) -> int:
+    from train.sets import write_sets
+
+    for name, splits in write_sets(options.folder, options.output).items():
+        counted = ", ".join(f"{count} {split}" for split, count in sorted(splits.items()))
+        print(f"{options.output / name}.csv: {counted}")
     return 0
 
 
@@ -226,7 +241,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _write_card(options: argparse.Namespace, model: Path, results: list[Result]) -> None:
     from train.card import write_card
-    from train.evaluate import sources
+    from train.manifests import sources
     from train.recipe import find_recipe, load_recipe
 
     write_card(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from segmentation.segmenter import AREAS, Segmenter, input_size
 from train import metrics
 from train.datasets import Pair, find_pairs, read_image, read_matte
 from train.errors import DataError, UsageError
+from train.manifests import sources
 from train.metrics import Alpha, Figures
 from train.sheet import write_sheet
 
@@ -156,15 +156,6 @@ def open_subject(path: Path, way: str, *, quality: str = "balanced", fps: float 
         return Program(path, still=way == "still", quality=quality, fps=fps)
     except SegmentationError as error:
         raise UsageError(error.message, hint="Give an .xml, .onnx or .tflite file.") from error
-
-
-def sources(folder: Path) -> dict[str, dict[str, str]]:
-    """The rows of the manifest beside `folder` or in it, by name; empty where there is none."""
-    for path in (folder / "manifest.csv", folder.parent / "manifest.csv"):
-        if path.is_file():
-            with path.open(newline="") as file:
-                return {row["name"]: row for row in csv.DictReader(file) if "name" in row}
-    return {}
 
 
 def on_pictures(
