@@ -115,7 +115,21 @@ def build_parser() -> argparse.ArgumentParser:
 
     evaluate = commands.add_parser("evaluate", help="figures of models on pictures and clips")
     evaluate.set_defaults(run=_evaluate)
-    evaluate.add_argument("folder", type=Path, metavar="FOLDER", help="validation img/ and mask/")
+    evaluate.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="validation img/ and mask/, or a manifest"
+    )
+    evaluate.add_argument(
+        "--split", default="report", choices=("choose", "report", "train"), help="of manifests"
+    )
+    evaluate.add_argument(
+        "--rooms", type=Path, metavar="FOLDER", help="rooms without people, or their manifest"
+    )
+    evaluate.add_argument(
+        "--held", action="store_true", help="also hold things before the chests of these people"
+    )
+    evaluate.add_argument(
+        "--clips", type=Path, metavar="FOLDER", help="every NAME.mp4 with a NAME_alpha.mkv"
+    )
     evaluate.add_argument(
         "-m",
         "--model",
@@ -143,6 +157,9 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--card", type=Path, metavar="FILE", help="write the model card")
     evaluate.add_argument("--recipe", type=Path, metavar="FILE", help="the recipe, for the card")
     evaluate.add_argument("--sheet", type=Path, metavar="FILE", help="picture of the worst mattes")
+    evaluate.add_argument(
+        "--held-sheet", type=Path, metavar="FILE", help="picture of the held things that are lost"
+    )
     return parser
 
 
@@ -218,14 +235,24 @@ def _fit(options: argparse.Namespace) -> int:
 
 def _evaluate(options: argparse.Namespace) -> int:
     from segmentation.engines import weights_dir
-    from train.evaluate import evaluate, table, write_worst
+    from train import proofs
+    from train.augment import walls
+    from train.evaluate import Exam, evaluate, table, write_held, write_worst
+    from train.manifests import find_rooms, read_room
 
     models = options.model or [weights_dir() / "bisenet-small.xml"]
     ways = options.way or ["network"]
     subjects = [(m, way) for m in models for way in ways] + [(p, "network") for p in options.peer]
-    clips = [(clip, alpha) for clip, alpha in options.clip]
-    results = evaluate(subjects, options.folder, clips, quality=options.quality)
-    print(table(results))
+    exam = Exam(options.folder, options.split, quality=options.quality)
+    exam.clips = [(clip, alpha) for clip, alpha in options.clip]
+    exam.clips += proofs.find_clips(options.clips) if options.clips else []
+    if options.rooms:
+        exam.rooms = find_rooms(options.rooms, options.split)
+    if options.held or options.held_sheet:
+        prints = exam.rooms[:: max(1, len(exam.rooms) // 8)]
+        exam.prints = [read_room(*room) for room in prints] or walls(8)
+    results = evaluate(subjects, exam)
+    print(table(results), proofs.tables(results), sep="\n\n")
     for result in results:
         if result.milliseconds is not None:
             print(f"{result.name}: {result.milliseconds:.1f} ms of one core a picture")
@@ -233,7 +260,9 @@ def _evaluate(options: argparse.Namespace) -> int:
         text = json.dumps([result.as_dict() for result in results], indent=1)
         options.json.write_text(text + "\n")
     if options.sheet:
-        write_worst(options.sheet, subjects[0], results[0], options.folder)
+        write_worst(options.sheet, subjects[0], results[0], exam)
+    if options.held_sheet:
+        write_held(options.held_sheet, subjects[0], exam)
     if options.card:
         _write_card(options, models[0], results)
     return 0

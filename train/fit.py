@@ -536,12 +536,13 @@ def _same_recipe(state: dict[str, Any], recipe: Recipe, path: Path) -> None:
             f"{path}: was not written by `train fit`, it can be started from but not resumed",
             hint="Set [network] start to its path.",
         )
+    silent = as_dict(Recipe())  # what a checkpoint does not name was as by default
     changed = [
-        f"[{part}] {key} was {before.get(part, {}).get(key)!r} and is {value!r}"
+        f"[{part}] {key} was {was!r} and is {value!r}"
         for part, table in now.items()
         if part not in UNMOVED
         for key, value in table.items()
-        if before.get(part, {}).get(key) != value
+        if (was := before.get(part, {}).get(key, silent[part][key])) != value
     ]
     if changed:
         raise RecipeError(
