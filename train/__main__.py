@@ -1,4 +1,4 @@
-"""The command line: `python -m train prepare | sets | label | fit RECIPE | evaluate | export`."""
+"""The command line: `python -m train COMMAND`, each with its own `--help`."""
 
 from __future__ import annotations
 
@@ -80,6 +80,22 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="SHARE",
         help="FOLDER has img/ and mask/; its mattes stay this part of the result",
     )
+    label.add_argument(
+        "--stretch",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="make the mean this much steeper about a half; 1.6 is good for three models or more",
+    )
+
+    doubts = commands.add_parser("doubts", help="list mattes that other models disagree with")
+    doubts.set_defaults(run=_doubts)
+    doubts.add_argument("folder", type=Path, metavar="FOLDER", help="img/ and mask/, or a manifest")
+    doubts.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.csv")
+    doubts.add_argument(
+        "-m", "--model", action="append", required=True, metavar="FILE=WEIGHT", help="as in label"
+    )
+    doubts.add_argument("--sheet", type=Path, metavar="FILE", help="picture of the worst hundred")
 
     fit = commands.add_parser("fit", help="train what a recipe says")
     fit.set_defaults(run=_fit)
@@ -210,8 +226,22 @@ def _label(options: argparse.Namespace) -> int:
     from train.label import label
     from train.teachers import weighted
 
-    count = label(options.folder, options.output, weighted(options.model), truth=options.truth)
+    models, told = weighted(options.model), {"truth": options.truth, "stretch": options.stretch}
+    count = label(options.folder, options.output, models, **told)
     print(f"{options.output}: {count} mattes")
+    return 0
+
+
+def _doubts(options: argparse.Namespace) -> int:
+    from train.doubts import find_doubts, write_doubts
+    from train.manifests import find_set
+    from train.teachers import weighted
+
+    folder = options.folder
+    pairs = find_set(folder.name, folder.parent, "train")
+    found = find_doubts(pairs, weighted(options.model))
+    write_doubts(options.output, found, sheet=options.sheet)
+    print(f"{options.output}: {len(found)} mattes, agreement from {found[0].agreement:.3f}")
     return 0
 
 
