@@ -1,4 +1,4 @@
-"""The command line: `python -m train prepare | label | fit RECIPE | evaluate | export`."""
+"""The command line: `python -m train COMMAND`, each with its own `--help`."""
 
 from __future__ import annotations
 
@@ -56,6 +56,11 @@ def build_parser() -> argparse.ArgumentParser:
     )
     prepare.add_argument("--shard-size", type=int, default=1000, metavar="PAIRS")
 
+    sets = commands.add_parser("sets", help="manifests of many sources: learnt from, kept out")
+    sets.set_defaults(run=_sets)
+    sets.add_argument("folder", type=Path, metavar="FOLDER", help="portraits/, people/, rooms/, …")
+    sets.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
+
     label = commands.add_parser("label", help="make mattes for pictures with other models")
     label.set_defaults(run=_label)
     label.add_argument("folder", type=Path, metavar="FOLDER", help="pictures")
@@ -75,6 +80,22 @@ def build_parser() -> argparse.ArgumentParser:
         metavar="SHARE",
         help="FOLDER has img/ and mask/; its mattes stay this part of the result",
     )
+    label.add_argument(
+        "--stretch",
+        type=float,
+        default=1.0,
+        metavar="X",
+        help="make the mean this much steeper about a half; 1.6 is good for three models or more",
+    )
+
+    doubts = commands.add_parser("doubts", help="list mattes that other models disagree with")
+    doubts.set_defaults(run=_doubts)
+    doubts.add_argument("folder", type=Path, metavar="FOLDER", help="img/ and mask/, or a manifest")
+    doubts.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.csv")
+    doubts.add_argument(
+        "-m", "--model", action="append", required=True, metavar="FILE=WEIGHT", help="as in label"
+    )
+    doubts.add_argument("--sheet", type=Path, metavar="FILE", help="picture of the worst hundred")
 
     fit = commands.add_parser("fit", help="train what a recipe says")
     fit.set_defaults(run=_fit)
@@ -110,7 +131,21 @@ def build_parser() -> argparse.ArgumentParser:
 
     evaluate = commands.add_parser("evaluate", help="figures of models on pictures and clips")
     evaluate.set_defaults(run=_evaluate)
-    evaluate.add_argument("folder", type=Path, metavar="FOLDER", help="validation img/ and mask/")
+    evaluate.add_argument(
+        "folder", type=Path, metavar="FOLDER", help="validation img/ and mask/, or a manifest"
+    )
+    evaluate.add_argument(
+        "--split", default="report", choices=("choose", "report", "train"), help="of manifests"
+    )
+    evaluate.add_argument(
+        "--rooms", type=Path, metavar="FOLDER", help="rooms without people, or their manifest"
+    )
+    evaluate.add_argument(
+        "--held", action="store_true", help="also hold things before the chests of these people"
+    )
+    evaluate.add_argument(
+        "--clips", type=Path, metavar="FOLDER", help="every NAME.mp4 with a NAME_alpha.mkv"
+    )
     evaluate.add_argument(
         "-m",
         "--model",
@@ -138,6 +173,9 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--card", type=Path, metavar="FILE", help="write the model card")
     evaluate.add_argument("--recipe", type=Path, metavar="FILE", help="the recipe, for the card")
     evaluate.add_argument("--sheet", type=Path, metavar="FILE", help="picture of the worst mattes")
+    evaluate.add_argument(
+        "--held-sheet", type=Path, metavar="FILE", help="picture of the held things that are lost"
+    )
     return parser
 
 
@@ -151,7 +189,8 @@ def _share(text: str) -> float:
 def _prepare(options: argparse.Namespace) -> int:
     from rich.progress import Progress
 
-    from train.datasets import find_set, write_shards
+    from train.datasets import write_shards
+    from train.manifests import find_set
     from train.prepare import prepare
 
     with Progress(transient=True) as bar:
@@ -174,12 +213,35 @@ def _prepare(options: argparse.Namespace) -> int:
     return 0
 
 
+def _sets(options: argparse.Namespace) -> int:
+    from train.sets import write_sets
+
+    for name, splits in write_sets(options.folder, options.output).items():
+        counted = ", ".join(f"{count} {split}" for split, count in sorted(splits.items()))
+        print(f"{options.output / name}.csv: {counted}")
+    return 0
+
+
 def _label(options: argparse.Namespace) -> int:
     from train.label import label
     from train.teachers import weighted
 
-    count = label(options.folder, options.output, weighted(options.model), truth=options.truth)
+    models, told = weighted(options.model), {"truth": options.truth, "stretch": options.stretch}
+    count = label(options.folder, options.output, models, **told)
     print(f"{options.output}: {count} mattes")
+    return 0
+
+
+def _doubts(options: argparse.Namespace) -> int:
+    from train.doubts import find_doubts, write_doubts
+    from train.manifests import find_set
+    from train.teachers import weighted
+
+    folder = options.folder
+    pairs = find_set(folder.name, folder.parent, "train")
+    found = find_doubts(pairs, weighted(options.model))
+    write_doubts(options.output, found, sheet=options.sheet)
+    print(f"{options.output}: {len(found)} mattes, agreement from {found[0].agreement:.3f}")
     return 0
 
 
@@ -203,14 +265,24 @@ def _fit(options: argparse.Namespace) -> int:
 
 def _evaluate(options: argparse.Namespace) -> int:
     from segmentation.engines import weights_dir
-    from train.evaluate import evaluate, table, write_worst
+    from train import proofs
+    from train.augment import walls
+    from train.evaluate import Exam, evaluate, table, write_held, write_worst
+    from train.manifests import find_rooms, read_room
 
     models = options.model or [weights_dir() / "bisenet-small.xml"]
     ways = options.way or ["network"]
     subjects = [(m, way) for m in models for way in ways] + [(p, "network") for p in options.peer]
-    clips = [(clip, alpha) for clip, alpha in options.clip]
-    results = evaluate(subjects, options.folder, clips, quality=options.quality)
-    print(table(results))
+    exam = Exam(options.folder, options.split, quality=options.quality)
+    exam.clips = [(clip, alpha) for clip, alpha in options.clip]
+    exam.clips += proofs.find_clips(options.clips) if options.clips else []
+    if options.rooms:
+        exam.rooms = find_rooms(options.rooms, options.split)
+    if options.held or options.held_sheet:
+        prints = exam.rooms[:: max(1, len(exam.rooms) // 8)]
+        exam.prints = [read_room(*room) for room in prints] or walls(8)
+    results = evaluate(subjects, exam)
+    print(table(results), proofs.tables(results), sep="\n\n")
     for result in results:
         if result.milliseconds is not None:
             print(f"{result.name}: {result.milliseconds:.1f} ms of one core a picture")
@@ -218,7 +290,9 @@ def _evaluate(options: argparse.Namespace) -> int:
         text = json.dumps([result.as_dict() for result in results], indent=1)
         options.json.write_text(text + "\n")
     if options.sheet:
-        write_worst(options.sheet, subjects[0], results[0], options.folder)
+        write_worst(options.sheet, subjects[0], results[0], exam)
+    if options.held_sheet:
+        write_held(options.held_sheet, subjects[0], exam)
     if options.card:
         _write_card(options, models[0], results)
     return 0
@@ -226,7 +300,7 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _write_card(options: argparse.Namespace, model: Path, results: list[Result]) -> None:
     from train.card import write_card
-    from train.evaluate import sources
+    from train.manifests import sources
     from train.recipe import find_recipe, load_recipe
 
     write_card(

@@ -15,6 +15,8 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from train import things
+
 MARGIN = 4  # pixels around a view in which a transplanted person's edge is looked for
 
 Image = NDArray[np.uint8]
@@ -28,7 +30,9 @@ class Augment:
     plain: float = 0.6  # as it was taken: nothing but light changes; of the rest:
     empty: float = 0.05  # a room with nobody in it
     composite: float = 0.38  # the person cut out and put into another room
-    occlude: float = 0.06  # something held or passing before the person
+    occlude: float = 0.06  # a part of some room passing before the person
+    held: float = 0.0  # a drawn thing before the body: a mug, a phone, a microphone
+    seat: float = 0.0  # the drawn back of a chair behind the shoulders
     head: float = 0.85  # the top of the person is in view, as it is before a webcam
     whole: float = 0.4  # as much of the picture as the view's shape takes in
     zoom: float = 1.9  # otherwise crop at most this much closer
@@ -44,8 +48,8 @@ class Augment:
 
 
 PLAIN = Augment(
-    plain=1, empty=0, composite=0, occlude=0, head=1, whole=0.8, zoom=1.25, stretch=0.05, rotate=0,
-    colour=0.3, dark=0, blur=0, soft=0, noise=0, jpeg=0, chroma=0,
+    plain=1, empty=0, composite=0, occlude=0, held=0, seat=0, head=1, whole=0.8, zoom=1.25,
+    stretch=0.05, rotate=0, colour=0.3, dark=0, blur=0, soft=0, noise=0, jpeg=0, chroma=0,
 )  # fmt: skip
 
 
@@ -73,6 +77,10 @@ def view(
         image, alpha = frame(image, matte, size, rng, options)
     if rooms and rng.random() < options.occlude:
         image, alpha = occlude(image, alpha, room(rooms, size, rng), rng)
+    if options.seat and rooms and rng.random() < options.seat:
+        image = things.seat(image, alpha, room(rooms, size, rng), rng)
+    if options.held and rooms and rng.random() < options.held:
+        image, alpha = things.held(image, alpha, room(rooms, size, rng), rng)
     return degrade(image, rng, options), alpha
 
 
@@ -254,7 +262,10 @@ def cut(shape: tuple[int, ...], size: tuple[int, int], rng: Generator) -> tuple[
 
 
 def occlude(image: Image, alpha: Alpha, stuff: Image, rng: Generator) -> tuple[Image, Alpha]:
-    """Put something before the lower two thirds of the picture; it is not the person."""
+    """Put something before the lower two thirds of the picture.
+
+    What it hides of the person stays the person's: it hides no room there. The rest of it is room.
+    """
     h, w = alpha.shape
     rows, columns = int(h * rng.uniform(0.1, 0.4)), int(w * rng.uniform(0.1, 0.3))
     y = int(rng.integers(h // 3, h - rows + 1))
@@ -264,7 +275,7 @@ def occlude(image: Image, alpha: Alpha, stuff: Image, rng: Generator) -> tuple[I
     cv2.ellipse(shape, centre, axes, rng.uniform(0, 180), 0, 360, 1, -1)
     cover = cv2.GaussianBlur(shape, (0, 0), 1).astype(np.float32)
     seen = image * (1 - cover[..., None]) + stuff * cover[..., None]
-    return seen.astype(np.uint8), alpha * (1 - cover)
+    return seen.astype(np.uint8), alpha
 
 
 def degrade(image: Image, rng: Generator, options: Augment) -> Image:

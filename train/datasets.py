@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import tarfile
 from collections.abc import Iterator
@@ -106,35 +105,6 @@ def _as_matte(picture: NDArray[Any]) -> Image:
     return np.asarray(picture, np.uint8)
 
 
-def find_set(entry: str, root: Path, split: str) -> list[Pair]:
-    """The pairs of one set of a recipe: a folder, or the rows of a manifest for `split`.
-
-    Raises:
-        DataError: there is not a single pair.
-    """
-    path = root / entry
-    if path.suffix != ".csv":
-        return find_pairs(path)
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = [row for row in csv.DictReader(file) if row.get("split") == split]
-            pairs = [Pair(path.parent / row["image"], path.parent / row["matte"]) for row in rows]
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be read: {error.strerror}", hint="Run `train prepare` first."
-        ) from error
-    except KeyError as error:
-        raise DataError(
-            f"{path}: has no column {error}", hint="Use a manifest written by `train prepare`."
-        ) from error
-    if not pairs:
-        raise DataError(
-            f"{path}: the split {split!r} is empty",
-            hint="Run `train prepare` with a larger share for it.",
-        )
-    return pairs
-
-
 def shards_of(entry: str, root: Path) -> list[Path]:
     """The .tar shards of one set of a recipe; none where it is a folder or a manifest.
 
@@ -198,22 +168,6 @@ def shrunk(image: Image, matte: Image, longest: int, pair: Pair) -> tuple[Image,
         np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8),
         np.asarray(cv2.resize(matte, size, interpolation=cv2.INTER_AREA), np.uint8),
     )
-
-
-def read_rooms(folder: Path, longest: int = 512) -> list[Image]:
-    """Every picture of `folder`, as backgrounds.
-
-    Raises:
-        DataError: there is none.
-    """
-    paths = [p for p in sorted(folder.glob("*")) if p.suffix.lower() in PICTURES]
-    if not paths:
-        raise DataError(f"{folder}: holds no pictures", hint="Set [data] rooms to another folder.")
-    rooms = []
-    for path in paths:
-        image = read_image(path)
-        rooms.append(shrunk(image, image[..., 0], longest, Pair(path, path))[0])
-    return rooms
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -16,9 +15,10 @@ from numpy.typing import NDArray
 from segmentation.engines.openvino import OpenVinoEngine
 from segmentation.errors import SegmentationError
 from segmentation.segmenter import AREAS, Segmenter, input_size
-from train import metrics
+from train import metrics, proofs
 from train.datasets import Pair, find_pairs, read_image, read_matte
 from train.errors import DataError, UsageError
+from train.manifests import Row, find_set, read_manifest, sources
 from train.metrics import Alpha, Figures
 from train.sheet import write_sheet
 
@@ -38,6 +38,7 @@ COLUMNS = {  # of the table: key, heading, decimals
     "cut": ("cut", 4),
     "dtssd": ("dtSSD", 2),
     "flicker": ("flicker", 2),
+    "worst_leak": ("worst", 4),
 }
 
 
@@ -127,6 +128,8 @@ class Result:
     groups: dict[str, dict[str, float]] = field(default_factory=dict)
     buckets: dict[str, dict[str, float]] = field(default_factory=dict)
     clips: dict[str, dict[str, float]] = field(default_factory=dict)
+    rooms: dict[str, dict[str, float]] = field(default_factory=dict)  # with nobody in them
+    held: dict[str, dict[str, float]] = field(default_factory=dict)  # things before the chest
     pictures: dict[str, dict[str, float]] = field(default_factory=dict)
     milliseconds: float | None = None  # CPU time of one run of the network, one thread
 
@@ -137,6 +140,8 @@ class Result:
             "groups": self.groups,
             "buckets": self.buckets,
             "clips": self.clips,
+            "rooms": self.rooms,
+            "held": self.held,
             "milliseconds": self.milliseconds,
             "pictures": self.pictures,
         }
@@ -156,15 +161,6 @@ def open_subject(path: Path, way: str, *, quality: str = "balanced", fps: float 
         return Program(path, still=way == "still", quality=quality, fps=fps)
     except SegmentationError as error:
         raise UsageError(error.message, hint="Give an .xml, .onnx or .tflite file.") from error
-
-
-def sources(folder: Path) -> dict[str, dict[str, str]]:
-    """The rows of the manifest beside `folder` or in it, by name; empty where there is none."""
-    for path in (folder / "manifest.csv", folder.parent / "manifest.csv"):
-        if path.is_file():
-            with path.open(newline="") as file:
-                return {row["name"]: row for row in csv.DictReader(file) if "name" in row}
-    return {}
 
 
 def on_pictures(
@@ -279,35 +275,66 @@ def buckets_of(image: Image, truth: Alpha) -> list[str]:
     return found
 
 
-def evaluate(
-    models: list[tuple[Path, str]],
-    folder: Path,
-    clips: list[tuple[Path, Path]],
-    *,
-    quality: str = "balanced",
-) -> list[Result]:
-    """Evaluate each (model, way) on the pictures of `folder` and on `clips`."""
-    pairs, manifest = find_pairs(folder), sources(folder)
+@dataclass(slots=True)
+class Exam:
+    """Everything that models are asked."""
+
+    pictures: Path  # a folder with img/ and mask/, or a manifest
+    split: str = "val"  # of the manifests
+    clips: list[tuple[Path, Path]] = field(default_factory=list)
+    rooms: list[tuple[Path, Row]] = field(default_factory=list)
+    prints: list[Image] = field(
+        default_factory=list
+    )  # on the things that are held; none: not asked
+    quality: str = "balanced"
+
+
+def pictures_of(path: Path, split: str) -> tuple[list[Pair], dict[str, Row]]:
+    """The pairs of a folder, or of one split of a manifest, and what is told of each by name."""
+    if path.suffix != ".csv":
+        return find_pairs(path), sources(path)
+    rows = read_manifest(path, ("image",))
+    return find_set(path.name, path.parent, split), {Path(r["image"]).stem: r for r in rows}
+
+
+def evaluate(models: list[tuple[Path, str]], exam: Exam) -> list[Result]:
+    """Evaluate each (model, way) on what `exam` asks; live, a model is asked clips alone."""
+    pairs, manifest = pictures_of(exam.pictures, exam.split)
     results = []
     for path, way in models:
         if way == "live":
             result = Result(f"{path.stem} (live)")
         else:
-            subject = open_subject(path, way, quality=quality)
+            subject = open_subject(path, way, quality=exam.quality)
             result = on_pictures(subject, pairs, manifest)
+            if exam.rooms:
+                result.rooms = proofs.on_rooms(subject, exam.rooms)
+            if exam.prints:
+                result.held, _ = proofs.on_held(subject, pairs, exam.prints)
             subject.close()
-        for clip, truth in clips:
-            subject = open_subject(path, way, quality=quality, fps=clip_fps(clip))
+        for clip, truth in exam.clips:
+            subject = open_subject(path, way, quality=exam.quality, fps=clip_fps(clip))
             result.clips[clip.stem] = on_clip(subject, clip, truth)
             subject.close()
+        if len(result.clips) > 1:
+            result.clips[proofs.ALL] = proofs.spread_of(result.clips)
         results.append(result)
     return results
 
 
-def write_worst(path: Path, model: tuple[Path, str], result: Result, folder: Path) -> None:
+def write_held(path: Path, model: tuple[Path, str], exam: Exam) -> None:
+    """Write a sheet of the held things of which `model` loses most."""
+    pairs, _ = pictures_of(exam.pictures, exam.split)
+    subject = open_subject(*model, quality=exam.quality)
+    _, rows = proofs.on_held(subject, pairs, exam.prints)
+    subject.close()
+    write_sheet(rows[: 2 * WORST], path)
+
+
+def write_worst(path: Path, model: tuple[Path, str], result: Result, exam: Exam) -> None:
     """Write a sheet of the pictures on which `result`, of `model`, is worst."""
     worst = sorted(result.pictures, key=lambda name: result.pictures[name]["iou"])[:WORST]
-    pairs = {pair.image.stem: pair for pair in find_pairs(folder)}
+    pairs = {pair.image.stem: pair for pair in pictures_of(exam.pictures, exam.split)[0]}
     subject = open_subject(*model)
     rows = []
     for name in worst:

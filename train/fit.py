@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from segmentation.bisenet import BiSeNet, ContextPath
-from train import engine
+from train import engine, mining
 from train.augment import Image, view, walls
 from train.checkpoint import fill, load_checkpoint, load_network, save_checkpoint
 from train.datasets import (
@@ -33,16 +33,16 @@ from train.datasets import (
     Plan,
     Shards,
     Views,
-    find_set,
-    read_rooms,
     read_shard,
     shards_of,
 )
 from train.engine import Learner, Stepper
 from train.errors import CheckpointError, DataError, RecipeError, UsageError
 from train.gpu import DeviceViews, fits
+from train.manifests import find_set, read_rooms
 from train.prune import prune
 from train.recipe import Recipe, as_dict, ratio
+from train.session import keep_lines, progress, stop_on_signal
 from train.sheet import write_sheet
 from train.teachers import Teachers, weighted
 
@@ -161,16 +161,18 @@ def read_sets(recipe: Recipe, root: Path) -> Sets:
         )
     memory = data.memory_gb * 1e9
     read = functools.partial(Pictures, longest=data.longest, memory=memory)
-    train = [pair for entry in folders for pair in find_set(entry, root, "train")]
+    find = functools.partial(find_set, root=root, licences=data.licences)
+    train = [pair for entry in folders for pair in find(entry, split="train")]
     validation = [pair for entry in data.validation for pair in find_set(entry, root, "val")]
     told = recipe.distil.models
-    pseudo = [pair for entry in data.pseudo for pair in find_set(entry, root, "train")]
+    pseudo = [pair for entry in data.pseudo for pair in find(entry, split="train")]
+    rooms = read_rooms(root / data.rooms, data.licences) if data.rooms else []
     return Sets(
         train=read(train) if train else None,
         shards=shards,
         pseudo=read(pseudo) if pseudo else None,
         validation=read(validation),
-        rooms=read_rooms(root / data.rooms) + walls(data.walls) if data.rooms else [],
+        rooms=rooms + walls(data.walls) if rooms else [],
         teachers=Teachers(weighted(told, root), recipe.distil.share) if told else None,
     )
 
@@ -236,6 +238,7 @@ class Run:
         self.batch = int(state["batch"]) if state else 0  # batches done in the one at hand
         self.sums: dict[str, float] = dict(state["sums"]) if state else {}
         self.best = float(state["best"]) if state else 0.0
+        self.mined: list[float] = list(state.get("mined", ())) if state else []
         fit = recipe.fit
         sizes = engine_sizes(fit.side, fit.shapes)
         if fit.low_side:
@@ -251,6 +254,8 @@ class Run:
             round(fit.epochs * fit.early) if fit.early_side else 0,
         )
         self._views = self._on_device()
+        if self._views is not None and self.mined:
+            self._views.draw_rooms(mining.drawn_from(self.mined))
         self._board: Any = None
         if place.tensorboard and place.first:
             self._board = _tensorboard(folder)
@@ -265,6 +270,7 @@ class Run:
         with progress(self.place.first) as advance:
             while self.epoch < self.recipe.fit.epochs:
                 started, before = time.perf_counter(), self.batch
+                self._mine()
                 self.stepper.learner.train()
                 for batch in self._batches():
                     rng = self.plan.rng(self.epoch, self.batch, self.plan.batch + self.plan.rank)
@@ -302,7 +308,8 @@ class Run:
         """What makes views on the device, where that was asked for and the pictures have room."""
         sets, device = self.sets, self.place.device
         pictures = [p for p in (sets.train, sets.pseudo) if p is not None]
-        if sets.teachers or not self.place.resident or sets.train is None:
+        drawn = self.recipe.augment.held or self.recipe.augment.seat  # by the processor
+        if sets.teachers or not self.place.resident or sets.train is None or drawn:
             return None
         if not fits(pictures, sets.rooms, device):
             return None
@@ -322,7 +329,7 @@ class Run:
             return Views(
                 self.sets.train,
                 self.sets.pseudo,
-                self.sets.rooms,
+                self._rooms(),
                 self.plan,
                 recipe.augment,
                 pseudo_share=data.pseudo_share,
@@ -332,7 +339,7 @@ class Run:
         return _Stream(
             Shards(
                 self.sets.shards,
-                self.sets.rooms,
+                self._rooms(),
                 self.plan,
                 recipe.augment,
                 longest=data.longest,
@@ -340,6 +347,27 @@ class Run:
                 start=self.batch,
             )
         )
+
+    def _mine(self) -> None:
+        """Find what the network takes for a person now, at the start of every so many epochs."""
+        every = self.recipe.fit.mine
+        if not every or not self.sets.rooms or self.batch or self.epoch % every:
+            return
+        found = [[0.0]]
+        if self.place.first:
+            side, amp = self.recipe.fit.side, self.stepper.amp
+            found = [mining.shares(self._shadow(), self.sets.rooms, side, amp)]
+            log.info("Rooms: %.4f of them is taken for a person", np.mean(found[0]))
+        if self.place.world > 1:
+            dist.broadcast_object_list(found, src=0)
+        self.mined = found[0]
+        if self._views is not None:
+            self._views.draw_rooms(mining.drawn_from(self.mined))
+
+    def _rooms(self) -> list[Image]:
+        """The rooms to draw from, those taken for a person several times."""
+        rooms = self.sets.rooms
+        return [rooms[n] for n in mining.drawn_from(self.mined)] if self.mined else rooms
 
     def _finish(self, seconds: float, batches: int) -> None:
         """Close an epoch: figures, checkpoint, log."""
@@ -446,6 +474,7 @@ class Run:
             "batch": self.batch,
             "sums": self.sums,
             "best": self.best,
+            "mined": self.mined,
             "amp": str(amp).removeprefix("torch.") if amp else "",
             "recipe": as_dict(self.recipe),
         }
@@ -486,58 +515,6 @@ def _multiple(pixels: float) -> int:
     return max(32, round(pixels / 32) * 32)
 
 
-@contextlib.contextmanager
-def stop_on_signal() -> Iterator[threading.Event]:
-    """Turn the first SIGINT or SIGTERM into an event; a second one interrupts at once."""
-    stop = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-
-    def asked(signum: int, frame: Any) -> None:
-        if stop.is_set():
-            raise KeyboardInterrupt
-        stop.set()
-
-    before = {s: signal.signal(s, asked) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for signum, handler in before.items():
-            signal.signal(signum, handler)
-
-
-@contextlib.contextmanager
-def progress(shown: bool) -> Iterator[Any]:
-    """Give a function that draws how far the epoch is, where somebody watches."""
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-    from rich.progress import TimeRemainingColumn as Remaining
-
-    console = Console(stderr=True)
-    if not shown or not console.is_terminal:
-        yield lambda *args: None
-        return
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), Remaining()
-    with Progress(*columns, console=console, transient=True) as bar:
-        task = bar.add_task("")
-
-        def advance(epoch: int, done: int, total: int, terms: dict[str, float]) -> None:
-            text = f"epoch {epoch + 1}, loss {sum(terms.values()):.3f}"
-            bar.update(task, completed=done, total=total, description=text)
-
-        yield advance
-
-
-def keep_lines(path: Path, epochs: int) -> None:
-    """Drop the log's lines of epochs that will be run again."""
-    if not path.exists():
-        return
-    lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    kept = [line for line in lines if json.loads(line)["epoch"] <= epochs]
-    path.write_text("".join(line + "\n" for line in kept), encoding="utf-8")
-
-
 def _agreed_amp(
     learner: Learner, recipe: Recipe, place: Place, state: dict[str, Any] | None
 ) -> torch.dtype | None:
@@ -559,12 +536,13 @@ def _same_recipe(state: dict[str, Any], recipe: Recipe, path: Path) -> None:
             f"{path}: was not written by `train fit`, it can be started from but not resumed",
             hint="Set [network] start to its path.",
         )
+    silent = as_dict(Recipe())  # what a checkpoint does not name was as by default
     changed = [
-        f"[{part}] {key} was {before.get(part, {}).get(key)!r} and is {value!r}"
+        f"[{part}] {key} was {was!r} and is {value!r}"
         for part, table in now.items()
         if part not in UNMOVED
         for key, value in table.items()
-        if before.get(part, {}).get(key) != value
+        if (was := before.get(part, {}).get(key, silent[part][key])) != value
     ]
     if changed:
         raise RecipeError(

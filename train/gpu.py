@@ -139,6 +139,11 @@ class DeviceViews:
         ]
         self._rooms = rooms
         self._room_sheets = Sheets(rooms, device) if rooms else None
+        self._drawn_from = list(range(len(rooms)))
+
+    def draw_rooms(self, numbers: list[int]) -> None:
+        """Draw rooms from these numbers from now on; one that stands there twice comes twice."""
+        self._drawn_from = numbers
 
     def __call__(self, epoch: int, index: int) -> tuple[Tensor, Tensor]:
         """Return batch `index` of an epoch; the same for the same plan, whenever it is asked."""
@@ -180,7 +185,7 @@ class DeviceViews:
     def _room(
         self, rng: Generator, size: tuple[int, int]
     ) -> tuple[int, NDArray[np.float32], float]:
-        number = int(rng.integers(len(self._rooms)))
+        number = self._drawn_from[int(rng.integers(len(self._drawn_from)))]
         y, x, rows, columns = augment.cut(self._rooms[number].shape, size, rng)
         blur = rng.uniform(0.5, 3) if rng.random() < 0.4 else 0.0
         h, w = size
@@ -246,7 +251,7 @@ class DeviceViews:
         if any(d.cover for d in drawn):
             cover = covers([d.cover for d in drawn], size, device)
             stuff = self._behind([d.stuff for d in drawn], size)
-            image, alpha = image * (1 - cover) + stuff * cover, alpha * (1 - cover)
+            image = image * (1 - cover) + stuff * cover
         image = self._camera(image, drawn, generator)
         return image.permute(0, 2, 3, 1).to(torch.uint8).contiguous(), alpha[:, 0].contiguous()
 

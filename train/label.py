@@ -15,14 +15,20 @@ from train.teachers import agree
 
 
 def label(
-    folder: Path, output: Path, models: list[tuple[Path, float]], *, truth: float = 0.0
+    folder: Path,
+    output: Path,
+    models: list[tuple[Path, float]],
+    *,
+    truth: float = 0.0,
+    stretch: float = 1.0,
 ) -> int:
     """Write `output`/img and `output`/mask for every picture of `folder`; return how many.
 
     `models` are files and weights, which add up to one: a matte is the weighted mean of what each
     model says of the picture and of its mirror image. With `truth`, `folder` is one of img/ and
     mask/, whose own mattes stay that part of the result, and all of it where the models see
-    somebody else.
+    somebody else. The mean of models that disagree is grey; `stretch` times steeper about a half,
+    it is as sharp as theirs.
     Pictures that have a matte already are left as they are, so that a stopped run can go on.
 
     Raises:
@@ -48,10 +54,11 @@ def label(
                 0.5 * weight * (subject.alpha(image) + subject.alpha(mirrored)[:, ::-1])
                 for subject, weight in subjects
             )
+            alpha = np.clip((np.asarray(alpha, np.float32) - 0.5) * stretch + 0.5, 0, 1)
             if path in known:
-                own, told = read_matte(known[path]), np.asarray(alpha, np.float32)
+                own, told = read_matte(known[path]), alpha
                 alpha = own + (1 - truth) * (told - own) if agree(told, own) else own
-            _, png = cv2.imencode(".png", np.asarray(np.clip(alpha, 0, 1) * 255, np.uint8))
+            _, png = cv2.imencode(".png", np.asarray(alpha * 255, np.uint8))
             shutil.copyfile(path, images / path.name)
             matte.write_bytes(png.tobytes())
     except OSError as error:

@@ -45,7 +45,8 @@ class Data:
     validation: tuple[str, ...] = ()
     pseudo: tuple[str, ...] = ()  # sets whose mattes were made by other models
     pseudo_share: float = 0.35  # of the views
-    rooms: str = ""  # a folder of pictures without people
+    rooms: str = ""  # a folder or a manifest of pictures without people
+    licences: tuple[str, ...] = ()  # only what a manifest states to be under these; (): any
     walls: int = 30  # artificial rooms beside those: cells, checkers, stripes, noise
     longest: int = 384  # longer sides are shrunk to this when read
     memory_gb: float = 4.0  # a set that needs more is read from disk again and again
@@ -75,6 +76,7 @@ class Fit:
     clip: float = 5.0  # greatest norm of the gradient
     ema: float = 0.999  # decay of the weights that are kept
     amp: str = "auto"  # "auto", "bf16", "off"; auto takes bf16 only where it is faster
+    mine: int = 0  # every so many epochs: rooms taken for a person come more often; 0: never
     validate: int = 4  # every so many epochs
     sheet: int = 12  # a sheet of the worst validation pictures every so many epochs
     seed: int = 0
@@ -227,6 +229,7 @@ def _wrong(recipe: Recipe) -> list[str]:
         (fit.learning_rate > 0, "[fit] learning_rate", fit.learning_rate, "more than 0"),
         (0 <= fit.ema < 1, "[fit] ema", fit.ema, "0 up to 1"),
         (fit.amp in ("auto", "bf16", "off"), "[fit] amp", fit.amp, "auto, bf16 or off"),
+        (fit.mine >= 0, "[fit] mine", fit.mine, "0 or more"),
         (fit.validate >= 1, "[fit] validate", fit.validate, "1 or more"),
     ]
     wrong = [

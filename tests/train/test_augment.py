@@ -118,17 +118,17 @@ def test_soft_edges_stay_soft():
     assert ((alpha > 0.1) & (alpha < 0.9)).any()
 
 
-def test_a_room_is_part_of_one_and_an_occluder_hides_the_person():
+def test_what_passes_before_the_person_leaves_no_hole_in_the_matte():
     rng = np.random.default_rng(0)
     stuff = room(ROOMS, (64, 96), rng)
+    person_there = np.zeros((64, 96), np.float32)
+    person_there[:, 30:70] = 1
 
-    seen, alpha = occlude(
-        np.zeros((64, 96, 3), np.uint8), np.ones((64, 96), np.float32), stuff, rng
-    )
+    seen, alpha = occlude(np.zeros((64, 96, 3), np.uint8), person_there, stuff, rng)
 
     assert stuff.shape == seen.shape == (64, 96, 3)
-    assert alpha.min() < 0.1
-    assert seen[alpha < 0.1].any()
+    assert np.array_equal(alpha, person_there)
+    assert seen.any()
 
 
 def test_walls_are_patterns_of_every_fineness_and_always_the_same():

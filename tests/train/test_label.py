@@ -31,9 +31,14 @@ def test_labels_are_the_weighted_mean_of_models_and_mirror_images(tmp_path: Path
     monkeypatch.setattr(labelling, "open_subject", lambda path, way, quality: Flat(path))
     folder = write_folder(tmp_path / "data", 2) / "img"
 
-    count = labelling.label(folder, tmp_path / "out", [(Path("1.0"), 0.75), (Path("0.2"), 0.25)])
+    models = [(Path("1.0"), 0.75), (Path("0.2"), 0.25)]
+    count = labelling.label(folder, tmp_path / "out", models)
+    labelling.label(folder, tmp_path / "steep", models, stretch=1.5)
 
     assert count == 2
+    assert read_matte(tmp_path / "steep" / "mask" / "001.png").mean() == pytest.approx(
+        0.95, abs=0.01
+    )
     assert read_matte(tmp_path / "out" / "mask" / "001.png").mean() == pytest.approx(0.8, abs=0.01)
 
 
@@ -107,3 +112,33 @@ def test_weights_of_models_add_up_to_one_and_must_be_positive():
     ]
     with pytest.raises(UsageError, match="must be positive"):
         weighted(["a.onnx=1", "b.onnx=-1"])
+
+
+def test_the_mattes_that_models_disagree_with_are_listed_first(tmp_path: Path, monkeypatch):
+    from train import doubts
+
+    class Truth:
+        def alpha(self, image):
+            return (image[..., 0] > 128).astype(np.float32)
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr(doubts, "open_subject", lambda path, way, quality: Truth())
+    (tmp_path / "img").mkdir()
+    (tmp_path / "mask").mkdir()
+    for name, rows in (("good", 64), ("wrong", 16), ("rough", 48)):
+        picture = np.zeros((96, 64), np.uint8)
+        picture[:64] = 255
+        cv2.imwrite(str(tmp_path / "img" / f"{name}.png"), cv2.merge([picture] * 3))
+        matte = np.zeros((96, 64), np.uint8)
+        matte[:rows] = 255
+        cv2.imwrite(str(tmp_path / "mask" / f"{name}.png"), matte)
+    output, sheet = tmp_path / "doubts.csv", tmp_path / "worst.png"
+
+    code = main(["doubts", str(tmp_path), "-o", str(output), "-m", "a=1", "--sheet", str(sheet)])
+
+    assert code == 0
+    listed = [line.split(",")[:2] for line in output.read_text().splitlines()[1:]]
+    assert listed == [["wrong", "0.2500"], ["rough", "0.7500"], ["good", "1.0000"]]
+    assert cv2.imread(str(sheet)) is not None

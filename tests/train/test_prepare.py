@@ -13,8 +13,8 @@ import pytest
 from tests.train.people import person, write_folder
 from train import prepare as preparing
 from train.__main__ import main
-from train.datasets import find_set
 from train.errors import DataError
+from train.manifests import find_set
 from train.prepare import find, prepare, split
 
 
