@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import cv2
 import numpy as np
@@ -42,10 +42,12 @@ class Carrier:
         """Forget the last frame, and overwrite what is kept of it."""
         self.reset()
         if self._size != (0, 0):
-            for kept in (self._luma, *self._halves, self._warped, self._alpha, self._from):
+            now, before = self._halves
+            held: list[NDArray[Any]] = [self._luma, now, before, self._warped, self._alpha]
+            for kept in (*held, self._from):
                 kept.fill(0)
             # It keeps pictures of its own. After its `collectGarbage` the next flow is a crash.
-            self._flow.calc(*self._halves, None)
+            self._flow.calc(now, before, None)
 
     def keep(self, luma: NDArray[np.uint8], alpha: NDArray[np.float32]) -> None:
         """Remember a frame that was looked at, given by its luma at model size, and its matte."""

@@ -248,7 +248,8 @@ class Segmenter:
         self.reset()
         for part in (self._smoother, self._carrier, self._tidy, self._guided, self._engine):
             part.wipe()
-        for kept in (self._x, *self._pictures, *(plane for each in self._sets for plane in each)):
+        held: list[NDArray[Any]] = [self._x, *self._pictures]
+        for kept in (*held, *(plane for each in self._sets for plane in each)):
             kept.fill(0)
         for shrink in (self._shrink_y, self._shrink_c):
             shrink.wipe()

@@ -68,7 +68,7 @@ def run(
 
     keep_one_heap()
     never_dumped()
-    # Pieces of a picture would stay on the stacks of OpenCV's own threads, where nobody gets at them.
+    # Pieces of a picture would stay on the stacks of OpenCV's own threads, out of reach.
     cv2.setNumThreads(1)
     # The frame loop gives up the interpreter twenty times a frame, and waited up to 5 ms each time
     # for a thread that answers the page.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import av
 import cv2
@@ -83,9 +83,9 @@ class MjpegDecoder:
         planes = self._turbo.decode(self._inbox, size) if self._turbo else None
         if planes is not None:
             return planes
-        return self._decoded(av.Packet(memoryview(self._inbox)[:size]))
+        return self._decoded(av.Packet(memoryview(self._inbox)[:size]))  # type: ignore[arg-type]
 
-    def _decoded(self, packet: Packet) -> Planes:
+    def _decoded(self, packet: Packet[Any]) -> Planes:
         """The same by libav."""
         packet.time_base = Fraction(1, 1000)
         try:

@@ -191,7 +191,7 @@ class Search:
 
     @staticmethod
     def _learn(span: int, planes: list[tuple[int, np.ndarray]]) -> tuple[np.ndarray, ...]:
-        """Numbers of all pieces of `span` aligned words that a row can cover, whose, and a table."""
+        """Numbers of all pieces of `span` words that a row can cover, whose, and a table."""
         keys, whose = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint8)]
         for number, plane in planes:
             data = plane.reshape(plane.shape[0] if plane.ndim > 1 else 1, -1)
