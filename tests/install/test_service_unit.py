@@ -54,6 +54,11 @@ def test_systemd_has_nothing_to_say_about_the_unit(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_a_daemon_that_hangs_is_ended_without_a_dump_of_its_memory() -> None:
+    assert setting("WatchdogSignal") == "SIGKILL"
+    assert setting("LimitCORE") == "0"
+
+
 def test_the_desktop_files_are_valid() -> None:
     if not shutil.which("desktop-file-validate"):
         pytest.skip("apt-get install desktop-file-utils")
