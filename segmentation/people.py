@@ -25,6 +25,7 @@ GROWN: Final = 2.2  # nobody is so much larger, or smaller, from one frame to th
 SAME: Final = 0.94  # likeness of colours above which somebody who comes is who went
 OTHER: Final = 0.6  # and below which somebody in the same place is another
 CLEAR: Final = 0.02  # difference of two likenesses that counts
+PART: Final = 0.3  # of a body: a neighbour that grew by so much has taken it in
 LEARN: Final = 2.0  # seconds in which two thirds of what is known of somebody's colours is new
 _EDGES: Final = np.array([-0.35, -0.2, -0.1, -0.04, 0.04, 0.1, 0.2, 0.35], np.float32)
 _HUES: Final = len(_EDGES) + 1
@@ -118,6 +119,7 @@ class Me:
         self._others: list[Person] = []
         self._last = -math.inf
         self._joined: Person | None = None  # who is one body with me
+        self._covered = False  # and of the two only they are seen
 
     def wipe(self) -> None:
         """Leave no colours behind."""
@@ -168,9 +170,9 @@ class Me:
         taken = {*pairs.values()} | ({mine} if mine is not None else set())
         fresh = [i for i in range(len(bodies)) if i not in taken]
         mine = self._together(bodies, mine, pairs, fresh, now)
-        for other, i in pairs.items():
+        for n, i in pairs.items():
             if i != mine:
-                self._others[other].follow(bodies[i], now)
+                self._others[n].follow(bodies[i], now)
         if mine is None:
             mine = self._returned(bodies, fresh, now)
         self._meet(bodies, [i for i in fresh if i != mine], now)
@@ -188,7 +190,7 @@ class Me:
     def _paired(self, bodies: list[Body], now: float) -> dict[int, int]:
         """Pair people with bodies, the likeliest first; me is number -1."""
         people = dict(enumerate(self._others))
-        if self._me is not None and now - self._me.seen <= MISSED and self._here:
+        if self._me is not None and now - self._me.seen <= MISSED and not self._covered:
             people[-1] = self._me
         costs = sorted(
             (person.cost(body, now), n, i)
@@ -210,51 +212,62 @@ class Me:
         now: float,
     ) -> int | None:
         """Return my body after two that touched were told apart, or None if it is the other's."""
-        me = self._me
-        assert me is not None
         if self._joined is None:
-            # Somebody close to me is gone although I am here, or I am and they are here: joined.
-            for n, other in enumerate(self._others):
-                where = mine if n not in pairs else pairs[n] if mine is None else None
-                if where is None or not self._here or now - other.seen > MISSED:
-                    continue
-                if _near(me, other, bodies[where], now):
-                    self._joined, mine = other, where
-                    pairs.pop(n, None)
-                    break
-            else:
-                return mine
-        other = self._joined
-        number = next((n for n, o in enumerate(self._others) if o is other), -2)
-        if number in pairs and mine is None:
-            mine = pairs.pop(number)
-        if mine is None and number not in pairs:
-            self._joined = None
-            return None
-        if number in pairs or fresh:
-            second = pairs.get(number)
-            if second is None:
-                x, y = bodies[mine].x, bodies[mine].y
-                second = min(fresh, key=lambda i: math.hypot(bodies[i].x - x, bodies[i].y - y))
-                fresh.remove(second)
-            self._joined = None
-            if self._swapped(bodies[mine], bodies[second], other, now):
-                mine, second = second, mine
-            other.follow(bodies[second], now)
-            pairs.pop(number, None)
+            mine = self._join(bodies, mine, pairs, now)
+        other, me = self._joined, self._me
+        if other is None or me is None:
             return mine
-        look = bodies[mine].look
-        to_me, to_other = alike(me.body.look, look), alike(other.body.look, look)
-        if look is not None and to_other > to_me + 2 * CLEAR and to_other > SAME:
-            # I left behind the other: what is here is theirs alone.
-            self._joined = None
-            other.follow(bodies[mine], now)
+        number = next(n for n, person in enumerate(self._others) if person is other)
+        held = pairs.pop(number, None)
+        one = held if mine is None else mine
+        if one is None:
+            self._joined, self._covered = None, False
             return None
-        other.body = Body(bodies[mine].x, bodies[mine].y, other.body.size, other.body.look)
+        second = held if held != one else None
+        near = [i for i in fresh if _apart(bodies[i], bodies[one]) < 1]
+        if second is None and near:
+            second = min(near, key=lambda i: _apart(bodies[i], bodies[one]))
+        if second is not None:
+            mine, theirs = one, second
+            if self._swapped(bodies[one], bodies[second], other):
+                mine, theirs = second, one
+            if not self._covered or alike(me.body.look, bodies[mine].look) > SAME - 2 * CLEAR:
+                self._joined, self._covered = None, False
+                fresh[:] = [i for i in fresh if i not in (mine, theirs)]
+                other.follow(bodies[theirs], now)
+                return mine
+        # What only the one in front shows must not become what is known of the other.
+        body = bodies[one]
+        look = body.look
+        to_me, to_other = alike(me.body.look, look), alike(other.body.look, look)
+        if look is not None and to_other > SAME and to_other > to_me + 2 * CLEAR:
+            self._covered = True
+        elif to_me > to_other + CLEAR:
+            self._covered = False
+        other.body = Body(body.x, body.y, other.body.size, other.body.look)
         other.seen = now
+        return None if self._covered else one
+
+    def _join(
+        self, bodies: list[Body], mine: int | None, pairs: dict[int, int], now: float
+    ) -> int | None:
+        """Notice that somebody and I are one body now, and return that; else mine as it was."""
+        me = self._me
+        if me is None or not self._here:
+            return mine
+        for n, other in enumerate(self._others):
+            # Of two who were near each other one is gone, and the other is where both should be.
+            where = mine if n not in pairs else pairs[n] if mine is None else None
+            if where is None or now - other.seen > MISSED:
+                continue
+            left, lost = (me, other) if n not in pairs else (other, me)
+            grown = bodies[where].size ** 2 - left.body.size**2 > PART * lost.body.size**2
+            if grown and all(_close(person, bodies[where], now) for person in (me, other)):
+                self._joined, self._covered = other, False
+                return where
         return mine
 
-    def _swapped(self, mine: Body, second: Body, other: Person, now: float) -> bool:
+    def _swapped(self, mine: Body, second: Body, other: Person) -> bool:
         """True if of two bodies that were one the second is mine."""
         me = self._me
         assert me is not None
@@ -271,9 +284,8 @@ class Me:
         me = self._me
         assert me is not None
         new = [n for n, other in enumerate(self._others) if not other.beside and other.seen == now]
-        where = {i: None for i in fresh} | {
-            i: n for n in new for i, b in enumerate(bodies) if b.x == self._others[n].body.x
-        }
+        where: dict[int, int | None] = dict.fromkeys(fresh)
+        where |= {i: n for n in new for i, b in enumerate(bodies) if b.x == self._others[n].body.x}
         best: tuple[float, int] | None = None
         for i in where:
             look = bodies[i].look
@@ -324,14 +336,15 @@ def alike(one: Look | None, other: Look | None) -> float:
     return float(np.sqrt(one * other).sum())
 
 
-def _near(me: Person, other: Person, body: Body, now: float) -> bool:
-    """True if `body` is where both are expected."""
-    for person in (me, other):
-        x, y = person.expected(now)
-        reach = 0.6 * (body.size + person.body.size)
-        if math.hypot(body.x - x, body.y - y) > reach:
-            return False
-    return True
+def _close(person: Person, body: Body, now: float) -> bool:
+    """True if a person is expected in or beside `body`."""
+    x, y = person.expected(now)
+    return _apart(body, Body(x, y, person.body.size, None)) < 1
+
+
+def _apart(one: Body, other: Body) -> float:
+    """Distance of two bodies; below 1 they may touch."""
+    return math.hypot(one.x - other.x, one.y - other.y) / (0.6 * (one.size + other.size))
 
 
 class _Bodies:

@@ -134,7 +134,7 @@ def test_after_we_crossed_each_other_i_am_still_the_one_who_is_shown():
     for n, (me, other) in enumerate(PAIRS):
         for front in (n % 2,):
             there = walk((0, 0.25), (0.8, 0.25), (2.2, 0.78), (9, 0.78), scale=0.85)
-            back = walk((0, 0.78), (0.8, 0.78), (2.2, 0.22), (9, 0.22), scale=0.8)
+            back = walk((0.3, 0.78), (0.8, 0.78), (2.2, 0.22), (9, 0.22), scale=0.8)
             cast = [(other, back), (me, there)] if front else [(me, there), (other, back)]
             seen = play(cast, 3.2, fps=15)
             mine, theirs = (1, 0) if front else (0, 1)
@@ -145,6 +145,43 @@ def test_after_we_crossed_each_other_i_am_still_the_one_who_is_shown():
                 wrong.append((n, front))
     print(f"{len(wrong)} of {len(PAIRS)} crossings ended with the other shown: {wrong}")
     assert len(wrong) <= 0.02 * len(PAIRS)
+
+
+def test_who_goes_behind_the_other_and_does_not_come_out_is_gone():
+    for me, other in PAIRS[:6]:
+        behind = walk((0, 0.2), (0.5, 0.2), (1.5, 0.62), (2.0, 0.62), scale=0.7)
+        seen = play([(me, behind), (other, gone(still(0.64, 1.0), (0, 0.3)))], 3.5, fps=15)
+
+        assert min(between(seen, 0, 0.7, 0)) > 0.9
+        assert max(between(seen, 2.2, 3.5, 1)) < 0.05
+
+
+def test_a_matte_that_misses_me_for_a_moment_changes_nothing_though_colours_are_unknown():
+    me = Me()
+    for n in range(20):
+        shot = shoot(n / 10, [(BLUE, Pose(0.8, 0.7)), (RED, Pose(0.36))])
+        alpha = shot.alpha.copy()
+        if n == 10:
+            alpha[shot.owner == 2] = 0
+        me(alpha, None, n / 10)
+
+        assert shot.shown(alpha, 0) == 0
+        assert n == 10 or shot.shown(alpha, 1) > 0.9
+
+
+def test_nobody_is_taken_over_when_the_setting_comes_back():
+    tidy = Tidy("only-me")
+    first = shoot(0.0, [(RED, Pose(0.5))])
+    tidy(first.alpha.copy(), first.picture, 0.0)
+    tidy.people = "everyone"
+    second = shoot(0.1, [(BLUE, Pose(0.5))])
+    tidy(second.alpha.copy(), second.picture, 0.1)
+    tidy.people = "only-me"
+    alpha = second.alpha.copy()
+
+    tidy(alpha, second.picture, 0.2)
+
+    assert second.shown(alpha, 0) > 0.9
 
 
 @pytest.mark.parametrize("factor", [0.7, 1.3])
