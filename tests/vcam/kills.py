@@ -33,7 +33,8 @@ OLD = b"what the user had"
 
 # Runs the command line of the program and takes down how much of each file was synced.
 TAP = """
-import os, sys
+import os, signal, sys
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # who runs this may ignore it
 journal = os.open(sys.argv.pop(1), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 sync = os.fsync
 def fsync(file):
@@ -114,7 +115,11 @@ class Program:
         if way == "SIGHUP" and not hang_up_ends:
             time.sleep(random.uniform(0, 0.5))
             self.child.kill()
-        self.said = self.child.communicate(timeout=60)[0]
+        try:
+            self.said = self.child.communicate(timeout=120)[0]
+        except subprocess.TimeoutExpired:
+            self.child.kill()
+            self.said = f"Traceback: {name} did not end it; {self.child.communicate()[0]}"
         return self.child.returncode
 
     def lose_power(self, files: list[Path]) -> None:
@@ -226,6 +231,8 @@ def kill_writers(folder: Path, ways: list[str], found: Found, chance: random.Ran
         files = [path for path in (settings, stored) if path.exists()]
         if way == "power":
             program.lose_power(files)
+        if "Traceback" in program.said:
+            found.wrong.append(f"settings {way}: {program.said[-500:]}")
         try:
             text = settings.read_text()
             found.note("settings whole", "# mine" in text and tomllib.loads(text)["camera"])
