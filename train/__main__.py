@@ -171,6 +171,14 @@ def build_parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--quality", choices=("low", "balanced", "high"), default="balanced")
     evaluate.add_argument("--json", type=Path, metavar="FILE", help="write every figure")
     evaluate.add_argument("--card", type=Path, metavar="FILE", help="write the model card")
+    evaluate.add_argument(
+        "--also",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="MANIFEST",
+        help="another set that was learnt from, for the card",
+    )
     evaluate.add_argument("--recipe", type=Path, metavar="FILE", help="the recipe, for the card")
     evaluate.add_argument("--sheet", type=Path, metavar="FILE", help="picture of the worst mattes")
     evaluate.add_argument(
@@ -300,14 +308,17 @@ def _evaluate(options: argparse.Namespace) -> int:
 
 def _write_card(options: argparse.Namespace, model: Path, results: list[Result]) -> None:
     from train.card import write_card
-    from train.manifests import sources
+    from train.evaluate import pictures_of
+    from train.manifests import read_manifest
     from train.recipe import find_recipe, load_recipe
 
+    _, manifest = pictures_of(options.folder, options.split)
     write_card(
         options.card,
         results,
         weights=sorted(model.parent.glob(f"{model.stem.removesuffix('-int8')}*[!d]")),
-        manifest=sources(options.folder),
+        manifest=manifest,
+        also={path.stem: read_manifest(path, ("source", "licence")) for path in options.also},
         recipe=load_recipe(options.recipe) if options.recipe else None,
         recipe_text=find_recipe(options.recipe).read_text() if options.recipe else "",
         command=shlex.join(["python", "-m", "train", *options.argv]),

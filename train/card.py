@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from train import proofs
@@ -27,11 +27,14 @@ def write_card(
     *,
     weights: list[Path],
     manifest: Mapping[str, Mapping[str, str]],
+    also: Mapping[str, Sequence[Mapping[str, str]]] | None = None,
     recipe: Recipe | None,
     recipe_text: str,
     command: str,
 ) -> None:
     """Write what is known about the model of `results[0]`; the others stand beside it.
+
+    `manifest` tells of the pictures that were evaluated on, `also` of other sets, by name.
 
     Raises:
         DataError: the card cannot be written.
@@ -47,6 +50,7 @@ def write_card(
         parts.append("## By kind of picture\n\n" + _by_bucket(results))
     if manifest:
         parts.append("## Data\n\n" + _provenance(manifest))
+    parts += [_origins(name, rows) for name, rows in (also or {}).items()]
     parts.append("## Known failures\n\n" + _failures(subject, recipe))
     if recipe_text:
         parts.append(f"## Recipe\n\n```toml\n{recipe_text.strip()}\n```")
@@ -108,9 +112,29 @@ def _provenance(manifest: Mapping[str, Mapping[str, str]]) -> str:
         counts.setdefault(origin, Counter())[row.get("split", "")] += 1
     lines = ["| source | licence | training | validation |", "|---|---|---:|---:|"]
     for (source, licence), split in sorted(counts.items()):
-        held_out = split["val"] + split["validation"]
+        held_out = split.total() - split["train"]
         lines.append(f"| {source} | {licence} | {split['train']} | {held_out} |")
     return "\n".join(lines)
+
+
+def _origins(name: str, rows: Sequence[Mapping[str, str]]) -> str:
+    """Where the pictures of one more set come from: a line for each licence."""
+    learnt = [row for row in rows if row.get("split", "train") == "train"]
+    kept_out = Counter(row["split"] for row in rows if row.get("split", "train") != "train")
+    told = "".join(f", {count} kept out to {split}" for split, count in sorted(kept_out.items()))
+    makers = sorted({row["made_by"] for row in learnt if row.get("made_by")})
+    lines = [f"### {name}: {len(learnt)} to learn from{told}"]
+    if makers:
+        lines.append("Mattes by " + "; ".join(makers) + ".")
+    by_licence: dict[str, Counter[str]] = {}
+    for row in learnt:
+        licence = row.get("licence") or "not stated"
+        by_licence.setdefault(licence, Counter())[row.get("source", "unknown")] += 1
+    listed = [
+        f"- {licence}: " + ", ".join(f"{source} {n}" for source, n in sorted(counts.items()))
+        for licence, counts in sorted(by_licence.items())
+    ]
+    return "\n\n".join([*lines, "\n".join(listed)])
 
 
 def _failures(subject: Result, recipe: Recipe | None) -> str:

@@ -39,8 +39,14 @@ def test_a_card_names_figures_data_failures_and_recipe(tmp_path: Path):
     recipe, card = tmp_path / "tiny.toml", tmp_path / "tiny.md"
     recipe.write_text(RECIPE)
 
+    rooms = tmp_path / "rooms.csv"
+    rooms.write_text(
+        "image,split,source,licence,made_by\n"
+        "a,train,r/one,MIT,hand\nb,train,r/two,MIT,hand\nc,report,r/three,MIT,hand\n"
+    )
+
     code = main(["evaluate", str(folder), "-m", str(model), "--peer", str(model), "--recipe",
-                 str(recipe), "--card", str(card)])  # fmt: skip
+                 str(recipe), "--card", str(card), "--also", str(rooms)])  # fmt: skip
 
     assert code == 0
     text = card.read_text()
@@ -49,6 +55,8 @@ def test_a_card_names_figures_data_failures_and_recipe(tmp_path: Path):
     assert f"`{hashlib.sha256(model.with_suffix('.bin').read_bytes()).hexdigest()}`" in text
     assert "| a | tiny | 2 |" in text
     assert "| a | CC0 | 1 | 2 |" in text
+    assert "### rooms: 2 to learn from, 1 kept out to report\n\nMattes by hand." in text
+    assert "- MIT: r/one 1, r/two 1\n" in text
     assert "Sees no one." in text
     assert text.count("- 00") == 4
     assert 'validation = ["people"]' in text
