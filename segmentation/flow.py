@@ -164,7 +164,7 @@ class Carrier:
         return bool(windows <= WINDOW * lost.size and everywhere <= FACE * lost.size)
 
     def _part_of(self, alpha: NDArray[np.float32]) -> NDArray[np.float32]:
-        """How much of each block is person."""
+        """Share of person in each block."""
         size = self._moved.shape[:0:-1]
         return _blocks(cv2.resize(alpha, size, interpolation=cv2.INTER_LINEAR))
 
@@ -202,7 +202,7 @@ def _blocks(plane: NDArray[Any]) -> NDArray[np.float32]:
 
 
 def _quiet(change: NDArray[np.float32]) -> float:
-    """What the blocks that changed least changed by: noise."""
+    """Noise: the change of the blocks that changed least."""
     at = int(QUIET * (change.size - 1))
     return float(np.partition(change.ravel(), at)[at]) + ROUNDING
 

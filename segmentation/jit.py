@@ -59,7 +59,7 @@ def compiled(signature: str, *, inline: bool = False) -> Callable[[F], F]:
 
 
 class Kept:
-    """What Numba made of one function, on disk. Stands where Numba's own cache would.
+    """Machine code that Numba made of one function, on disk. Stands where Numba's own cache would.
 
     Numba's own reads pickles wherever it finds them, and ends in a traceback where one is damaged.
     This one reads only what `store` vouches for, and has it made anew otherwise.

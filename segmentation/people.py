@@ -43,7 +43,7 @@ class Body:
     look: Look | None  # its colours, see `_Looks`
 
     def score(self, middle: float) -> float:
-        """How likely this is who sits at the camera: large, and near the middle."""
+        """Likelihood that this is who sits at the camera: large, and near the middle."""
         return self.size**2 * math.exp(-(((self.x - middle) / middle / 0.7) ** 2))
 
 
@@ -63,7 +63,7 @@ class Person:
         return self.body.x + self.speed[0] * gone, self.body.y + self.speed[1] * gone
 
     def cost(self, body: Body, now: float) -> float:
-        """How unlikely it is that `body` is theirs; above 1: it is not."""
+        """Unlikeliness that `body` is theirs; above 1: it is not."""
         x, y = self.expected(now)
         size = max(self.body.size, body.size)
         moved = math.hypot(body.x - x, body.y - y) / size / FAR

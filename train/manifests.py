@@ -56,7 +56,7 @@ def _some(pairs: list[Pair], path: Path, otherwise: str) -> list[Pair]:
 
 
 def allowed(row: Row, licences: Sequence[str]) -> bool:
-    """Whether a picture may be used: any where no licence is told."""
+    """True if a picture may be used: any where no licence is told."""
     return not licences or row.get("licence", "") in licences
 
 

@@ -41,7 +41,7 @@ def show(file: Path) -> bool:
 
 
 def has_reader(stream: TextIO) -> bool:
-    """Whether what is printed goes to this user alone: not to the journal, which others read."""
+    """True if what is printed goes to this user alone: not to the journal, which others read."""
     try:
         return not stat.S_ISSOCK(os.fstat(stream.fileno()).st_mode)
     except (OSError, ValueError):

@@ -52,7 +52,7 @@ def find_camera(selector: str) -> CameraInfo:
 
 
 def _near(selector: str, cameras: list[CameraInfo]) -> str:
-    """What is connected, and which of it may have been meant."""
+    """Sentence that names the cameras that are connected, and the one that may have been meant."""
     names = {word: word for word in ("auto", "demo")}
     names |= {camera.name.casefold(): camera.name for camera in cameras}
     close = difflib.get_close_matches(plain(selector).strip().casefold(), names, 1)

@@ -95,7 +95,7 @@ class Capture:
 
     @property
     def problem(self) -> str:
-        """Why no source is open, in the words of what failed last; "" while one is."""
+        """Reason that no source is open, in the words of what failed last; "" while one is."""
         return self._told if self.source is None else ""
 
     def _run(self) -> None:

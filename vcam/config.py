@@ -90,7 +90,7 @@ class Background(_Section):
 
     @functools.cached_property
     def choice(self) -> Choice:
-        """What `use` writes."""
+        """The background that `use` writes."""
         return parse(self.use)
 
 

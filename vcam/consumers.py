@@ -23,7 +23,7 @@ STALE: Final = 10.0  # seconds after which names are looked up again in any case
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Who held a device when somebody looked; nobody changes it afterwards."""
+    """Holders of a device when somebody looked; nobody changes it afterwards."""
 
     begun: float = float("-inf")  # when the search began, on the monotonic clock
     held: tuple[Holder, ...] = ()
@@ -73,7 +73,7 @@ _lookups: Final[dict[str, Lookup]] = {}
 
 
 def last_holders(path: str, patience: float = 1.0) -> tuple[Holder, ...]:
-    """Who held `path` when it was last looked up; waits, but for the first answer alone.
+    """Holders of `path` when it was last looked up; waits, but for the first answer alone.
 
     For whoever opens a device again and again in the frame loop and has to say why it cannot.
     """

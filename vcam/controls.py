@@ -25,7 +25,7 @@ Controls = dict[str, "int | dict[str, int]"]  # by name, or by name under a came
 
 
 def controls_for(camera: CameraInfo, wanted: Controls) -> dict[str, int]:
-    """What `[camera] controls` asks of this camera: what is for all, then what is for it alone."""
+    """Values of `[camera] controls` for this camera: those for all, then those for it alone."""
     found = {name: value for name, value in wanted.items() if isinstance(value, int)}
     for name, own in wanted.items():
         if isinstance(own, dict) and name in (camera.name, Path(camera.stable).name):

@@ -1,4 +1,4 @@
-"""What webcams send, turned into planes: MJPG by a library, raw pictures taken apart."""
+"""Decoders of what webcams send, to planes: MJPG by a library, raw pictures taken apart."""
 
 from __future__ import annotations
 
@@ -125,7 +125,7 @@ class MjpegDecoder:
 
 
 def _filled(data: mmap, size: int) -> int:
-    """How many of the first `size` bytes there are without the zeros at their end."""
+    """Number of the first `size` bytes without the zeros at their end."""
     while size and data[size - 1] == 0:
         part = np.frombuffer(data, np.uint8, min(size, 4096), max(0, size - 4096))
         filled = np.flatnonzero(part)

@@ -102,7 +102,7 @@ def list_sources() -> list[CameraInfo]:
 
 
 def list_sensors() -> dict[str, int]:
-    """What hands out raw sensor data here, with its number of nodes: none shows a picture."""
+    """Raw sensors of this machine, with their numbers of nodes: none shows a picture."""
     found: dict[str, int] = {}
     for path in nodes():
         known, _ = capabilities_of(path)
@@ -134,7 +134,7 @@ def holders(path: str | Path) -> list[Holder]:
 
 
 def held_by(process: int | str, path: str | Path) -> bool:
-    """Whether a process of this user, "self" being this one, has `path` open."""
+    """True if a process of this user, "self" being this one, has `path` open."""
     return _holds(str(process), os.path.realpath(path))
 
 
@@ -235,7 +235,7 @@ def _unreadable(formats: tuple[str, ...]) -> str:
 
 
 def sensor_at(path: Path, known: Capabilities | None) -> str:
-    """What hands out raw data at this node; "" for an ordinary camera."""
+    """Kind of device that hands out raw data at this node; "" for an ordinary camera."""
     from vcam import v4l2
 
     if is_virtual(path):
@@ -301,7 +301,7 @@ def _parent(path: Path) -> str:
 
 
 def _names(camera: CameraInfo) -> tuple[str, ...]:
-    """What a node is called: by its driver, by the kernel, by its USB interface."""
+    """Names of a node: by its driver, by the kernel, by its USB interface."""
     path = Path(camera.path)
     interface = ""
     with contextlib.suppress(OSError):

@@ -253,7 +253,7 @@ def odd_size(seen: Surroundings) -> Iterator[Finding]:
 
 
 def _is_fed(node: surroundings.Node, sinks: list[str]) -> bool:
-    """Whether a daemon that runs sends pictures there: what it holds, only it can tell."""
+    """True if a daemon that runs sends pictures there: what it holds, only it can tell."""
     return any(name.endswith(f"({node.path})") for name in sinks)
 
 

@@ -87,7 +87,7 @@ def render(
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    """What one call of `render` was asked for."""
+    """Arguments of one call of `render`."""
 
     config: Config
     reads: list[Path]  # files that must stay as they are

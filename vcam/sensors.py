@@ -39,13 +39,13 @@ THROUGH_LIBCAMERA: Final = (
 
 
 def grey_only(formats: Iterable[str]) -> bool:
-    """Whether a node has no colours to send."""
+    """True if a node has no colours to send."""
     offered = {name.strip() for name in formats}
     return bool(offered) and offered <= GREY
 
 
 def called_infrared(*names: str) -> bool:
-    """Whether one of a node's names says infrared.
+    """True if one of a node's names says infrared.
 
     Drivers write "product: function"; then the product's name speaks for every node of it, and
     only the function's counts.
@@ -58,7 +58,7 @@ def called_infrared(*names: str) -> bool:
 
 
 def pipeline(names: Iterable[str], formats: Iterable[str] = (), *, media: bool = False) -> str:
-    """What hands out raw sensor data under these names or formats; "" for an ordinary camera.
+    """Kind of raw sensor with these names or formats; "" for an ordinary camera.
 
     `media` is the driver's own word that nothing comes without setting up a graph first.
     """

@@ -284,7 +284,7 @@ def _nodes(root: Path) -> Iterator[Node]:
 
 
 def _raw(label: str, known: Capabilities | None, path: Path) -> str:
-    """What hands out raw sensor data at this node; "" for an ordinary camera."""
+    """Kind of device that hands out raw sensor data at this node; "" for an ordinary camera."""
     from vcam import v4l2
 
     if known is None:

@@ -373,7 +373,7 @@ def _asked(fd: int, request: int, data: bytearray) -> bool:
 
 
 def _text(data: bytearray) -> str:
-    """What a driver says in words; whoever builds a gadget chooses them."""
+    """Text of a driver; whoever builds a gadget chooses them."""
     return plain(data.split(b"\0")[0].decode("utf-8", "replace").strip())
 
 

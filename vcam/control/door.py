@@ -65,7 +65,7 @@ class Link:
     busy: int = 0  # requests under way
 
     def overdue(self, now: float, limits: Limits) -> bool:
-        """Whether it has kept silent for too long."""
+        """True if it has kept silent for too long."""
         return not self.busy and now - self.since > (limits.idle if self.asked else limits.silent)
 
 
@@ -165,7 +165,7 @@ class Door:
     def _refused(
         self, connection: socket.socket, peer: peers.Peer | None
     ) -> tuple[int, str] | None:
-        """Why nobody comes in by this connection, or None."""
+        """Reason that nobody comes in by this connection, or None."""
         if not is_ours(connection, peer):
             log.warning("Refused a connection of uid %s", "unknown" if peer is None else peer.uid)
             return ANOTHER_USER
@@ -209,7 +209,7 @@ class Door:
 
 
 def is_ours(connection: socket.socket, peer: peers.Peer | None) -> bool:
-    """Whether this user is at the other end; root is not, it has better ways.
+    """True if this user is at the other end; root is not, it has better ways.
 
     Where the system does not tell who it is, the token alone decides.
     """
@@ -242,7 +242,7 @@ def _is_closed(transport: asyncio.BaseTransport) -> bool:
 
 
 def descriptor_limit() -> int:
-    """How many descriptors this process may have."""
+    """Number of descriptors this process may have."""
     if sys.platform == "win32":
         return 1 << 24
     import resource

@@ -62,7 +62,7 @@ def remove(path: Path) -> None:
 
 
 def _mine_alone(seen: os.stat_result) -> bool:
-    """Whether nobody else may write here; Windows tells in another way, and has no such folder."""
+    """True if nobody else may write here; Windows tells in another way, and has no such folder."""
     return os.name != "posix" or (seen.st_uid == os.getuid() and not seen.st_mode & 0o022)
 
 

@@ -38,7 +38,7 @@ class Session:
 
 
 class Sessions:
-    """Who may use the page. Belongs to the control thread."""
+    """Sessions of the page's windows. Belongs to the control thread."""
 
     def __init__(self, clock: Callable[[], float] = boottime) -> None:
         self._clock = clock
@@ -93,13 +93,13 @@ class Sessions:
 
     @property
     def deserted(self) -> bool:
-        """Whether nobody is here, nobody was a moment ago, and no word is out that may be used."""
+        """True if nobody is here, nobody was a moment ago, and no word is out that may be used."""
         here = self.visited
         return not (here or self._tokens or self._clock() - self._left <= LINGER)
 
     @property
     def visited(self) -> bool:
-        """Whether a window is here: each has a stream of the status under way."""
+        """True if a window is here: each has a stream of the status under way."""
         self.expire()
         return any(session.under_way for session in self._sessions)
 

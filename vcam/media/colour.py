@@ -45,7 +45,7 @@ _SAME: Final = {1, 2, 6, 7, 11, 12, 13, 14, 15, 0, 3}  # transfers that are show
 
 @dataclass(frozen=True, slots=True)
 class Coding:
-    """How numbers stand for colours; codes of ITU-T H.273, `gamma` and `chromaticities` of PNG."""
+    """Meaning of numbers as colours; codes of ITU-T H.273, `gamma` and `chromaticities` of PNG."""
 
     primaries: int = UNSAID
     transfer: int = UNSAID

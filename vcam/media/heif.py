@@ -52,7 +52,7 @@ class Item:
 
 @dataclass(slots=True)
 class Heif:
-    """What a file describes."""
+    """Contents of a file, as its boxes describe them."""
 
     primary: int = 0
     items: dict[int, Item] = field(default_factory=dict)

@@ -226,7 +226,7 @@ _TEXTS: Final = (
 
 
 def png_chunk(head: bytes, wanted: bytes) -> bytes | None:
-    """What a PNG's chunk before its pixels holds, None if it has none of that name."""
+    """Content of a PNG's chunk before its pixels, None if it has none of that name."""
     at = 8
     while at + 8 <= len(head):
         size, name = int.from_bytes(head[at : at + 4], "big"), head[at + 4 : at + 8]

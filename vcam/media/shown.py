@@ -38,7 +38,7 @@ _ODD_MOST: Final = 8  # pixels that are longer than this against their width are
 
 @dataclass(frozen=True, slots=True)
 class Hints:
-    """What the file says where the picture itself does not."""
+    """Properties that the file states where the picture itself does not."""
 
     coding: Coding
     pixel: Fraction = Fraction(1)  # width of a pixel over its height
@@ -46,7 +46,7 @@ class Hints:
 
 
 def coding_of(picture: VideoFrame, hints: Hints) -> Coding:
-    """How the picture's numbers stand for colours, with what is usual where it is not said."""
+    """Meaning of the picture's numbers as colours, with what is usual where it is not said."""
     said = hints.coding
     matrix = _known(int(picture.colorspace), said.matrix)
     if matrix == colour.UNSAID:

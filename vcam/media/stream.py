@@ -231,7 +231,7 @@ _LOOKED_AT: Final = 4 << 20  # bytes from each end of the file
 
 
 def _codec_named_in(path: Path) -> str:
-    """What a file calls a codec that FFmpeg does not know, "" if that cannot be found."""
+    """Name that a file gives a codec that FFmpeg does not know, "" if that cannot be found."""
     with contextlib.suppress(OSError), path.open("rb") as file:
         ends = file.read(_LOOKED_AT)
         file.seek(max(len(ends), file.seek(0, io.SEEK_END) - _LOOKED_AT))

@@ -111,7 +111,7 @@ def _scaled(
 def _coding(
     picture: Image.Image, head: bytes, reader: str, *, has_profile: bool
 ) -> colour.Coding | None:
-    """What a picture says about its colours beside a profile."""
+    """Coding of a picture's colours as it is stated beside a profile."""
     if reader == "PNG" and (chunk := png_chunk(head, b"cICP")) and len(chunk) == 4:
         return colour.Coding(chunk[0], chunk[1], 0, True)
     if has_profile:

@@ -89,7 +89,7 @@ _CHOOSE = "Run `vcam devices` to list cameras, or give a clip, a picture or demo
 
 
 def _like_a_file(wanted: str) -> bool:
-    """Whether a person who typed this meant a file."""
+    """True if a person who typed this meant a file."""
     return wanted.startswith(("/", "./", "../", "~")) or bool(
         re.search(r"\.[A-Za-z0-9]{2,4}$", wanted)
     )

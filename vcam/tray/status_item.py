@@ -351,7 +351,7 @@ class Icon(_base.Icon):
             self._notification = reply.body[0]
 
     async def _reads_markup(self) -> bool:
-        """Whether the desktop takes a notification's text for markup, as most do."""
+        """True if the desktop takes a notification's text for markup, as most do."""
         assert self._bus is not None
         reply = await self._bus.call(
             Message(
