@@ -24,7 +24,7 @@ OUTPUT = SimpleNamespace(width=320, height=180, fps=30.0)
 
 def camera(source: str) -> SimpleNamespace:
     return SimpleNamespace(
-        source=source, width=320, height=180, fps=30.0, format="auto", controls={}
+        source=source, fill=False, width=320, height=180, fps=30.0, format="auto", controls={}
     )
 
 

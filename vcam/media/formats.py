@@ -145,7 +145,13 @@ PICTURES_OUT: Final = {
     ".tiff": "TIFF",
     ".bmp": "BMP",
 }
-CLIPS_OUT: Final = {".mp4": "MP4", ".m4v": "MP4", ".mov": "QuickTime", ".mkv": "Matroska"}
+CLIPS_OUT: Final = {
+    ".mp4": "MP4",
+    ".m4v": "MP4",
+    ".mov": "QuickTime",
+    ".mkv": "Matroska",
+    ".ts": "MPEG-TS",
+}
 
 
 def recognise(head: bytes) -> Format:
