@@ -8,7 +8,7 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -162,3 +162,11 @@ def pictures(address: Path, count: int, path: str = "/preview.mjpg") -> list[byt
                 found.append(held[held.index(JPEG_START) : end + 2])
                 held = held[end + 2 :]
     return found
+
+
+def until(holds: Callable[[], object], seconds: float = 30.0) -> None:
+    """Wait until something is so."""
+    end = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < end, "it never came"
+        time.sleep(0.05)

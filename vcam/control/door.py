@@ -150,15 +150,10 @@ class Door:
     async def _asked(self) -> None:
         """Wait until somebody wants to come in; nobody is lost if the door closes meanwhile."""
         loop = asyncio.get_running_loop()
-        asked = loop.create_future()
-
-        def come() -> None:
-            if not asked.done():
-                asked.set_result(None)
-
-        loop.add_reader(self._listening, come)
+        asked = asyncio.Event()
+        loop.add_reader(self._listening, asked.set)
         try:
-            await asked
+            await asked.wait()
         finally:
             loop.remove_reader(self._listening)
 

@@ -544,14 +544,13 @@ async function examine() {
 
 let watching = null; // ends the preview that runs
 function watch(on) {
-  if (on === Boolean(watching)) return;
-  if (on) {
+  if (on && !watching) {
     watching = new AbortController();
     play(watching).catch(() => {}); // the next status tries again
-  } else {
-    watching.abort();
+  } else if (!on) {
+    watching?.abort();
     watching = null;
-    put($("preview"), "");
+    put($("preview"), ""); // the last one too, of a stream that ended by itself
   }
 }
 
