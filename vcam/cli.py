@@ -430,7 +430,7 @@ def _status(options: argparse.Namespace) -> int:
         say(f"output      {plain(sink['name'])}, {sink['width']}x{sink['height']}")
     say(f"background  {plain(status['background'])}")
     if status.get("revealed"):
-        say(f"            OTHERS SEE YOUR ROOM, asked for by the {status['revealed']['by']}")
+        say(f"            OTHERS SEE YOUR ROOM, asked for by: {status['revealed']['by']}")
     say(f"watched by  {watchers}")
     say(f"speed       {status['fps']} fps, {latency['p50']} ms from camera to output")
     say(f"model       {engine.get('model')} on {engine.get('device')}, {engine.get('precision')}")
@@ -479,7 +479,7 @@ def _reveal(client: Any, how: Reveal, *, named: bool) -> None:
             "'none' is a background of yours, and the word for your room",
             hint="Give preset:none for the background, or --show-my-room.",
         )
-    client.show_room(str(how))
+    client.show_room(str(how), by="command line")
     say(f"Background: {how}")
     say("Others see your room as it is. Any background, a pause or the end hides it again.")
 

@@ -35,7 +35,7 @@ class Revealed:
     """The user's wish that others see the room: how, through which door, and since when."""
 
     how: Reveal
-    by: str  # "command line", "settings file", "settings page or a program"
+    by: str  # "command line", "settings file", "tray", "settings page" or "a program"
     since: float  # seconds since the epoch
     standing: bool = False  # the settings file says so itself: a pause does not end it
 
@@ -121,7 +121,7 @@ class Settings:
                 hint="Send the other changes first, then POST /reveal.",
             )
         elif use == "none":
-            return self.show_room("settings page or a program")
+            return self.show_room("a program")
         return self._change(changes, hide=changes.get("background", {}).get("use") is not None)
 
     def choose(self, changes: Changes) -> Config:
@@ -288,7 +288,7 @@ def _standing(config: Config) -> Revealed | None:
 
 
 def _announce(wish: Revealed) -> None:
-    log.warning("OTHERS SEE YOUR ROOM from now on; asked for by the %s", wish.by)
+    log.warning("OTHERS SEE YOUR ROOM from now on; asked for by: %s", wish.by)
 
 
 def _farewell(ended: Revealed | None) -> None:

@@ -53,8 +53,8 @@ class FileDaemon:
         here = names.index(self.held["settings"]["background"]["use"])
         self.use(names[(here + step) % len(names)])
 
-    def show_room(self) -> None:
-        self.held["status"]["revealed"] = {"by": "tray"}
+    def show_room(self, *, by: str) -> None:
+        self.held["status"]["revealed"] = {"by": by}
         self.save()
 
     def hide(self) -> None:

@@ -35,6 +35,7 @@ MAX_STREAMS: Final = 16  # watchers of /events at a time
 BODY_TIMEOUT: Final = 10.0  # seconds in which a change has to arrive
 UPLOAD_TIMEOUT: Final = 120.0  # seconds in which a picture or clip has to
 EVENT_INTERVAL: Final = 1.0  # seconds between statuses when nothing changes
+ASKERS: Final = ("command line", "tray", "settings page")  # who may be named for a reveal
 REVEAL_HINT: Final = "Send {} to show the room as it is."
 HINT: Final = 'Send {"section": {"key": value}}.'
 
@@ -110,7 +111,10 @@ class Api:
                 "/reveal",
                 self.reveal,
                 "Show the room to others until a background, /hide or a pause.",
-                {"type": "object", "properties": {"use": {"type": "string"}}},
+                {
+                    "type": "object",
+                    "properties": {"use": {"type": "string"}, "by": {"enum": list(ASKERS)}},
+                },
             ),
             Endpoint("POST", "/hide", self.hide, "Put the background back in front of the room."),
             Endpoint("POST", "/pause", self.mode("paused"), "Show the privacy card."),
@@ -237,12 +241,14 @@ class Api:
         return web.json_response({})
 
     async def reveal(self, request: web.Request) -> web.Response:
-        wish = (await _json_object(request)).get("use", "none") if request.can_read_body else "none"
+        told = await _json_object(request) if request.can_read_body else {}
+        wish, by = told.get("use", "none"), told.get("by")
         try:
             how = choice.reveal_of(str(wish))
         except ValueError as error:
             raise VcamError(f"use is {str(wish)[:80]!r}, {error}", hint=REVEAL_HINT) from None
-        await aside(self._runtime.settings.show_room, "settings page or a program", how)
+        by = by if by in ASKERS else "a program"
+        await aside(self._runtime.settings.show_room, by, how)
         return web.json_response(self._settings())
 
     async def hide(self, request: web.Request) -> web.Response:

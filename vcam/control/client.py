@@ -109,9 +109,9 @@ class Client:
         """Choose the next background or look, or with -1 the one before; its name."""
         return str(self._ask("POST", f"/presets/{'next' if step > 0 else 'previous'}")["name"])
 
-    def show_room(self, use: str = "none") -> None:
+    def show_room(self, use: str = "none", *, by: str = "a program") -> None:
         """Show the room to others: as it is, or under a blur too weak to hide it."""
-        self._ask("POST", "/reveal", {"use": use})
+        self._ask("POST", "/reveal", {"use": use, "by": by})
 
     def hide(self) -> None:
         """Put the background back in front of the room."""

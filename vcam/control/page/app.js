@@ -193,7 +193,7 @@ async function take(which) {
 
 async function wish(which) {
   try {
-    ({ values, revealed } = await ask("POST", `/${which}`, {}));
+    ({ values, revealed } = await ask("POST", `/${which}`, which === "reveal" ? { by: "settings page" } : {}));
     show();
   } catch (problem) {
     complain(problem);
