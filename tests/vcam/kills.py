@@ -79,8 +79,7 @@ class Program:
     """One child process, its journal of synced files, and its end."""
 
     def __init__(self, code: str, words: list[object], folder: Path) -> None:
-        self.journal = folder / "synced"
-        self.journal.unlink(missing_ok=True)
+        self.journal = folder / "synced"  # goes on from one child to the next: files stay synced
         (folder / "run").mkdir(mode=0o700, exist_ok=True)
         keep = {k: v for k, v in os.environ.items() if not k.startswith(("VCAM_", "XDG_"))}
         cache = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
@@ -220,6 +219,8 @@ def kill_writers(folder: Path, ways: list[str], found: Found, chance: random.Ran
     settings = folder / "home" / ".config" / "vcam" / "config.toml"
     settings.parent.mkdir(parents=True)
     settings.write_text("# mine\n[camera]\nmirror = true\n")
+    facts = settings.stat()
+    (folder / "synced").write_text(f"{facts.st_ino} {facts.st_size}\n")
     stored = folder / "home" / ".local" / "share" / "vcam" / "looks.json"
     for way in ways:
         program = Program(WRITER, [settings], folder)
