@@ -45,7 +45,9 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SWITCH = 0.0005  # seconds a thread keeps the interpreter while another one waits for it
-LET_GO = 0.3  # seconds after a wipe in which who still answers with a picture has done so
+# Seconds after a wipe at which free memory is cleared. Twice: who still answered with a picture, or
+# drew the next camera's, has let go of what it worked in by then.
+LET_GO = (0.2, 1.0)
 RETIRED = 1.0  # seconds after which nobody draws with a background that was replaced
 SETTLED = 5.0  # seconds after a change by which what it replaced was let go
 # Settings that need a restart: a virtual camera keeps its size for life, or calls would break.
@@ -151,7 +153,7 @@ class Daemon:
         self._pending: Backdrop | None = None
         self._give_back_at = float("inf")
         self._wiped = (0, 0)  # wipes and closed cameras whose leavings are known of
-        self._scrub_at = float("inf")
+        self._scrub_at: list[float] = []
         self._suspend = SuspendWatch()
         self._camera = self.settings.current.camera.model_dump(exclude={"mirror"})
         self._logged = self._started
@@ -310,9 +312,9 @@ class Daemon:
         """Clear the free memory once what was wiped, and the camera, are let go by everybody."""
         pipe = self._pipeline
         if (wiped := (pipe.wipes, pipe.capture.closed)) != self._wiped:
-            self._wiped, self._scrub_at = wiped, now + LET_GO
-        if now >= self._scrub_at:
-            self._scrub_at = float("inf")
+            self._wiped, self._scrub_at = wiped, [now + seconds for seconds in LET_GO]
+        if self._scrub_at and now >= self._scrub_at[0]:
+            del self._scrub_at[0]
             scrub()
 
     def _restart_needed(self, config: Config) -> bool:

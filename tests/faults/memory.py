@@ -36,7 +36,8 @@ SIZE = W, H = 1280, 720
 OUTPUT = 640, 360
 PICTURES = 3  # that the camera sends in turn
 KINDS = ("mjpg", "yuyv", "clip", "still")
-DISTINCT = 9  # different bytes in a piece, for it to be nobody else's
+SPAN = 4  # words of eight bytes in a piece
+DISTINCT = 12  # different bytes in a piece, for it to be nobody else's
 ODD = np.uint64(0x9E3779B97F4A7C15)
 BITS = 26  # of the table that most words of the memory are told apart by
 PIECE = 1 << 24  # bytes of memory that are looked at at once
@@ -175,57 +176,33 @@ def traces(folder: Path, kind: str, quality: str = "balanced") -> dict[str, list
 
 
 class Search:
-    """Finds any 16 bytes of the traces in another process's memory, wherever they lie.
+    """Finds any 32 bytes of the traces in another process's memory, wherever they lie.
 
-    Of numbers in floating point it takes 32 bytes: eight pixels, as few repeat themselves.
+    Less than that may be left where a processor's wide register was put aside on a stack.
     """
 
     def __init__(self, named: dict[str, list[np.ndarray]]) -> None:
         self.names = list(named)
-        self._known = {
-            span: self._learn(span, [
-                (number, plane) for number, planes in enumerate(named.values()) for plane in planes
-                if (plane.dtype == np.float32) == (span == 4)
-            ])
-            for span in (2, 4)
-        }  # fmt: skip
-
-    @staticmethod
-    def _learn(span: int, planes: list[tuple[int, np.ndarray]]) -> tuple[np.ndarray, ...]:
-        """Numbers of pieces of `span` aligned words that a row can cover, whose, and a table."""
         keys, whose = [np.zeros(0, np.uint64)], [np.zeros(0, np.uint8)]
-        for number, plane in planes:
-            data = plane.reshape(plane.shape[0] if plane.ndim > 1 else 1, -1)
-            data = data[:: max(1, data.shape[0] // 90)].view(np.uint8)
-            for row in data:
-                for shift in range(8):
-                    words = row[shift : shift + (row.size - shift) // 8 * 8].view(np.uint64)
-                    if words.size < span:
-                        continue
-                    numbers = _numbers(words, span)
-                    at = np.arange(numbers.size) * 8 + shift
-                    pieces = np.sort(row[at[:, None] + np.arange(8 * span)], axis=1)
-                    rare = np.count_nonzero(np.diff(pieces, axis=1), axis=1) >= DISTINCT
-                    keys.append(numbers[rare])
-                    whose.append(np.full(keys[-1].size, number, np.uint8))
-        found, first = np.unique(np.concatenate(keys), return_index=True)
-        table = np.zeros(1 << BITS, np.bool_)
-        table[_slots(found)] = True
-        return found, np.concatenate(whose)[first], table
+        for number, planes in enumerate(named.values()):
+            for plane in planes:
+                data = plane.reshape(plane.shape[0] if plane.ndim > 1 else 1, -1)
+                data = data[:: max(1, data.shape[0] // 90)].view(np.uint8)
+                for row in data:
+                    keys += _pieces(row)
+                    whose += [np.full(each.size, number, np.uint8) for each in keys[len(whose) :]]
+        self._keys, first = np.unique(np.concatenate(keys), return_index=True)
+        self._whose = np.concatenate(whose)[first]
+        self._table = np.zeros(1 << BITS, np.bool_)
+        self._table[_slots(self._keys)] = True
 
     def pieces(self, words: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Where in `words`, (n,) uint64, a piece of a trace is, and whose."""
-        where, whose = [], []
-        for span, (keys, of, table) in self._known.items():
-            if keys.size == 0:
-                continue
-            numbers = _numbers(words, span)
-            at = np.flatnonzero(table[_slots(numbers)])
-            place = np.minimum(np.searchsorted(keys, numbers[at]), keys.size - 1)
-            real = keys[place] == numbers[at]
-            where.append(at[real])
-            whose.append(of[place[real]])
-        return np.concatenate(where), np.concatenate(whose)
+        numbers = _numbers(words)
+        at = np.flatnonzero(self._table[_slots(numbers)])
+        place = np.minimum(np.searchsorted(self._keys, numbers[at]), self._keys.size - 1)
+        real = self._keys[place] == numbers[at]
+        return at[real], self._whose[place[real]]
 
     def __call__(self, pid: int, *, verbose: bool = False) -> dict[str, int]:
         """Count the pieces of each trace in all that `pid` may write to."""
@@ -251,11 +228,24 @@ class Search:
         return total
 
 
-def _numbers(words: np.ndarray, span: int) -> np.ndarray:
-    """One number for each `span` neighbours among `words`."""
-    last = words.size - span + 1
+def _pieces(row: np.ndarray) -> list[np.ndarray]:
+    """Numbers of all pieces that a row, wherever it lies, has at aligned addresses."""
+    found = []
+    for shift in range(8):
+        words = row[shift : shift + (row.size - shift) // 8 * 8].view(np.uint64)
+        if words.size >= SPAN:
+            at = np.arange(words.size - SPAN + 1) * 8 + shift
+            ordered = np.sort(row[at[:, None] + np.arange(8 * SPAN)], axis=1)
+            rare = np.count_nonzero(np.diff(ordered, axis=1), axis=1) >= DISTINCT
+            found.append(_numbers(words)[rare])
+    return found
+
+
+def _numbers(words: np.ndarray) -> np.ndarray:
+    """One number for each `SPAN` neighbours among `words`."""
+    last = max(0, words.size - SPAN + 1)
     found = words[:last].copy()
-    for i in range(1, span):
+    for i in range(1, SPAN):
         found *= ODD
         found += words[i : last + i]
     return found
