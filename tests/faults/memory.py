@@ -92,10 +92,9 @@ def write_pictures(folder: Path, kind: str) -> None:
 
 def frames(folder: Path, kind: str) -> list[Any]:
     """The frames that the daemon makes of them, made here by the same decoders."""
-    from vcam.sources.clip import ClipSource
-
     from vcam.decode import MjpegDecoder, Unpacker
     from vcam.frame import Frame
+    from vcam.media.clip import ClipSource
     from vcam.sources.still import StillSource
 
     if kind == "still":
