@@ -49,7 +49,7 @@ def preview(daemon: Watched):
     ("kind", "background", "previewed"),
     [
         ("mjpg", "blur:60", False),
-        ("yuyv", "none", True),
+        pytest.param("yuyv", "none", True, marks=pytest.mark.slow),
         ("still", "dusk", False),
     ],
 )
@@ -61,6 +61,7 @@ def test_no_piece_of_the_room_is_left_when_it_is_not_wanted(tmp_path, kind, back
     assert [found[when] for when in ("paused", "idle", "switched", "stopped")] == [{}] * 4
 
 
+@pytest.mark.slow
 def test_of_a_clip_a_decoder_leaves_next_to_nothing(tmp_path):
     """Its decoder's memory is FFmpeg's: what was freed while the model was loaded may be in use."""
     found = rounds(tmp_path, "clip", "blur:60", False)
