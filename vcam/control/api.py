@@ -252,6 +252,7 @@ class Api:
         return web.json_response(self._settings())
 
     async def hide(self, request: web.Request) -> web.Response:
+        self._runtime.settings.end_reveal()  # at once, however many wait for a thread
         await aside(self._runtime.settings.hide)
         return web.json_response(self._settings())
 
