@@ -183,6 +183,14 @@ def _revealing(options: argparse.Namespace) -> Reveal | None:
             "'none' is a file here, and the word for your room",
             hint="Give ./none for the file, or --show-my-room.",
         )
+    if options.command == "start":  # no daemon runs that could be asked
+        from vcam import backgrounds
+
+        if "none" in {preset.name for preset in backgrounds.presets()}:
+            raise UsageError(
+                "'none' is a background of yours, and the word for your room",
+                hint="Give preset:none for the background, or --show-my-room.",
+            )
     return choice.Reveal()
 
 

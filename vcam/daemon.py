@@ -126,6 +126,7 @@ def run(
         finally:
             notifier.stopping()
             log.info("stopping")
+            pipeline.leave()
             pipeline.wipe()
 
 

@@ -73,7 +73,13 @@ def say(*parts: object, file: TextIO | None = None, limit: int | None = LINE) ->
 
 
 class Parser(argparse.ArgumentParser):
-    """Reads a command line, and repeats what it does not know without obeying it."""
+    """Reads a command line, and repeats what it does not know without obeying it.
+
+    Options are written out: `--show` for "show me the background" would else be `--show-my-room`.
+    """
+
+    def __init__(self, *args: Any, **more: Any) -> None:
+        super().__init__(*args, **{"allow_abbrev": False, **more})
 
     def _print_message(self, message: str, file: Any = None) -> None:
         if message:

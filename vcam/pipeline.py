@@ -78,6 +78,7 @@ class Pipeline:
         self._kept: _Kept | None = None  # the last matted composite; what a freeze shows
         self._soiled = False  # the camera's pixels went through here since the last wipe
         self.wipes = 0  # so far
+        self._bare = False  # the last picture that was shown is one of the room
 
     def run(self, stop: threading.Event) -> None:
         """Pump frames from source to sink until `stop` is set; whatever fails ends in the card."""
@@ -126,6 +127,11 @@ class Pipeline:
         self._soiled = False
         self.wipes += 1
 
+    def leave(self) -> None:
+        """Show the card over a room that was revealed: readers go on showing the last picture."""
+        if self._bare:
+            self.outlet.write(self.outlet.card.frame(self._clock(), -1, ""))
+
     def close(self) -> None:
         """Close the backdrop, and those that did not come to be shown."""
         for backdrop in (self.backdrop, *self._coming, *(old for _, old in self.retired)):
@@ -167,8 +173,9 @@ class Pipeline:
         matte = self.matting.matte(frame, scenery) if mode == "live" else Fault(mode)
         self.verdict = self.guard.judge(frame, matte, mode)
         shown = self._picture(self.verdict, frame, matte, scenery, now.revealed)
-        if shown.revealed and self.settings.revealed is None:  # taken back in the meantime
-            shown = self.outlet.card.frame(self._clock(), -1, "one moment")
+        if reason := _taken_back(shown, now, self.settings.now):
+            shown = self.outlet.card.frame(self._clock(), -1, reason)
+        self._bare = shown.revealed
         started = time.perf_counter()
         self.outlet.write(shown)
         self.stats.stage("write", time.perf_counter() - started)
@@ -254,3 +261,13 @@ class Pipeline:
             self.wipe()
         interval = CARD_INTERVAL if paused else IDLE_INTERVAL
         self.demand.wait(stop, interval, self.settings)
+
+
+def _taken_back(shown: SafeFrame, asked: Now, now: Now) -> str:
+    """The card's reason where `shown`, drawn for `asked`, is not what is wanted by now."""
+    if now.mode == "paused":
+        return "paused"
+    wish, then = now.revealed, asked.revealed
+    if shown.revealed and (wish is None or then is None or wish.how != then.how):
+        return "one moment"
+    return ""

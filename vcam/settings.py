@@ -49,6 +49,7 @@ class Now(NamedTuple):
 
 
 SAFE_BACKGROUND: Final = "studio"  # drawn by the program: always there
+_HIDING: Final = {"background": {"use": SAFE_BACKGROUND}}
 SAVE_AFTER = 0.25  # seconds of quiet before the file is written: a dragged slider is one write
 SAVE_WITHIN = 1.0  # seconds after which it is written even while changes keep coming
 QUIET = 0.1  # seconds without a write after which an edited file is taken as it is
@@ -109,7 +110,8 @@ class Settings:
 
         Raises:
             ConfigError: something is wrong; nothing was changed.
-            VcamError: the daemon cannot do it (a background that does not open); nothing changed.
+            VcamError: the daemon cannot do it (a background that does not open); nothing changed,
+                but the room is hidden.
         """
         use = changes.get("background", {}).get("use")
         several = sum(map(len, changes.values())) > 1
@@ -147,18 +149,43 @@ class Settings:
 
     def hide(self) -> None:
         """Put the background in force back in front of the room."""
+        self.end_reveal()
         if isinstance(self.current.background.choice, Reveal):  # or the next start would show it
             self._change({"background": {"use": SAFE_BACKGROUND}}, hide=True)
-            return
+
+    def end_reveal(self) -> None:
+        """Hide the room at once: never waits for a background that is being opened."""
         with self._counting:
             ended = self._end_reveal()
         _farewell(ended)
         self._tell()
 
+    def withdraw(self) -> None:
+        """Hide the room if the settings file alone showed it: it does not say so any more."""
+        wish = self.revealed
+        if wish is not None and not wish.standing:
+            return
+        if isinstance(self.current.background.choice, Reveal):
+            self.end_reveal()
+            with self._changing:  # in force, and not written: the file is its owner's to mend
+                self._swap(self.current.with_changes(_HIDING), hide=True)
+            self._tell()
+
     def _change(self, changes: Changes, *, hide: bool) -> Config:
+        self.current.with_changes(changes)  # a mistake is told of before anything is changed
+        if hide:  # a background may take long to open, or not open at all
+            self.end_reveal()
         with self._changing:
-            config = self.current.with_changes(changes)
-            self._swap(config, hide=hide)
+            try:
+                config = self.current.with_changes(changes)
+                self._swap(config, hide=hide)
+            except VcamError:
+                if not hide or not isinstance(self.current.background.choice, Reveal):
+                    raise
+                self._swap(self.current.with_changes(_HIDING), hide=True)
+                if self._file:
+                    self._file.save(_HIDING)
+                raise
             if self._file:
                 self._file.save(changes)
         self._tell()
@@ -378,8 +405,11 @@ class _SettingsFile:
                 text = self._settled()
             except OSError:
                 text, readable = "", False  # `configuration.load` says what is wrong with it
-            if text is None:
-                return  # some editors remove the file before they write it again
+            if text is None:  # some editors remove the file before they write it again
+                if isinstance(settings.current.background.choice, Reveal):
+                    self._seen = None  # what comes then is read, even if it is the same
+                    settings.withdraw()
+                return
             known, self._seen = text == self._seen, text
             if known and not settings.problem:
                 return
@@ -391,6 +421,9 @@ class _SettingsFile:
                     environ=self._environ,
                     text=text if readable else None,
                 )
+                merged = config.with_changes(self._unwritten())
+                if merged.background.use != settings.current.background.use:
+                    settings.end_reveal()  # what it names now may take long to open
                 # No change may come in between, or the file's older value would undo it.
                 with settings._changing:
                     settings._swap(config.with_changes(self._unwritten()))
@@ -400,6 +433,8 @@ class _SettingsFile:
                 problem = f"{error.message}\nThe settings in force stay as they were."
             except VcamError as error:
                 problem = f"{self.path}: {error.message}\nThe settings in force stay as they were."
+            if problem:
+                settings.withdraw()
             # Told before the next reader may come in, who would find the text known and no problem.
             settings._report(problem=problem, unsaved=settings.unsaved)
         with self._wake:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+import time
+import weakref
 
 import numpy as np
 import pytest
 
 from tests.fakes import H, StepClock, W, drain, pipeline, room
+from vcam.control.jobs import aside
 from vcam.errors import SinkError
 from vcam.peek import LEASE, Peek, RoomView
 
@@ -107,3 +111,22 @@ def test_the_view_has_the_colours_of_the_room_and_is_mirrored_like_the_picture()
     luma = straight.astype(float) @ (0.114, 0.587, 0.299)
     expected = (frame.y.astype(float) - 16) * 255 / 219 if not frame.full_range else frame.y
     assert abs(luma.mean() - np.clip(expected, 0, 255).mean()) < 6
+
+
+def test_a_worker_keeps_no_answer():
+    """Else the last pictures of the room would lie there until somebody asks something."""
+
+    class Answer:
+        pass
+
+    async def ask() -> weakref.ref[Answer]:
+        return weakref.ref(await aside(Answer))
+
+    async def asked() -> list[weakref.ref[Answer]]:
+        return [await ask() for _ in range(20)]
+
+    answers = asyncio.run(asked())
+    until = time.monotonic() + 5
+    while any(one() is not None for one in answers) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert [one() for one in answers if one() is not None] == []

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import random
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,10 +16,11 @@ from hypothesis import strategies as st
 
 from tests.reveal.deeds import DEEDS, Seen, play
 from tests.reveal.house import NAMES, House, house
-from vcam import choice
+from vcam import choice, cli, daemon
 from vcam.choice import Blur, Colour, File, Look, Preset, Reveal, parse
+from vcam.control import jobs
 from vcam.control.client import Client
-from vcam.errors import VcamError
+from vcam.errors import UsageError, VcamError
 from vcam.settings import Settings
 
 
@@ -269,3 +274,125 @@ def test_the_sequences_find_each_gate_that_is_left_open(home, broken: str, monke
             break
 
     assert seen.wrong
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Backgrounds do not open before this is set, as from a disk that does not answer."""
+    opened, real = threading.Event(), daemon._open_backdrop
+
+    def wait(*args: object) -> object:
+        opened.wait(20)
+        return real(*args)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(daemon, "_open_backdrop", wait)
+    yield opened
+    opened.set()
+
+
+@contextlib.contextmanager
+def asked(*calls: Callable[[], object]) -> Iterator[list[threading.Thread]]:
+    """Each of `calls` under way on a thread of its own."""
+    threads = [threading.Thread(target=call) for call in calls]
+    for thread in threads:
+        thread.start()
+    time.sleep(0.3)
+    yield threads
+    for thread in threads:
+        thread.join(20)
+
+
+@pytest.mark.parametrize("standing", [False, True])
+def test_the_room_is_hidden_while_the_background_that_was_chosen_opens(fresh, slow, standing: bool):
+    house, client = fresh
+    house.edit("none") if standing else client.show_room()
+    assert shown(house, 5)[-1]
+    with asked(lambda: client.change({"background": {"use": "forest"}})):
+        assert not any(shown(house))
+        slow.set()
+    assert not any(shown(house))
+
+
+def test_hide_waits_for_nothing(fresh):
+    house, client = fresh
+    client.show_room()
+    assert shown(house, 5)[-1]
+    change = {"matte": {"smoothing": 0.5}}
+    house.wishes._changing.acquire()  # somebody opens something, and everybody waits for it
+    with asked(*[lambda: client.change(change)] * jobs.WORKERS), asked(client.hide):
+        visible = shown(house)
+        house.wishes._changing.release()
+    assert not any(visible)
+
+
+@pytest.mark.parametrize("standing", [False, True])
+def test_a_background_that_does_not_open_hides_the_room(fresh, standing: bool):
+    house, client = fresh
+    house.edit("none") if standing else client.show_room()
+    assert shown(house, 5)[-1]
+    with pytest.raises(VcamError):
+        client.change({"background": {"use": "/pictures/gone.png"}})
+    assert not any(shown(house))
+    house.save()
+    house.begin()
+    assert not any(shown(house))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[background]\nuse = "forest"\nblurr = 3\n',
+        '[background\nuse = "forest"\n',
+        '[background]\nuse = "/pictures/gone.png"\n',
+        None,
+    ],
+)
+def test_a_file_that_does_not_say_it_any_more_shows_no_room(fresh, text: str | None):
+    house, _ = fresh
+    house.edit("none")
+    assert shown(house, 5)[-1]
+    house.file.unlink()
+    if text is not None:
+        house.file.write_text(text)
+        os.utime(house.file, (1, 9))
+    house.wishes.reload()
+    assert not any(shown(house))
+    house.edit("none")  # mended: its word counts again
+    assert shown(house, 5)[-1]
+
+
+@pytest.mark.parametrize("word", ["pause", "hide", "weaker"])
+def test_a_word_counts_for_the_frame_that_is_being_drawn(fresh, monkeypatch, word: str):
+    house, client = fresh
+    client.show_room()
+    assert shown(house, 5)[-1]
+    real = house.pipe._compose
+
+    def compose(*args: object) -> object:
+        drawn = real(*args)  # type: ignore[arg-type]
+        client.show_room("blur:20") if word == "weaker" else getattr(client, word)()
+        return drawn
+
+    monkeypatch.setattr(house.pipe, "_compose", compose)
+    assert house.step().is_card
+
+
+def test_the_last_picture_is_no_room(fresh):
+    house, client = fresh
+    client.show_room()
+    assert shown(house, 5)[-1]
+    house.pipe.leave()
+    assert house.sink.frames[-1].is_card
+
+
+@pytest.mark.parametrize("command", ["start", "background"])
+def test_half_a_word_shows_no_room(command: str, capsys):
+    with pytest.raises(SystemExit):
+        cli.build_parser().parse_args([command, "--show"])
+    assert "--show" in capsys.readouterr().err
+
+
+def test_start_refuses_the_bare_word_where_a_background_has_that_name(fresh):
+    options = cli.build_parser().parse_args(["start", "--background", "none"])
+    with pytest.raises(UsageError):
+        cli._revealing(options)

@@ -21,6 +21,7 @@ from vcam.control.metrics import CONTENT_TYPE, prometheus
 from vcam.control.preview import Preview, jpeg_of_room
 from vcam.control.schema import settings_schema
 from vcam.errors import VcamError
+from vcam.memory import blank
 from vcam.settings import SAFE_BACKGROUND
 
 if TYPE_CHECKING:
@@ -252,6 +253,7 @@ class Api:
         return web.json_response(self._settings())
 
     async def hide(self, request: web.Request) -> web.Response:
+        self._runtime.settings.end_reveal()  # at once, however many wait for a thread
         await aside(self._runtime.settings.hide)
         return web.json_response(self._settings())
 
@@ -295,7 +297,9 @@ class Api:
         view = await aside(self._runtime.room)
         if view is None:
             return web.Response(status=204)
-        return web.Response(body=await aside(jpeg_of_room, view), content_type="image/jpeg")
+        jpeg = await aside(jpeg_of_room, view)
+        blank([view.bgr])
+        return web.Response(body=jpeg, content_type="image/jpeg")
 
     async def events(self, request: web.Request) -> web.StreamResponse:
         if self._streams >= MAX_STREAMS:

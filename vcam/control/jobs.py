@@ -21,6 +21,7 @@ def _work() -> None:
         job = _jobs.get()
         with contextlib.suppress(Exception):
             job()
+        del job  # it holds its answer, which may be a picture of the room, until the next one comes
 
 
 @functools.cache
