@@ -124,6 +124,9 @@ class Slot:
     def want(self, wanted: bool) -> None:
         self.wanted.append(wanted)
 
+    def switch(self, opener: object) -> None:
+        pass
+
     def read(self, timeout: float) -> Frame | Fault | None:
         return self.items.pop(0) if self.items else None
 

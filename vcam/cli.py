@@ -489,7 +489,7 @@ def _reveal(client: Any, how: Reveal, *, named: bool) -> None:
         )
     client.show_room(str(how), by="command line")
     say(f"Background: {how}")
-    say("Others see your room as it is. Any background, a pause or the end hides it again.")
+    say("Others see your room. A background, a pause or the end of the call hides it again.")
 
 
 def _list_presets() -> int:

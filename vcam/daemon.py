@@ -270,6 +270,7 @@ class Daemon:
             if camera | {"controls": {}} != before | {"controls": {}}:
                 pipe.capture.switch(opener)
                 pipe.forget("camera switched")
+                self.settings.end_call()
             else:
                 # The call goes on while somebody turns the exposure.
                 pipe.capture.next_time(opener)
@@ -300,6 +301,7 @@ class Daemon:
         if self._suspend.slept() > 1:
             log.info("woke up from suspend")
             pipe.guard.doubt("just woke up")
+            self.settings.end_call()
         if pipe.stats.written and not self._ready:
             self._ready = True
             notifier.ready()

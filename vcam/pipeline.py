@@ -259,6 +259,9 @@ class Pipeline:
         self.outlet.write(self.outlet.card.frame(now, -1, "paused" if paused else ""))
         if self._soiled:
             self.wipe()
+        if self._bare and not paused:
+            self._bare = False
+            self.settings.end_call()
         interval = CARD_INTERVAL if paused else IDLE_INTERVAL
         self.demand.wait(stop, interval, self.settings)
 

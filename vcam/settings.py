@@ -135,7 +135,7 @@ class Settings:
         return self._change(changes, hide=True)
 
     def show_room(self, by: str, how: Reveal | None = None) -> Config:
-        """Show the room to others until a background is chosen, a pause, or the daemon's end."""
+        """Show the room to others until a background is chosen, a pause, or the end of the call."""
         wish = Revealed(how or Reveal(), by, time.time())
         with self._counting:
             before = self.now.revealed
@@ -159,6 +159,16 @@ class Settings:
             ended = self._end_reveal()
         _farewell(ended)
         self._tell()
+
+    def end_call(self) -> None:
+        """Hide the room, unless the settings file shows it: whoever it was shown to is gone.
+
+        The same after another camera was chosen and after the machine slept: the wish was for what
+        the user saw then.
+        """
+        wish = self.revealed
+        if wish is not None and not wish.standing:
+            self.end_reveal()
 
     def withdraw(self) -> None:
         """Hide the room if the settings file alone showed it: it does not say so any more."""

@@ -77,7 +77,13 @@ class Hands:
         elif number % 100 == 50:
             self.by_hand()
         elif number % 20 == 10:
-            self.client.use(self.dice.choice(["next", "previous", "loft"]))
+            self.dice.choice(
+                [
+                    lambda: self.client.step(1),
+                    lambda: self.client.step(-1),
+                    lambda: self.client.use("loft"),
+                ]
+            )()
         elif number % 2:
             self.client.change(self.anything())
         else:

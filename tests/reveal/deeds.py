@@ -138,8 +138,19 @@ def _lost(house: House, client: Client) -> None:
     house.step(camera=False)
 
 
-def _idle(house: House, client: Client) -> None:
+def _idle(house: House, client: Client, dice: random.Random) -> bool | None:
+    """Have nobody watch; the word was for those who saw the room."""
+    wish, seen = house.wishes.revealed, house.pipe._bare
     house.step(watched=False)
+    return None if wish is None or wish.standing or not seen else False
+
+
+def _switch(house: House, client: Client, dice: random.Random) -> bool | None:
+    """Choose another camera."""
+    wish, before = house.wishes.revealed, house.wishes.current.camera.source
+    client.change({"camera": {"source": dice.choice(("demo", "auto"))}})
+    same = house.wishes.current.camera.source == before
+    return None if wish is None or wish.standing or same else False
 
 
 def _echo(house: House, client: Client, dice: random.Random) -> bool | None:
@@ -200,7 +211,8 @@ DEEDS: dict[str, Deed] = {
     "freeze": _leave(lambda house, client: client.freeze()),
     "resume": _leave(lambda house, client: client.resume()),
     "camera lost": _leave(_lost),
-    "nobody watches": _leave(_idle),
+    "nobody watches": _idle,
+    "another camera": _switch,
     "restart": _restart,
     "upload": _drop,
     "save": _leave(lambda house, client: house.save()),

@@ -143,6 +143,8 @@ class House:
         self.slot.items = [frame if camera else Fault("camera unplugged")]
         self.sink.who = ["Meeting"] if watched else []
         self.pipe.demand._asked_at = 0.0
+        if not watched:
+            self.pipe.demand._seen_at = float("-inf")
         self.pipe.step(self.stop)
         shown = self.sink.frames[-1]
         del self.sink.frames[:-1]

@@ -108,7 +108,10 @@ def news(before: View, now: View) -> tuple[str, str] | None:
     if before.state == "fault" and now.state == "live":
         return "You can be seen again", now.camera
     if now.revealed and not before.revealed and before.running:
-        return "Others see your room", "Any background or a pause hides it again."
+        return (
+            "Others see your room",
+            "A background, a pause or the end of the call hides it again.",
+        )
     fresh = [name for name in now.watchers if name not in before.watchers]
     if fresh and before.running:
         return "Camera in use", plain(f"Camera in use by {', '.join(fresh)}")
