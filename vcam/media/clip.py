@@ -67,7 +67,7 @@ class ClipSource:
 
     def _begin(self) -> None:
         self._loop_started = time.monotonic()
-        self._last: float | None = None  # as the file states it
+        self._last_at: float | None = None  # as the file states it
         self._offset = 0.0
         self._decoded_in_loop = 0
 
@@ -103,9 +103,9 @@ class ClipSource:
     def _since_first(self, at: float | None) -> float:
         """Seconds since the loop's first picture; steps that no clip has become usual ones."""
         if self._decoded_in_loop:
-            step = at - self._last if at is not None and self._last is not None else -1.0
+            step = at - self._last_at if at is not None and self._last_at is not None else -1.0
             self._offset += step if 0 <= step <= GAP_MOST else 1 / self.fps
-        self._last = at
+        self._last_at = at
         return self._offset
 
     def _next(self) -> tuple[Planes, float | None]:
