@@ -88,15 +88,22 @@ def _tray(*titles: str) -> Deed:
 
 def _edit(house: House, client: Client, dice: random.Random) -> bool | None:
     use = dice.choice(("preset:none", f"{house.folder}/none.png", "slate", "blur:2", "#101010"))
-    same = use == house.wishes.current.background.use
+    before = house.wishes.current
+    standing = house.wishes.revealed is not None and house.wishes.revealed.standing
     house.edit(use)
-    return None if same or house.outranked else False
+    # A file that does not name the camera any more chooses another one.
+    moved = house.wishes.current.camera != before.camera and not standing
+    same = use == before.background.use or house.outranked
+    return None if same and not moved else False
 
 
 def _edit_none(house: House, client: Client, dice: random.Random) -> bool | None:
-    same = house.wishes.current.background.use == "none"
+    before, wish = house.wishes.current, house.wishes.revealed
     house.edit("none")
-    return None if same or house.outranked else True
+    if before.background.use != "none" and not house.outranked:
+        return True
+    moved = house.wishes.current.camera != before.camera
+    return False if moved and wish is not None and not wish.standing else None
 
 
 def _pause(house: House, client: Client, dice: random.Random) -> bool | None:

@@ -212,12 +212,28 @@ class Client:
         except (ConnectionRefusedError, FileNotFoundError) as error:
             raise _not_running() from error
         except (OSError, http.client.HTTPException) as error:
+            if isinstance(error, ConnectionError) and _gone_from(self._address):
+                raise _not_running() from error
             raise DaemonError(
                 f"VBG Camera does not answer: {error}",
                 hint="Run `vcam stop` and `vcam start`, or look into the log.",
             ) from error
         finally:
             connection.close()
+
+
+def _gone_from(address: Path | tuple[str, int]) -> bool:
+    """True if nobody listens at a door any more: a daemon that was killed cuts who just came."""
+    family = socket.AF_UNIX if isinstance(address, Path) else socket.AF_INET
+    with socket.socket(family) as knock:
+        knock.settimeout(1.0)
+        try:
+            knock.connect(str(address) if isinstance(address, Path) else address)
+        except (ConnectionRefusedError, FileNotFoundError):
+            return True
+        except OSError:
+            return False
+    return False
 
 
 def _decoded(text: bytes) -> Any:
