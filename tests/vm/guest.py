@@ -176,13 +176,13 @@ def the_webcam_sends_the_same_picture_as_nv12(_: Path) -> None:
         os.close(fd)
     from vcam.sources import webcam
 
-    order, webcam._ORDER = webcam._ORDER, ("NV12",)
+    order, webcam.READABLE = webcam.READABLE, ("NV12",)
     try:
         with open_webcam(WEBCAM, W, H, FPS) as source:
             until(lambda: source.read(5))
             frame = source.read(5)
     finally:
-        webcam._ORDER = order
+        webcam.READABLE = order
 
     assert source.format == "NV12"
     assert frame.u.shape == (H // 2, W // 2)
