@@ -265,12 +265,20 @@ def test_a_signal_ends_between_two_frames_unless_it_is_ignored(
     words = [sys.executable, "-m", "vcam", "render", str(clips / "long.mp4"), "-o", "new.mp4"]
     trap = ["sh", "-c", 'trap "" HUP; exec "$@"', "sh"] if ignored else []
     environ = {**os.environ, "LD_BIND_NOW": "1", "VCAM_MATTE_QUALITY": "low"}
-    child = subprocess.Popen([*trap, *words], env=environ, stderr=subprocess.PIPE, text=True)
+    heard = getattr(signal, f"SIG{number}")
+    child = subprocess.Popen(
+        [*trap, *words],
+        env=environ,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Whoever runs the tests in the background has them ignore an interrupt.
+        preexec_fn=lambda: signal.signal(heard, signal.SIG_DFL),
+    )
 
     until = time.monotonic() + 120
     while not Path("new.part.mp4").exists() and time.monotonic() < until:
         time.sleep(0.01)
-    child.send_signal(getattr(signal, f"SIG{number}"))
+    child.send_signal(heard)
     told = child.communicate(timeout=120)[1]
 
     assert child.returncode == status, told
