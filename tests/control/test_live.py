@@ -132,7 +132,7 @@ def test_settings_change_from_every_side_and_the_picture_goes_on(camera, changes
     print(f"\n{changes} changes in {took:.1f} s, {len(reads)} readings of the file, {seen}")
     assert not broken
     assert len(reads) > changes / 10
-    assert states == {"live"}
+    assert states == {"live"}, states
     assert seen["composited"] > 5 * took
     kept = config.load(hands.file, environ={}).model_dump()
     now = camera.settings()["values"]
