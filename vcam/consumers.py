@@ -91,12 +91,11 @@ class Consumers:
     """Watches one v4l2loopback device through its writer's descriptor. Any thread may ask.
 
     Since 0.13 the module itself says whether somebody streams. Before, whoever holds the device
-    open for longer than a probe counts; inotify tells when it is worth looking again. Names come
-    a moment after the fact, for they are looked up elsewhere.
+    open for longer than a probe counts; inotify tells when it is worth looking again.
     """
 
     def __init__(self, path: str, fd: int) -> None:
-        self._fd = fd
+        self._path, self._fd = path, fd
         self._lock = threading.Lock()
         self._ours = {os.getpid(), kept.keeper()}
         self.told = v4l2.subscribe(fd, v4l2.CLIENT_USAGE)
@@ -104,10 +103,8 @@ class Consumers:
         self._opens = 0  # opened minus closed by anybody since we began
         self._held: list[Holder] = []
         self._since: dict[int, float] = {}
-        self._changed_at = time.monotonic()
-        self._not_before = float("-inf")  # what was seen before is about another stream
-        self._taken: Answer | None = None
-        self._lookup = Lookup(path)
+        self._looked_at = float("-inf")
+        self._changed = True
         self._ears: v4l2.Inotify | None = None
         with contextlib.suppress(OSError):
             self._ears = v4l2.Inotify(
@@ -115,10 +112,7 @@ class Consumers:
             )
 
     def names(self) -> list[str]:
-        """Programs that stream now, each once; a program that cannot be seen is "unknown".
-
-        Never waits: who it is comes from the last look.
-        """
+        """Programs that stream now, each once; a program that cannot be seen is "unknown"."""
         with self._lock:
             now = time.monotonic()
             if self.told:
@@ -130,11 +124,9 @@ class Consumers:
         with contextlib.suppress(OSError):
             for kind, value in v4l2.events(self._fd):
                 if kind == v4l2.CLIENT_USAGE:
-                    if value and not self._streaming:
-                        self._held, self._not_before = [], now
                     self._streaming = bool(value)
-                    self._changed_at = now
-        self._listen(now)
+                    self._changed = True
+        self._listen()
         if not self._streaming:
             return []
         self._look(now)
@@ -142,8 +134,10 @@ class Consumers:
 
     def _guessed(self, now: float) -> list[str]:
         """By who holds the device open."""
-        self._listen(now)
-        self._look(now)
+        self._listen()
+        young = any(now - since < STAYS for since in self._since.values())
+        if self._changed or young or now - self._looked_at > STALE:
+            self._look(now)
         long_enough = [h for h in self._held if now - self._since[h.pid] >= STAYS]
         if not self._held and self._opens > 0:
             # Another user's program, or one in a sandbox, whose descriptors cannot be read.
@@ -151,12 +145,12 @@ class Consumers:
             return [UNKNOWN] if now - hidden >= STAYS else []
         return _unique(long_enough)
 
-    def _listen(self, now: float) -> None:
+    def _listen(self) -> None:
         if self._ears is None:
-            self._changed_at = now
+            self._changed = True
             return
         for mask, _ in self._ears.heard():
-            self._changed_at = now
+            self._changed = True
             if mask & v4l2.IN_OPEN:
                 self._opens += 1
             elif mask & (v4l2.IN_CLOSE_WRITE | v4l2.IN_CLOSE_NOWRITE):
@@ -164,24 +158,16 @@ class Consumers:
                 self._opens = max(0, self._opens - 1)
 
     def _look(self, now: float) -> None:
-        """Take the last answer in, and ask for another where it is no longer true."""
-        answer = self._lookup.answer
-        if answer is not self._taken and answer.begun >= self._not_before:
-            self._taken = answer
-            self._held = [h for h in answer.held if h.pid not in self._ours]
-            hidden = self._since.get(0, answer.begun)  # one that was there without a name
-            known, first = self._since, min(answer.begun, hidden)
-            self._since = {h.pid: known.get(h.pid, first) for h in self._held}
-            if not self._held and self._opens and 0 in known:
-                self._since[0] = known[0]  # still there, and still without a name
-        young = any(now - since < STAYS for since in self._since.values())
-        if answer.begun <= self._changed_at or young or now - answer.begun > STALE:
-            self._lookup.ask()
+        if not self._changed and self._held and now - self._looked_at <= STALE:
+            return
+        self._held = [h for h in holders(self._path) if h.pid not in self._ours]
+        self._since = {h.pid: self._since.get(h.pid, now) for h in self._held}
+        self._looked_at = now
+        self._changed = False
 
     def close(self) -> None:
         """Stop watching; the descriptor stays open."""
         with self._lock:
-            self._lookup.close()
             if self._ears is not None:
                 self._ears.close()
                 self._ears = None
