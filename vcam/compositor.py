@@ -63,12 +63,14 @@ class Compositor:
         self._turn = 0
         self._blurred = np.zeros((height * 3 // 2, width), np.uint8)
         self._fitted: _Fit | None = None
+        self._fitted_bare: _Fit | None = None  # of frames that are shown as they are
 
     def wipe(self) -> None:
         """Overwrite every picture that is kept, those that were handed out among them."""
         blank((*self._outputs, self._blurred))
-        if self._fitted is not None:
-            self._fitted.wipe()
+        for fit in (self._fitted, self._fitted_bare):
+            if fit is not None:
+                fit.wipe()
 
     def compose(
         self, frame: Frame, matte: Matte, backdrop: NDArray[np.uint8] | Blur, look: Look
@@ -149,9 +151,11 @@ class Compositor:
         Nothing in this module calls it: the pipeline does while `Settings.now.revealed` is set.
         """
         mirror = look is not None and look.mirror
-        fit = _Fit(frame, (2, 2), self.width, self.height)
-        y, u, v = fit.planes(frame, mirror=mirror)
+        if self._fitted_bare is None or not self._fitted_bare.of(frame, (2, 2)):
+            self._fitted_bare = _Fit(frame, (2, 2), self.width, self.height)
+        fit = self._fitted_bare
         fit.low[kernels.B] = 2
+        y, u, v = fit.planes(frame, mirror=mirror)
         out = self._next()
         if not fit.fills:
             area = self.width * self.height
@@ -172,7 +176,7 @@ class Compositor:
             False,
             False,
             *fit.taps,
-            out.reshape(-1).copy(),
+            self._blurred.reshape(-1),  # nothing of it is shown
             out.reshape(-1),
             self.width,
             self.height,
@@ -197,8 +201,7 @@ class Compositor:
         return self._outputs[self._turn]
 
     def _fit(self, frame: Frame, matte: Matte) -> _Fit:
-        key = (frame.y.shape, frame.u.shape, matte.a.shape)
-        if self._fitted is None or self._fitted.key != key:
+        if self._fitted is None or not self._fitted.of(frame, matte.a.shape):
             self._fitted = _Fit(frame, matte.a.shape, self.width, self.height)
         return self._fitted
 
@@ -220,7 +223,7 @@ class _Fit:
     """How frames of one shape sit in the output, and the buffers that takes."""
 
     def __init__(self, frame: Frame, small: tuple[int, ...], width: int, height: int) -> None:
-        self.key = (frame.y.shape, frame.u.shape, small)
+        self._key = (frame.y.shape, frame.u.shape, tuple(small))
         scale = min(width / frame.width, height / frame.height)
         self.width = min(width, max(2, round(frame.width * scale / 2) * 2))
         self.height = min(height, max(2, round(frame.height * scale / 2) * 2))
@@ -247,6 +250,10 @@ class _Fit:
             else [frame.y.shape, frame.u.shape, frame.v.shape]
         )
         self._flipped = [np.zeros(s, np.uint8) for s in shapes]
+
+    def of(self, frame: Frame, small: tuple[int, ...]) -> bool:
+        """True if it was made for frames and mattes of these shapes."""
+        return self._key == (frame.y.shape, frame.u.shape, tuple(small))
 
     def wipe(self) -> None:
         """Overwrite what is kept of the frame."""

@@ -196,7 +196,7 @@ class Stream:
         Raises:
             SourceError: the file is not there any more, or another.
         """
-        self._container.close()
+        self.close()
         self._open()
 
     def next(self) -> tuple[Planes, float | None]:
@@ -219,8 +219,14 @@ class Stream:
         return shown.planes(picture, self._hints), picture.time
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file and free its decoder: its threads, and the pictures it keeps.
+
+        The iterator's frame refers to `self`, so only a collection would free them otherwise.
+        """
+        self._iterator = iter(())
         self._container.close()
+        for name in ("_stream", "_context"):
+            self.__dict__.pop(name, None)
 
 
 # How files name the codec of their pictures: four letters in MP4 and AVI, a word in Matroska.
