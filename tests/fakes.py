@@ -10,16 +10,16 @@ from types import SimpleNamespace
 import numpy as np
 
 from segmentation.segmenter import Matte
-from vcam import config
-from vcam.card import Card
-from vcam.demand import Demand
+from vcam.compose.card import Card
 from vcam.errors import SinkError, SourceError
 from vcam.frame import Frame, SafeFrame
 from vcam.guard import Fault
-from vcam.outlet import Outlet
 from vcam.pipeline import Pipeline
-from vcam.settings import Settings
+from vcam.settings import config
+from vcam.settings.live import Settings
+from vcam.sinks.demand import Demand
 from vcam.sinks.file import check
+from vcam.sinks.outlet import Outlet
 from vcam.stats import Stats
 
 W, H = 192, 108
@@ -156,7 +156,7 @@ def settings(**changes: dict[str, object]) -> Settings:
 
 def pipeline(frames, answer=left_half, *, backdrop="#00ff00", on_demand=False, **changes):
     """A pipeline over fakes; returns it with its sink. Nothing runs on a thread of its own."""
-    from vcam.backgrounds import open_backdrop
+    from vcam.compose.backdrops import open_backdrop
 
     chosen = settings(**changes)
     sink, stats = ListSink(), Stats()

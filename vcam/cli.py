@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any
 
 from vcam import __version__
 from vcam.errors import ConfigError, DaemonError, UsageError, VcamError
-from vcam.foreign import Parser, catch_last_words, log_to, plain, say
+from vcam.foreign_text import Parser, catch_last_words, log_to, plain, say
 
 if TYPE_CHECKING:
     import logging
 
-    from vcam.choice import Reveal
-    from vcam.config import Config
+    from vcam.settings.choice import Reveal
+    from vcam.settings.config import Config
 
 LOG_SIZE = 1_000_000  # bytes, after which a log is begun anew and the last one kept
 START_TIMEOUT = 60.0  # seconds until the first composite; a cold cache compiles kernels and model
@@ -138,7 +138,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _load(options: argparse.Namespace) -> Config:
-    from vcam.config import load
+    from vcam.settings.config import load
 
     return load(options.config, flags=_flags(options))
 
@@ -166,7 +166,7 @@ def _revealing(options: argparse.Namespace) -> Reveal | None:
     wish = options.background
     if not hasattr(options, "show_my_room"):
         return None
-    from vcam import choice
+    from vcam.settings import choice
 
     if options.show_my_room:
         try:
@@ -184,9 +184,9 @@ def _revealing(options: argparse.Namespace) -> Reveal | None:
             hint="Give ./none for the file, or --show-my-room.",
         )
     if options.command == "start":  # no daemon runs that could be asked
-        from vcam import backgrounds
+        from vcam.compose import backdrops
 
-        if "none" in {preset.name for preset in backgrounds.presets()}:
+        if "none" in {preset.name for preset in backdrops.presets()}:
             raise UsageError(
                 "'none' is a background of yours, and the word for your room",
                 hint="Give preset:none for the background, or --show-my-room.",
@@ -209,7 +209,8 @@ def _absolute(value: str, option: str) -> str:
 
 def _absolute_background(value: str) -> str:
     """A path made absolute; a keyword, colour or preset as it is."""
-    from vcam import backgrounds, choice
+    from vcam.compose import backdrops
+    from vcam.settings import choice
 
     try:
         wish = choice.parse(value)
@@ -219,7 +220,7 @@ def _absolute_background(value: str) -> str:
         return str(Path(wish.path).expanduser().absolute())
     if not isinstance(wish, choice.Preset) or not Path(wish.name).is_file():
         return value
-    known = wish.name in {preset.name for preset in backgrounds.presets()}
+    known = wish.name in {preset.name for preset in backdrops.presets()}
     return value if known else str(Path(wish.name).absolute())
 
 
@@ -236,12 +237,12 @@ def _start(options: argparse.Namespace) -> int:
             "VBG Camera runs already",
             hint="Run `vcam status` to see it, or `vcam stop` to end it.",
         )
-    from vcam import paths, service
+    from vcam.system import paths, systemd
 
     asked = (options.source, options.sink, options.background, options.config)
     by_settings = not any(asked) and not options.show_my_room
-    if by_settings and service.installed():
-        service.start()
+    if by_settings and systemd.installed():
+        systemd.start()
         say("VBG Camera runs. Choose it in your meeting.")
         return 0
     _check_background(options, config)
@@ -272,7 +273,7 @@ def _start(options: argparse.Namespace) -> int:
 
 def _check_background(options: argparse.Namespace, config: Config) -> None:
     """Open a background that was typed, so that a wrong one is told of before anything starts."""
-    from vcam.backgrounds import open_backdrop
+    from vcam.compose.backdrops import open_backdrop
 
     if options.background is not None and not _revealing(options):
         open_backdrop(config.background.choice, 64, 36, blur=config.background.blur).close()
@@ -361,7 +362,7 @@ def _log_file() -> list[logging.Handler]:
     """The log of a daemon that nobody watches: it never grows beyond twice `LOG_SIZE`."""
     from logging.handlers import RotatingFileHandler
 
-    from vcam import paths
+    from vcam.system import paths
 
     return [
         RotatingFileHandler(
@@ -375,7 +376,7 @@ def _log_file() -> list[logging.Handler]:
 
 
 def _client() -> Any:
-    from vcam.control.client import Client
+    from vcam.client import Client
 
     return Client.connect()
 
@@ -389,12 +390,12 @@ def _running() -> dict[str, Any] | None:
 
 
 def _stop(options: argparse.Namespace) -> int:
-    from vcam import service
+    from vcam.system import systemd
 
     client = _client()
     status = client.status()
-    if service.installed() and service.under_manager():
-        service.stop()
+    if systemd.installed() and systemd.under_manager():
+        systemd.stop()
     else:
         client.stop()
     deadline = time.monotonic() + 10
@@ -466,7 +467,7 @@ def _background(options: argparse.Namespace) -> int:
     if wish is None and options.save is None and how is None:
         return _list_presets()
     if wish is not None and wish.startswith("#"):
-        from vcam.config import load
+        from vcam.settings.config import load
 
         load(flags={"background": {"use": wish}})  # a typo needs no daemon to be told
     client = _client()
@@ -493,7 +494,7 @@ def _reveal(client: Any, how: Reveal, *, named: bool) -> None:
 
 
 def _list_presets() -> int:
-    from vcam.looks import entries
+    from vcam.compose.library import entries
 
     running = _running()
     used = running["preset"] if running else None
@@ -505,9 +506,9 @@ def _list_presets() -> int:
 
 def _choose(client: Any, wish: str) -> str:
     """Take up what `vcam background` was given; a file becomes a preset first. Its name."""
-    from vcam import choice
-    from vcam.backgrounds import MAX_UPLOAD
-    from vcam.config import load
+    from vcam.compose.backdrops import MAX_UPLOAD
+    from vcam.settings import choice
+    from vcam.settings.config import load
 
     if wish in ("next", "previous"):
         return str(client.step(1 if wish == "next" else -1))
@@ -530,8 +531,7 @@ def _choose(client: Any, wish: str) -> str:
 
 
 def _devices(options: argparse.Namespace) -> int:
-    from vcam.controls import set_controls
-    from vcam.listing import run
+    from vcam.commands.devices import run, set_controls
 
     if options.set:
         return set_controls(options.set, options.camera)
@@ -539,7 +539,7 @@ def _devices(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from vcam.doctor import run
+    from vcam.doctor.checks import run
 
     return run(json=options.json, fix=options.fix)
 
@@ -550,7 +550,7 @@ def _open(options: argparse.Namespace) -> int:
         closed = client.close_page()
         say("The settings page is closed." if closed else "The settings page was not open.")
         return 0
-    from vcam import browser
+    from vcam.client import browser
 
     page = browser.page_file(client)
     if browser.has_reader(sys.stdout):
@@ -571,7 +571,7 @@ def _render(options: argparse.Namespace) -> int:
     config = _load(options)
     import logging
 
-    from vcam.render import render
+    from vcam.commands.render import render
 
     log_to([logging.StreamHandler()], "WARNING", "vcam: %(message)s")
     report = _progress()
@@ -612,7 +612,7 @@ def _progress() -> Callable[[str, int, int], None]:
 
 
 def _bench(options: argparse.Namespace) -> int:
-    from vcam.bench import run
+    from vcam.commands.bench import run
 
     argv = [f"--{flag}" for flag in ("json", "check") if getattr(options, flag)]
     for flag in ("frames", "quality", "threads", "model", "peer", "engine"):
@@ -622,7 +622,7 @@ def _bench(options: argparse.Namespace) -> int:
 
 
 def _config(options: argparse.Namespace) -> int:
-    from vcam import config
+    from vcam.settings import config
 
     path = options.config or config.user_path()
     if options.what == "path":

@@ -17,30 +17,31 @@ import cv2
 import numpy as np
 
 from segmentation import store
-from vcam import __version__, paths
-from vcam.backgrounds import Backdrop, open_backdrop
-from vcam.capture import Capture
-from vcam.card import Card
-from vcam.choice import LEAST_BLUR, Blur, Choice, Reveal
-from vcam.controls import apply_controls
-from vcam.demand import Demand
+from vcam import __version__
+from vcam.compose.backdrops import Backdrop, open_backdrop
+from vcam.compose.card import Card
 from vcam.errors import BackgroundError, DaemonError, tell
-from vcam.foreign import plain, say
+from vcam.foreign_text import plain, say
 from vcam.matting import Matting
-from vcam.memory import never_dumped, scrub
 from vcam.pipeline import Pipeline
-from vcam.service import Notifier, SuspendWatch, give_back, keep_one_heap
-from vcam.settings import SAFE_BACKGROUND, Revealed, Settings
+from vcam.settings.choice import LEAST_BLUR, Blur, Choice, Reveal
+from vcam.settings.live import SAFE_BACKGROUND, Revealed, Settings
 from vcam.sinks import open_sinks
+from vcam.sinks.demand import Demand
 from vcam.sources import source_opener, wait_for_camera
+from vcam.sources.capture import Capture
 from vcam.stats import Stats
+from vcam.system import paths
+from vcam.system.controls import apply_controls
+from vcam.system.memory import never_dumped, scrub
+from vcam.system.systemd import Notifier, SuspendWatch, give_back, keep_one_heap
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from vcam.config import Config
     from vcam.frame import SafeFrame
-    from vcam.peek import RoomView
+    from vcam.room_view import RoomView
+    from vcam.settings.config import Config
 
 log = logging.getLogger(__name__)
 
@@ -368,7 +369,7 @@ def _told(wish: Revealed | None) -> dict[str, Any] | None:
 
 
 def _user_path() -> Path:
-    from vcam.config import user_path
+    from vcam.settings.config import user_path
 
     return user_path()
 

@@ -20,7 +20,7 @@ import sys
 import time
 from typing import Final
 
-from vcam.foreign import block
+from vcam.foreign_text import block
 
 TOLD_AGAIN: Final = 60.0  # seconds
 _told: dict[tuple[str, object, str], float] = {}  # when each was told last

@@ -20,7 +20,7 @@ class Frame:
 
     Shapes:
         y: (H, W) uint8 luma; H and W even; rows may be padded, pixels in a row are adjacent unless
-            packed pictures were asked for (`vcam.capture.Capture.packed`)
+            packed pictures were asked for (`vcam.sources.capture.Capture.packed`)
         u, v: (H, W/2) for 4:2:2 or (H/2, W/2) for 4:2:0, uint8, centred on 128
     BT.601; luma and chroma span 16..235/240 (limited) or 0..255 when `full_range`.
     """
@@ -41,7 +41,7 @@ class Frame:
         return int(self.y.shape[0])
 
 
-_MAKERS: Final = frozenset({"vcam.compositor", "vcam.card"})
+_MAKERS: Final = frozenset({"vcam.compose.compositor", "vcam.compose.card"})
 
 
 class SafeFrame:
@@ -55,7 +55,7 @@ class SafeFrame:
             draws its next frame, so a sink copies or writes it before it returns
 
     Raises:
-        TypeError: when made anywhere but in `vcam.compositor` or `vcam.card`.
+        TypeError: when made anywhere but in `vcam.compose.compositor` or `vcam.compose.card`.
     """
 
     __slots__ = ("data", "is_card", "pts", "revealed", "seq")
@@ -96,7 +96,7 @@ class SafeFrame:
         return self._like(self.data.copy(), self.pts, revealed=self.revealed)
 
     def _like(self, data: NDArray[np.uint8], pts: float, *, revealed: bool) -> SafeFrame:
-        maker = "vcam.card" if self.is_card else "vcam.compositor"
+        maker = "vcam.compose.card" if self.is_card else "vcam.compose.compositor"
         return SafeFrame(data, pts, self.seq, is_card=self.is_card, maker=maker, revealed=revealed)
 
     def __init_subclass__(cls) -> None:

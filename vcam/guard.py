@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Final, Literal
 import numpy as np
 
 from segmentation.change import moved
-from vcam.memory import blank
+from vcam.system.memory import blank
 
 if TYPE_CHECKING:
     from segmentation.segmenter import Matte
     from vcam.frame import Frame
-    from vcam.settings import Mode
+    from vcam.settings.live import Mode
 
 State = Literal["starting", "live", "paused", "frozen", "idle", "fault"]
 

@@ -12,7 +12,7 @@ from typing import Final
 
 from vcam import __version__
 from vcam.cli import build_parser
-from vcam.foreign import say
+from vcam.foreign_text import say
 
 FILES: Final = (
     ("~/.config/vcam/config.toml", "Your settings; only the lines that differ from the default."),

@@ -14,7 +14,7 @@ import numpy as np
 
 from segmentation.engines import nvidia
 from segmentation.errors import EngineError, SegmentationError, UntrustedError
-from vcam.compositor import Blur, Compositor, Look
+from vcam.compose.compositor import Blur, Compositor, Look
 from vcam.frame import Frame
 from vcam.guard import Fault
 
@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from segmentation.engines.cuda import CudaSegmenter
     from segmentation.engines.gpu import Scene
     from segmentation.segmenter import Matte, Segmenter
-    from vcam.compositor import Scenery
-    from vcam.config import MatteSettings
+    from vcam.compose.compositor import Scenery
+    from vcam.settings.config import MatteSettings
 
 log = logging.getLogger(__name__)
 

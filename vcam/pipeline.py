@@ -10,22 +10,22 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from vcam.compositor import Blur, Compositor, Look, Scenery
+from vcam.compose.compositor import Blur, Compositor, Look, Scenery
 from vcam.errors import tell
 from vcam.guard import Fault, Guard, Verdict
-from vcam.memory import scrub_own
-from vcam.peek import Peek
+from vcam.room_view import Peek
+from vcam.system.memory import scrub_own
 
 if TYPE_CHECKING:
     from segmentation.segmenter import Matte
-    from vcam.backgrounds import Backdrop
-    from vcam.capture import Capture
-    from vcam.config import Config
-    from vcam.demand import Demand
+    from vcam.compose.backdrops import Backdrop
     from vcam.frame import Frame, SafeFrame
     from vcam.matting import Matting
-    from vcam.outlet import Outlet
-    from vcam.settings import Now, Revealed, Settings
+    from vcam.settings.config import Config
+    from vcam.settings.live import Now, Revealed, Settings
+    from vcam.sinks.demand import Demand
+    from vcam.sinks.outlet import Outlet
+    from vcam.sources.capture import Capture
     from vcam.stats import Stats
 
 log = logging.getLogger(__name__)

@@ -489,7 +489,7 @@ def guided(
 
 
 class Colours:
-    """What colours person and room have near each pixel, as `vcam.colours` computes them."""
+    """Colours of person and room near each pixel, as in `vcam.compose.colours`."""
 
     def __init__(self, h: int, w: int, device: torch.device) -> None:
         half = (max(2, h // 2), max(2, w // 2))
@@ -629,7 +629,7 @@ def draw(
     *,
     full_range: bool,
 ) -> None:
-    """Blend the person over `behind` into `out`, as `vcam.kernels.compose` does.
+    """Blend the person over `behind` into `out`, as `vcam.compose.kernels.compose` does.
 
     Shapes:
         planes: Y (H, W), U and V (H/2, W/2) of the frame's place in the output, float32 levels
@@ -694,7 +694,7 @@ def blur(behind: Tensor, small: Tensor, fit: Fit, scene: Scene) -> None:
 
 
 class Spill:
-    """How much of the backdrop's light spills over the person, as `vcam.compositor` computes it."""
+    """Light of the backdrop over the person, as in `vcam.compose.compositor`."""
 
     def __init__(self, fit: Fit, scene: Scene, size: tuple[int, int], device: torch.device) -> None:
         self._fit, self._scene = fit, scene

@@ -27,11 +27,11 @@ from segmentation.refine import Guided, Tidy
 from segmentation.segmenter import Matte, Segmenter
 from segmentation.temporal import Smoother
 from tests.bench import figures
-from vcam.compositor import Blur, Compositor, Look, alpha_at
+from vcam.compose.compositor import Blur, Compositor, Look, alpha_at
+from vcam.compose.drawn import draw
 from vcam.frame import Frame
 from vcam.media.clip import ClipSource
 from vcam.media.pictures import i420_from_image, image_from_i420
-from vcam.scenery import draw
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.control.doors import Browser, Clock, Page, PlayRuntime
-from vcam import devices, paths
-from vcam.control.client import Client
+from vcam.client import Client
 from vcam.control.server import Doors, serve
 from vcam.control.sessions import Sessions
+from vcam.system import devices, paths
 
 if TYPE_CHECKING:
     from tests.vcam.driver import Driver

@@ -15,11 +15,12 @@ from typing import Any
 import numpy as np
 
 from tests.fakes import H, W
-from vcam import __version__, config
+from vcam import __version__
 from vcam.control.sessions import boottime
 from vcam.frame import SafeFrame
-from vcam.peek import RoomView
-from vcam.settings import Settings
+from vcam.room_view import RoomView
+from vcam.settings import config
+from vcam.settings.live import Settings
 
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 
@@ -76,7 +77,7 @@ class PlayRuntime:
         data[:height] = 30 if self.settings.mode == "paused" else 150
         at = int(now * 60) % (width - 8)
         data[:height, at : at + 8] = 235
-        return SafeFrame(data, now, int(now * 30), is_card=False, maker="vcam.card")
+        return SafeFrame(data, now, int(now * 30), is_card=False, maker="vcam.compose.card")
 
 
 class Browser:

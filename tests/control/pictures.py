@@ -13,7 +13,7 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from vcam.control.client import Client
+from vcam.client import Client
 
 SCENES = {"light": "loft", "dark": "forest"}
 FILL = 60.0  # seconds until the graphs are full

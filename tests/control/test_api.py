@@ -16,12 +16,13 @@ from PIL import Image
 
 from tests.control.doors import Browser, PlayRuntime, pictures
 from tests.fakes import room
-from vcam import manual, paths
-from vcam.control import client as client_module
-from vcam.control.client import Client
+from vcam import client as client_module
+from vcam import manual
+from vcam.client import Client
 from vcam.control.preview import encode
 from vcam.control.server import serve
 from vcam.errors import ConfigError, DaemonError, VcamError
+from vcam.system import paths
 
 
 def png(colour: tuple[int, int, int] = (10, 200, 30), size: tuple[int, int] = (64, 36)) -> bytes:

@@ -20,9 +20,8 @@ from aiohttp import web
 
 from tests.control import stranger
 from tests.control.doors import Browser, Clock, Page, until
-from vcam import paths
+from vcam.client import Client
 from vcam.control import api, page_door, peers, sessions
-from vcam.control.client import Client
 from vcam.control.door import (
     LIMITS,
     RESERVED,
@@ -34,6 +33,7 @@ from vcam.control.door import (
 )
 from vcam.control.sessions import IDLE, LIFE, LINGER, TOKEN_LIFE, Sessions
 from vcam.errors import DaemonError
+from vcam.system import paths
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="Linux tells who is at the other end")
 ORIGIN = "http://127.0.0.1:1"

@@ -22,8 +22,8 @@ import pytest
 
 from tests.control import stranger
 from tests.control.doors import Page, until
-from vcam import paths
-from vcam.control.client import Client
+from vcam.client import Client
+from vcam.system import paths
 
 VCAM = [sys.executable, "-m", "vcam"]
 

@@ -10,8 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.control.doors import Browser, PlayRuntime
-from vcam import config, paths
 from vcam.control.server import serve
+from vcam.settings import config
+from vcam.system import paths
 
 BASE = config.load(config.default_path(), environ={})
 KEYS = {section: list(keys) for section, keys in BASE.model_dump().items()}

@@ -11,11 +11,11 @@ from types import SimpleNamespace
 import pytest
 
 from tests.fakes import ListSource, room
-from vcam import config
-from vcam.capture import Capture
 from vcam.daemon import Daemon
-from vcam.settings import Settings
+from vcam.settings import config
+from vcam.settings.live import Settings
 from vcam.sources.base import Source
+from vcam.sources.capture import Capture
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -21,11 +21,11 @@ from typing import Any
 import pytest
 
 from tests.control.doors import Page
-from vcam import config
-from vcam.config import MatteSettings
-from vcam.control.client import Client
+from vcam.client import Client
 from vcam.errors import ConfigError
 from vcam.matting import Matting
+from vcam.settings import config
+from vcam.settings.config import MatteSettings
 
 VCAM = [sys.executable, "-m", "vcam"]
 PACE = 0.03  # seconds between changes: about what a dragged slider sends

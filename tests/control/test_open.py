@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 
 from tests.control.doors import Page, until
-from vcam import browser, paths
+from vcam.client import Client, browser
 from vcam.control import note
-from vcam.control.client import Client
 from vcam.control.sessions import TOKEN_LIFE
 from vcam.errors import DaemonError
+from vcam.system import paths
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="snaps are Linux's")
 

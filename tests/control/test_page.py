@@ -16,13 +16,14 @@ from PIL import Image
 
 from tests.control.doors import PlayRuntime
 from tests.hostile import NAMES, harmful
-from vcam import looks, paths
-from vcam.control.client import Client
+from vcam.client import Client
+from vcam.compose import library
 from vcam.control.server import Doors, serve
-from vcam.devices import CameraInfo
-from vcam.doctor import Finding, Severity
+from vcam.doctor.checks import Finding, Severity
 from vcam.frame import SafeFrame
 from vcam.media.pictures import i420_from_image
+from vcam.system import paths
+from vcam.system.devices import CameraInfo
 
 playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
 axe = pytest.importorskip(
@@ -47,7 +48,7 @@ class ColourRuntime(PlayRuntime):
             colour = known.get(use, (220, 220, 30))
         picture = np.full((108, 192, 3), colour, np.uint8)
         now = time.monotonic()
-        return SafeFrame(i420_from_image(picture), now, 0, is_card=False, maker="vcam.card")
+        return SafeFrame(i420_from_image(picture), now, 0, is_card=False, maker="vcam.compose.card")
 
     def status(self) -> dict[str, Any]:
         return super().status() | {
@@ -350,7 +351,7 @@ def test_the_webcams_own_controls_are_set_here_and_kept_for_it(webcam, window, r
 
 
 def test_a_control_that_the_camera_holds_itself_is_grey_and_a_refusal_is_said(webcam, window):
-    from vcam.v4l2 import S_CTRL  # on Linux alone
+    from vcam.system.v4l2 import S_CTRL  # on Linux alone
 
     window.get_by_text("Exposure, colour, zoom").click()
     webcam.refuse[S_CTRL] = errno.EACCES
@@ -415,10 +416,10 @@ def test_what_others_wrote_is_text_on_the_page_and_only_shows(
     told["source"] |= {"name": name}
     monkeypatch.setattr(runtime, "status", lambda: told)
     said = {"what": name, "why": name, "command": name, "needs_root": False}
-    monkeypatch.setattr("vcam.doctor.run_checks", lambda: [Finding("warning", **said)])
-    monkeypatch.setattr("vcam.devices.list_cameras", lambda: [CameraInfo(name, name, name)])
-    entry = looks.Entry(name, "picture", True, {"background": {"use": "loft"}})
-    monkeypatch.setattr(looks, "entries", lambda: [entry])
+    monkeypatch.setattr("vcam.doctor.checks.run_checks", lambda: [Finding("warning", **said)])
+    monkeypatch.setattr("vcam.system.devices.list_cameras", lambda: [CameraInfo(name, name, name)])
+    entry = library.Entry(name, "picture", True, {"background": {"use": "loft"}})
+    monkeypatch.setattr(library, "entries", lambda: [entry])
     window = browser.new_page()
     window.goto(doors.open_page())
     window.wait_for_selector('body[data-state="fault"]')
@@ -449,9 +450,10 @@ def test_long_names_and_wide_letters_stay_within_the_page(
     told["source"] |= {"name": LONG}
     monkeypatch.setattr(runtime, "status", lambda: told)
     monkeypatch.setattr(
-        "vcam.doctor.run_checks", lambda: [Finding(kind, **SAID) for kind in get_args(Severity)]
+        "vcam.doctor.checks.run_checks",
+        lambda: [Finding(kind, **SAID) for kind in get_args(Severity)],
     )
-    monkeypatch.setattr("vcam.devices.list_cameras", lambda: [CameraInfo(LONG, LONG, LONG)])
+    monkeypatch.setattr("vcam.system.devices.list_cameras", lambda: [CameraInfo(LONG, LONG, LONG)])
     paths.backgrounds_dir().mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (64, 36)).save(paths.backgrounds_dir() / f"{'Wide_' * 30}.png")
     context = browser.new_context(viewport={"width": width, "height": 900}, reduced_motion="reduce")

@@ -13,7 +13,7 @@ import pytest
 from tests.fakes import H, StepClock, W, drain, pipeline, room
 from vcam.control.jobs import aside
 from vcam.errors import SinkError
-from vcam.peek import LEASE, Peek, RoomView
+from vcam.room_view import LEASE, Peek, RoomView
 
 
 def test_no_sink_sees_the_room_while_the_button_is_held():

@@ -20,8 +20,9 @@ import pytest
 from PIL import Image
 
 from tests.control.doors import Browser, Page, PlayRuntime
-from vcam import backgrounds, paths
+from vcam.compose import backdrops
 from vcam.control.server import serve
+from vcam.system import paths
 
 PROBE = """
 import os, socket, sys
@@ -313,7 +314,7 @@ def test_an_upload_cannot_choose_where_it_lands(local, asked, kept):
 
 def test_too_large_an_upload_is_refused_before_it_is_read(local):
     with local.connect() as link:
-        size = backgrounds.MAX_UPLOAD + 1
+        size = backdrops.MAX_UPLOAD + 1
         link.sendall(
             b"POST /presets?name=a.png HTTP/1.1\r\nHost: localhost\r\n"
             + f"Content-Length: {size}\r\n\r\n".encode()
@@ -323,7 +324,7 @@ def test_too_large_an_upload_is_refused_before_it_is_read(local):
 
 
 def test_an_upload_that_hides_its_size_is_cut_off(local, monkeypatch):
-    monkeypatch.setattr(backgrounds, "MAX_UPLOAD", 10_000)
+    monkeypatch.setattr(backdrops, "MAX_UPLOAD", 10_000)
     runtime = PlayRuntime()
     with serve(runtime, socket_path=paths.runtime_dir() / "small.sock"):
         browser = Browser(paths.runtime_dir() / "small.sock")

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from vcam import config
 from vcam.errors import ConfigError, VcamError
-from vcam.settings import Settings, edited
+from vcam.settings import config
+from vcam.settings.live import Settings, edited
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -287,7 +287,7 @@ def test_a_folder_that_cannot_be_written_is_said(file, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with settings.kept_in(file, environ={}):
-        monkeypatch.setattr("vcam.settings.os.replace", full)
+        monkeypatch.setattr("vcam.settings.live.os.replace", full)
         settings.change({"background": {"blur": 3}})
 
         assert not settings.flush(1.0)

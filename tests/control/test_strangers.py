@@ -23,11 +23,11 @@ import pytest
 
 from tests.control import stranger
 from tests.control.doors import Browser, Page, PlayRuntime, until
-from vcam import paths
+from vcam.client import Client
 from vcam.control import sessions
-from vcam.control.client import Client
 from vcam.control.preview import jpeg_from
 from vcam.control.server import Doors
+from vcam.system import paths
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="/proc, and who asks, is Linux's")
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")

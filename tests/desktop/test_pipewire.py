@@ -67,7 +67,7 @@ class Feeder:
             now = time.monotonic()
             for bit, luma in enumerate(reader.code(now)):
                 self.data[:16, bit * 16 : bit * 16 + 16] = luma
-            frame = SafeFrame(self.data, now, 0, is_card=True, maker="vcam.card")
+            frame = SafeFrame(self.data, now, 0, is_card=True, maker="vcam.compose.card")
             try:
                 self.sink.write(frame)
             except SinkError:

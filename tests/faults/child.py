@@ -22,11 +22,12 @@ from typing import Any
 import numpy as np
 
 from segmentation.errors import EngineError
-from vcam import cli, daemon, service, sinks
+from vcam import cli, daemon, sinks
 from vcam.errors import SinkError, SourceError
 from vcam.frame import Frame, SafeFrame
 from vcam.media.clip import ClipSource
 from vcam.sinks.file import check
+from vcam.system import systemd
 
 HEADER = struct.Struct("<4s?qddd")  # magic, card, seq, pts, when the fault struck, when written
 MAGIC = b"VBGC"
@@ -146,7 +147,7 @@ def main() -> int:
     logging.raiseExceptions = False  # a full disk takes the log too
     folder = Path(sys.argv[1])
     orders = Orders(folder / "orders.json")
-    opener, matte, asleep = sinks._opener, Segmenter.matte, service.seconds_asleep
+    opener, matte, asleep = sinks._opener, Segmenter.matte, systemd.seconds_asleep
 
     def open_sink(name: str, width: int, height: int, fps: float) -> Any:
         if name != "wire":
@@ -162,7 +163,7 @@ def main() -> int:
 
     sinks._opener = open_sink
     daemon.source_opener = lambda camera, output: lambda: Camera(folder / "room.mp4", orders)
-    service.seconds_asleep = lambda: asleep() + float(orders("asleep", 0.0))
+    systemd.seconds_asleep = lambda: asleep() + float(orders("asleep", 0.0))
     Segmenter.matte = fragile  # type: ignore[method-assign]
     return cli.main(sys.argv[2:])
 

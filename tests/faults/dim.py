@@ -29,11 +29,11 @@ from numpy.typing import NDArray
 
 from segmentation.governor import LADDER, Level
 from segmentation.segmenter import Segmenter
-from vcam.compositor import Compositor, Look
+from vcam.compose.compositor import Compositor, Look
+from vcam.compose.drawn import draw
 from vcam.frame import Frame
 from vcam.guard import Guard
 from vcam.media.pictures import i420_from_image, read_image
-from vcam.scenery import draw
 from vcam.sources.still import PORTRAIT
 
 W, H = 640, 360

@@ -18,14 +18,14 @@ from tests.faults import canary
 from tests.faults.kinds import CARD, Scene, Spoil, truth
 from tests.vcam.clips import make_clip
 from vcam import guard as guard_module
-from vcam.backgrounds import Backdrop, open_backdrop
-from vcam.card import Card
-from vcam.compositor import Blur
-from vcam.demand import Demand
+from vcam.compose.backdrops import Backdrop, open_backdrop
+from vcam.compose.card import Card
+from vcam.compose.compositor import Blur
 from vcam.frame import Frame, SafeFrame
 from vcam.guard import Fault, Verdict
-from vcam.outlet import Outlet
 from vcam.pipeline import Pipeline
+from vcam.sinks.demand import Demand
+from vcam.sinks.outlet import Outlet
 from vcam.stats import Stats
 
 PHASES = ("start", "live", "idle")

@@ -26,9 +26,9 @@ import numpy as np
 from PIL import Image
 
 from tests.vcam.driver import PAGE, Driver, Poll
-from vcam import v4l2
-from vcam.control.client import Client
+from vcam.client import Client
 from vcam.errors import VcamError
+from vcam.system import v4l2
 
 ROOT = Path(__file__).resolve().parents[2]
 PERSON = ROOT / "vcam" / "assets" / "portrait.jpg"
@@ -92,9 +92,9 @@ def write_pictures(folder: Path, kind: str) -> None:
 
 def frames(folder: Path, kind: str) -> list[Any]:
     """The frames that the daemon makes of them, made here by the same decoders."""
-    from vcam.decode import MjpegDecoder, Unpacker
     from vcam.frame import Frame
     from vcam.media.clip import ClipSource
+    from vcam.sources.decode import MjpegDecoder, Unpacker
     from vcam.sources.still import StillSource
 
     if kind == "still":
@@ -326,9 +326,9 @@ class Sink:
 def main() -> int:
     """Run the daemon of `sys.argv`: kind of camera, folder, and the rest of the command line."""
     from vcam import cli, daemon, sinks
-    from vcam.devices import CameraInfo
     from vcam.sources import webcam
     from vcam.sources.webcam import Webcam
+    from vcam.system.devices import CameraInfo
 
     kind, folder = sys.argv[1], Path(sys.argv[2])
     end = os._exit

@@ -24,7 +24,7 @@ import numpy as np
 from PIL import Image
 
 from tests.faults.child import HEADER, MAGIC
-from vcam.control.client import Client
+from vcam.client import Client
 from vcam.errors import VcamError
 
 ROOT = Path(__file__).resolve().parents[2]

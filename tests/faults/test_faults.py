@@ -12,12 +12,12 @@ from tests.fakes import ListSink, left_half, matting, room, settings
 from tests.faults import canary
 from tests.faults.harness import run, without_guard
 from tests.faults.kinds import ALL, CARD
-from vcam.backgrounds import open_backdrop
-from vcam.card import Card
-from vcam.demand import Demand
+from vcam.compose.backdrops import open_backdrop
+from vcam.compose.card import Card
 from vcam.guard import Fault
-from vcam.outlet import Outlet
 from vcam.pipeline import Pipeline
+from vcam.sinks.demand import Demand
+from vcam.sinks.outlet import Outlet
 from vcam.stats import Stats
 
 

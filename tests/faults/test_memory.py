@@ -116,7 +116,7 @@ def rounds(folder: Path, kind: str, background: str, previewed: bool) -> dict[st
 
 def dies(*, hidden: bool, folder: Path) -> tuple[bool, list[str]]:
     """Whether a process that may dump as much as it likes is dumped when it aborts; the files."""
-    code = "import os; from vcam.memory import never_dumped; "
+    code = "import os; from vcam.system.memory import never_dumped; "
     code += ("never_dumped(); " if hidden else "") + "os.abort()"
     child = subprocess.Popen(
         [sys.executable, "-c", code], cwd=folder, env=os.environ | {"PYTHONPATH": str(ROOT)},
@@ -160,7 +160,7 @@ def test_the_daemon_itself_hides_from_dumps_and_from_other_programs(tmp_path):
 def test_another_program_of_the_same_user_cannot_read_what_hides(tmp_path):
     if os.geteuid():
         pytest.skip("needs root, to become an ordinary user")
-    code = "import sys, time; from vcam.memory import never_dumped; "
+    code = "import sys, time; from vcam.system.memory import never_dumped; "
     answers = []
     for hide in ("", "never_dumped(); "):
         with subprocess.Popen(

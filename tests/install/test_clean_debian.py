@@ -33,7 +33,7 @@ MANIFEST = "/root/.local/share/vcam/installed"
 TIMEOUT = float(os.environ.get("VCAM_VM_TIMEOUT", "1500"))  # seconds
 # An emulated processor is not the one that Numba compiled for, and compiling there takes minutes.
 PORTABLE = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "", "PYTHONDONTWRITEBYTECODE": "1"}
-WARM = "import vcam.pipeline, vcam.compositor, vcam.decode, segmentation.segmenter"
+WARM = "import vcam.pipeline, vcam.compose.compositor, vcam.sources.decode, segmentation.segmenter"
 
 # In the guest, inside the clean Debian. Packages and the program's folder are there, as after a
 # first run under another kernel; everything else of ours is taken away again before it begins.

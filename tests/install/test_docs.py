@@ -19,9 +19,9 @@ import pytest
 
 from tests.vcam.clips import make_clip
 from tests.vcam.test_doctor import FAULTS, HEALTHY
-from vcam import config
 from vcam.cli import build_parser
-from vcam.doctor import report, run_checks
+from vcam.doctor.checks import report, run_checks
+from vcam.settings import config
 
 from .conftest import REPOSITORY, Machine
 

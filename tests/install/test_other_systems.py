@@ -184,7 +184,7 @@ def test_elsewhere_the_picture_goes_to_obs_by_itself(
         assert sink.name == "OBS Virtual Camera"
         assert sink.watchers() is None
         black = np.zeros((540, 640), np.uint8)
-        sink.write(SafeFrame(black, 0.0, 0, is_card=True, maker="vcam.card"))
+        sink.write(SafeFrame(black, 0.0, 0, is_card=True, maker="vcam.compose.card"))
         assert sink._camera.sent == 1  # type: ignore[attr-defined]
         assert sink._camera.options["backend"] == "obs"  # type: ignore[attr-defined]
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from vcam import config
 from vcam.errors import ConfigError
-from vcam.settings import Settings, edited
+from vcam.settings import config
+from vcam.settings.live import Settings, edited
 
 # Stand-ins: a name that changed, a setting that moved, a section that is gone.
 RENAMED = {

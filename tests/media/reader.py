@@ -11,14 +11,14 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from vcam import backgrounds
+from vcam.compose import backdrops
 from vcam.errors import VcamError
 
 
 def read(path: str) -> str:
     started = time.monotonic()
     try:
-        backgrounds.open_backdrop(path, 1280, 720).close()
+        backdrops.open_backdrop(path, 1280, 720).close()
         said = "read"
     except VcamError as error:
         said = f"{error} {error.hint}"

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from tests.media import made
-from vcam import backgrounds
+from vcam.compose import backdrops
 from vcam.media import pictures
 from vcam.media.clip import ClipSource
 
@@ -146,7 +146,7 @@ def test_clips_are_on_black_as_source_and_as_background(tmp_path, name, codec, p
 
     with ClipSource(path, live=False) as source:
         frames = [source.read(0) for _ in range(3)]
-    backdrop = backgrounds.open_backdrop(str(path), W, H)
+    backdrop = backdrops.open_backdrop(str(path), W, H)
     behind = backdrop.at(0)
     backdrop.close()
 

@@ -17,7 +17,7 @@ from PIL import Image
 
 from tests.media import made
 from tests.vcam.clips import make_clip
-from vcam import backgrounds
+from vcam.compose import backdrops
 from vcam.errors import BackgroundError, SourceError, VcamError
 from vcam.media import pictures, stream, thumbnails
 from vcam.media.clip import ClipSource
@@ -192,7 +192,7 @@ def test_what_names_other_files_is_not_followed(tmp_path, kind, ending):
     path.write_text(PLAYLISTS[kind].format(secret))
 
     with pytest.raises(BackgroundError) as caught:
-        backgrounds.open_backdrop(str(path), 64, 36)
+        backdrops.open_backdrop(str(path), 64, 36)
     with pytest.raises(SourceError), ClipSource(path, live=False) as clip:
         clip.read(0)
 

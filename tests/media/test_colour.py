@@ -13,7 +13,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from tests.media import made
-from vcam import backgrounds
+from vcam.compose import backdrops
 from vcam.media import colour, pictures, shown, tables
 from vcam.media.clip import ClipSource
 
@@ -320,7 +320,7 @@ def seen(path: Path) -> np.ndarray:
         frame = source.read(0)
     data = pictures.fit_planes(frame.y, frame.u, frame.v, frame.full_range, 64, 36)
     rgb = pictures.image_from_i420(data)[18, 32].astype(int)
-    backdrop = backgrounds.open_backdrop(str(path), 64, 36)
+    backdrop = backdrops.open_backdrop(str(path), 64, 36)
     behind = pictures.image_from_i420(backdrop.at(0))[18, 32].astype(int)
     backdrop.close()
     assert np.abs(rgb - behind).max() <= 1

@@ -13,11 +13,13 @@ import pytest
 from PIL import Image
 
 from tests.media import made, samples
-from vcam import backgrounds, config, manual
+from vcam import manual
+from vcam.commands.render import render
+from vcam.compose import backdrops
 from vcam.errors import BackgroundError, SourceError, UsageError
 from vcam.media import formats, pictures
 from vcam.media.clip import ClipSource
-from vcam.render import render
+from vcam.settings import config
 from vcam.sources import source_opener
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -45,7 +47,7 @@ def refusal(path: Path) -> BackgroundError | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            backgrounds.open_backdrop(str(path), 64, 36).close()
+            backdrops.open_backdrop(str(path), 64, 36).close()
     except BackgroundError as error:
         return error
     return None
@@ -70,7 +72,7 @@ def test_what_is_read_is_shown_as_background_and_as_source(tmp_path, name):
     path = tmp_path / "misnamed.png"
     path.write_bytes(READ[name])
 
-    backdrop = backgrounds.open_backdrop(str(path), 64, 36)
+    backdrop = backdrops.open_backdrop(str(path), 64, 36)
     shown = backdrop.at(0)
     backdrop.close()
     now = settings(path)
@@ -90,7 +92,7 @@ def test_what_is_refused_is_refused_in_the_same_words_everywhere(tmp_path, name)
         path.write_bytes(data)
         told = f"'{path}' is {formats.NAMED[name].noun}"
         places = {
-            BackgroundError: lambda p=path: backgrounds.open_backdrop(str(p), 64, 36),
+            BackgroundError: lambda p=path: backdrops.open_backdrop(str(p), 64, 36),
             SourceError: lambda p=path: source_opener(settings(p).camera, settings(p).output)(),
         }
 
@@ -105,15 +107,15 @@ def test_what_is_refused_is_refused_in_the_same_words_everywhere(tmp_path, name)
 
 
 def test_uploads_are_judged_by_content_and_named_after_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(backgrounds, "backgrounds_dir", lambda: tmp_path / "mine")
+    monkeypatch.setattr(backdrops, "backgrounds_dir", lambda: tmp_path / "mine")
 
-    added = [backgrounds.add_file(READ[n], f"{n}.exe") for n in ("HEIC", "AVIF", "animated WebP")]
+    added = [backdrops.add_file(READ[n], f"{n}.exe") for n in ("HEIC", "AVIF", "animated WebP")]
 
     assert [a.path.suffix for a in added] == [".heic", ".avif", ".webp"]
     assert [a.kind for a in added] == ["picture", "picture", "clip"]
     with pytest.raises(BackgroundError, match="PDF"):
-        backgrounds.add_file(REFUSED["PDF"][0], "page.png")
-    assert {p.name for p in backgrounds.presets()} >= {"HEIC", "AVIF", "animated WebP"}
+        backdrops.add_file(REFUSED["PDF"][0], "page.png")
+    assert {p.name for p in backdrops.presets()} >= {"HEIC", "AVIF", "animated WebP"}
 
 
 @pytest.mark.parametrize("name", [n for n in READ if formats.NAMED[n].kind != "clip"])

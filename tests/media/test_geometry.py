@@ -14,11 +14,11 @@ import pytest
 from PIL import Image, ImageOps
 
 from tests.media import made
-from vcam import config
-from vcam.compositor import Compositor
+from vcam.compose.compositor import Compositor
 from vcam.frame import Frame
 from vcam.media import formats, pictures, turns
 from vcam.media.clip import ClipSource
+from vcam.settings import config
 from vcam.sources import source_opener
 from vcam.sources.fill import filled
 

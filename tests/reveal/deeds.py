@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tests.reveal.house import NAMES, House
-from vcam.choice import Reveal
-from vcam.control.client import Client
+from vcam.client import Client
 from vcam.errors import VcamError
+from vcam.settings.choice import Reveal
 
 Deed = Callable[[House, Client, random.Random], bool | None]
 # A deed answers True if it was the user's word to show the room, False if it chose anything else,

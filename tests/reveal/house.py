@@ -19,20 +19,22 @@ from PIL import Image
 from tests.fakes import ListSink, Slot, StepClock, matting
 from tests.faults import canary
 from tests.faults.kinds import truth
-from vcam import backgrounds, cli, config, paths
-from vcam.backgrounds import open_backdrop
-from vcam.card import Card
+from vcam import cli
+from vcam.client import Client
+from vcam.compose.backdrops import open_backdrop
+from vcam.compose.card import Card
 from vcam.control import server
-from vcam.control.client import Client
 from vcam.daemon import Daemon
-from vcam.demand import Demand
 from vcam.errors import VcamError
 from vcam.frame import SafeFrame
 from vcam.guard import Fault
-from vcam.outlet import Outlet
 from vcam.pipeline import Pipeline
-from vcam.settings import Settings, _SettingsFile
+from vcam.settings import config
+from vcam.settings.live import Settings, _SettingsFile
+from vcam.sinks.demand import Demand
+from vcam.sinks.outlet import Outlet
 from vcam.stats import Stats
+from vcam.system import paths
 from vcam.tray.app import Tray
 
 # Names that a keyword, a colour, a step or a prefix could be taken for.
@@ -198,4 +200,4 @@ def house(folder: Path) -> Iterator[tuple[House, Client]]:
         logging.disable(logging.NOTSET)
 
 
-__all__ = ["NAMES", "House", "VcamError", "backgrounds", "house", "open_backdrop"]
+__all__ = ["NAMES", "House", "VcamError", "house", "open_backdrop"]

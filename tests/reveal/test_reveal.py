@@ -16,12 +16,13 @@ from hypothesis import strategies as st
 
 from tests.reveal.deeds import DEEDS, Seen, play
 from tests.reveal.house import NAMES, House, house
-from vcam import choice, cli, daemon
-from vcam.choice import Blur, Colour, File, Look, Preset, Reveal, parse
+from vcam import cli, daemon
+from vcam.client import Client
 from vcam.control import jobs
-from vcam.control.client import Client
 from vcam.errors import UsageError, VcamError
-from vcam.settings import Settings
+from vcam.settings import choice
+from vcam.settings.choice import Blur, Colour, File, Look, Preset, Reveal, parse
+from vcam.settings.live import Settings
 
 
 @pytest.fixture(scope="module")

@@ -33,10 +33,10 @@ from segmentation.engines.layout import Layout, weights_dir
 from segmentation.errors import EngineError, ModelError
 from segmentation.governor import Level
 from segmentation.segmenter import AREAS, Segmenter, Shrink
-from vcam.colours import NEAR, TRUST
-from vcam.compositor import BLUR_MOST, SPILL, Blur, Compositor, Look
+from vcam.compose.colours import NEAR, TRUST
+from vcam.compose.compositor import BLUR_MOST, SPILL, Blur, Compositor, Look
+from vcam.compose.kernels import GAIN
 from vcam.frame import Frame
-from vcam.kernels import GAIN
 from vcam.sources.still import StillSource
 
 CPU = torch.device("cpu")
@@ -63,7 +63,7 @@ def test_shrinking_gives_what_opencv_gives(before):
 
 @pytest.mark.parametrize("make", [Packing.yuyv, Packing.nv12])
 def test_packed_pictures_are_read_in_place(make):
-    from vcam.decode import Unpacker
+    from vcam.sources.decode import Unpacker
 
     packing = make(12, 16)
     data = np.random.default_rng(0).integers(0, 256, packing.size, np.uint8)
@@ -160,7 +160,7 @@ def test_every_kind_of_frame_gives_the_processors_composite(weights, size, halve
 @pytest.mark.parametrize("kind", ["yuyv", "nv12"])
 @pytest.mark.parametrize("packed", [True, False])
 def test_a_packed_picture_goes_up_as_it_is_and_planes_as_planes(kind, packed):
-    from vcam.decode import Unpacker
+    from vcam.sources.decode import Unpacker
 
     wanted = getattr(Packing, kind)(12, 16)
     data = np.random.default_rng(0).integers(0, 256, wanted.size, np.uint8)

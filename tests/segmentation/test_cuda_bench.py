@@ -16,8 +16,8 @@ from segmentation.bisenet import BiSeNet, fold
 from segmentation.engines import nvidia
 from segmentation.engines.cuda import STAGES
 from segmentation.engines.layout import weights_dir
-from vcam import bench, bench_cuda
 from vcam.cli import main
+from vcam.commands import bench, bench_gpu
 
 SMALL = str(weights_dir() / "bisenet-small.safetensors")
 
@@ -37,12 +37,12 @@ def tiny(monkeypatch):
     monkeypatch.setitem(sys.modules, "torchvision.models", SimpleNamespace())
     monkeypatch.setitem(sys.modules, "torchvision.models.segmentation", models)
     monkeypatch.setattr(torch, "compile", lambda network, **how: asked.update(how) or network)
-    monkeypatch.setattr(bench_cuda, "PAPER", (64, 96))
+    monkeypatch.setattr(bench_gpu, "PAPER", (64, 96))
     monkeypatch.setattr(nvidia, "why_not", lambda: "")
     monkeypatch.setattr(bench, "SIZES", {"720p": (64, 36)})
-    measure = bench_cuda.measure
+    measure = bench_gpu.measure
     monkeypatch.setattr(
-        bench_cuda,
+        bench_gpu,
         "measure",
         lambda **given: measure(**{**given, "frames": 2, "device": "cpu", "model": SMALL}),
     )
@@ -83,7 +83,7 @@ def test_what_was_hoped_for_and_is_not_is_named():
         "paper": {"times_paper": 9.9},
     }
 
-    missed = {name for name, so in bench_cuda.meets(report).items() if not so}
+    missed = {name for name, so in bench_gpu.meets(report).items() if not so}
 
     assert missed == {
         "720p p50_ms <= 0.4", "720p host_cpu_ms <= 0.5", "720p composites <= 2 levels",
@@ -95,7 +95,7 @@ def test_what_was_hoped_for_and_is_not_is_named():
 def test_a_network_of_twice_the_area_needs_twice_the_operations():
     network = fold(BiSeNet(0.125))
 
-    small, large = (bench_cuda.operations(network, (64, w)) for w in (64, 128))
+    small, large = (bench_gpu.operations(network, (64, w)) for w in (64, 128))
 
     assert small > 1e6
     assert large / small == pytest.approx(2, rel=0.01)

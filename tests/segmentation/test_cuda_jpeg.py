@@ -17,9 +17,9 @@ torch = pytest.importorskip("torch", reason="needs the extra: pip install -e .[c
 pytest.importorskip("safetensors", reason="needs the extra: pip install -e .[cuda]")
 
 from segmentation.engines import nvjpeg
-from vcam import bench_cuda
-from vcam.decode import MjpegDecoder
-from vcam.turbojpeg import open_turbo
+from vcam.commands import bench_gpu
+from vcam.sources.decode import MjpegDecoder
+from vcam.sources.turbojpeg import open_turbo
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("cc") is None, reason="needs a compiler: apt install gcc"),
@@ -103,7 +103,7 @@ def test_the_benchmark_compares_both_decoders(library, monkeypatch):
     data = [jpeg(96, 64, "4:2:2", seed) for seed in range(2)]
     monkeypatch.setattr(nvjpeg, "open_decoder", lambda device: nvjpeg.NvDecoder(library, device))
 
-    report = bench_cuda.jpeg(data, CPU)
+    report = bench_gpu.jpeg(data, CPU)
 
     assert report["nvjpeg_ms"] > 0 < report["host_ms"]
     assert (report["apart"], report["takes_torn"]) == (0, False)

@@ -20,13 +20,13 @@ from segmentation.engines.layout import weights_dir
 from segmentation.errors import EngineError, UntrustedError
 from segmentation.segmenter import AREAS, Segmenter
 from tests.fakes import ListSink, Slot, room, settings
-from vcam.backgrounds import open_backdrop
-from vcam.card import Card
-from vcam.demand import Demand
+from vcam.compose.backdrops import open_backdrop
+from vcam.compose.card import Card
 from vcam.guard import Fault
 from vcam.matting import Matting
-from vcam.outlet import Outlet
 from vcam.pipeline import Pipeline
+from vcam.sinks.demand import Demand
+from vcam.sinks.outlet import Outlet
 from vcam.sources.still import StillSource
 from vcam.stats import Stats
 

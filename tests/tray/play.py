@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from vcam.control.client import PageFile
+from vcam.client import PageFile
 from vcam.errors import DaemonError
 from vcam.tray import app
 

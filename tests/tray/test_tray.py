@@ -16,8 +16,8 @@ from desktop import until
 from play import FileDaemon
 from pystray import Menu
 
-from vcam.devices import CameraInfo
 from vcam.errors import DaemonError, VcamError
+from vcam.system.devices import CameraInfo
 from vcam.tray import app, icons
 from vcam.tray.view import View, news, view
 
@@ -205,7 +205,7 @@ def test_two_webcams_of_one_name_can_be_told_apart(monkeypatch: pytest.MonkeyPat
         CameraInfo("C920", "/dev/video2", "/dev/v4l/by-path/usb-2"),
         CameraInfo("Built-in", "/dev/video4", "/dev/v4l/by-path/pci"),
     ]
-    monkeypatch.setattr("vcam.devices.list_cameras", lambda: found)
+    monkeypatch.setattr("vcam.system.devices.list_cameras", lambda: found)
 
     assert app.list_cameras() == [
         ("/dev/v4l/by-path/usb-1", "C920 (video0)"),

@@ -1,4 +1,4 @@
-"""A camera's driver in a hundred lines: answers the ioctls of `vcam.v4l2` on an ordinary file."""
+"""A camera's driver in a hundred lines: `vcam.system.v4l2`'s ioctls on an ordinary file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from vcam import v4l2
+from vcam.system import v4l2
 
 PAGE = mmap.PAGESIZE
 
@@ -184,7 +184,7 @@ class Poll:
 
 @contextmanager
 def plugged_in(driver: Driver, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Poll]]:
-    """Let `vcam.v4l2` talk to the driver instead of a kernel."""
+    """Let `vcam.system.v4l2` talk to the driver instead of a kernel."""
     poll = type("Poll", (Poll,), {"driver": driver})
     with monkeypatch.context() as patch:
         patch.setattr(v4l2.fcntl, "ioctl", driver.ioctl)

@@ -48,15 +48,16 @@ WRITER = (
     TAP
     + """
 from pathlib import Path
-from vcam import config, looks
-from vcam.settings import Settings
+from vcam.settings import config
+from vcam.compose import library
+from vcam.settings.live import Settings
 settings = Settings(config.load(environ={}))
 with settings.kept_in(Path(sys.argv[1]), environ={}):
     print("begun", flush=True)
     for number in range(1_000_000):
         settings.change({"background": {"use": f"#{number % 1000:06d}", "blur": number % 100}})
         settings.flush()
-        looks.keep(f"look {number % 5}", settings.current)
+        library.keep(f"look {number % 5}", settings.current)
 """
 )
 

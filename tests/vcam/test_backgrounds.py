@@ -10,18 +10,19 @@ from PIL import Image
 
 from tests.media.made import png
 from tests.vcam.clips import make_clip
-from vcam import backgrounds, paths, scenery
-from vcam.backgrounds import open_backdrop
-from vcam.choice import LEAST_BLUR, Preset
-from vcam.compositor import Blur
+from vcam.compose import backdrops, drawn
+from vcam.compose.backdrops import open_backdrop
+from vcam.compose.compositor import Blur
 from vcam.errors import BackgroundError
+from vcam.settings.choice import LEAST_BLUR, Preset
+from vcam.system import paths
 
 
 def luma(backdrop, pts=0.0, height=36):
     return backdrop.at(pts)[:height]
 
 
-@pytest.mark.parametrize("name", scenery.SCENES)
+@pytest.mark.parametrize("name", drawn.SCENES)
 def test_every_preset_is_drawn_at_any_even_size(name):
     data = open_backdrop(name, 98, 54).at(0)
 
@@ -32,7 +33,7 @@ def test_every_preset_is_drawn_at_any_even_size(name):
 
 
 def test_there_are_at_least_six_presets():
-    assert len(scenery.SCENES) >= 6
+    assert len(drawn.SCENES) >= 6
 
 
 def test_a_picture_fills_the_frame_without_being_squashed(tmp_path):
@@ -107,28 +108,28 @@ def test_every_bad_file_is_told_of_with_a_hint(tmp_path):
 
 def test_own_files_become_presets_and_can_be_removed(tmp_path, monkeypatch):
     folder = tmp_path / "backgrounds"
-    monkeypatch.setattr(backgrounds, "backgrounds_dir", lambda: folder)
+    monkeypatch.setattr(backdrops, "backgrounds_dir", lambda: folder)
     Image.new("RGB", (64, 36), (200, 30, 30)).save(tmp_path / "my room.png")
 
-    added = backgrounds.add_file(tmp_path / "my room.png", "../../my room.png")
+    added = backdrops.add_file(tmp_path / "my room.png", "../../my room.png")
 
     assert added.name == "my room"
     assert added.path.parent == folder
-    assert added.name in [p.name for p in backgrounds.presets()]
-    assert backgrounds.small(Preset("my room"))[:2] == b"\xff\xd8"
-    backgrounds.remove("my room")
-    assert added.name not in [p.name for p in backgrounds.presets()]
+    assert added.name in [p.name for p in backdrops.presets()]
+    assert backdrops.small(Preset("my room"))[:2] == b"\xff\xd8"
+    backdrops.remove("my room")
+    assert added.name not in [p.name for p in backdrops.presets()]
     assert list(folder.iterdir()) == []
 
 
 def test_what_is_not_a_picture_is_not_kept(tmp_path, monkeypatch):
     folder = tmp_path / "backgrounds"
-    monkeypatch.setattr(backgrounds, "backgrounds_dir", lambda: folder)
+    monkeypatch.setattr(backdrops, "backgrounds_dir", lambda: folder)
 
     with pytest.raises(BackgroundError):
-        backgrounds.add_file(b"#!/bin/sh", "evil.sh")
+        backdrops.add_file(b"#!/bin/sh", "evil.sh")
     with pytest.raises(BackgroundError):
-        backgrounds.add_file(b"not a picture", "evil.png")
+        backdrops.add_file(b"not a picture", "evil.png")
 
     assert not folder.exists() or list(folder.iterdir()) == []
 

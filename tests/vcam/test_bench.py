@@ -7,7 +7,7 @@ import json
 import pytest
 
 from segmentation.engines import weights_dir
-from vcam import bench
+from vcam.commands import bench
 from vcam.errors import UsageError
 
 

@@ -12,11 +12,11 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from segmentation.segmenter import Matte
-from vcam.backgrounds import open_backdrop
-from vcam.choice import LEAST_BLUR
-from vcam.compositor import Blur, Compositor, Look
+from vcam.compose.backdrops import open_backdrop
+from vcam.compose.compositor import Blur, Compositor, Look
 from vcam.frame import Frame
 from vcam.media.pictures import i420_from_image, image_from_i420
+from vcam.settings.choice import LEAST_BLUR
 
 W, H = 1280, 720
 WORDS = ("SECRET", "BUDGET", "LETTER", "WINDOW", "GARDEN", "MARKET", "SILVER")

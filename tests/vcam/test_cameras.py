@@ -12,14 +12,17 @@ import numpy as np
 import pytest
 
 from tests.vcam.driver import Driver, plugged_in
-from vcam import cameras, cli, devices, listing, sensors, surroundings, v4l2
-from vcam.decode import RAW, Unpacker
-from vcam.devices import READABLE, Mode
-from vcam.doctor import run_checks
+from vcam import cli
+from vcam.commands import devices as listing
+from vcam.doctor import facts
+from vcam.doctor.checks import run_checks
+from vcam.doctor.facts import Surroundings
 from vcam.errors import SourceError
 from vcam.sources import resolve
+from vcam.sources.decode import RAW, Unpacker
 from vcam.sources.webcam import Webcam, choose
-from vcam.surroundings import Surroundings
+from vcam.system import cameras, devices, sensors, v4l2
+from vcam.system.devices import READABLE, Mode
 
 HD = [(1280, 720), (640, 480)]
 
@@ -236,12 +239,12 @@ def test_sensors_that_need_libcamera_are_named_and_never_taken(machine, kind, ca
         cameras.find_camera(str(machine.drivers[3].path))
     assert "v4l2-relayd" in told.value.hint
 
-    monkeypatch.setattr(surroundings, "_capabilities", lambda p: devices.capabilities_of(p)[0])
-    monkeypatch.setattr(surroundings, "formats_of", lambda path: tuple(formats.split()))
+    monkeypatch.setattr(facts, "_capabilities", lambda p: devices.capabilities_of(p)[0])
+    monkeypatch.setattr(facts, "formats_of", lambda path: tuple(formats.split()))
     root = machine.root
     (root / "sys/class").mkdir(parents=True)
     (root / "sys/class/video4linux").symlink_to(root / "class")
-    seen = Surroundings(nodes=tuple(surroundings._nodes(root)))
+    seen = Surroundings(nodes=tuple(facts._nodes(root)))
     found = [one for one in run_checks(seen) if what in one.what]
     assert [(one.severity, "v4l2-relayd" in one.why) for one in found] == [("warning", True)]
     assert not [one for one in run_checks(seen) if "No webcam" in one.what]

@@ -19,7 +19,7 @@ from PIL import Image
 
 from tests.vcam.clips import make_clip
 from vcam import cli
-from vcam.control.client import Client
+from vcam.client import Client
 
 PORTRAIT = Path(__file__).resolve().parents[2] / "vcam" / "assets" / "portrait.jpg"
 
@@ -337,7 +337,7 @@ def test_the_first_ctrl_c_asks_the_second_ends_and_hang_up_reads_the_settings_ag
 
 
 def test_a_daemons_log_is_begun_anew_before_it_grows_large(monkeypatch, tmp_path):
-    from vcam import paths
+    from vcam.system import paths
 
     monkeypatch.setattr(paths, "log_path", lambda: tmp_path / "vcam.log")
     monkeypatch.setattr(cli, "LOG_SIZE", 2000)

@@ -11,7 +11,7 @@ import pytest
 
 from segmentation.refine import Guided
 from segmentation.segmenter import Matte, Shrink, input_size
-from vcam.compositor import Blur, Compositor, Look, alpha_at
+from vcam.compose.compositor import Blur, Compositor, Look, alpha_at
 from vcam.frame import Frame
 
 W, H = 640, 360

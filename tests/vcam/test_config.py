@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from vcam import config
 from vcam.errors import ConfigError
+from vcam.settings import config
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -10,9 +10,10 @@ import time
 
 import pytest
 
-from vcam import consumers, v4l2
-from vcam.consumers import STAYS, UNKNOWN, Consumers
-from vcam.devices import Holder
+from vcam.sinks import watchers
+from vcam.sinks.watchers import STAYS, UNKNOWN, Consumers
+from vcam.system import v4l2
+from vcam.system.devices import Holder
 
 HOLD = "import sys; f = open(sys.argv[1]); print(1, flush=True); sys.stdin.read()"
 
@@ -84,7 +85,7 @@ def test_a_program_that_only_looks_is_nobody(watched, node):
 
 
 def test_a_program_that_cannot_be_seen_is_unknown(watched, node, monkeypatch):
-    monkeypatch.setattr(consumers, "holders", lambda path: [])
+    monkeypatch.setattr(watchers, "holders", lambda path: [])
     other = os.open(node, os.O_RDONLY)
     assert watched.names() == []
     time.sleep(STAYS + 0.05)
@@ -112,7 +113,7 @@ def test_a_program_that_was_there_before_is_named(node):
 
 
 def test_a_program_that_was_there_before_and_leaves_does_not_hide_the_next(node, monkeypatch):
-    monkeypatch.setattr(consumers, "holders", lambda path: [])
+    monkeypatch.setattr(watchers, "holders", lambda path: [])
     before, fd = os.open(node, os.O_RDONLY), os.open(node, os.O_RDWR)
     made = Consumers(node, fd)
     try:
@@ -132,7 +133,7 @@ def test_a_program_that_was_there_before_and_leaves_does_not_hide_the_next(node,
 
 def test_the_service_manager_that_keeps_the_device_open_is_nobody(node, monkeypatch):
     monkeypatch.setenv("NOTIFY_SOCKET", "/run/user/0/systemd/notify")
-    monkeypatch.setattr(consumers, "holders", lambda path: [Holder(os.getppid(), "systemd")])
+    monkeypatch.setattr(watchers, "holders", lambda path: [Holder(os.getppid(), "systemd")])
     fd = os.open(node, os.O_RDWR)
     made = Consumers(node, fd)
     made.names()
@@ -146,7 +147,7 @@ def test_the_service_manager_that_keeps_the_device_open_is_nobody(node, monkeypa
 
 def test_processes_are_not_searched_while_nothing_happens(watched, monkeypatch):
     watched.names()
-    monkeypatch.setattr(consumers, "holders", lambda path: pytest.fail("searched"))
+    monkeypatch.setattr(watchers, "holders", lambda path: pytest.fail("searched"))
 
     for _ in range(100):
         assert watched.names() == []
@@ -172,7 +173,7 @@ def told(node, monkeypatch):
 
 def test_the_modules_word_counts_and_who_merely_holds_the_device_does_not(told, monkeypatch):
     made, said = told
-    monkeypatch.setattr(consumers, "holders", lambda path: [Holder(9, "zoom"), Holder(8, "zoom")])
+    monkeypatch.setattr(watchers, "holders", lambda path: [Holder(9, "zoom"), Holder(8, "zoom")])
     assert made.names() == []
 
     said.append((v4l2.CLIENT_USAGE, 1))
@@ -184,7 +185,7 @@ def test_the_modules_word_counts_and_who_merely_holds_the_device_does_not(told, 
 
 def test_a_stream_without_a_visible_program_is_unknown(told, monkeypatch):
     made, said = told
-    monkeypatch.setattr(consumers, "holders", lambda path: [Holder(os.getpid(), "vcam")])
+    monkeypatch.setattr(watchers, "holders", lambda path: [Holder(os.getpid(), "vcam")])
 
     said.append((v4l2.CLIENT_USAGE, 1))
 
@@ -194,19 +195,19 @@ def test_a_stream_without_a_visible_program_is_unknown(told, monkeypatch):
 def test_who_is_in_the_way_is_waited_for_once_and_never_again(node, monkeypatch):
     """A sink that another program holds is opened once a second in the frame loop."""
     go = threading.Event()
-    monkeypatch.setattr(consumers, "holders", lambda path: [Holder(9, "obs")])
-    assert consumers.last_holders(node) == (Holder(9, "obs"),)
+    monkeypatch.setattr(watchers, "holders", lambda path: [Holder(9, "obs")])
+    assert watchers.last_holders(node) == (Holder(9, "obs"),)
 
     def slow(path):
         go.wait(30)
         return [Holder(12, "other")]
 
-    monkeypatch.setattr(consumers, "holders", slow)
+    monkeypatch.setattr(watchers, "holders", slow)
     begun = time.monotonic()
     for _ in range(100):
-        assert consumers.last_holders(node) == (Holder(9, "obs"),)
+        assert watchers.last_holders(node) == (Holder(9, "obs"),)
     spent = time.monotonic() - begun
     go.set()
 
     assert spent < 10
-    until(lambda: consumers.last_holders(node) == (Holder(12, "other"),))
+    until(lambda: watchers.last_holders(node) == (Holder(12, "other"),))

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-import vcam.decode
-from vcam.decode import MjpegDecoder, Unpacker, planes_from_nv12, planes_from_yuyv
+import vcam.sources.decode
 from vcam.errors import SourceError
-from vcam.turbojpeg import open_turbo
+from vcam.sources.decode import MjpegDecoder, Unpacker, planes_from_nv12, planes_from_yuyv
+from vcam.sources.turbojpeg import open_turbo
 
 W, H = 320, 180
 
@@ -27,7 +27,7 @@ def library(request):
         pytest.skip("libturbojpeg0 is not installed")
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "libav":
-            patch.setattr(vcam.decode, "open_turbo", lambda: None)
+            patch.setattr(vcam.sources.decode, "open_turbo", lambda: None)
         yield request.param
 
 
@@ -223,7 +223,7 @@ def test_both_libraries_give_the_same_planes(subsampling, library, monkeypatch):
     turbo = open_turbo()
     if library == "libav" or turbo is None:
         pytest.skip("compared once")
-    monkeypatch.setattr(vcam.decode, "open_turbo", lambda: None)
+    monkeypatch.setattr(vcam.sources.decode, "open_turbo", lambda: None)
 
     inbox = mmap(-1, len(data))
     inbox[:] = data

@@ -16,10 +16,11 @@ else:
     import tomli as tomllib
 
 from tests.vcam.driver import Driver, plugged_in
-from vcam import cameras, controls, devices, listing, v4l2
-from vcam.config import load
-from vcam.devices import CameraInfo, Holder, Mode, VirtualCameraInfo
+from vcam.commands import devices as listing
 from vcam.errors import SourceError
+from vcam.settings.config import load
+from vcam.system import cameras, controls, devices, v4l2
+from vcam.system.devices import CameraInfo, Holder, Mode, VirtualCameraInfo
 
 C920 = CameraInfo(
     "HD Pro Webcam C920",
@@ -190,7 +191,7 @@ def test_a_control_is_set_by_name_and_kept_for_its_camera_alone(driver, home, mo
     monkeypatch.setattr(devices, "list_cameras", lambda: [camera])
 
     for wish in ("brightness=140", "auto_exposure=1"):
-        assert controls.set_controls([wish], None) == 0
+        assert listing.set_controls([wish], None) == 0
 
     assert (driver.knobs[0x980900][4], driver.knobs[0x9A0901][4]) == (140, 1)
     assert "brightness = 140" in capsys.readouterr().out
@@ -206,7 +207,7 @@ def test_of_two_cameras_of_one_name_each_keeps_its_own(driver, home, monkeypatch
     twins = [CameraInfo("Twin", str(driver.path), f"/dev/v4l/by-path/usb-{n}") for n in (1, 2)]
     monkeypatch.setattr(devices, "list_cameras", lambda: twins)
 
-    controls.set_controls(["brightness=5"], None)
+    listing.set_controls(["brightness=5"], None)
 
     assert tomllib.loads(home.read_text())["camera"]["controls"] == {"usb-1": {"brightness": 5}}
     assert controls.controls_for(twins[0], load().camera.controls) == {"brightness": 5}
@@ -224,7 +225,7 @@ def test_of_two_cameras_of_one_name_each_keeps_its_own(driver, home, monkeypatch
 )
 def test_a_control_that_cannot_be_is_refused_and_nothing_kept(driver, home, wish, words):
     with pytest.raises(SourceError, match=re.escape(words)) as told:
-        controls.set_controls([wish], str(driver.path))
+        listing.set_controls([wish], str(driver.path))
 
     assert told.value.hint
     assert not home.exists()
@@ -234,5 +235,5 @@ def test_a_control_that_the_driver_refuses_is_an_error_and_is_not_kept(driver, h
     driver.refuse[v4l2.S_CTRL] = errno.EACCES
 
     with pytest.raises(SourceError, match="brightness cannot be set: Permission denied"):
-        controls.set_controls(["brightness=5"], str(driver.path))
+        listing.set_controls(["brightness=5"], str(driver.path))
     assert not home.exists()

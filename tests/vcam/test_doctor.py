@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from vcam import __version__, doctor
-from vcam.devices import Holder
-from vcam.doctor import Finding, mend, report, run_checks
-from vcam.surroundings import Node, Surroundings, look
+from vcam import __version__
+from vcam.doctor import checks
+from vcam.doctor.checks import Finding, mend, report, run_checks
+from vcam.doctor.facts import Node, Surroundings, look
+from vcam.system.devices import Holder
 
 WEBCAM = Node("/dev/video0", "HD Webcam C920", captures=True, outputs=False)
 OURS = Node(
@@ -84,7 +85,7 @@ def with_status(**facts: Any) -> dict[str, Any]:
 
 def test_a_healthy_machine_hears_nothing() -> None:
     assert run_checks(HEALTHY) == []
-    assert report([]) == f"Nothing is wrong: {len(doctor.CHECKS)} checks passed."
+    assert report([]) == f"Nothing is wrong: {len(checks.CHECKS)} checks passed."
 
 
 NO_MODULE: dict[str, Any] = {"module_loaded": False, "nodes": (WEBCAM,)}
@@ -370,10 +371,10 @@ def test_fix_mends_what_needs_no_root_and_leaves_the_rest(
         seen[0] = replace(seen[0], flatpaks_without_camera=())
         return True
 
-    monkeypatch.setattr("vcam.surroundings.look", lambda: seen[0])
-    monkeypatch.setattr(doctor, "mend", mended)
+    monkeypatch.setattr("vcam.doctor.facts.look", lambda: seen[0])
+    monkeypatch.setattr(checks, "mend", mended)
 
-    code = doctor.run(fix=True)
+    code = checks.run(fix=True)
 
     assert ran == ["flatpak override --user --device=all us.zoom.Zoom"]
     said = capsys.readouterr().out
@@ -386,9 +387,9 @@ def test_json_carries_every_finding_and_the_exit_code_tells_errors(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     ill = replace(HEALTHY, module_loaded=False, nodes=(WEBCAM,))
-    monkeypatch.setattr("vcam.surroundings.look", lambda: ill)
+    monkeypatch.setattr("vcam.doctor.facts.look", lambda: ill)
 
-    code = doctor.run(json=True)
+    code = checks.run(json=True)
 
     answer = json.loads(capsys.readouterr().out)
     assert code == 1

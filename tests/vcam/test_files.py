@@ -11,15 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from vcam import files
-from vcam.files import Draft, numbered, replace_file, write_file
+from vcam.files import whole
+from vcam.files.whole import Draft, numbered, replace_file, write_file
 
 
 @pytest.fixture(params=["nameless", "hidden", "no second names"])
 def kind(request, monkeypatch):
-    """Each kind of file system: with nameless files, without, and without hard links."""
+    """Each kind of file system: with nameless whole, without, and without hard links."""
     if request.param != "nameless":
-        monkeypatch.setattr(files, "_NAMELESS", 0)
+        monkeypatch.setattr(whole, "_NAMELESS", 0)
     if request.param == "no second names":
 
         def refuse(*args, **options):

@@ -21,12 +21,15 @@ from PIL import Image
 from tests.hostile import ESCAPE, NAMES, harmful
 from tests.vcam.clips import make_clip
 from tests.vcam.driver import Driver, plugged_in
-from vcam import backgrounds, cameras, cli, devices, doctor, foreign, surroundings
+from vcam import cli, foreign_text
+from vcam.compose import backdrops
 from vcam.control.metrics import prometheus
+from vcam.doctor import checks, facts
 from vcam.errors import ConfigError, VcamError
-from vcam.foreign import block, escaped, plain, say
-from vcam.service import Notifier
+from vcam.foreign_text import block, escaped, plain, say
 from vcam.sinks import pipewire
+from vcam.system import cameras, devices
+from vcam.system.systemd import Notifier
 from vcam.tray.view import news, view
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,7 +41,7 @@ def test_a_hostile_name_only_shows(name):
     shown = plain(NAMES[name])
 
     assert harmful(shown, lines=False) == []
-    assert 0 < len(shown) <= foreign.NAME
+    assert 0 < len(shown) <= foreign_text.NAME
     assert shown.encode()  # UTF-8 takes it
     assert plain(shown) == shown
 
@@ -72,7 +75,7 @@ def test_what_was_there_can_be_told_from_what_is_shown():
 def test_markup_is_escaped_and_lines_stay_lines():
     assert escaped(NAMES["markup"]).count("<") == 0
     assert block("one\ntwo\x1b\r") == "one\ntwo\\x1b\\r"
-    assert len(block("x\n" * 10**6).split("\n")) == foreign.LINES
+    assert len(block("x\n" * 10**6).split("\n")) == foreign_text.LINES
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
@@ -90,7 +93,7 @@ def test_printing_never_fails_and_never_steers(encoding):
 def test_a_log_line_cannot_be_forged_and_a_traceback_is_harmless():
     told = io.StringIO()
     handler = logging.StreamHandler(told)
-    handler.setFormatter(foreign.Formatter("%(levelname)s %(name)s: %(message)s"))
+    handler.setFormatter(foreign_text.Formatter("%(levelname)s %(name)s: %(message)s"))
     log = logging.Logger("vcam.test")
     log.addHandler(handler)
 
@@ -112,7 +115,7 @@ def test_a_log_line_cannot_be_forged_and_a_traceback_is_harmless():
 def test_the_last_words_of_a_thread_go_to_the_log(caplog, monkeypatch):
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     monkeypatch.setattr(threading, "excepthook", threading.excepthook)
-    foreign.catch_last_words()
+    foreign_text.catch_last_words()
 
     def fail() -> None:
         raise ValueError(ESCAPE)
@@ -130,7 +133,7 @@ def test_errors_say_what_others_wrote_harmlessly():
     config = ConfigError("two", problems=(ESCAPE, "b"))
 
     assert harmful(f"{error}{error.message}{error.hint}{config.problems}") == []
-    assert len(VcamError(NAMES["long"]).message) <= foreign.LINE
+    assert len(VcamError(NAMES["long"]).message) <= foreign_text.LINE
 
 
 def test_everything_that_is_printed_goes_through_one_function():
@@ -143,7 +146,7 @@ def test_everything_that_is_printed_goes_through_one_function():
                 if called == "print" or called in ("sys.stdout.write", "sys.stderr.write"):
                     found.setdefault(file.name, []).append(called)
                 assert called not in ("logging.basicConfig", "argparse.ArgumentParser") or (
-                    file.name == "foreign.py"
+                    file.name == "foreign_text.py"
                 ), file
 
     # The line of progress, which wipes itself, and generated pages.
@@ -229,8 +232,8 @@ def test_what_the_machine_calls_its_cameras_and_programs_is_examined_harmlessly(
     (holder / "fd/3").symlink_to("/dev/video0")
     (holder / "comm").write_bytes(b"\x1b[31mE\x07\n\xff")
     environ = {"USER": ESCAPE, "XDG_CURRENT_DESKTOP": ESCAPE, "PATH": "", "HOME": str(tmp_path)}
-    seen = surroundings.look(tmp_path, environ, lambda command: f"{ESCAPE} zoom\u202e\n")
-    monkeypatch.setattr(surroundings, "look", lambda: seen)
+    seen = facts.look(tmp_path, environ, lambda command: f"{ESCAPE} zoom\u202e\n")
+    monkeypatch.setattr(facts, "look", lambda: seen)
 
     cli.main(["doctor"])
     cli.main(["doctor", "--json"])
@@ -238,7 +241,7 @@ def test_what_the_machine_calls_its_cameras_and_programs_is_examined_harmlessly(
 
     assert harmful(told) == []
     assert "(pid 4242)" in told
-    assert harmful(doctor.report(doctor.run_checks(seen))) == []
+    assert harmful(checks.report(checks.run_checks(seen))) == []
 
 
 @linux
@@ -295,7 +298,8 @@ def test_the_tray_knows_names_that_only_show(name):
 
 
 def test_files_and_looks_that_are_called_so_have_names_that_only_show(tmp_path, monkeypatch):
-    from vcam import looks, paths
+    from vcam.compose import library
+    from vcam.system import paths
 
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     folder = paths.backgrounds_dir()
@@ -306,14 +310,14 @@ def test_files_and_looks_that_are_called_so_have_names_that_only_show(tmp_path, 
         with open(picture, "wb") as file:
             Image.new("RGB", (64, 36), "red").save(file, "PNG")
 
-    mine = [entry for entry in looks.entries() if entry.mine]
+    mine = [entry for entry in library.entries() if entry.mine]
 
     assert len(mine) == len(raw)
     for entry in mine:
         assert harmful(entry.name, lines=False) == []
-        backgrounds.open_backdrop(entry.name, 64, 36).close()
+        backdrops.open_backdrop(entry.name, 64, 36).close()
     for stem in raw:  # as settings of before may have it
-        backgrounds.open_backdrop(os.fsdecode(stem), 64, 36).close()
+        backdrops.open_backdrop(os.fsdecode(stem), 64, 36).close()
 
 
 @linux

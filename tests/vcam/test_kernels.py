@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from segmentation.jit import COMPILED
-from vcam import kernels
+from vcam.compose import kernels
 
 rng = np.random.default_rng(5)
 
@@ -183,7 +183,7 @@ def test_without_numba_the_same_picture_comes_out():
         import sys, hashlib
         sys.modules["numba"] = None
         from segmentation.jit import COMPILED
-        from vcam import kernels
+        from vcam.compose import kernels
         from tests.vcam.test_kernels import arguments, scene
         import numpy as np
         assert not COMPILED and kernels.compose is kernels._compose_plain

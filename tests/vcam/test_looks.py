@@ -7,8 +7,9 @@ import threading
 
 import pytest
 
-from vcam import config, looks
-from vcam.paths import backgrounds_dir
+from vcam.compose import library
+from vcam.settings import config
+from vcam.system.paths import backgrounds_dir
 
 
 @pytest.fixture
@@ -23,9 +24,9 @@ def test_looks_of_another_version_stay_when_one_is_kept_or_removed(stored):
     strange = {"background": {"use": "hologram:7"}, "depth": 3}
     stored.write_text(json.dumps({"later": strange}))
 
-    looks.keep("mine", config.load(environ={}))
-    looks.keep("second", config.load(environ={}))
-    looks.remove("mine")
+    library.keep("mine", config.load(environ={}))
+    library.keep("second", config.load(environ={}))
+    library.remove("mine")
 
     kept = json.loads(stored.read_text())
     assert set(kept) == {"later", "second"}
@@ -37,7 +38,7 @@ def test_a_file_that_cannot_be_understood_is_put_aside(stored, damage):
     stored.write_bytes(damage)
     (stored.parent / "looks.damaged.json").write_bytes(b"an older one")
 
-    looks.keep("new", config.load(environ={}))
+    library.keep("new", config.load(environ={}))
 
     assert set(json.loads(stored.read_text())) == {"new"}
     assert (stored.parent / "looks.damaged 2.json").read_bytes() == damage
@@ -46,7 +47,7 @@ def test_a_file_that_cannot_be_understood_is_put_aside(stored, damage):
 
 def test_looks_that_are_kept_at_once_are_all_kept(stored):
     now = config.load(environ={})
-    threads = [threading.Thread(target=looks.keep, args=(f"look {i}", now)) for i in range(24)]
+    threads = [threading.Thread(target=library.keep, args=(f"look {i}", now)) for i in range(24)]
 
     for thread in threads:
         thread.start()

@@ -23,7 +23,7 @@ W, H = 64, 36
 
 def frame(width=W, height=H):
     data = np.zeros((height * 3 // 2, width), np.uint8)
-    return SafeFrame(data, time.monotonic(), 0, is_card=True, maker="vcam.card")
+    return SafeFrame(data, time.monotonic(), 0, is_card=True, maker="vcam.compose.card")
 
 
 class Stream:

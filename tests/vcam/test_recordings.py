@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 
 from tests.vcam.clips import playable
-from vcam.card import Card
-from vcam.encode import CONTAINERS
+from vcam.compose.card import Card
 from vcam.errors import SinkEnded, SinkError
+from vcam.files.encode import CONTAINERS
 from vcam.frame import SafeFrame
-from vcam.outlet import REOPEN_AFTER
 from vcam.sinks import open_sinks
 from vcam.sinks.file import FileSink
+from vcam.sinks.outlet import REOPEN_AFTER
 from vcam.stats import Stats
 
 W, H = 64, 48
@@ -29,7 +29,7 @@ NOISE = np.random.default_rng(0).integers(0, 255, (40, H * 3 // 2, W), np.uint8)
 
 
 def frame(seq: int) -> SafeFrame:
-    return SafeFrame(NOISE[seq % 40], seq / 30, seq, is_card=True, maker="vcam.card")
+    return SafeFrame(NOISE[seq % 40], seq / 30, seq, is_card=True, maker="vcam.compose.card")
 
 
 def record(sink: FileSink, count: int, *, begin: int = 0) -> None:

@@ -17,10 +17,10 @@ import pytest
 from PIL import Image
 
 from tests.vcam.clips import make_sounding_clip, playable
-from vcam import config as configuration
+from vcam.commands.render import render
 from vcam.errors import SourceError, UsageError, VcamError
-from vcam.render import render
-from vcam.tracks import Tracks
+from vcam.files.tracks import Tracks
+from vcam.settings import config as configuration
 
 
 @pytest.fixture(scope="module")

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from vcam import service
 from vcam.errors import DaemonError
-from vcam.service import Notifier, SuspendWatch
+from vcam.system import systemd
+from vcam.system.systemd import Notifier, SuspendWatch
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="systemd runs on Linux alone")
 
@@ -146,14 +146,14 @@ def machine(tmp_path: Path, *, exit_code: int = 0, words: str = "") -> dict[str,
 
 def test_start_is_handed_over_only_where_unit_and_manager_are_both_there(tmp_path: Path) -> None:
     environ = machine(tmp_path)
-    assert service.installed(environ)
+    assert systemd.installed(environ)
 
     (tmp_path / "run/systemd/private").unlink()
-    assert not service.installed(environ)
+    assert not systemd.installed(environ)
 
     (tmp_path / "run/systemd/private").touch()
     (tmp_path / "home/.config/systemd/user/vcam.service").unlink()
-    assert not service.installed(environ)
+    assert not systemd.installed(environ)
 
 
 def test_a_masked_unit_is_not_handed_over_to(tmp_path: Path) -> None:
@@ -163,7 +163,7 @@ def test_a_masked_unit_is_not_handed_over_to(tmp_path: Path) -> None:
 
     unit.symlink_to("/dev/null")
 
-    assert not service.installed(environ)
+    assert not systemd.installed(environ)
 
 
 def test_start_and_stop_go_to_the_user_manager(
@@ -171,8 +171,8 @@ def test_start_and_stop_go_to_the_user_manager(
 ) -> None:
     monkeypatch.setenv("PATH", machine(tmp_path)["PATH"])
 
-    service.start()
-    service.stop()
+    systemd.start()
+    systemd.stop()
 
     calls = (tmp_path / "calls").read_text().splitlines()
     assert calls == ["--user start vcam.service", "--user stop vcam.service"]
@@ -185,7 +185,7 @@ def test_a_service_that_does_not_start_says_why_in_the_daemons_words(
     monkeypatch.setenv("PATH", environ["PATH"])
 
     with pytest.raises(DaemonError, match="no camera called nobody"):
-        service.start()
+        systemd.start()
 
 
 def test_sleep_is_noticed_once_and_clock_jitter_is_not() -> None:
@@ -203,7 +203,7 @@ def test_this_machine_did_not_sleep_during_the_test() -> None:
 
 HEAPS = """
 import ctypes, sys, threading
-from vcam.service import give_back, keep_one_heap
+from vcam.system.systemd import give_back, keep_one_heap
 
 if sys.argv[1] == "one":
     keep_one_heap()

@@ -9,12 +9,12 @@ import pytest
 
 from tests.fakes import ListSource, room
 from tests.vcam.clips import make_clip
-from vcam import config
-from vcam.capture import Capture
 from vcam.errors import SourceError
 from vcam.guard import Fault
 from vcam.media.clip import ClipSource
+from vcam.settings import config
 from vcam.sources import source_opener
+from vcam.sources.capture import Capture
 from vcam.sources.still import StillSource
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.fakes import W, drain, left_half, pipeline, room
-from vcam.backgrounds import open_backdrop
+from vcam.compose.backdrops import open_backdrop
 from vcam.guard import Guard
 
 JUDGED = 30_000

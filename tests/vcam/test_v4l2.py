@@ -12,8 +12,8 @@ import time
 import pytest
 
 from tests.vcam.driver import Driver
-from vcam import v4l2
-from vcam.devices import Mode, modes_of
+from vcam.system import v4l2
+from vcam.system.devices import Mode, modes_of
 
 MODES = {("MJPG", 1280, 720): [30.0, 15.0], ("YUYV", 640, 480): [], ("GREY", 64, 64): [9.0]}
 

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import pyvirtualcam
 
-from vcam import kept, v4l2
-from vcam.devices import VirtualCameraInfo
 from vcam.errors import SinkError
 from vcam.frame import Frame, SafeFrame
 from vcam.sinks import v4l2loopback
 from vcam.sinks.v4l2loopback import V4L2LoopbackSink
+from vcam.system import fd_store, v4l2
+from vcam.system.devices import VirtualCameraInfo
 
 W, H = 64, 36
 
@@ -68,7 +68,7 @@ def node(tmp_path):
 
 def frame(value=7, width=W, height=H):
     data = np.full((height * 3 // 2, width), value, np.uint8)
-    return SafeFrame(data, time.monotonic(), 0, is_card=True, maker="vcam.card")
+    return SafeFrame(data, time.monotonic(), 0, is_card=True, maker="vcam.compose.card")
 
 
 def refused(device, words):
@@ -231,7 +231,7 @@ def handed_over(monkeypatch, path):
     """What a service manager hands to a daemon that it starts again."""
     fd = os.open(path, os.O_RDWR)
     os.set_inheritable(fd, True)
-    monkeypatch.setattr(kept, "FIRST", fd)
+    monkeypatch.setattr(fd_store, "FIRST", fd)
     monkeypatch.setenv("LISTEN_PID", str(os.getpid()))
     monkeypatch.setenv("LISTEN_FDNAMES", v4l2loopback.KEPT)
     return fd
@@ -260,7 +260,7 @@ def test_the_next_daemon_goes_on_as_the_same_writer(module, node, monkeypatch):
         assert sink._loopback.fd == fd
         assert v4l2.S_FMT not in module.asked
         assert not os.get_inheritable(fd)
-    assert kept.take(v4l2loopback.KEPT) == []
+    assert fd_store.take(v4l2loopback.KEPT) == []
 
 
 def test_what_was_kept_at_another_size_is_let_go(module, node, monkeypatch, keeper):

@@ -16,10 +16,10 @@ import pytest
 from PIL import Image
 
 from tests.vcam.driver import Driver, Poll, plugged_in
-from vcam import v4l2
-from vcam.devices import Mode
 from vcam.errors import SourceError
 from vcam.sources.webcam import TORN, Webcam, _unpadded, choose, open_webcam
+from vcam.system import v4l2
+from vcam.system.devices import Mode
 
 W, H = 320, 240
 USB2 = [

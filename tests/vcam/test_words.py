@@ -15,9 +15,10 @@ import pytest
 from PIL import Image
 
 from tests.vcam.clips import make_clip
-from vcam import backgrounds, capture, cli
+from vcam import cli
+from vcam.compose import backdrops
 from vcam.errors import BackgroundError, SinkError, SourceError
-from vcam.sources import check_source, source_opener
+from vcam.sources import capture, check_source, source_opener
 
 OUTPUT = SimpleNamespace(width=320, height=180, fps=30.0)
 
@@ -100,7 +101,7 @@ def test_a_right_source_passes(files, right):
 
 def test_a_name_without_a_suffix_may_be_a_camera_and_one_with_it_is_a_file(files, monkeypatch):
     seen = []
-    monkeypatch.setattr("vcam.cameras.find_camera", seen.append)
+    monkeypatch.setattr("vcam.system.cameras.find_camera", seen.append)
 
     for name in ("HD Webcam v2.0", "USB 2.0/3.0 Cam", "/dev/video0", "Cam"):
         check_source(camera(name), OUTPUT)
@@ -149,7 +150,7 @@ def test_a_source_from_the_settings_that_fails_later_says_what_it_is(files, want
 @pytest.mark.parametrize("name", ["half.png", "text.png", "empty.mp4", "song.mp4"])
 def test_a_background_that_cannot_be_kept_is_named_as_the_user_knows_it(files, name):
     with pytest.raises(BackgroundError) as told:
-        backgrounds.add_file(files / name, name)
+        backdrops.add_file(files / name, name)
 
     said = f"{told.value} {told.value.hint}"
     assert repr(name) in said

@@ -31,15 +31,15 @@ import pytest
 from tests.desktop import reader as timecode
 from tests.vm import machine, starter
 from tests.vm.reader import BACKGROUND, PERSON, Reader
-from vcam import v4l2
-from vcam.control.client import Client
-from vcam.devices import holders, list_cameras, list_virtual_cameras
-from vcam.doctor import run_checks
+from vcam.client import Client
+from vcam.doctor.checks import run_checks
 from vcam.errors import SinkError, SourceError
 from vcam.frame import SafeFrame
 from vcam.sinks import open_sinks
 from vcam.sinks.v4l2loopback import V4L2LoopbackSink
 from vcam.sources.webcam import open_webcam, wait_for_change
+from vcam.system import v4l2
+from vcam.system.devices import holders, list_cameras, list_virtual_cameras
 
 WEBCAM, VIRTUAL, OTHER = "/dev/video0", "/dev/video10", "/dev/video11"
 W, H, FPS = 320, 180, 10
@@ -102,7 +102,7 @@ def colour(y: int, u: int, v: int, *, width: int = W, height: int = H) -> SafeFr
     flat = data.reshape(-1)
     area = width * height
     flat[:area], flat[area : area * 5 // 4], flat[area * 5 // 4 :] = y, u, v
-    return SafeFrame(data, time.monotonic(), 0, is_card=True, maker="vcam.card")
+    return SafeFrame(data, time.monotonic(), 0, is_card=True, maker="vcam.compose.card")
 
 
 @contextlib.contextmanager
@@ -507,7 +507,7 @@ def without_exclusive_caps_doctor_says_why_programs_do_not_list_it(_: Path) -> d
 
 
 AS_NOBODY = f"""
-from vcam.doctor import run_checks
+from vcam.doctor.checks import run_checks
 from vcam.errors import SinkError
 from vcam.sinks.v4l2loopback import V4L2LoopbackSink
 print(*(f.what for f in run_checks() if f.severity == "error" and f.command), sep="\\n")
@@ -917,7 +917,7 @@ class Systemd:
         environ = surroundings(out)
         self.environ = os.environ | environ
         units = Path(os.environ["HOME"], ".config/systemd/user")
-        (units / "vcam.service.d").mkdir(parents=True)
+        (units / "vcam.system.systemd.d").mkdir(parents=True)
         shutil.copy("install/vcam.service", units)
         # What differs here: where the program is, and a processor on which it starts in a minute.
         kept = environ | {key: os.environ[key] for key in os.environ if key.startswith("NUMBA_")}
@@ -926,7 +926,7 @@ class Systemd:
             here=Path.cwd(),
             environment="\n".join(f'Environment="{key}={value}"' for key, value in kept.items()),
         )
-        (units / "vcam.service.d/guest.conf").write_text(told)
+        (units / "vcam.system.systemd.d/guest.conf").write_text(told)
         os.makedirs("/run/systemd/system", exist_ok=True)  # by this systemd knows a real boot
         group = Path("/sys/fs/cgroup/user")
         if not group.parent.joinpath("cgroup.procs").exists():

@@ -11,8 +11,8 @@ from types import TracebackType
 import numpy as np
 from numpy.typing import NDArray
 
-from vcam import v4l2
-from vcam.card import Card
+from vcam.compose.card import Card
+from vcam.system import v4l2
 
 GREEN = (145, 54, 34)  # #00ff00 in Y, U and V
 

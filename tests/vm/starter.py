@@ -18,7 +18,7 @@ from pathlib import Path
 
 # What a daemon imports before its first picture and with its first matte.
 IMPORTED = (
-    "vcam.cli", "vcam.daemon", "vcam.control.server", "vcam.outlet", "watchfiles",
+    "vcam.cli", "vcam.daemon", "vcam.control.server", "vcam.sinks.outlet", "watchfiles",
     "segmentation.segmenter", "segmentation.engines.openvino", "PIL.JpegImagePlugin",
 )  # fmt: skip
 NOTIFY = "/run/notify"

@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parents[2]
 TIMEOUT = float(os.environ.get("VCAM_VM_TIMEOUT", "2400"))  # seconds, for all of it
 # An emulated processor is not the one that Numba compiled for, and compiling there takes minutes.
 PORTABLE = {"NUMBA_CPU_NAME": "generic", "NUMBA_CPU_FEATURES": "", "PYTHONDONTWRITEBYTECODE": "1"}
-WARM = "import vcam.pipeline, vcam.compositor, vcam.decode, segmentation.segmenter"
+WARM = "import vcam.pipeline, vcam.compose.compositor, vcam.sources.decode, segmentation.segmenter"
 
 
 def names(*decorators: str) -> list[str]:

@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
-from vcam import __version__, backgrounds, choice, looks
-from vcam.control import guards, knobs
+from vcam import __version__
+from vcam.compose import backdrops, library
+from vcam.control import camera_controls, guards
 from vcam.control.jobs import aside, start_workers
 from vcam.control.metrics import CONTENT_TYPE, prometheus
 from vcam.control.preview import Preview, jpeg_of_room
-from vcam.control.schema import settings_schema
 from vcam.errors import VcamError
-from vcam.memory import blank
-from vcam.settings import SAFE_BACKGROUND
+from vcam.settings import choice
+from vcam.settings.live import SAFE_BACKGROUND
+from vcam.settings.schema import settings_schema
+from vcam.system.memory import blank
 
 if TYPE_CHECKING:
     from vcam.control.page_door import PageDoor
@@ -189,13 +191,13 @@ class Api:
         return web.json_response(self._settings())
 
     async def presets(self, request: web.Request) -> web.Response:
-        found = await aside(looks.entries)
-        used = await aside(looks.current, self._runtime.settings.current)
+        found = await aside(library.entries)
+        used = await aside(library.current, self._runtime.settings.current)
         return web.json_response({"presets": [asdict(entry) for entry in found], "current": used})
 
     async def use(self, request: web.Request) -> web.Response:
         try:
-            entry = await aside(looks.find, request.match_info["name"])
+            entry = await aside(library.find, request.match_info["name"])
         except VcamError as error:
             return guards.refusal(404, error.message, error.hint)
         await aside(self._runtime.settings.choose, entry.values)
@@ -203,7 +205,7 @@ class Api:
 
     def step(self, step: int) -> Handler:
         async def handler(request: web.Request) -> web.StreamResponse:
-            entry = await aside(looks.neighbour, self._runtime.settings.current, step)
+            entry = await aside(library.neighbour, self._runtime.settings.current, step)
             await aside(self._runtime.settings.choose, entry.values)
             return web.json_response({"name": entry.name})
 
@@ -211,22 +213,22 @@ class Api:
 
     async def keep(self, request: web.Request) -> web.Response:
         now = self._runtime.settings.current
-        entry = await aside(looks.keep, request.match_info["name"], now)
+        entry = await aside(library.keep, request.match_info["name"], now)
         return web.json_response({"name": entry.name}, status=201)
 
     async def add_preset(self, request: web.Request) -> web.Response:
         name = request.query.get("name", "")[:200]
         if not name or any(ord(c) < 32 for c in name):
             raise VcamError("the background has no name", hint="Send it as ?name=FILE.jpg.")
-        if (request.content_length or 0) > backgrounds.MAX_UPLOAD:
-            raise web.HTTPRequestEntityTooLarge(backgrounds.MAX_UPLOAD, request.content_length or 0)
+        if (request.content_length or 0) > backdrops.MAX_UPLOAD:
+            raise web.HTTPRequestEntityTooLarge(backdrops.MAX_UPLOAD, request.content_length or 0)
         content = await _in_time(request.read(), UPLOAD_TIMEOUT)
-        preset = await aside(backgrounds.add_file, content, name)
+        preset = await aside(backdrops.add_file, content, name)
         return web.json_response({"name": preset.name, "kind": preset.kind}, status=201)
 
     async def thumbnail(self, request: web.Request) -> web.Response:
         try:
-            picture = await aside(looks.thumbnail, request.match_info["name"])
+            picture = await aside(library.thumbnail, request.match_info["name"])
         except VcamError as error:
             return guards.refusal(404, error.message, error.hint)
         return web.Response(body=picture, content_type="image/jpeg")
@@ -234,9 +236,9 @@ class Api:
     async def remove_preset(self, request: web.Request) -> web.Response:
         name, settings = request.match_info["name"], self._runtime.settings
         try:
-            if await aside(looks.shows, name, settings.current):
+            if await aside(library.shows, name, settings.current):
                 await aside(settings.choose, {"background": {"use": SAFE_BACKGROUND}})
-            await aside(looks.remove, name)
+            await aside(library.remove, name)
         except VcamError as error:
             return guards.refusal(404, error.message, error.hint)
         return web.json_response({})
@@ -336,7 +338,7 @@ class Api:
 
     async def devices(self, request: web.Request) -> web.Response:
         def look() -> dict[str, Any]:
-            from vcam import devices
+            from vcam.system import devices
 
             return {
                 "cameras": [asdict(c) for c in devices.list_sources()],
@@ -346,17 +348,17 @@ class Api:
         return web.json_response(await aside(look), dumps=_dumps)
 
     async def camera(self, request: web.Request) -> web.Response:
-        return web.json_response(await aside(knobs.look, self._runtime.settings))
+        return web.json_response(await aside(camera_controls.look, self._runtime.settings))
 
     async def turn(self, request: web.Request) -> web.Response:
         wanted = await _json_object(request)
-        return web.json_response(await aside(knobs.turn, self._runtime.settings, wanted))
+        return web.json_response(await aside(camera_controls.turn, self._runtime.settings, wanted))
 
     async def doctor(self, request: web.Request) -> web.Response:
         def look() -> list[dict[str, Any]]:
-            from vcam import doctor
+            from vcam.doctor import checks
 
-            return [asdict(finding) for finding in doctor.run_checks()]
+            return [asdict(finding) for finding in checks.run_checks()]
 
         return web.json_response({"findings": await aside(look)}, dumps=_dumps)
 
@@ -367,8 +369,8 @@ class Api:
     async def _status(self) -> dict[str, Any]:
         def look() -> dict[str, Any]:
             now = self._runtime.settings.now
-            used = "" if now.revealed else looks.current(now.config)
-            return self._runtime.status() | {"preset": used, "presets_stamp": looks.stamp()}
+            used = "" if now.revealed else library.current(now.config)
+            return self._runtime.status() | {"preset": used, "presets_stamp": library.stamp()}
 
         status = await aside(look)
         return status | {"page": self._page.url, "views": self.preview.views()}
@@ -402,7 +404,7 @@ def application(api: Api, guard: Any | None, *, local: bool) -> web.Application:
     """The API behind `guard`, if it has one; the settings page too, except at the `local` door."""
     app = web.Application(
         middlewares=[guards.answers, *([guard] if guard else [])],
-        client_max_size=backgrounds.MAX_UPLOAD + 4096,
+        client_max_size=backdrops.MAX_UPLOAD + 4096,
     )
     for endpoint in api.endpoints(local=local):
         if endpoint.method == "GET":

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from vcam.control.runtime import Runtime
     from vcam.frame import SafeFrame
-    from vcam.peek import RoomView
+    from vcam.room_view import RoomView
 
 FPS: Final = 12  # enough to see oneself; the camera itself runs at full rate
 SIZE: Final = (854, 480)  # pixels; larger frames are scaled down to fit

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from vcam.frame import SafeFrame
-    from vcam.peek import RoomView
-    from vcam.settings import Settings
+    from vcam.room_view import RoomView
+    from vcam.settings.live import Settings
 
 
 class Runtime(Protocol):

@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final
 
 from vcam.errors import SourceError
-from vcam.foreign import plain
+from vcam.foreign_text import plain
 from vcam.frame import Frame
 from vcam.media import formats
 from vcam.media.animation import Animation

@@ -19,7 +19,7 @@ from vcam.errors import BackgroundError
 from vcam.media import colour, formats, heif, turns
 from vcam.media.recognise import HEAD
 from vcam.media.toned import Toned, on_black
-from vcam.service import give_back
+from vcam.system.systemd import give_back
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -16,7 +16,7 @@ from PIL import Image
 from vcam.errors import BackgroundError, SourceError
 from vcam.media import formats, pictures
 from vcam.media.clip import ClipSource
-from vcam.paths import cache_dir
+from vcam.system.paths import cache_dir
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

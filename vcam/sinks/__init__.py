@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from vcam.errors import ConfigError, SinkError
 
 if TYPE_CHECKING:
-    from vcam.card import Card
-    from vcam.outlet import Outlet
+    from vcam.compose.card import Card
     from vcam.sinks.base import Sink
+    from vcam.sinks.outlet import Outlet
     from vcam.stats import Stats
 
 log = logging.getLogger(__name__)
@@ -32,7 +32,7 @@ class Sinks:
 
     def outlet(self, card: Card, stats: Stats, *, fps: float) -> Outlet:
         """Hand the open sinks over to an outlet, which closes them."""
-        from vcam.outlet import Outlet
+        from vcam.sinks.outlet import Outlet
 
         opened, self.opened = self.opened, []
         return Outlet(self.openers, card, stats, fps=fps, opened=opened)

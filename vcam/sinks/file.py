@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Final
 
 import av
 
-from vcam.encode import ClipFile, container_of, picture_of
 from vcam.errors import SinkEnded, SinkError, UsageError, tell
-from vcam.files import numbered, printable, reason
-from vcam.foreign import plain
+from vcam.files.encode import ClipFile, container_of, picture_of
+from vcam.files.whole import numbered, printable, reason
+from vcam.foreign_text import plain
 from vcam.frame import SafeFrame
 
 if TYPE_CHECKING:

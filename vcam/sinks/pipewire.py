@@ -17,10 +17,10 @@ from ctypes.util import find_library
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
-from vcam.devices import LABEL
 from vcam.errors import SinkError
-from vcam.foreign import plain
+from vcam.foreign_text import plain
 from vcam.sinks.file import check
+from vcam.system.devices import LABEL
 
 if TYPE_CHECKING:
     import numpy as np

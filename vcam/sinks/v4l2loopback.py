@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pyvirtualcam
 
-from vcam import kept, v4l2
-from vcam.consumers import Consumers, last_holders
-from vcam.devices import LABEL, list_virtual_cameras
 from vcam.errors import SinkError
 from vcam.sinks.file import check
+from vcam.sinks.watchers import Consumers, last_holders
+from vcam.system import fd_store, v4l2
+from vcam.system.devices import LABEL, list_virtual_cameras
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,12 +58,12 @@ class Loopback:
             except BaseException:
                 os.close(self.fd)
                 raise
-            kept.keep(KEPT, self.fd)
+            fd_store.keep(KEPT, self.fd)
         self.consumers = Consumers(self.path, self.fd)
 
     def _resume(self) -> bool:
         """Go on where the daemon before us stopped, if its descriptor was kept: the same writer."""
-        found = kept.take(KEPT)
+        found = fd_store.take(KEPT)
         fitting = [fd for fd in found if self._fits(fd)][:1]
         for fd in found:
             if fd not in fitting:
@@ -73,7 +73,7 @@ class Loopback:
             self.label = v4l2.capabilities(self.fd).card
             log.info("%s was kept open", self.path)
         elif found:
-            kept.drop(KEPT)
+            fd_store.drop(KEPT)
             time.sleep(LET_GO)
         return bool(fitting)
 
@@ -88,7 +88,7 @@ class Loopback:
         return False
 
     def _open(self) -> None:
-        kept.drop(KEPT)  # or it would be taken by ourselves
+        fd_store.drop(KEPT)  # or it would be taken by ourselves
         self.fd, known = self._look()
         if not known.captures and not known.outputs:
             log.info("%s is stuck, as 0.12 is after some writers; mending it", self.path)

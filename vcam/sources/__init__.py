@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from vcam.errors import BackgroundError, SourceError
 
 if TYPE_CHECKING:
-    from vcam.config import Camera, Output
+    from vcam.settings.config import Camera, Output
     from vcam.sources.base import Source
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ def resolve(camera: Camera) -> str:
     """
     if camera.source != "auto":
         return camera.source
-    from vcam.devices import list_cameras
+    from vcam.system.devices import list_cameras
 
     cameras = [found for found in list_cameras() if found.readable]
     if cameras and cameras[0].infrared:
@@ -74,7 +74,7 @@ def check_source(camera: Camera, output: Output) -> None:
     selector = getattr(source, "selector", None)
     if selector is not None:
         if sys.platform.startswith("linux") or not selector.isdigit():
-            from vcam.cameras import find_camera
+            from vcam.system.cameras import find_camera
 
             find_camera(selector)
         return

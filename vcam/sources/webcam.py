@@ -16,21 +16,21 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
-from vcam.cameras import find_camera
-from vcam.controls import automatic_first, controls_for
-from vcam.devices import READABLE, CameraInfo, Mode, held_by, holders, modes_of
 from vcam.errors import SourceError
-from vcam.foreign import plain
+from vcam.foreign_text import plain
 from vcam.frame import Frame
+from vcam.system.cameras import find_camera
+from vcam.system.controls import controls_for, manual_last_key
+from vcam.system.devices import READABLE, CameraInfo, Mode, held_by, holders, modes_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Self
 
-    from vcam.controls import Controls
-    from vcam.decode import MjpegDecoder, Planes, Unpacker
     from vcam.sources.base import Source
-    from vcam.v4l2 import Buffer, Mapped, PixelFormat
+    from vcam.sources.decode import MjpegDecoder, Planes, Unpacker
+    from vcam.system.controls import Controls
+    from vcam.system.v4l2 import Buffer, Mapped, PixelFormat
 
 log = logging.getLogger(__name__)
 
@@ -64,7 +64,7 @@ def open_webcam(
 
 def wait_for_change(timeout: float) -> bool:
     """Sleep until a video device comes or goes, at most `timeout` seconds; True if one did."""
-    from vcam.v4l2 import wait_for_nodes
+    from vcam.system.v4l2 import wait_for_nodes
 
     return wait_for_nodes(timeout)
 
@@ -136,7 +136,7 @@ class Webcam:
         self.packed = False  # whoever reads takes packed pictures apart; see `Unpacker`
 
     def __enter__(self) -> Self:
-        from vcam import v4l2
+        from vcam.system import v4l2
 
         info = find_camera(self.selector)
         self.name, self.path = info.name, info.path
@@ -166,8 +166,8 @@ class Webcam:
         return self
 
     def _configure(self, kind: int) -> None:
-        from vcam import v4l2
-        from vcam.decode import MjpegDecoder, Unpacker
+        from vcam.sources.decode import MjpegDecoder, Unpacker
+        from vcam.system import v4l2
 
         width, height, fps, wanted = self._asked
         mode = choose(modes_of(self._fd), width, height, fps, wanted)
@@ -188,12 +188,12 @@ class Webcam:
 
     def _set_controls(self) -> None:
         """What one camera has another may lack, so a control that fails is told and left."""
-        from vcam import v4l2
+        from vcam.system import v4l2
 
         if not self._controls:
             return
         known = {control.name: control for control in v4l2.controls(self._fd)}
-        for name in sorted(self._controls, key=automatic_first):
+        for name in sorted(self._controls, key=manual_last_key):
             control = known.get(name)
             if control is None:
                 log.warning("%s has no control %r; it has %s", self.name, name, ", ".join(known))
@@ -242,7 +242,7 @@ class Webcam:
 
     def _decoded(self, buffer: Buffer) -> Frame | None:
         """The picture in `buffer`, which goes back to the driver; None if it is damaged."""
-        from vcam import v4l2
+        from vcam.system import v4l2
 
         assert self._mapped is not None
         taken = time.monotonic()
@@ -316,7 +316,7 @@ class Webcam:
         )
 
     def _close(self) -> None:
-        from vcam import v4l2
+        from vcam.system import v4l2
 
         if self._fd < 0:
             return

@@ -16,11 +16,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from vcam import browser
-from vcam.choice import Blur, Colour, File
-from vcam.control.client import PageFile
+from vcam.client import PageFile, browser
 from vcam.errors import DaemonError, VcamError
-from vcam.foreign import block, plain
+from vcam.foreign_text import block, plain
+from vcam.settings.choice import Blur, Colour, File
 from vcam.tray import icons
 from vcam.tray.view import BLURS, SHORT, View, news, view
 
@@ -40,7 +39,7 @@ NO_TRAY_HINT = "Run `vcam open` for the settings page, and `vcam doctor` for wha
 
 
 class Daemon(Protocol):
-    """The part of `vcam.control.client.Client` the tray needs."""
+    """The part of `vcam.client.Client` the tray needs."""
 
     def status(self) -> dict[str, Any]: ...
     def settings(self) -> dict[str, Any]: ...
@@ -365,7 +364,7 @@ def only_one() -> Iterator[None]:
         return
     import fcntl
 
-    from vcam.paths import runtime_dir
+    from vcam.system.paths import runtime_dir
 
     with (runtime_dir() / "tray.lock").open("a") as lock:
         try:
@@ -382,7 +381,7 @@ def video_nodes() -> tuple[str, ...]:
 
 def list_cameras() -> list[tuple[str, str]]:
     """What can be chosen as camera: (value of `camera.source`, what to show)."""
-    from vcam import devices
+    from vcam.system import devices
 
     found = devices.list_sources()
     names = [camera.name for camera in found]
@@ -400,7 +399,7 @@ def run(patience: float = 15.0) -> int:
     Raises:
         VcamError: no tray here, or one is shown already.
     """
-    from vcam.control.client import Client
+    from vcam.client import Client
 
     with only_one():
         tray = Tray(choose_icon(patience), Client.connect, list_cameras)

@@ -19,7 +19,7 @@ from dbus_fast.aio import MessageBus
 from dbus_fast.service import ServiceInterface, dbus_property, method, signal
 from PIL import Image
 
-from vcam.foreign import block, escaped, plain
+from vcam.foreign_text import block, escaped, plain
 
 os.environ.setdefault("PYSTRAY_BACKEND", "dummy")  # the import itself must not look for a display
 from pystray import Menu, _base

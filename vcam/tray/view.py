@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from vcam.choice import Choice, parse
-from vcam.foreign import plain
+from vcam.foreign_text import plain
+from vcam.settings.choice import Choice, parse
 
 SHORT = 60  # characters of a name in a menu
 BLURS = (("Light", 25), ("Medium", 50), ("Strong", 75), ("Strongest", 100))

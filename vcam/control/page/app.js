@@ -99,7 +99,7 @@ async function mode(name) {
 
 // Building blocks
 
-// What others wrote shows, and neither hides, turns round nor breaks a line; as vcam/foreign.py has it.
+// What others wrote shows, and neither hides, turns round nor breaks a line; as vcam/foreign_text.py has it.
 const UNSEEN = /(?!\n)[\p{C}\p{Zl}\p{Zp}\u{34f}\u{115f}\u{1160}\u{17b4}\u{17b5}\u{180b}-\u{180f}\u{3164}\u{fe00}-\u{fe0d}\u{ffa0}\u{e0100}-\u{e01ef}]/gu;
 const plain = (text) => String(text).replace(UNSEEN, (sign) => {
   const number = sign.codePointAt(0).toString(16);

@@ -1,0 +1,1 @@
+"""The commands that do their work themselves, without a daemon."""

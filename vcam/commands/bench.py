@@ -1,0 +1,370 @@
+"""`vcam bench`: what a frame costs on this machine, against `cv2.imdecode` of the same picture.
+
+Everything happens in memory: the bundled portrait in motion is packed as a webcam would send it,
+then decoded, matted, composited and copied out, one frame at a time, on one thread. Between the
+frames the same JPEG is decoded by OpenCV, so that a busy or throttled machine slows both alike.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import logging
+import os
+import platform
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import cv2
+import numpy as np
+
+from segmentation.errors import SegmentationError
+from vcam import foreign_text
+from vcam.errors import ModelError, UsageError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from segmentation.segmenter import Segmenter
+    from vcam.compose.compositor import Blur
+    from vcam.frame import Frame
+
+log = logging.getLogger(__name__)
+
+SIZES: Final = {"720p": (1280, 720), "1080p": (1920, 1080)}
+FORMATS: Final = ("mjpg", "yuyv")
+BACKGROUNDS: Final = ("picture", "blur")
+JPEG_QUALITY: Final = 85
+PICTURES: Final = 16  # different frames that go round
+WARM_UP: Final = 10  # frames before anything is counted
+BLOCK: Final = 6  # frames, a fifth of a second: what a processor is loaded with is their mean
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One line of the table: what comes in and what is put behind the person."""
+
+    size: str
+    format: str
+    background: str
+
+    @property
+    def name(self) -> str:
+        return f"{self.size}-{self.format}-{self.background}"
+
+
+def cases() -> list[Case]:
+    """Every combination of size, format and background."""
+    return [Case(s, f, b) for s in SIZES for f in FORMATS for b in BACKGROUNDS]
+
+
+def run(argv: Sequence[str] = ()) -> int:
+    """Measure, print a table or JSON, and return the exit code.
+
+    Raises:
+        UsageError: the options make no sense.
+        ModelError: a model cannot be opened.
+    """
+    options = _parser().parse_args(list(argv))
+    if options.engine == "cuda":
+        return _cuda(options)
+    chosen = [case for case in cases() if not options.case or case.name in options.case]
+    unknown = sorted(set(options.case or ()) - {case.name for case in cases()})
+    if unknown:
+        raise UsageError(
+            f"there is no benchmark case {unknown[0]!r}",
+            hint=f"Choose from {', '.join(case.name for case in cases())}.",
+        )
+    report = measure(
+        chosen,
+        frames=options.frames,
+        model=options.model,
+        quality=options.quality,
+        threads=options.threads,
+        peer=options.peer,
+        progress=None if options.json else _say,
+    )
+    if options.json:
+        foreign_text.say(json.dumps(report, indent=2), limit=None)
+    else:
+        _print(report)
+    return 0
+
+
+def measure(
+    chosen: Sequence[Case],
+    *,
+    frames: int = 150,
+    model: str = "auto",
+    quality: str = "balanced",
+    threads: int = 1,
+    peer: str | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Return the report that `vcam bench --json` prints."""
+    started = _process_started()
+    cv2.setNumThreads(1)
+    segmenter = _open(model, quality, threads)
+    other = _open(peer, quality, threads) if peer else None
+    results: list[dict[str, Any]] = []
+    start_s = 0.0
+    try:
+        for case in chosen:
+            if progress:
+                progress(case.name)
+            loop = _Loop(case, segmenter)
+            loop.step(0)
+            if not start_s:
+                start_s = loop.first_at - started
+            figures = _time(loop, frames)
+            if other:
+                segmenter_cpu = figures["stages"].get("matte", 0.0)
+                rival = _time(_Loop(case, other), frames)
+                figures["peer_cpu_ms"] = rival["cpu_ms"]
+                figures["peer_ratio"] = rival["ratio"]
+                figures["peer_matte_ms"] = rival["stages"].get("matte", segmenter_cpu)
+            results.append(figures)
+        info = segmenter.info
+    finally:
+        segmenter.close()
+        if other:
+            other.close()
+    return {
+        "machine": machine(),
+        "model": f"{info['model']} {info['precision']}",
+        "peer": Path(peer).stem if peer else None,
+        "threads": threads,
+        "frames": frames,
+        "cases": results,
+        "rss_mb": round(rss_mb(), 1),
+        "start_s": round(start_s, 2),
+    }
+
+
+class _Loop:
+    """One case, ready to be run frame by frame as the camera loop does."""
+
+    def __init__(self, case: Case, segmenter: Segmenter) -> None:
+        from vcam.compose.compositor import Blur, Compositor, Look
+        from vcam.compose.drawn import draw
+        from vcam.media.pictures import i420_from_image
+        from vcam.sources.decode import MjpegDecoder, Unpacker
+
+        self.case = case
+        width, height = SIZES[case.size]
+        self.jpegs, self.yuyv = pack(width, height)
+        self._segmenter = segmenter
+        self._compositor = Compositor(width, height)
+        self._decoder = MjpegDecoder()
+        self._unpack = Unpacker(width, height).yuyv
+        self._backdrop: NDArray[np.uint8] | Blur = Blur(50.0)
+        if case.background == "picture":
+            self._backdrop = i420_from_image(draw("studio", width, height))
+        self._look = Look()
+        self._sink = np.zeros((height * 3 // 2, width), np.uint8)
+        self.first_at = 0.0
+        self.marks = np.zeros(5)
+
+    def step(self, index: int) -> None:
+        """Take one frame from memory to the sink; `marks` are the CPU times between the stages."""
+        from vcam.frame import Frame
+
+        clock = time.process_time
+        marks = self.marks
+        marks[0] = clock()
+        if self.case.format == "mjpg":
+            y, u, v, full = self._decoder.decode(self.jpegs[index % len(self.jpegs)])
+        else:
+            y, u, v, full = self._unpack(self.yuyv[index % len(self.yuyv)])
+        marks[1] = clock()
+        frame: Frame = Frame(y, u, v, full, time.monotonic(), index)
+        matte = self._segmenter.matte(y, u, v, full_range=full, seq=frame.seq, pts=frame.pts)
+        marks[2] = clock()
+        safe = self._compositor.compose(frame, matte, self._backdrop, self._look)
+        marks[3] = clock()
+        np.copyto(self._sink, safe.data)
+        marks[4] = clock()
+        self.first_at = self.first_at or time.time()
+
+
+def _time(loop: _Loop, frames: int) -> dict[str, Any]:
+    """Run `frames` frames, each followed by the yardstick, and return the case's figures."""
+    cpu, wall, yardstick = [], [], []
+    stages: list[NDArray[np.float64]] = []
+    buffers = [np.frombuffer(jpeg, np.uint8) for jpeg in loop.jpegs]
+    for i in range(-WARM_UP, frames):
+        before = time.perf_counter()
+        loop.step(i + WARM_UP)
+        elapsed = time.perf_counter() - before
+        at = time.process_time()
+        cv2.imdecode(buffers[i % len(buffers)], cv2.IMREAD_COLOR)
+        decode = time.process_time() - at
+        if i >= 0:
+            wall.append(elapsed)
+            cpu.append(float(loop.marks[-1] - loop.marks[0]))
+            stages.append(np.diff(loop.marks))
+            yardstick.append(decode)
+    middle = _middle(stages) * 1000
+    cpu_ms, decode_ms = (float(_middle(x)) * 1000 for x in (cpu, yardstick))
+    return {
+        "name": loop.case.name,
+        "cpu_ms": round(cpu_ms, 3),
+        "wall_ms": round(float(_middle(wall)) * 1000, 3),
+        "p95_ms": round(float(np.percentile(wall, 95)) * 1000, 3),
+        "imdecode_cpu_ms": round(decode_ms, 3),
+        "ratio": round(cpu_ms / decode_ms, 3),
+        "stages": {
+            name: round(float(ms), 3)
+            for name, ms in zip(("decode", "matte", "compose", "write"), middle, strict=True)
+        },
+    }
+
+
+def _middle(values: Sequence[Any]) -> Any:
+    """The median over `BLOCK` frames' means: a frame in two is dearer, and both count alike."""
+    whole = np.array(values[: max(1, len(values) // BLOCK) * BLOCK])
+    blocks = np.array_split(whole, max(1, len(whole) // BLOCK))
+    return np.median([block.mean(axis=0) for block in blocks], axis=0)
+
+
+def pack(width: int, height: int) -> tuple[list[bytes], list[NDArray[np.uint8]]]:
+    """Return the moving portrait as JPEGs (4:2:2) and as YUYV, as a webcam sends it."""
+    from PIL import Image
+
+    from vcam.media.pictures import image_from_i420
+    from vcam.sources.still import StillSource
+
+    jpegs, packed = [], []
+    with StillSource(width=width, height=height, realtime=False) as source:
+        for _ in range(PICTURES):
+            frame = source.read(0.0)
+            assert frame is not None
+            planes = np.concatenate([plane.reshape(-1) for plane in (frame.y, frame.u, frame.v)])
+            image = image_from_i420(planes.reshape(height * 3 // 2, width))
+            file = io.BytesIO()
+            Image.fromarray(image).save(file, "JPEG", quality=JPEG_QUALITY, subsampling="4:2:2")
+            jpegs.append(file.getvalue())
+            yuyv = np.empty((height, width // 2, 4), np.uint8)
+            yuyv[..., 0::2] = frame.y.reshape(height, width // 2, 2)
+            yuyv[..., 1] = frame.u.repeat(2, axis=0)
+            yuyv[..., 3] = frame.v.repeat(2, axis=0)
+            packed.append(yuyv.reshape(-1))
+    return jpegs, packed
+
+
+def machine() -> str:
+    """What this runs on, as a reader would name it."""
+    name = platform.processor() or platform.machine()
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                name = line.partition(":")[2].strip()
+                break
+    except OSError:
+        pass
+    return f"{name}, {os.cpu_count()} threads, {platform.system()} {platform.machine()}"
+
+
+def rss_mb() -> float:
+    """Memory this process holds, in megabytes; its peak where only that is known."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
+    except (OSError, ValueError, AttributeError):
+        pass
+    try:
+        import resource
+    except ImportError:
+        return 0.0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+def _process_started() -> float:
+    """Wall-clock time at which this process began, so that imports count as start-up."""
+    try:
+        fields = Path("/proc/self/stat").read_text().rpartition(")")[2].split()
+        up = float(Path("/proc/uptime").read_text().split()[0])
+        return time.time() - (up - int(fields[19]) / os.sysconf("SC_CLK_TCK"))
+    except (OSError, ValueError, IndexError, AttributeError):
+        return time.time()
+
+
+def _open(model: str, quality: str, threads: int) -> Segmenter:
+    from segmentation.segmenter import Segmenter
+    from vcam.system.paths import cache_dir
+
+    try:
+        return Segmenter(model, quality=quality, threads=threads, cache_dir=cache_dir())
+    except SegmentationError as error:
+        raise ModelError(error.message, hint=error.hint) from error
+
+
+def _cuda(options: argparse.Namespace) -> int:
+    """Measure the GPU and print JSON; the processor's table has other columns."""
+    from segmentation.engines.nvidia import why_not
+    from vcam.compose.drawn import draw
+    from vcam.media.pictures import i420_from_image
+
+    reason = why_not()
+    if reason:
+        raise ModelError(f"CUDA cannot be used: {reason}", hint="Run `vcam bench`.")
+    from vcam.commands import bench_gpu
+
+    try:
+        report = bench_gpu.measure(
+            frames=max(options.frames, 1000),
+            sizes=SIZES,
+            pack=pack,
+            backdrop=lambda width, height: i420_from_image(draw("studio", width, height)),
+            check=options.check,
+            model=options.model,
+            say=_say,
+        )
+    except SegmentationError as error:
+        raise ModelError(error.message, hint=error.hint) from error
+    foreign_text.say(json.dumps(report, indent=2), limit=None)
+    return 0
+
+
+def _say(name: str) -> None:
+    foreign_text.say(f"  {name} …", file=sys.stderr)
+
+
+def _print(report: dict[str, Any]) -> None:
+    heads = ["CPU ms", "wall ms", "p95 ms", "imdecode ms", "ratio"]
+    heads += ["decode", "matte", "compose", "write"]
+    foreign_text.say(f"{report['machine']}\n{report['model']}, {report['threads']} thread(s)")
+    foreign_text.say(f"{'case':<22}", *(f"{head:>11}" for head in heads))
+    for case in report["cases"]:
+        times = [case[key] for key in ("cpu_ms", "wall_ms", "p95_ms", "imdecode_cpu_ms")]
+        cells = [f"{ms:.2f}" for ms in times] + [f"{case['ratio']:.2f}x"]
+        cells += [f"{ms:.2f}" for ms in case["stages"].values()]
+        foreign_text.say(f"{case['name']:<22}", *(f"{cell:>11}" for cell in cells))
+    foreign_text.say(
+        f"Start to first composite {report['start_s']:.1f} s, memory {report['rss_mb']:.0f} MB.\n"
+        "ratio: CPU of a frame over that of cv2.imdecode of the same frame, one thread."
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = foreign_text.Parser(
+        prog="vcam bench", description="Milliseconds per stage and frame on this machine."
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    parser.add_argument("--frames", type=int, default=150, help="frames per case")
+    parser.add_argument("--engine", default="cpu", choices=["cpu", "cuda"], help="what to measure")
+    parser.add_argument(
+        "--check", action="store_true", help="cuda: compare composites with float32 ones"
+    )
+    parser.add_argument("--model", default="auto", help="the model to measure")
+    parser.add_argument("--quality", default="balanced", choices=["low", "balanced", "high"])
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads for the model")
+    parser.add_argument("--peer", help="another person model to measure beside it")
+    parser.add_argument("--case", action="append", help="one case alone; may be repeated")
+    return parser

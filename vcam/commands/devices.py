@@ -1,0 +1,125 @@
+"""`vcam devices`: the cameras and virtual cameras of this machine, for people and for programs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import TypeVar
+
+from vcam.client import Client
+from vcam.errors import DaemonError, SourceError, VcamError
+from vcam.foreign_text import say
+from vcam.settings.config import load, user_path
+from vcam.settings.live import Settings
+from vcam.system import devices
+from vcam.system.cameras import find_camera
+from vcam.system.controls import kept_controls, turn_controls
+from vcam.system.devices import CameraInfo, Holder, Mode, VirtualCameraInfo
+
+Listed = TypeVar("Listed", CameraInfo, VirtualCameraInfo)
+
+
+def run(as_json: bool) -> int:
+    """`vcam devices`: print what there is and who holds it; the exit code."""
+    ours = _ours()
+    cameras = [_also_held(camera, ours) for camera in devices.list_cameras()]
+    virtual = [_also_held(camera, ours) for camera in devices.list_virtual_cameras()]
+    if as_json:
+        answer = {
+            "cameras": [asdict(camera) for camera in cameras],
+            "virtual": [asdict(camera) for camera in virtual],
+        }
+        say(json.dumps(answer, indent=2), limit=None)
+        return 0
+    say("Cameras")
+    for camera in cameras:
+        kind = "  infrared" if camera.infrared else ""
+        say(f"  {camera.name}  {camera.path}{kind}{_held(camera.holders)}")
+        if camera.stable != camera.path:
+            say(f"    {camera.stable}")
+        for line in _summary(camera.formats):
+            say(f"    {line}")
+        for control in devices.list_controls(camera.path):
+            say(
+                f"    {control.name} = {control.value}"
+                f" ({control.minimum} to {control.maximum}, {control.default} at first)"
+            )
+        if camera.problem:
+            say(f"    {'cannot be opened: ' if camera.readable else ''}{camera.problem}")
+    for what, count in devices.list_sensors().items():
+        say(f"  {what}: {count} nodes with raw sensor data; `vcam doctor` says how to use them")
+    if not cameras:
+        say("  none; the demo picture stands in for one")
+    say("Virtual cameras")
+    for device in virtual:
+        size = f" {device.width}x{device.height}" if device.width else ""
+        state = "fed, programs list it" if device.ready else "not fed, programs do not list it"
+        say(f"  {device.name}  {device.path}{size}  {state}{_held(device.holders)}")
+        if device.problem:
+            say(f"    {device.problem}")
+    if not virtual:
+        say("  none; `vcam doctor` says how to get one")
+    return 0
+
+
+def _ours() -> dict[str, set[Holder]]:
+    """Holders of each device as a daemon that runs sees them: it lets nobody look at itself."""
+    found: dict[str, set[Holder]] = {}
+    with contextlib.suppress(VcamError):
+        answer = Client.connect().devices()
+        for camera in (*answer["cameras"], *answer["virtual"]):
+            found[camera["path"]] = {Holder(**holder) for holder in camera["holders"]}
+    return found
+
+
+def _also_held(camera: Listed, ours: Mapping[str, set[Holder]]) -> Listed:
+    holders = {*camera.holders, *ours.get(camera.path, ())}
+    return replace(camera, holders=tuple(sorted(holders, key=lambda holder: holder.pid)))
+
+
+def _held(who: tuple[Holder, ...]) -> str:
+    names = ", ".join(f"{h.name} ({h.pid})" for h in who)
+    return f"  in use by {names}" if names else ""
+
+
+def _summary(modes: tuple[Mode, ...]) -> list[str]:
+    """One line a format: its sizes with the fastest rate."""
+    by_format: dict[str, list[str]] = {}
+    for mode in modes:
+        rate = f"@{mode.fps:g}" if mode.rates else ""
+        by_format.setdefault(mode.format, []).append(f"{mode.width}x{mode.height}{rate}")
+    return [f"{name}: {' '.join(sizes)}" for name, sizes in by_format.items()]
+
+
+def set_controls(wishes: list[str], selector: str | None) -> int:
+    """`vcam devices --set NAME=VALUE`: turn the camera's knobs now and keep them; the exit code.
+
+    Raises:
+        SourceError: there is no such camera or control, or a value is out of its range.
+    """
+    camera = find_camera(selector) if selector else next(iter(devices.list_cameras()), None)
+    if camera is None:
+        raise SourceError("no camera is connected", hint="Check the cable.")
+    values: dict[str, int | str] = {}
+    for wish in wishes:
+        name, _, text = wish.partition("=")
+        values[name] = int(text) if re.fullmatch(r"-?\d+", text) else text
+    turned = turn_controls(camera, values)
+    _keep(camera, turned)
+    say(f"{camera.name}: {', '.join(f'{name} = {value}' for name, value in turned.items())}")
+    return 0
+
+
+def _keep(camera: CameraInfo, values: dict[str, int]) -> None:
+    """Write `values` into the settings; a daemon that runs does it itself."""
+    config = load()
+    changes = {"camera": {"controls": kept_controls(camera, values, config.camera.controls)}}
+    try:
+        Client.connect().change(changes)
+    except DaemonError:
+        with Settings(config).kept_in(user_path()) as settings:
+            settings.change(changes)
+            settings.flush()

@@ -1,0 +1,332 @@
+"""Backgrounds that stand behind the person: pictures, clips, colours, presets and blur."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import re
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Literal, Protocol
+
+import numpy as np
+
+from vcam.compose import drawn
+from vcam.compose.compositor import Blur
+from vcam.errors import BackgroundError, SourceError
+from vcam.files.whole import write_file
+from vcam.foreign_text import plain
+from vcam.media import formats, pictures, thumbnails
+from vcam.media.clip import ClipSource
+from vcam.settings import choice as choices
+from vcam.settings.choice import Choice, parse
+from vcam.system.paths import backgrounds_dir
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+log = logging.getLogger(__name__)
+
+MAX_UPLOAD: Final = 64 * 1024 * 1024  # bytes of a picture or clip that is added as a preset
+DRAWN_MOST: Final = 2560  # pixels of the longer side of a scene; larger outputs enlarge it
+READ_MOST: Final = 6144  # and of a picture that is read for one
+AHEAD: Final = 3  # decoded clip frames kept ready
+
+
+class Backdrop(Protocol):
+    """A background that is open, at output size."""
+
+    name: str
+
+    def at(self, pts: float) -> NDArray[np.uint8] | Blur:
+        """Return what is behind the person at `pts` seconds.
+
+        Shapes:
+            returns: (H * 3 // 2, W) uint8 I420 limited range, or what makes it from the frame
+        """
+        ...
+
+    def close(self) -> None:
+        """Stop threads and give memory back."""
+        ...
+
+
+class Fixed:
+    """A background that does not move."""
+
+    def __init__(self, name: str, content: NDArray[np.uint8] | Blur) -> None:
+        self.name = name
+        self._content = content
+
+    def at(self, pts: float) -> NDArray[np.uint8] | Blur:
+        return self._content
+
+    def close(self) -> None:
+        pass
+
+
+class Looping:
+    """A clip at its own speed, decoded ahead on a thread; a damaged clip stands still.
+
+    Raises:
+        BackgroundError: nothing in the clip can be decoded.
+    """
+
+    def __init__(self, path: Path, width: int, height: int) -> None:
+        self.name = str(path)
+        self.problem: str | None = None
+        self._size = (width, height)
+        self._source = ClipSource(path, live=False, cover=(width, height))
+        try:
+            self._source.__enter__()
+            self._now = self._decode()[1]
+        except (SourceError, EOFError) as error:
+            raise BackgroundError(
+                getattr(error, "message", f"{str(path)!r} holds no picture"),
+                hint=getattr(error, "hint", "Give a video file that plays in a media player."),
+            ) from error
+        self._started: float | None = None
+        self._ready: deque[tuple[float, NDArray[np.uint8]]] = deque()
+        self._room = threading.Semaphore(AHEAD)
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="backdrop", daemon=True)
+        self._thread.start()
+
+    def at(self, pts: float) -> NDArray[np.uint8]:
+        if self._started is None:
+            self._started = pts
+        due = pts - self._started
+        while self._ready and self._ready[0][0] <= due:
+            _, self._now = self._ready.popleft()
+            self._room.release()
+        # A pause or a slow disk must not be caught up with by racing through the clip.
+        if self._ready and due - self._ready[-1][0] > 1.0:
+            self._started = pts - self._ready[0][0]
+        return self._now
+
+    def close(self) -> None:
+        self._stop.set()
+        self._room.release()
+        self._thread.join(2)
+        self._source.__exit__(None, None, None)
+
+    def _run(self) -> None:
+        base, last = 0.0, 0.0
+        while not self._stop.is_set():
+            self._room.acquire()
+            try:
+                at, data = self._decode()
+                last = at
+            except EOFError:
+                base += last + 1 / self._source.fps
+                try:
+                    self._source.__exit__(None, None, None)
+                    self._source.__enter__()
+                    at, data = self._decode()
+                except (SourceError, EOFError) as error:
+                    self._fail(error)
+                    return
+            except (SourceError, ValueError, OSError) as error:
+                self._fail(error)
+                return
+            self._ready.append((base + at, data))
+
+    def _fail(self, error: Exception) -> None:
+        self.problem = f"background clip {self.name!r} stopped: {error}"
+        log.warning("%s", self.problem)
+
+    def _decode(self) -> tuple[float, NDArray[np.uint8]]:
+        frame = self._source.read(0)
+        assert frame is not None
+        rgb_free = pictures.fit_planes(frame.y, frame.u, frame.v, frame.full_range, *self._size)
+        return frame.pts, rgb_free
+
+
+def open_backdrop(use: str | Choice, width: int, height: int, *, blur: int = 50) -> Backdrop:
+    """Open what `[background] use` names, at output size; `blur` is the strength of a plain one.
+
+    A blur too weak to hide the room is opened at the least one that does.
+
+    Raises:
+        BackgroundError: no such preset or file, or it cannot be shown.
+        ValueError: it names a look, or the room itself, which no background can be.
+    """
+    choice = parse(use) if isinstance(use, str) else use
+    name = str(choice)
+    if isinstance(choice, choices.Blur):
+        percent = blur if choice.percent is None else choice.percent
+        return Fixed(name, Blur(max(percent, choices.LEAST_BLUR)))
+    if isinstance(choice, choices.Colour):
+        flat = np.full((height, width, 3), choice.rgb, np.uint8)
+        return Fixed(name, pictures.i420_from_image(flat))
+    if isinstance(choice, choices.Preset) and choice.name in drawn.SCENES:
+        return Fixed(name, _drawn(choice.name, width, height))
+    if not isinstance(choice, choices.Preset | choices.File):
+        raise ValueError(f"{name!r} is no background")
+    path = _resolve(choice)
+    if formats.readable(path, BackgroundError).kind != "picture":
+        return Looping(path, width, height)
+    image = pictures.read_image(path, bound=min(2 * max(width, height), READ_MOST))
+    return Fixed(name, pictures.i420_from_image(pictures.cover(image, width, height)))
+
+
+@functools.lru_cache(4)  # 1.4 MB each at 720p: going back and forth between scenes is free
+def _drawn(scene: str, width: int, height: int) -> NDArray[np.uint8]:
+    """A scene as I420; nobody writes to it."""
+    scale = min(1.0, DRAWN_MOST / max(width, height))  # large ones would take gigabytes to draw
+    image = drawn.draw(scene, max(2, round(width * scale)), max(2, round(height * scale)))
+    return pictures.i420_from_image(pictures.cover(image, width, height))
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """A background with a name: drawn by the program, or a file in the user's folder."""
+
+    name: str
+    kind: Literal["drawn", "picture", "clip"]
+    path: Path | None
+
+
+def presets() -> list[Preset]:
+    """Every background with a name: the drawn ones first, then the user's, by name."""
+    found = [Preset(name, "drawn", None) for name in drawn.SCENES]
+    try:
+        files = sorted(backgrounds_dir().iterdir())
+    except OSError:
+        files = []
+    for file in files:
+        if file.name.startswith(".") or not file.is_file() or file.stem in drawn.SCENES:
+            continue
+        kind = formats.kind_of(file)
+        if kind != "refused":
+            shown: Literal["picture", "clip"] = "picture" if kind == "picture" else "clip"
+            found.append(Preset(plain(file.stem), shown, file))
+    return found
+
+
+def small(use: choices.Preset | choices.File, width: int = 256, height: int = 144) -> bytes:
+    """Draw a preset or file small, as JPEG.
+
+    Raises:
+        BackgroundError: there is none, or its file cannot be read.
+    """
+    if isinstance(use, choices.Preset) and use.name in drawn.SCENES:
+        return thumbnails.jpeg(pictures.image_from_i420(_drawn(use.name, width, height)))
+    return thumbnails.thumbnail(_resolve(use), width, height)
+
+
+def add_file(content: bytes | Path, name: str) -> Preset:
+    """Keep a picture or clip as a preset under a safe form of `name`, after decoding it once.
+
+    Raises:
+        BackgroundError: too large, not a picture or clip, or the folder cannot be written.
+    """
+    stem = re.sub(r"[^\w\- ]+", "", Path(name).stem).strip()[:60] or "background"
+    folder = backgrounds_dir()
+    part = folder / f".{stem}.{time.monotonic_ns()}.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        data = content.read_bytes() if isinstance(content, Path) else content
+        if len(data) > MAX_UPLOAD:
+            raise BackgroundError(
+                f"{name!r} is {len(data) >> 20} MiB, expected at most {MAX_UPLOAD >> 20}",
+                hint="Scale it down; 1920x1080 is plenty.",
+            )
+        found = formats.recognise(data)
+        if found.kind == "refused":
+            raise BackgroundError(f"{name!r} is {found.noun}", hint=found.hint)
+        suffix = found.suffix  # the name's own may say anything
+        part = part.with_suffix(suffix)
+        part.write_bytes(data)
+        _try_out(part, name)
+        target = _free(folder, stem, suffix, data)
+        if not target.exists():
+            write_file(target, data, replace=False)
+    except OSError as error:
+        raise BackgroundError(
+            f"{str(folder)!r} cannot be written: {error.strerror}",
+            hint="Free some space or make the folder writable.",
+        ) from error
+    finally:
+        part.unlink(missing_ok=True) if _present(part) else None
+    kind: Literal["picture", "clip"] = "picture" if formats.kind_of(target) == "picture" else "clip"
+    return Preset(target.stem, kind, target)
+
+
+def _try_out(part: Path, name: str) -> None:
+    """Decode a file once; what is wrong with it is said by the name that the user knows."""
+    try:
+        open_backdrop(choices.File(str(part)), 64, 36).close()
+    except BackgroundError as error:
+        message = error.message.replace(repr(str(part)), repr(name)).replace(part.name, name)
+        raise BackgroundError(message, hint=error.hint) from error
+
+
+def _free(folder: Path, stem: str, suffix: str, data: bytes) -> Path:
+    """Where to keep `data`: no other picture is overwritten, and the same one is not kept twice."""
+    taken = {preset.name: preset.path for preset in presets()}
+    name, number = stem, 2
+    while name in taken:
+        path = taken[name]
+        if path is not None and path.suffix.lower() == suffix and path.read_bytes() == data:
+            return path
+        name, number = f"{stem} {number}", number + 1
+    return folder / f"{name}{suffix}"
+
+
+def remove(name: str) -> None:
+    """Delete one of the user's own presets.
+
+    Raises:
+        BackgroundError: it is drawn by the program, or there is none of that name.
+    """
+    preset = _preset(name)
+    if preset is None or preset.path is None:
+        raise BackgroundError(
+            f"{name!r} is not a background of yours", hint="Run `vcam background` to list presets."
+        )
+    try:
+        preset.path.unlink()
+    except OSError as error:
+        raise BackgroundError(
+            f"{str(preset.path)!r} cannot be deleted: {error.strerror}",
+            hint="Make the folder writable.",
+        ) from error
+
+
+def _present(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def _preset(name: str) -> Preset | None:
+    # Settings may name a file as it is, where its name as shown is another one.
+    known = presets()
+    by_file = (p for p in known if p.path is not None and p.path.stem == name)
+    return next((p for p in known if p.name == name), next(by_file, None))
+
+
+def _resolve(choice: choices.Preset | choices.File) -> Path:
+    """The file of a preset, or of a path; a name that is no preset may be a file's."""
+    use = choice.name if isinstance(choice, choices.Preset) else choice.path
+    preset = _preset(use) if isinstance(choice, choices.Preset) else None
+    if preset is not None and preset.path is not None:
+        return preset.path
+    path = Path(use).expanduser()
+    if not _present(path):
+        near = [p.name for p in presets()]
+        raise BackgroundError(
+            f"background {use!r} is neither a file nor a preset ({', '.join(near)})",
+            hint="Give the path of a picture or clip, or run `vcam background` to list presets.",
+        )
+    if path.is_dir():
+        raise BackgroundError(
+            f"background {use!r} is a folder, expected a picture or a clip",
+            hint="Give one file of it.",
+        )
+    return path

@@ -1,0 +1,107 @@
+"""The privacy card: what others see whenever it is not certain that they may see you."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from vcam.compose import drawn
+from vcam.errors import BackgroundError
+from vcam.frame import SafeFrame
+from vcam.media import pictures
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+log = logging.getLogger(__name__)
+
+NAME: Final = "VBG Camera"
+_KEPT: Final = 16  # cards with a reason that stay drawn
+
+
+class Card:
+    """Draws the card once, when it is made; showing it later allocates nothing that could fail.
+
+    `picture` is the user's own; where it cannot be read the drawn one stands in, and `problem`
+    says why. Any thread may call `frame`.
+    """
+
+    def __init__(self, width: int, height: int, *, picture: str = "", reasons: bool = True) -> None:
+        self.width, self.height = width, height
+        self.problem: str | None = None
+        self._reasons = reasons
+        self._image = self._base(picture)
+        self._own = bool(picture) and self.problem is None
+        self._plain = self._render("")
+        self._drawn: dict[str, NDArray[np.uint8]] = {"": self._plain}
+
+    def frame(self, pts: float, seq: int, reason: str = "") -> SafeFrame:
+        """Return the card as a frame; with `reason` if it was prepared or can be drawn now."""
+        data = self._plain
+        if reason and self._reasons:
+            data = self._drawn.get(reason, self._plain)
+            if data is self._plain and len(self._drawn) < _KEPT:
+                try:
+                    data = self._drawn[reason] = self._render(reason)
+                except (MemoryError, OSError, ValueError):
+                    data = self._plain
+        return SafeFrame(data, pts, seq, is_card=True, maker=__name__)
+
+    def _base(self, picture: str) -> NDArray[np.uint8]:
+        if picture:
+            try:
+                image = pictures.read_image(
+                    Path(picture).expanduser(), bound=2 * max(self.width, self.height)
+                )
+                return pictures.cover(image, self.width, self.height)
+            except BackgroundError as error:
+                self.problem = str(error)
+                log.warning("privacy card: %s; showing the drawn one", error)
+        return drawn.draw("slate", self.width, self.height)
+
+    def _render(self, reason: str) -> NDArray[np.uint8]:
+        canvas = Image.fromarray(self._image)
+        draw = ImageDraw.Draw(canvas)
+        unit = self.height / 100
+        middle = self.width / 2
+        if not self._own:
+            self._draw_mark(draw, middle, 40 * unit, 9 * unit)
+            title = ImageFont.load_default(max(6 * unit, 8))
+            draw.text((middle, 60 * unit), NAME, (232, 236, 242), title, anchor="mm")
+        if reason:
+            small = ImageFont.load_default(max(3.4 * unit, 8))
+            at = (middle, 68 * unit if not self._own else 93 * unit)
+            if self._own:
+                box = draw.textbbox(at, reason, small, anchor="mm")
+                pad = 1.6 * unit
+                draw.rounded_rectangle(
+                    (box[0] - pad, box[1] - pad, box[2] + pad, box[3] + pad), pad, (20, 24, 30)
+                )
+            draw.text(at, reason, (150, 162, 178), small, anchor="mm")
+        return pictures.i420_from_image(np.asarray(canvas))
+
+    @staticmethod
+    def _draw_mark(draw: ImageDraw.ImageDraw, x: float, y: float, r: float) -> None:
+        """A camera with its eye closed."""
+        line = max(round(r / 9), 1)
+        ink = (232, 236, 242)
+        draw.rounded_rectangle(
+            (x - r * 1.25, y - r * 0.8, x + r * 0.55, y + r * 0.8), r / 4, None, ink, line
+        )
+        draw.line(
+            [
+                (x + r * 0.75, y - r * 0.25),
+                (x + r * 1.25, y - r * 0.6),
+                (x + r * 1.25, y + r * 0.6),
+                (x + r * 0.75, y + r * 0.25),
+                (x + r * 0.75, y - r * 0.25),
+            ],
+            ink,
+            line,
+            joint="curve",
+        )
+        draw.arc((x - r * 0.85, y - r * 0.55, x + r * 0.15, y + r * 0.45), 20, 160, ink, line)

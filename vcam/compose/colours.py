@@ -1,0 +1,126 @@
+"""What colours the person and the room have near each pixel; and the room alone, blurred.
+
+All of it is a normalised convolution, blur(colour * weight) / blur(weight), whose weight is
+nothing where the other one is: so neither ever bleeds into the other. It happens at half the
+model's size, where it costs little.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import cv2
+import numpy as np
+
+from vcam.compose import kernels
+from vcam.system.memory import blank
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from segmentation.segmenter import Matte
+
+    Floats = NDArray[np.float32]
+
+TRUST: Final = np.float32(1e-3)  # weight of a pixel's own colour where nothing else is near
+NEAR: Final = 6  # pixels at model size: how far the colours of person and room are looked up
+PASSES: Final = 3  # box blurs that make a bell
+
+
+class Colours:
+    """The frame at half the model's size, limited range, and averages over parts of it.
+
+    Owned by one thread; everything it returns is overwritten by the next frame.
+    """
+
+    def __init__(self, h: int, w: int) -> None:
+        self.size = (h, w)
+        self.half = half = (max(2, h // 2), max(2, w // 2))
+        self._bytes = np.zeros(half, np.uint8)
+        self.planes = np.zeros((3, *half), np.float32)
+        self.alpha = np.zeros(half, np.float32)
+        self._weight, self._sum, self._near = (np.zeros(half, np.float32) for _ in range(3))
+        self._work = np.zeros(half, np.float32)
+        self._carried = np.zeros((3, *half), np.float32)
+        self._scratch = kernels.near_scratch(half)
+        self._cross = cv2.getStructuringElement(cv2.MORPH_RECT, (3, 3))
+
+    def wipe(self) -> None:
+        """Overwrite what is kept of the frame."""
+        blank((
+            self._bytes, self.planes, self.alpha, self._weight, self._sum, self._near, self._work,
+            self._carried, *self._scratch,
+        ))  # fmt: skip
+
+    def take(self, matte: Matte, *, full_range: bool) -> None:
+        """Look at the frame that `matte` belongs to."""
+        h, w = self.half
+        for channel in range(3):
+            cv2.resize(matte.picture[channel], (w, h), self._bytes)
+            plane = self.planes[channel]
+            if not full_range:
+                np.copyto(plane, self._bytes)
+                continue
+            slope, middle = (
+                (219 / 255, 16.0) if channel == 0 else (224 / 255, 128 - 128 * 224 / 255)
+            )
+            np.multiply(self._bytes, np.float32(slope), out=plane)
+            np.add(plane, np.float32(middle), out=plane)
+        cv2.resize(matte.alpha, (w, h), self.alpha)
+
+    def person(self, out: Floats) -> None:
+        """Fill `out` (3, h, w) with the person's colours, carried `NEAR` pixels outwards."""
+        self._carry(0.6, 0.95, out)
+
+    def room(self, out: Floats) -> None:
+        """Fill `out` (3, h, w) with the room's colours, carried `NEAR` pixels inwards."""
+        self._carry(0.4, 0.05, out)
+
+    def blurred(self, sigma: float, out: list[NDArray[np.uint8]]) -> None:
+        """Fill the planes `out` with the room, blurred by `sigma` pixels of the model's size.
+
+        Shapes:
+            out: Y, U and V, uint8, each of its size in the output
+        """
+        # Soft edges hold some of the person: they count as little as the person does.
+        cv2.dilate(self.alpha, self._cross, self._work)
+        np.copyto(self._near, self.alpha)
+        np.copyto(self.alpha, self._work)
+        self._ramp(0.5, 0.05)
+        np.copyto(self.alpha, self._near)
+        # Three boxes of this width make a bell of that deviation.
+        width = max(1, round((12 * (sigma / 2) ** 2 / PASSES + 1) ** 0.5)) | 1
+        self._blur(self._weight, self._sum, width)
+        np.add(self._sum, TRUST, out=self._sum)
+        total = max(float(self._weight.sum()), 1e-3)
+        for channel, plane in enumerate(out):
+            np.multiply(self.planes[channel], self._weight, out=self._near)
+            mean = np.float32(float(self._near.sum()) / total)
+            self._blur(self._near, self._work, width)
+            np.add(self._work, mean * TRUST, out=self._work)
+            np.divide(self._work, self._sum, out=self._work)
+            np.add(self._work, np.float32(0.5), out=self._work)
+            np.clip(self._work, 0, 255, out=self._work)
+            np.copyto(self._bytes, self._work, casting="unsafe")
+            cv2.resize(self._bytes, plane.shape[::-1], plane)
+
+    def _ramp(self, start: float, end: float) -> None:
+        """Set the weight to 0 where alpha is at `start` and to 1 where it is at `end`."""
+        np.subtract(self.alpha, np.float32(start), out=self._weight)
+        np.multiply(self._weight, np.float32(1 / (end - start)), out=self._weight)
+        np.clip(self._weight, 0, 1, out=self._weight)
+
+    def _carry(self, start: float, end: float, out: Floats) -> None:
+        """Average colours where alpha is between `start`, which counts nothing, and `end`."""
+        gain = 1 / (end - start)
+        kernels.near(
+            self.planes, self.alpha, start, gain, float(TRUST), self._carried, *self._scratch
+        )
+        h, w = self.size
+        for channel in range(3):
+            cv2.resize(self._carried[channel], (w, h), out[channel])
+
+    def _blur(self, source: Floats, out: Floats, width: int) -> None:
+        cv2.blur(source, (width, width), out, borderType=cv2.BORDER_REPLICATE)
+        for _ in range(PASSES - 1):
+            cv2.blur(out, (width, width), out, borderType=cv2.BORDER_REPLICATE)

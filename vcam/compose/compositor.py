@@ -1,0 +1,349 @@
+"""Puts the person of a frame in front of a backdrop: one of the two makers of `SafeFrame`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+import cv2
+import numpy as np
+
+from vcam.compose import kernels
+from vcam.compose.colours import Colours
+from vcam.frame import SafeFrame
+from vcam.system.memory import blank
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from segmentation.segmenter import Matte
+    from vcam.frame import Frame
+
+BUFFERS: Final = 2  # a composite stays valid while the next one is drawn
+BLUR_MOST: Final = 0.06  # deviation of the strongest blur, as a share of the longer side
+ROWS: Final = 256  # of a matte at full size, made at once
+SPILL: Final = 0.05  # how far the backdrop's light spills over the person, as a share of the height
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How the person is set into the backdrop."""
+
+    light_wrap: float = 0.0  # how much of a bright backdrop spills over the edges, 0..1
+    decontaminate: bool = True  # take the room's colour out of soft edges
+    mirror: bool = False  # flip the person left to right; the backdrop stays
+
+
+@dataclass(frozen=True, slots=True)
+class Blur:
+    """The room itself as backdrop, blurred; `strength` is 0..100 percent."""
+
+    strength: float = 50.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scenery:
+    """What one frame's person is set into: for engines that draw the composite themselves."""
+
+    behind: NDArray[np.uint8] | Blur
+    look: Look
+    width: int
+    height: int
+
+
+class Compositor:
+    """Draws composites of one fixed size, even in width and height. Owned by one thread."""
+
+    def __init__(self, width: int, height: int) -> None:
+        if width % 2 or height % 2 or width < 2 or height < 2:
+            raise ValueError(f"output is {width}x{height}, expected even numbers")
+        self.width = width
+        self.height = height
+        self._outputs = [np.zeros((height * 3 // 2, width), np.uint8) for _ in range(BUFFERS)]
+        self._turn = 0
+        self._blurred = np.zeros((height * 3 // 2, width), np.uint8)
+        self._fitted: _Fit | None = None
+        self._fitted_bare: _Fit | None = None  # of frames that are shown as they are
+
+    def wipe(self) -> None:
+        """Overwrite every picture that is kept, those that were handed out among them."""
+        blank((*self._outputs, self._blurred))
+        for fit in (self._fitted, self._fitted_bare):
+            if fit is not None:
+                fit.wipe()
+
+    def compose(
+        self, frame: Frame, matte: Matte, backdrop: NDArray[np.uint8] | Blur, look: Look
+    ) -> SafeFrame:
+        """Return the person of `frame` in front of `backdrop`; valid until the call after next.
+
+        Shapes:
+            backdrop: (H * 3 // 2, W) uint8 I420, limited range, of the output's size
+
+        Raises:
+            ValueError: `matte` belongs to another frame, or `backdrop` has another size.
+        """
+        if matte.seq != frame.seq:
+            raise ValueError(f"matte of frame {matte.seq}, expected that of frame {frame.seq}")
+        if matte.composite is not None:
+            return self._adopt(frame, matte.composite)
+        fit = self._fit(frame, matte)
+        y, u, v = fit.planes(frame, mirror=look.mirror)
+        if isinstance(backdrop, Blur) or look.decontaminate:
+            fit.colours.take(matte, full_range=frame.full_range)
+        if isinstance(backdrop, Blur):
+            behind = self._blur(fit, matte, backdrop, look.mirror)
+        else:
+            behind = backdrop
+            if behind.shape != self._blurred.shape or behind.dtype != np.uint8:
+                raise ValueError(
+                    f"backdrop is {behind.dtype} {behind.shape}, expected {self._blurred.shape}"
+                )
+        out = self._next()
+        if not fit.fills:
+            np.copyto(out, behind)  # the bars beside the person
+        fit.fill_low(matte, look, behind)
+        flat_y, y_line = kernels.flat(y)
+        flat_u, c_line = kernels.flat(u)
+        flat_v, v_line = kernels.flat(v)
+        if v_line != c_line:
+            flat_u, c_line = kernels.flat(np.ascontiguousarray(u))
+            flat_v, _ = kernels.flat(np.ascontiguousarray(v))
+        kernels.compose(
+            flat_y,
+            y_line,
+            flat_u,
+            flat_v,
+            c_line,
+            2 * u.shape[0] // y.shape[0],
+            frame.full_range,
+            fit.low,
+            look.decontaminate,
+            look.light_wrap > 0,
+            *fit.taps,
+            behind.reshape(-1),
+            out.reshape(-1),
+            self.width,
+            self.height,
+            fit.left,
+            fit.top,
+            fit.scratch,
+        )
+        return SafeFrame(out, frame.pts, frame.seq, is_card=False, maker=__name__)
+
+    def _adopt(self, frame: Frame, composite: NDArray[np.uint8]) -> SafeFrame:
+        """Take what the engine drew from this very frame's matte, now that it may be shown.
+
+        A copy: the engine draws into its memory again before anybody has judged that frame.
+        """
+        expected = (self.height * 3 // 2, self.width)
+        if composite.shape != expected or composite.dtype != np.uint8:
+            raise ValueError(
+                f"composite is {composite.dtype} {composite.shape}, expected uint8 {expected}"
+            )
+        out = self._next()
+        np.copyto(out, composite)
+        return SafeFrame(out, frame.pts, frame.seq, is_card=False, maker=__name__)
+
+    def reveal(self, frame: Frame, look: Look | None = None) -> SafeFrame:
+        """Return the frame as it is, room and all: only ever on the user's explicit wish.
+
+        Nothing in this module calls it: the pipeline does while `Settings.now.revealed` is set.
+        """
+        mirror = look is not None and look.mirror
+        if self._fitted_bare is None or not self._fitted_bare.of(frame, (2, 2)):
+            self._fitted_bare = _Fit(frame, (2, 2), self.width, self.height)
+        fit = self._fitted_bare
+        fit.low[kernels.B] = 2
+        y, u, v = fit.planes(frame, mirror=mirror)
+        out = self._next()
+        if not fit.fills:
+            area = self.width * self.height
+            out.reshape(-1)[:area] = 16
+            out.reshape(-1)[area:] = 128
+        (flat_y, y_line), (flat_u, c_line), (flat_v, _) = (
+            kernels.flat(np.ascontiguousarray(plane)) for plane in (y, u, v)
+        )
+        kernels.compose(
+            flat_y,
+            y_line,
+            flat_u,
+            flat_v,
+            c_line,
+            2 * u.shape[0] // y.shape[0],
+            frame.full_range,
+            fit.low,
+            False,
+            False,
+            *fit.taps,
+            self._blurred.reshape(-1),  # nothing of it is shown
+            out.reshape(-1),
+            self.width,
+            self.height,
+            fit.left,
+            fit.top,
+            fit.scratch,
+        )
+        return SafeFrame(out, frame.pts, frame.seq, is_card=False, maker=__name__, revealed=True)
+
+    def _planes(self, data: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+        """Y, U and V of a picture of the output's size."""
+        flat, area = data.reshape(-1), self.width * self.height
+        half = (self.height // 2, self.width // 2)
+        return [
+            flat[:area].reshape(self.height, self.width),
+            flat[area : area * 5 // 4].reshape(half),
+            flat[area * 5 // 4 :].reshape(half),
+        ]
+
+    def _next(self) -> NDArray[np.uint8]:
+        self._turn = (self._turn + 1) % BUFFERS
+        return self._outputs[self._turn]
+
+    def _fit(self, frame: Frame, matte: Matte) -> _Fit:
+        if self._fitted is None or not self._fitted.of(frame, matte.a.shape):
+            self._fitted = _Fit(frame, matte.a.shape, self.width, self.height)
+        return self._fitted
+
+    def _blur(self, fit: _Fit, matte: Matte, blur: Blur, mirror: bool) -> NDArray[np.uint8]:
+        """Return the room at output size, blurred, the person's colours kept out of it."""
+        sigma = max(0.0, min(blur.strength, 100.0)) / 100 * BLUR_MOST * max(matte.alpha.shape)
+        parts = fit.inside(self._blurred)
+        fit.colours.blurred(sigma, parts)
+        if mirror:
+            for part in parts:
+                cv2.flip(part, 1, part)
+        if not fit.fills:
+            for part, whole in zip(parts, self._planes(self._blurred), strict=True):
+                _extend(part, whole)
+        return self._blurred
+
+
+class _Fit:
+    """How frames of one shape sit in the output, and the buffers that takes."""
+
+    def __init__(self, frame: Frame, small: tuple[int, ...], width: int, height: int) -> None:
+        self._key = (frame.y.shape, frame.u.shape, tuple(small))
+        scale = min(width / frame.width, height / frame.height)
+        self.width = min(width, max(2, round(frame.width * scale / 2) * 2))
+        self.height = min(height, max(2, round(frame.height * scale / 2) * 2))
+        self.left = (width - self.width) // 4 * 2
+        self.top = (height - self.height) // 4 * 2
+        self.fills = (self.width, self.height) == (width, height)
+        self._shape = (height, width)
+        self.taps = (
+            *kernels.taps(self.height, small[0]),
+            *kernels.taps(self.width, small[1]),
+            *kernels.taps(self.height // 2, small[0]),
+            *kernels.taps(self.width // 2, small[1]),
+        )
+        self.low = np.zeros((kernels.PLANES, *small), np.float32)
+        self.scratch = kernels.scratch_for((self.height, self.width), (small[0], small[1]))
+        self.colours = Colours(*small[:2])
+        self._scaled: list[NDArray[np.uint8]] | None = None
+        if (self.width, self.height) != (frame.width, frame.height):
+            c = (self.height // 2, self.width // 2)
+            self._scaled = [np.zeros(s, np.uint8) for s in ((self.height, self.width), c, c)]
+        shapes = (
+            [plane.shape for plane in self._scaled]
+            if self._scaled
+            else [frame.y.shape, frame.u.shape, frame.v.shape]
+        )
+        self._flipped = [np.zeros(s, np.uint8) for s in shapes]
+
+    def of(self, frame: Frame, small: tuple[int, ...]) -> bool:
+        """True if it was made for frames and mattes of these shapes."""
+        return self._key == (frame.y.shape, frame.u.shape, tuple(small))
+
+    def wipe(self) -> None:
+        """Overwrite what is kept of the frame."""
+        blank((self.low, self.scratch, *(self._scaled or ()), *self._flipped))
+        self.colours.wipe()
+
+    def planes(
+        self, frame: Frame, *, mirror: bool
+    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:
+        """Return the frame's planes at the size they have in the output, flipped if asked."""
+        planes = [frame.y, frame.u, frame.v]
+        if self._scaled:
+            shrinks = self.width < frame.width
+            method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
+            for plane, scaled in zip(planes, self._scaled, strict=True):
+                cv2.resize(plane, scaled.shape[::-1], scaled, interpolation=method)
+            planes = list(self._scaled)
+        if mirror:
+            for plane, flipped in zip(planes, self._flipped, strict=True):
+                cv2.flip(plane, 1, flipped)
+            planes = list(self._flipped)
+        return planes[0], planes[1], planes[2]
+
+    def fill_low(self, matte: Matte, look: Look, behind: NDArray[np.uint8]) -> None:
+        """Fill the planes at model size that the kernel enlarges."""
+        low = self.low
+        np.multiply(matte.a, np.float32(1 / 255), out=low[kernels.A])
+        low[kernels.B] = matte.b
+        if look.decontaminate:
+            self.colours.person(low[kernels.PERSON : kernels.PERSON + 3])
+            self.colours.room(low[kernels.ROOM : kernels.ROOM + 3])
+        if look.light_wrap > 0:
+            h, w = matte.alpha.shape
+            reach = (max(3, round(SPILL * h)) | 1,) * 2
+            around = cv2.blur(cv2.blur(1 - matte.alpha, reach), reach)
+            spill = np.clip(around * 1.6 - 0.1, 0, 1) * np.float32(0.6 * look.light_wrap)
+            spill[spill < 1e-3] = 0  # the kernel takes tiles without any as they are
+            low[kernels.WRAP] = spill
+            for channel, plane in enumerate(self.inside(behind)):
+                light = cv2.blur(cv2.resize(plane, (w, h), interpolation=cv2.INTER_AREA), reach)
+                if look.mirror:
+                    light = light[:, ::-1]
+                np.multiply(light, spill, out=low[kernels.LIGHT + channel])
+        if look.mirror:
+            for plane in low:
+                cv2.flip(plane, 1, plane)
+
+    def inside(self, data: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
+        """The parts of an output's planes that the frame covers."""
+        height, width = self._shape
+        area = height * width
+        flat, parts = data.reshape(-1), []
+        for at, half in ((0, 1), (area, 2), (area * 5 // 4, 2)):
+            plane = flat[at : at + area // half**2].reshape(height // half, width // half)
+            top, left = self.top // half, self.left // half
+            parts.append(plane[top : top + self.height // half, left : left + self.width // half])
+        return parts
+
+
+def _extend(part: NDArray[np.uint8], whole: NDArray[np.uint8]) -> None:
+    """Repeat the edges of `part`, a view into `whole`, over the bars beside it."""
+    at = (part.ctypes.data - whole.ctypes.data) // whole.strides[1]
+    top, left = divmod(at, whole.shape[1])
+    bottom, right = top + part.shape[0], left + part.shape[1]
+    whole[top:bottom, :left] = part[:, :1]
+    whole[top:bottom, right:] = part[:, -1:]
+    whole[:top] = whole[top]
+    whole[bottom:] = whole[bottom - 1]
+
+
+def alpha_at(matte: Matte, y: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return the matte at the size of the frame it belongs to, 0..1.
+
+    Shapes:
+        y: (H, W) uint8 luma of that frame, as stored
+        returns: (H, W) float32
+    """
+    h, w = y.shape
+    out = np.empty((h, w), np.float32)
+    low, high, weight = kernels.taps(h, matte.a.shape[0])
+    for top in range(0, h, ROWS):  # a large picture would take gigabytes at once
+        part = slice(top, top + ROWS)
+        a, b = (
+            cv2.resize(
+                plane[low[part]] + (plane[high[part]] - plane[low[part]]) * weight[part, None],
+                (w, len(low[part])),
+                interpolation=cv2.INTER_LINEAR,
+            )
+            for plane in (matte.a, matte.b)
+        )
+        alpha = (a * (y[part].astype(np.float32) / 255) + b) * kernels.GAIN
+        np.clip(alpha - (kernels.GAIN - 1) / 2, 0, 1, out=out[part])
+    return out

@@ -1,0 +1,273 @@
+"""Presets: every background that has a name, and the looks a user keeps under one.
+
+A look is a background together with how the person is set into it. Looks lie in a small file of
+their own beside the backgrounds folder; `vcam.compose.backdrops` knows the pictures and clips.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import io
+import json
+import logging
+import os
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from PIL import Image, ImageFilter
+
+from vcam.compose import backdrops, drawn
+from vcam.errors import BackgroundError, VcamError
+from vcam.files.whole import numbered, replace_file
+from vcam.foreign_text import plain
+from vcam.settings import config
+from vcam.settings.choice import Colour, File, Preset, Reveal, parse
+from vcam.system.paths import backgrounds_dir
+
+if TYPE_CHECKING:
+    from vcam.settings.config import Config
+    from vcam.settings.live import Changes
+
+log = logging.getLogger(__name__)
+
+# What a look remembers; everything else stays as it is when a look is chosen.
+KEPT: Final = {
+    "background": ("use", "blur", "light_wrap", "decontaminate"),
+    "matte": ("smoothing", "people"),
+}
+MOST: Final = 100  # looks
+LONGEST: Final = 60  # characters of a name
+
+_changing = threading.Lock()  # held while the file is read and written anew: two changes are two
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One thing to choose: what it is called and what choosing it sets."""
+
+    name: str
+    kind: str  # "drawn", "picture", "clip" or "look"
+    mine: bool  # made by the user, who may delete it
+    values: Changes
+
+
+def entries() -> list[Entry]:
+    """Everything with a name: backgrounds first, then looks, each in their own order."""
+    shown = [
+        Entry(p.name, p.kind, p.path is not None, {"background": {"use": str(Preset(p.name))}})
+        for p in backdrops.presets()
+    ]
+    taken = {entry.name for entry in shown}
+    kept = [Entry(n, "look", True, v) for n, v in _looks().items() if n not in taken]
+    return [*shown, *kept]
+
+
+def find(name: str) -> Entry:
+    """The entry called `name`.
+
+    Raises:
+        BackgroundError: there is none.
+    """
+    for entry in entries():
+        if entry.name == name:
+            return entry
+    raise BackgroundError(
+        f"{name!r} is not a preset", hint="Run `vcam background` to list presets."
+    )
+
+
+def current(now: Config) -> str:
+    """The name of what is in force, "" if it has none; a look that fits outranks its background."""
+    fitting = [e for e in entries() if _fits(e, now)]
+    return fitting[-1].name if fitting else ""
+
+
+def shows(name: str, now: Config) -> bool:
+    """True if the background called `name` is a file of the user's, and in force."""
+    return now.background.choice == Preset(name) and name not in drawn.SCENES
+
+
+def neighbour(now: Config, step: int) -> Entry:
+    """The entry `step` places after the one in force, round and round.
+
+    A look without a background, of an older release, is no place to go on from.
+    """
+    known = [entry for entry in entries() if "use" in entry.values["background"]]
+    names = [entry.name for entry in known]
+    here = current(now)
+    start = names.index(here) if here else (-1 if step > 0 else 0)
+    return known[(start + step) % len(known)]
+
+
+def keep(name: str, now: Config) -> Entry:
+    """Keep the background and look in force under `name`; an older look of that name goes.
+
+    Raises:
+        BackgroundError: the name cannot be used, the background is the room itself, or the file
+            cannot be written.
+    """
+    name = name.strip()
+    if isinstance(now.background.choice, Reveal):
+        raise BackgroundError(
+            "a look does not remember to show your room", hint="Choose a background first."
+        )
+    if str(Preset(name)) != name:  # it would read as something else
+        raise BackgroundError(
+            f"a look cannot be called {name[:80]!r}, which means something else",
+            hint="Choose another name.",
+        )
+    if not name or len(name) > LONGEST or not name.isprintable() or "/" in name:
+        raise BackgroundError(
+            f"a look cannot be called {name[:80]!r}, expected 1 to {LONGEST} letters",
+            hint="Choose another name.",
+        )
+    if name in {p.name for p in backdrops.presets()}:
+        raise BackgroundError(f"{name!r} is a background already", hint="Choose another name.")
+    values = now.model_dump()
+    with _changing:
+        looks = _stored()
+        looks[name] = {s: {key: values[s][key] for key in keys} for s, keys in KEPT.items()}
+        if len(looks) > MOST:
+            raise BackgroundError(f"there are {MOST} looks already", hint="Delete one of them.")
+        _write(looks)
+    return Entry(name, "look", True, looks[name])
+
+
+def remove(name: str) -> None:
+    """Delete a look, picture or clip of the user's.
+
+    Raises:
+        BackgroundError: there is none of that name, or it is drawn by the program.
+    """
+    if name not in _looks() or name in {p.name for p in backdrops.presets()}:
+        backdrops.remove(name)
+        return
+    with _changing:
+        looks = _stored()
+        looks.pop(name, None)
+        _write(looks)
+
+
+def thumbnail(name: str) -> bytes:
+    """Draw an entry small, as JPEG.
+
+    Raises:
+        BackgroundError: no preset has that name, or its file cannot be read.
+    """
+    entry = find(name)
+    use = parse(str(entry.values["background"].get("use", "blur")))
+    if isinstance(use, Preset | File):
+        return backdrops.small(use)
+    if isinstance(use, Colour):
+        image = Image.new("RGB", (256, 144), use.text)
+    else:  # of the room, which nothing here may show
+        image = Image.fromarray(drawn.draw("loft", 256, 144)).filter(ImageFilter.GaussianBlur(9))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=82)
+    return buffer.getvalue()
+
+
+def stamp() -> str:
+    """A word that changes whenever a preset comes, goes or changes; cheap enough to ask often."""
+    seen = []
+    try:
+        with os.scandir(backgrounds_dir()) as files:
+            for file in files:
+                if not file.name.startswith("."):
+                    facts = file.stat()
+                    seen.append((file.name, facts.st_size, facts.st_mtime_ns))
+    except OSError:
+        pass
+    return f"{hash((tuple(sorted(seen)), _mtime(_path()))) & 0xFFFFFFFF:x}"
+
+
+def _fits(entry: Entry, now: Config) -> bool:
+    wanted = dict(entry.values["background"])
+    use = wanted.pop("use", None)  # a look of an older release may have none
+    return (
+        use is not None
+        and parse(use) == now.background.choice
+        and all(
+            getattr(getattr(now, section), key) == value
+            for section, keys in {**entry.values, "background": wanted}.items()
+            for key, value in keys.items()
+        )
+    )
+
+
+def _path() -> Path:
+    return backgrounds_dir().parent / "looks.json"
+
+
+def _mtime(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _looks() -> dict[str, Changes]:
+    return _read(_path(), _mtime(_path()))
+
+
+@functools.lru_cache(2)
+def _read(path: Path, mtime: int) -> dict[str, Changes]:
+    """The looks in `path`; what is damaged or of another version is left out."""
+    if not mtime:
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    if not isinstance(found, dict):
+        return {}
+    base = config.load(config.default_path(), environ={})
+    looks: dict[str, Changes] = {}
+    for name, values in list(found.items())[:MOST]:
+        try:
+            kept = {s: {k: values[s][k] for k in keys} for s, keys in KEPT.items()}
+            wish = base.with_changes(kept).background.choice
+            if isinstance(wish, Reveal):  # of an older release: the look stays, less the room
+                del kept["background"]["use"]
+        except (VcamError, KeyError, TypeError):
+            continue
+        looks[plain(name)] = kept
+    return looks
+
+
+def _stored() -> dict[str, Any]:
+    """Everything in the file, also what this release does not understand; `_changing` is held.
+
+    A file that cannot be understood at all is put aside before a new one is written.
+    """
+    path = _path()
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(found, dict):
+            return found
+    except FileNotFoundError:
+        return {}
+    except ValueError:
+        pass
+    except OSError as error:
+        raise BackgroundError(
+            f"{str(path)!r} cannot be read: {error.strerror}", hint="Make the file readable."
+        ) from error
+    aside = next(p for p in numbered(path.with_name("looks.damaged.json")) if not p.exists())
+    with contextlib.suppress(OSError):
+        path.rename(aside)
+        log.warning("%s cannot be understood and is kept as %s", path, aside.name)
+    return {}
+
+
+def _write(looks: dict[str, Any]) -> None:
+    try:
+        replace_file(_path(), json.dumps(looks, indent=2, ensure_ascii=False) + "\n")
+    except OSError as error:
+        raise BackgroundError(
+            f"{str(_path())!r} cannot be written: {error.strerror}",
+            hint="Free some space or make the folder writable.",
+        ) from error

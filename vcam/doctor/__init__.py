@@ -1,0 +1,1 @@
+"""Finds what keeps the camera from showing up."""

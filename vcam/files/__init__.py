@@ -1,0 +1,1 @@
+"""Files that the program writes: whole or not there, and playable however writing ends."""

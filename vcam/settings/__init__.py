@@ -1,0 +1,1 @@
+"""Everything that can be set: what it is, where it is kept, and what is in force."""

@@ -1,0 +1,378 @@
+"""Settings: what they are, where they come from, and what is wrong with them.
+
+Precedence: command line > `VCAM_SECTION_KEY` > the user's file > the shipped `config.toml`, which
+is the only place where defaults are written.
+"""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import logging
+import os
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import platformdirs
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from vcam.errors import ConfigError
+from vcam.settings.choice import Choice, Look, parse
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+log = logging.getLogger(__name__)
+
+# Settings that a release renamed: the old (section, key) to the new one. Files that still have the
+# old name are read, said so once, and written with the new name; nobody has to edit anything.
+RENAMED: Final[dict[tuple[str, str], tuple[str, str]]] = {}
+
+Even = AfterValidator(lambda n: _even(n))
+Width = Annotated[int, Field(ge=64, le=3840), Even]
+Height = Annotated[int, Field(ge=64, le=2160), Even]
+Fps = Annotated[float, Field(ge=1, le=120)]
+Unit = Annotated[float, Field(ge=0, le=1)]
+
+
+def _even(n: int) -> int:
+    if n % 2:
+        raise ValueError("expected an even number of pixels")
+    return n
+
+
+def _background(value: str) -> str:
+    if isinstance(parse(value), Look):
+        raise ValueError("a background; `vcam background` chooses a look")
+    return value
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Camera(_Section):
+    """Where pictures come from."""
+
+    source: str = Field(min_length=1)
+    width: Width
+    height: Height
+    fps: Fps
+    format: Literal["auto", "mjpg", "yuyv"]
+    mirror: bool
+    fill: bool
+    controls: dict[str, int | dict[str, int]]
+
+
+class Output(_Section):
+    """Where pictures go."""
+
+    sink: str = Field(min_length=1)
+    width: Width
+    height: Height
+    fps: Fps
+    on_demand: bool
+    idle_after: Annotated[float, Field(ge=0, le=3600)]
+
+
+class Background(_Section):
+    """What is shown behind the person."""
+
+    use: Annotated[str, AfterValidator(_background)]
+    blur: Annotated[int, Field(ge=0, le=100)]
+    light_wrap: Unit
+    decontaminate: bool
+
+    @functools.cached_property
+    def choice(self) -> Choice:
+        """The background that `use` writes."""
+        return parse(self.use)
+
+
+class MatteSettings(_Section):
+    """How the person is found."""
+
+    model: str = Field(min_length=1)
+    engine: Literal["auto", "cpu", "cuda"]
+    threads: Annotated[int, Field(ge=1, le=16)]
+    quality: Literal["auto", "low", "balanced", "high"]
+    max_cpu_percent: Annotated[int, Field(ge=5, le=1600)]
+    smoothing: Unit
+    people: Literal["everyone", "only-me"]
+
+
+class Privacy(_Section):
+    """When the card is shown instead."""
+
+    card: str
+    card_reason: bool
+    confident_frames: Annotated[int, Field(ge=1, le=120)]
+    deadline: Annotated[float, Field(ge=0.05, le=10)]
+
+
+class Control(_Section):
+    """The doors to the daemon."""
+
+    port: Annotated[int, Field(ge=0, le=65535)]
+    log: Literal["debug", "info", "warning", "error"]
+
+
+class Config(_Section):
+    """Every setting, validated and immutable; the loop swaps whole objects, never fields."""
+
+    camera: Camera
+    output: Output
+    background: Background
+    matte: MatteSettings
+    privacy: Privacy
+    control: Control
+
+    def with_changes(self, changes: Mapping[str, Mapping[str, Any]]) -> Config:
+        """Return a copy with `{section: {key: value}}` applied.
+
+        Raises:
+            ConfigError: a key is unknown or a value is out of its range.
+        """
+        return validate(_merge(self.model_dump(), changes), origin="settings")
+
+
+def default_path() -> Path:
+    """Where `config.toml` with the defaults lies: beside the packages, or inside the wheel."""
+    here = Path(__file__).resolve().parent.parent
+    inside = here / "config.toml"
+    return inside if inside.exists() else here.parent / "config.toml"
+
+
+def user_path() -> Path:
+    """The user's own file, in the platform's configuration directory; it may not exist yet."""
+    if explicit := os.environ.get("VCAM_CONFIG"):
+        return Path(explicit)
+    return Path(platformdirs.user_config_dir("vcam", appauthor=False)) / "config.toml"
+
+
+def load(
+    path: Path | None = None,
+    *,
+    flags: Mapping[str, Mapping[str, Any]] | None = None,
+    environ: Mapping[str, str] | None = None,
+    text: str | None = None,
+) -> Config:
+    """Read defaults, file, environment and flags, and validate the sum.
+
+    `path` None means the user's file where there is one; a path that is given must exist, unless
+    `text` is what it says.
+
+    Raises:
+        ConfigError: everything that is wrong, all at once.
+    """
+    defaults = _parse(default_path())
+    file = path if path is not None else user_path()
+    origin = str(file)
+    layers: dict[str, Any] = defaults
+    if path is not None or _exists(file):
+        layers = _merge(defaults, _renamed(_parse(file, text), origin))
+    else:
+        origin = "settings"
+    layers = _merge(layers, _from_environment(os.environ if environ is None else environ, defaults))
+    return validate(_merge(layers, flags or {}), origin=origin)
+
+
+def validate(values: Mapping[str, Any], *, origin: str) -> Config:
+    """Turn plain values into a `Config`.
+
+    Raises:
+        ConfigError: `problems` has a sentence for each wrong key and value.
+    """
+    try:
+        return Config.model_validate(_relaxed(values))
+    except ValidationError as error:
+        problems = tuple(_sentence(origin, values, dict(e)) for e in error.errors())
+        raise ConfigError(
+            "\n".join(problems),
+            hint="Run `vcam config show` for every setting with its meaning.",
+            problems=problems,
+        ) from None
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
+def _parse(path: Path, text: str | None = None) -> dict[str, Any]:
+    try:
+        known = None if text is None else text.encode(errors="surrogateescape")
+        return tomllib.loads((path.read_bytes() if known is None else known).decode())
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(
+            f"{path}: not valid TOML: {error}", hint=f"Mend that line of {path}."
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(
+            f"{path}: not UTF-8 text ({error.reason})", hint="Save the file as UTF-8."
+        ) from error
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: cannot be read: {error.strerror}, expected a settings file",
+            hint="Run `vcam config path` to see where settings are looked for.",
+        ) from error
+
+
+def _renamed(values: dict[str, Any], origin: str) -> dict[str, Any]:
+    """`values` under today's names; where a file has both, the new name counts."""
+    values = {s: dict(keys) if isinstance(keys, Mapping) else keys for s, keys in values.items()}
+    for (section, key), (to, new) in RENAMED.items():
+        keys = values.get(section)
+        if not isinstance(keys, dict) or key not in keys:
+            continue
+        old = keys.pop(key)
+        log.warning("%s: [%s] %s is called [%s] %s now", origin, section, key, to, new)
+        target = values.setdefault(to, {})
+        if isinstance(target, dict):
+            target.setdefault(new, old)
+        if not keys and section not in Config.model_fields:
+            del values[section]
+    return values
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        nested = isinstance(old, Mapping) and isinstance(value, Mapping) and key != "controls"
+        merged[key] = _merge(old, value) if nested else value  # type: ignore[arg-type]
+    return merged
+
+
+def _from_environment(
+    environ: Mapping[str, str], defaults: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """Read VCAM_SECTION_KEY; a number or boolean is read as the default's type wants it."""
+    found: dict[str, dict[str, Any]] = {}
+    for section, keys in defaults.items():
+        for key, default in keys.items():
+            names = [
+                (section, key),
+                *(old for old, new in RENAMED.items() if new == (section, key)),
+            ]
+            texts = (environ.get("_".join(("VCAM", *name)).upper()) for name in names)
+            text = next((text for text in texts if text is not None), None)
+            if text == "none" and (section, key) == ("background", "use"):
+                # A variable is inherited and forgotten: nobody's word to show the room right now.
+                log.warning(
+                    "VCAM_BACKGROUND_USE=none is left out: a variable does not show your room"
+                )
+            elif text is not None:
+                found.setdefault(section, {})[key] = _typed(text, default)
+    return found
+
+
+def _typed(text: str, like: Any) -> Any:
+    if isinstance(like, bool):
+        return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(
+            text.lower(), text
+        )
+    if isinstance(like, (int, float)):
+        for kind in (int, float):
+            try:
+                return kind(text)
+            except ValueError:
+                continue
+    return text
+
+
+def _relaxed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Let 30 stand for 30.0, as people write it; everything else stays strict."""
+    relaxed: dict[str, Any] = {}
+    for section, keys in values.items():
+        model = Config.model_fields.get(section)
+        fields = getattr(model.annotation, "model_fields", {}) if model else {}
+        if not isinstance(keys, Mapping):
+            relaxed[section] = keys
+            continue
+        relaxed[section] = {
+            key: float(value)
+            if type(value) is int and key in fields and fields[key].annotation is float
+            else value
+            for key, value in keys.items()
+        }
+    return relaxed
+
+
+_EXPECTED = {
+    "string_too_short": "something",
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "string_type": "text in quotes",
+    "bool_type": "true or false",
+    "dict_type": "a table of names and numbers",
+    "model_type": "a [section] of settings",
+    "model_attributes_type": "a [section] of settings",
+    "int_from_float": "a whole number",
+    "missing": "a value",
+}
+
+
+def _sentence(origin: str, values: Mapping[str, Any], error: dict[str, Any]) -> str:
+    """One problem as `file: [section] key is value, expected …`."""
+    where = [str(part) for part in error["loc"]]
+    section = where[0] if where else "?"
+    if error["type"] == "extra_forbidden":
+        known = (
+            list(Config.model_fields)
+            if len(where) == 1
+            else list(Config.model_fields[section].annotation.model_fields)  # type: ignore[union-attr]
+        )
+        near = difflib.get_close_matches(where[-1], known, n=1)
+        guess = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
+        if len(where) == 2 and (home := _section_of(where[1])):
+            guess = f"{where[1]} belongs into [{home}]"
+        name = f"[{section}]" if len(where) == 1 else f"[{section}] {where[1]}"
+        return f"{origin}: {name} is not a setting, {guess}"
+    key = ".".join(where[1:])
+    if error["type"] == "missing":
+        return f"{origin}: [{section}] {key} is missing, expected a value"
+    context = error.get("ctx", {})
+    if error["type"] == "literal_error":
+        expected = f"one of {context['expected']}"
+        near = difflib.get_close_matches(
+            str(error["input"]), re.findall(r"'([^']+)'", context["expected"]), n=1
+        )
+        if near:
+            expected += f"; did you mean {near[0]!r}?"
+    elif error["type"] == "value_error":
+        expected = str(context["error"]).removeprefix("expected ")
+    elif "ge" in context or "le" in context:
+        expected = _range(section, key)
+    else:
+        expected = _EXPECTED.get(error["type"], error["msg"])
+        if error["type"] in ("int_type", "float_type"):
+            expected += _range(section, key).removeprefix("a number")
+    return f"{origin}: [{section}] {key} is {error['input']!r}, expected {expected}"
+
+
+def _section_of(key: str) -> str | None:
+    """The section that has a setting of this name, if there is just one."""
+    homes = [
+        name
+        for name, field in Config.model_fields.items()
+        if key in getattr(field.annotation, "model_fields", {})
+    ]
+    return homes[0] if len(homes) == 1 else None
+
+
+def _range(section: str, key: str) -> str:
+    """`a number from 1 to 120`, read from the field's own bounds."""
+    fields = getattr(Config.model_fields[section].annotation, "model_fields", {})
+    low = high = None
+    for rule in getattr(fields.get(key), "metadata", ()):
+        low = getattr(rule, "ge", low)
+        high = getattr(rule, "le", high)
+    return f"a number from {low} to {high}" if low is not None and high is not None else "a number"

@@ -1,0 +1,274 @@
+"""Decoders of what webcams send, to planes: MJPG by a library, raw pictures taken apart."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any, Final
+
+import av
+import cv2
+import numpy as np
+from av.codec.context import ThreadType
+from av.video.codeccontext import VideoCodecContext
+
+from vcam.compose import kernels
+from vcam.errors import SourceError
+from vcam.sources.frame_pool import Stock
+from vcam.sources.turbojpeg import open_turbo
+from vcam.system.memory import PAGE, mapped
+
+if TYPE_CHECKING:
+    from mmap import mmap
+
+    from av.packet import Packet
+    from numpy.typing import NDArray
+
+    Planes = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8], bool]
+
+_HALVED = {
+    "yuvj422p": 1,
+    "yuv422p": 1,
+    "yuvj420p": 2,
+    "yuv420p": 2,
+}  # rows of luma to one of chroma
+_LIMITED = 1  # AVCOL_RANGE_MPEG
+# Raw pixel formats: bytes of a picture to one of its pixels, as a fraction.
+RAW: Final = {
+    "YUYV": (2, 1), "UYVY": (2, 1), "NV12": (3, 2), "NV21": (3, 2), "YU12": (3, 2), "YV12": (3, 2),
+    "RGB3": (3, 1), "BGR3": (3, 1), "GREY": (1, 1),
+}  # fmt: skip
+
+
+class MjpegDecoder:
+    """Decodes one JPEG after another to planes. Owned by one thread.
+
+    libjpeg-turbo does it where it is installed; what it has no answer for, damage above all, goes
+    to libav, which then has the last word.
+    """
+
+    def __init__(self) -> None:
+        self._turbo = open_turbo()
+        context = av.CodecContext.create("mjpeg", "r")
+        assert isinstance(context, VideoCodecContext)
+        context.thread_type = ThreadType.NONE
+        context.thread_count = 1
+        # Whatever is wrong ends in an error: a concealed picture is half grey, or half another.
+        context.options = {"err_detect": "explode+bitstream+buffer", "ec": "0"}
+        self._context = context
+        self._inbox = mapped(PAGE)  # the JPEG at hand; grows to the largest
+
+    def wipe(self) -> None:
+        """Overwrite what is kept of the pictures so far."""
+        self._inbox = mapped(PAGE)
+        if self._turbo is not None:
+            self._turbo.wipe()
+
+    def decode(self, data: bytes | memoryview) -> Planes:
+        """Return the picture's planes and whether they span 0..255; nobody writes to them.
+
+        Shapes:
+            y: (H, W) uint8; u, v: (H, W/2) for 4:2:2 or (H/2, W/2) for 4:2:0
+
+        Raises:
+            SourceError: torn, truncated or no JPEG, or of an odd size.
+        """
+        # Into memory of our own, which can be overwritten: what is read twice may be slow to read.
+        size = len(data)
+        if len(self._inbox) < size:
+            self._inbox = mapped(size + size // 2)
+        self._inbox[:size] = data
+        # Some cameras fill the rest of their buffer with zeros.
+        size = _filled(self._inbox, size)
+        ended = self._inbox.find(b"\xff\xd9", max(0, size - 512), size) >= 0
+        if self._inbox[:2] != b"\xff\xd8" or not ended:
+            raise SourceError(
+                f"the camera sent {len(data)} bytes that are no whole JPEG",
+                hint="Check the cable, or choose another port or format.",
+            )
+        planes = self._turbo.decode(self._inbox, size) if self._turbo else None
+        if planes is not None:
+            return planes
+        # It takes whatever has a buffer, and copies it.
+        return self._decoded(av.Packet(memoryview(self._inbox)[:size]))  # type: ignore[arg-type]
+
+    def _decoded(self, packet: Packet[Any]) -> Planes:
+        """The same by libav."""
+        packet.time_base = Fraction(1, 1000)
+        try:
+            pictures = self._context.decode(packet)
+        except (av.FFmpegError, ValueError) as error:
+            raise SourceError(
+                f"the camera sent a damaged JPEG: {getattr(error, 'strerror', error)}",
+                hint="Check the cable, or choose another port or format.",
+            ) from error
+        if len(pictures) != 1 or pictures[0].is_corrupt:
+            raise SourceError(
+                f"the camera sent a damaged JPEG of {packet.size} bytes",
+                hint="Check the cable, or choose another port or format.",
+            )
+        picture = pictures[0]
+        if picture.width % 2 or picture.height % 2:
+            raise SourceError(
+                f"the camera sends {picture.width}x{picture.height}, expected even numbers",
+                hint="Set camera.width and camera.height to a size that `vcam devices` lists.",
+            )
+        if picture.format.name not in _HALVED:
+            picture = picture.reformat(format="yuvj422p")
+        full_range = int(picture.color_range) != _LIMITED
+        y, u, v = (
+            np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)[
+                :, : plane.width
+            ]
+            for plane in picture.planes
+        )
+        return y, u, v, full_range
+
+
+def _filled(data: mmap, size: int) -> int:
+    """Number of the first `size` bytes without the zeros at their end."""
+    while size and data[size - 1] == 0:
+        part = np.frombuffer(data, np.uint8, min(size, 4096), max(0, size - 4096))
+        filled = np.flatnonzero(part)
+        size += (int(filled[-1]) + 1 if filled.size else 0) - part.size
+    return size
+
+
+class Unpacker:
+    """Takes raw pictures of one size apart into planes. Owned by one thread.
+
+    With `packed` pictures are not taken apart: the planes are views of them with gaps, for who
+    takes them apart somewhere else. Whoever wants adjacent pixels still gets them, by a copy.
+    """
+
+    def __init__(self, width: int, height: int) -> None:
+        if width % 2 or height % 2 or width < 2 or height < 2:
+            raise SourceError(
+                f"the camera sends {width}x{height}, expected even numbers",
+                hint="Set camera.width and camera.height to a size that `vcam devices` lists.",
+            )
+        self.width = width
+        self.height = height
+        self.packed = False
+        self._stock = Stock()
+        self._no_colour = np.full((height // 2, width // 2), 128, np.uint8)
+        self._no_colour.flags.writeable = False
+
+    def take(self, kind: str, data: NDArray[np.uint8]) -> Planes:
+        """Take a picture of one of the formats `RAW` apart, lines unpadded.
+
+        Raises:
+            SourceError: `data` is shorter than a picture.
+        """
+        if kind == "YUYV":
+            return self.yuyv(data)
+        if kind == "NV12":
+            return self.nv12(data)
+        w, h = self.width, self.height
+        above, below = RAW[kind]
+        data = self._whole(data, w * h * above // below, kind)
+        if kind == "UYVY":
+            return self._uyvy(data)
+        if kind == "GREY":
+            y = self._stock.take(w * h)
+            y[:] = data
+            return y.reshape(h, w), self._no_colour, self._no_colour, True
+        store = self._stock.take(w * h * 3 // 2)
+        if kind in ("RGB3", "BGR3"):
+            code = cv2.COLOR_RGB2YUV_I420 if kind == "RGB3" else cv2.COLOR_BGR2YUV_I420
+            cv2.cvtColor(data.reshape(h, w, 3), code, store.reshape(h * 3 // 2, w))
+        elif kind == "NV21":
+            store[: w * h] = data[: w * h]
+            both = data[w * h :].reshape(h // 2, w // 2, 2)
+            for channel, plane in enumerate(self._chroma(store)[::-1]):
+                cv2.extractChannel(both, channel, plane)
+        else:
+            store[:] = data
+        u, v = self._chroma(store)
+        return store[: w * h].reshape(h, w), *((v, u) if kind == "YV12" else (u, v)), False
+
+    def _chroma(self, store: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+        """The two chroma planes of a 4:2:0 picture, as views."""
+        area, half = self.width * self.height, (self.height // 2, self.width // 2)
+        return store[area : area * 5 // 4].reshape(half), store[area * 5 // 4 :].reshape(half)
+
+    def _uyvy(self, data: NDArray[np.uint8]) -> Planes:
+        w, h = self.width, self.height
+        store = self._stock.take(2 * w * h)
+        y, u, v = store[: w * h], store[w * h : w * h * 3 // 2], store[w * h * 3 // 2 :]
+        y, u, v = y.reshape(h, w), u.reshape(h, w // 2), v.reshape(h, w // 2)
+        cv2.extractChannel(data.reshape(h, w, 2), 1, y)
+        fours = data.reshape(h, w // 2, 4)
+        cv2.extractChannel(fours, 0, u)
+        cv2.extractChannel(fours, 2, v)
+        return y, u, v, False
+
+    def wipe(self) -> None:
+        """Overwrite what is kept of the pictures so far."""
+        self._stock.wipe()
+
+    def yuyv(self, data: NDArray[np.uint8]) -> Planes:
+        """Take YUYV 4:2:2 apart: `width * height * 2` bytes, lines unpadded.
+
+        Raises:
+            SourceError: `data` is shorter.
+        """
+        w, h = self.width, self.height
+        data = self._whole(data, 2 * w * h, "YUYV")
+        store = self._stock.take(2 * w * h)
+        if self.packed:
+            store[:] = data
+            fours = store.reshape(h, w // 2, 4)
+            return store.reshape(h, w, 2)[..., 0], fours[..., 1], fours[..., 3], False
+        y, u, v = store[: w * h], store[w * h : w * h * 3 // 2], store[w * h * 3 // 2 :]
+        kernels.split_yuyv(data, y, u, v)
+        half = (h, w // 2)
+        return y.reshape(h, w), u.reshape(half), v.reshape(half), False
+
+    def nv12(self, data: NDArray[np.uint8]) -> Planes:
+        """Take NV12 4:2:0 apart: `width * height * 3 / 2` bytes, lines unpadded.
+
+        Raises:
+            SourceError: `data` is shorter.
+        """
+        w, h = self.width, self.height
+        area = w * h
+        data = self._whole(data, area * 3 // 2, "NV12")
+        store = self._stock.take(area * 3 // 2)
+        half = (h // 2, w // 2)
+        if self.packed:
+            store[:] = data
+            both = store[area:].reshape(*half, 2)
+            return store[:area].reshape(h, w), both[..., 0], both[..., 1], False
+        store[:area] = data[:area]
+        both = data[area : area * 3 // 2].reshape(*half, 2)
+        u, v = store[area : area * 5 // 4].reshape(half), store[area * 5 // 4 :].reshape(half)
+        cv2.extractChannel(both, 0, u)
+        cv2.extractChannel(both, 1, v)
+        return store[:area].reshape(h, w), u, v, False
+
+    def _whole(self, data: NDArray[np.uint8], size: int, kind: str) -> NDArray[np.uint8]:
+        if data.size < size:
+            raise SourceError(
+                f"the camera sent {data.size} bytes, expected {size} for {kind} "
+                f"{self.width}x{self.height}",
+                hint="Check the cable, or choose another port or format.",
+            )
+        return np.ascontiguousarray(data.reshape(-1)[:size])
+
+
+def planes_from_yuyv(data: NDArray[np.uint8], width: int, height: int) -> Planes:
+    """Take one YUYV 4:2:2 picture apart; `Unpacker` is cheaper for many.
+
+    Raises:
+        SourceError: `data` is too short.
+    """
+    return Unpacker(width, height).yuyv(data)
+
+
+def planes_from_nv12(data: NDArray[np.uint8], width: int, height: int) -> Planes:
+    """Take one NV12 4:2:0 picture apart; `Unpacker` is cheaper for many.
+
+    Raises:
+        SourceError: `data` is too short.
+    """
+    return Unpacker(width, height).nv12(data)

@@ -1,0 +1,1 @@
+"""The machine underneath: cameras, processes, memory, systemd, folders."""
