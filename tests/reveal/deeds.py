@@ -14,10 +14,17 @@ from tests.reveal.house import NAMES, House
 from vcam.client import Client
 from vcam.errors import VcamError
 from vcam.settings.choice import Reveal
+from vcam.settings.config import Config
 
 Deed = Callable[[House, Client, random.Random], bool | None]
 # A deed answers True if it was the user's word to show the room, False if it chose anything else,
 # and None if it leaves the last wish as it is.
+
+
+def _moved(house: House, before: Config) -> bool:
+    """True if another camera was chosen; how its picture is turned does not count."""
+    now = house.wishes.current.camera.model_dump(exclude={"mirror"})
+    return now != before.camera.model_dump(exclude={"mirror"})
 
 
 def _names(dice: random.Random) -> str:
@@ -92,7 +99,7 @@ def _edit(house: House, client: Client, dice: random.Random) -> bool | None:
     standing = house.wishes.revealed is not None and house.wishes.revealed.standing
     house.edit(use)
     # A file that does not name the camera any more chooses another one.
-    moved = house.wishes.current.camera != before.camera and not standing
+    moved = _moved(house, before) and not standing
     same = use == before.background.use or house.outranked
     return None if same and not moved else False
 
@@ -102,7 +109,7 @@ def _edit_none(house: House, client: Client, dice: random.Random) -> bool | None
     house.edit("none")
     if before.background.use != "none" and not house.outranked:
         return True
-    moved = house.wishes.current.camera != before.camera
+    moved = _moved(house, before)
     return False if moved and wish is not None and not wish.standing else None
 
 
