@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import cv2
 import numpy as np
 
 from segmentation.engines import open_engine
@@ -15,7 +13,9 @@ from segmentation.errors import EngineError, SegmentationError
 from segmentation.flow import Carrier
 from segmentation.governor import CHOSEN, LADDER, START, Governor
 from segmentation.kernels import FULL, LIMITED, to_input
+from segmentation.matte import Matte
 from segmentation.refine import Guided, Tidy
+from segmentation.sizes import AREAS, Shrink, input_size
 from segmentation.temporal import Smoother
 
 if TYPE_CHECKING:
@@ -26,36 +26,7 @@ if TYPE_CHECKING:
 
 # Area of the network's input in pixels; its shape follows the frame.
 QUALITIES: Final = ("auto", "low", "balanced", "high")
-AREAS: Final = {"low": 272 * 160, "balanced": 368 * 224, "high": 384 * 224}
-STEP: Final = 32  # both sides of the network's input are multiples of this
 STAGES: Final = ("prepare", "infer", "smooth", "refine")
-
-
-@dataclass(frozen=True, slots=True)
-class Matte:
-    """Where the person is in one frame. The arrays are overwritten two mattes later.
-
-    At full size alpha is `clip(a * Y + b, 0, 1)`, with a and b enlarged linearly and Y the
-    frame's own luma as stored, divided by 255.
-
-    Shapes:
-        alpha, raw, a, b: (h, w) float32; the whole frame at model size
-        picture: (3, h, w) uint8, the frame's Y, U and V at model size, range as stored
-        composite: (H * 3 // 2, W) uint8; where there is one, the other arrays are thinned out
-    """
-
-    alpha: NDArray[np.float32]  # 0..1, 1 = person, smoothed
-    a: NDArray[np.float32]
-    b: NDArray[np.float32]
-    seq: int  # the frame it belongs to
-    pts: float
-    raw: NDArray[np.float32]  # what the network said, 0..1, of this frame or the one before
-    picture: NDArray[np.uint8]
-    cut: bool  # the scene changed here; smoothing started afresh
-    present: bool  # somebody is there
-    # Engines that draw the picture themselves: the person before the scene asked for, I420.
-    composite: NDArray[np.uint8] | None = None
-    looked: bool = True  # the network looked at this very frame; else carried along the flow
 
 
 class Segmenter:
@@ -285,60 +256,3 @@ class Segmenter:
             self._carried = 0
             return
         self.reset()
-
-
-def input_size(
-    height: int, width: int, area: int, fixed: tuple[int, int] | None = None
-) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return the network's input size and the part of it that the frame fills, both as (h, w).
-
-    The frame keeps its shape: what it does not fill is padding, at the right and the bottom.
-    """
-    if fixed is not None:
-        full_h, full_w = fixed
-    else:
-        full_h, full_w = STEP, STEP
-        best = 0.0
-        for rows in range(STEP, area // STEP + 1, STEP):
-            columns = max(STEP, min(-(-round(rows * width / height) // STEP), area // STEP) * STEP)
-            for across in (columns, columns - STEP):
-                scale = min(rows / height, across / width)
-                if across > 0 and rows * across <= 1.12 * area and scale > best * 1.001:
-                    full_h, full_w, best = rows, across, scale
-    scale = min(full_h / height, full_w / width)
-    return (full_h, full_w), (
-        min(full_h, max(1, round(height * scale))),
-        min(full_w, max(1, round(width * scale))),
-    )
-
-
-class Shrink:
-    """Scales planes of one shape down to another: by halves first, then linearly.
-
-    Halving is a tenth of the cost of any other exact area average.
-    """
-
-    def __init__(self, shape: tuple[int, ...], small: tuple[int, int]) -> None:
-        self.shape = shape
-        self._small = small
-        self._halves: list[NDArray[np.uint8]] = []
-        height, width = shape[:2]
-        h, w = small
-        while height % 2 == 0 and width % 2 == 0 and height >= 2 * h and width >= 2 * w:
-            height, width = height // 2, width // 2
-            self._halves.append(np.zeros((height, width), np.uint8))
-        # Linear weights look at two pixels only: beyond twice the size they would skip some.
-        far = height > 2.5 * h or width > 2.5 * w
-        self._last = cv2.INTER_AREA if far else cv2.INTER_LINEAR
-
-    def wipe(self) -> None:
-        """Overwrite the halves of the last plane."""
-        for half in self._halves:
-            half.fill(0)
-
-    def __call__(self, plane: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
-        """Fill `out` with the plane at the smaller size."""
-        for half in self._halves:
-            cv2.resize(plane, half.shape[::-1], half, interpolation=cv2.INTER_AREA)
-            plane = half
-        cv2.resize(plane, out.shape[::-1], out, interpolation=self._last)

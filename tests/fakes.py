@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from segmentation.segmenter import Matte
+from segmentation.matte import Matte
 from vcam.compose.card import Card
 from vcam.errors import SinkError, SourceError
 from vcam.frame import Frame, SafeFrame

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from segmentation.bisenet import MEAN, STD, BiSeNet, ContextPath, channels
-from segmentation.segmenter import input_size
+from segmentation.sizes import input_size
 from train import losses
 from train.checkpoint import load_folded
 from train.datasets import Batch, Pictures

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from segmentation.engines.openvino import OpenVinoEngine
 from segmentation.errors import SegmentationError
-from segmentation.segmenter import AREAS, Segmenter, input_size
+from segmentation.segmenter import Segmenter
+from segmentation.sizes import AREAS, input_size
 from train import metrics, proofs
 from train.datasets import Pair, find_pairs, read_image, read_matte
 from train.errors import DataError, UsageError

@@ -18,7 +18,7 @@ from segmentation.change import moved
 from vcam.system.memory import blank
 
 if TYPE_CHECKING:
-    from segmentation.segmenter import Matte
+    from segmentation.matte import Matte
     from vcam.frame import Frame
     from vcam.settings.live import Mode
 

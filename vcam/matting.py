@@ -21,7 +21,8 @@ from vcam.guard import Fault
 if TYPE_CHECKING:
     from segmentation.engines.cuda import CudaSegmenter
     from segmentation.engines.gpu import Scene
-    from segmentation.segmenter import Matte, Segmenter
+    from segmentation.matte import Matte
+    from segmentation.segmenter import Segmenter
     from vcam.compose.compositor import Scenery
     from vcam.settings.config import MatteSettings
 

@@ -17,7 +17,7 @@ from vcam.room_view import Peek
 from vcam.system.memory import scrub_own
 
 if TYPE_CHECKING:
-    from segmentation.segmenter import Matte
+    from segmentation.matte import Matte
     from vcam.compose.backdrops import Backdrop
     from vcam.frame import Frame, SafeFrame
     from vcam.matting import Matting

@@ -28,7 +28,8 @@ from segmentation.engines.gpu import HEADER, SAMPLE, Packing, Scene
 from segmentation.engines.layout import Layout, weights_dir
 from segmentation.errors import EngineError, ModelError
 from segmentation.kernels import FULL, LIMITED
-from segmentation.segmenter import Matte, input_size
+from segmentation.matte import Matte
+from segmentation.sizes import input_size
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

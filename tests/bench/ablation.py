@@ -23,8 +23,9 @@ import numpy as np
 
 from segmentation.flow import Carrier
 from segmentation.governor import LADDER, Level
+from segmentation.matte import Matte
 from segmentation.refine import Guided, Tidy
-from segmentation.segmenter import Matte, Segmenter
+from segmentation.segmenter import Segmenter
 from segmentation.temporal import Smoother
 from tests.bench import figures
 from vcam.compose.compositor import Blur, Compositor, Look, alpha_at

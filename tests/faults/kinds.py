@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from segmentation.segmenter import Matte
+from segmentation.matte import Matte
 from tests.faults import canary
 from vcam.frame import Frame
 from vcam.guard import Fault

@@ -14,7 +14,8 @@ import pytest
 from segmentation.engines import answers, choice
 from segmentation.engines.openvino import OpenVinoEngine
 from segmentation.errors import EngineError, UntrustedError
-from segmentation.segmenter import AREAS, Segmenter, input_size
+from segmentation.segmenter import Segmenter
+from segmentation.sizes import AREAS, input_size
 from tests.segmentation import tiny_models
 
 WEIGHTS = Path(__file__).parents[2] / "segmentation" / "weights"

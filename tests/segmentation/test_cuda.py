@@ -32,7 +32,8 @@ from segmentation.engines.gpu import Packing, Scene
 from segmentation.engines.layout import Layout, weights_dir
 from segmentation.errors import EngineError, ModelError
 from segmentation.governor import Level
-from segmentation.segmenter import AREAS, Segmenter, Shrink
+from segmentation.segmenter import Segmenter
+from segmentation.sizes import AREAS, Shrink
 from vcam.compose.colours import NEAR, TRUST
 from vcam.compose.compositor import BLUR_MOST, SPILL, Blur, Compositor, Look
 from vcam.compose.kernels import GAIN

@@ -18,7 +18,8 @@ from segmentation.engines.cuda import AREA, CudaSegmenter
 from segmentation.engines.gpu import Packing, Scene
 from segmentation.engines.layout import weights_dir
 from segmentation.errors import EngineError, UntrustedError
-from segmentation.segmenter import AREAS, Segmenter
+from segmentation.segmenter import Segmenter
+from segmentation.sizes import AREAS
 from tests.fakes import ListSink, Slot, room, settings
 from vcam.compose.backdrops import open_backdrop
 from vcam.compose.card import Card

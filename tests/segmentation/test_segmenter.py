@@ -15,7 +15,9 @@ import pytest
 from segmentation.engines.layout import Layout
 from segmentation.engines.openvino import OpenVinoEngine
 from segmentation.errors import EngineError, ModelError, SegmentationError
-from segmentation.segmenter import AREAS, Matte, Segmenter, Shrink, input_size
+from segmentation.matte import Matte
+from segmentation.segmenter import Segmenter
+from segmentation.sizes import AREAS, Shrink, input_size
 from tests.segmentation import tiny_models
 
 Opened = Callable[..., Segmenter]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from segmentation.segmenter import Matte
+from segmentation.matte import Matte
 from vcam.compose.backdrops import open_backdrop
 from vcam.compose.compositor import Blur, Compositor, Look
 from vcam.frame import Frame

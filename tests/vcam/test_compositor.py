@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 import pytest
 
+from segmentation.matte import Matte
 from segmentation.refine import Guided
-from segmentation.segmenter import Matte, Shrink, input_size
+from segmentation.sizes import Shrink, input_size
 from vcam.compose.compositor import Blur, Compositor, Look, alpha_at
 from vcam.frame import Frame
 

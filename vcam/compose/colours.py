@@ -18,7 +18,7 @@ from vcam.system.memory import blank
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from segmentation.segmenter import Matte
+    from segmentation.matte import Matte
 
     Floats = NDArray[np.float32]
 

@@ -16,7 +16,7 @@ from vcam.system.memory import blank
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from segmentation.segmenter import Matte
+    from segmentation.matte import Matte
     from vcam.frame import Frame
 
 BUFFERS: Final = 2  # a composite stays valid while the next one is drawn
