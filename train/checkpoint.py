@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segmentation.bisenet import BiSeNet, fold, load_weights
+from segmentation.bisenet import BiSeNet
+from segmentation.weights_file import fold, load_weights
 from train.errors import CheckpointError
 
 

@@ -15,8 +15,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from segmentation.bisenet import MEAN, STD, BiSeNet, load_weights, save_weights
+from segmentation.bisenet import MEAN, STD, BiSeNet
 from segmentation.sizes import AREAS, input_size
+from segmentation.weights_file import load_weights, save_weights
 from train.checkpoint import load_mean
 from train.datasets import Pair, find_pairs, read_image, read_matte
 from train.errors import ExportError, UsageError

@@ -19,11 +19,11 @@ from vcam.frame import Frame
 from vcam.guard import Fault
 
 if TYPE_CHECKING:
-    from segmentation.engines.cuda import CudaSegmenter
-    from segmentation.engines.gpu import Scene
     from segmentation.matte import Matte
     from segmentation.segmenter import Segmenter
     from vcam.compose.compositor import Scenery
+    from vcam.gpu.scene import Scene
+    from vcam.gpu.segmenter import CudaSegmenter
     from vcam.settings.config import MatteSettings
 
 log = logging.getLogger(__name__)
@@ -68,8 +68,8 @@ def _open_cuda(settings: MatteSettings, cache_dir: Path | None) -> CudaSegmenter
     reason = nvidia.why_not()
     if reason:
         raise EngineError(f"CUDA cannot be used: {reason}", hint='Set engine = "cpu".')
-    from segmentation.engines.cuda import CudaSegmenter  # torch takes seconds
-    from segmentation.engines.gpu import Scene
+    from vcam.gpu.scene import Scene
+    from vcam.gpu.segmenter import CudaSegmenter  # torch takes seconds
 
     segmenter = CudaSegmenter(settings.model, smoothing=settings.smoothing, cache_dir=cache_dir)
     segmenter.warm(1280, 720, Scene(1280, 720, np.full((1080, 1280), 128, np.uint8)))
@@ -78,7 +78,7 @@ def _open_cuda(settings: MatteSettings, cache_dir: Path | None) -> CudaSegmenter
 
 def _scene(scenery: Scenery) -> Scene:
     """What a drawing engine needs to know; before the bare room it draws what nobody will see."""
-    from segmentation.engines.gpu import Scene
+    from vcam.gpu.scene import Scene
 
     behind, look = scenery.behind, scenery.look
     return Scene(

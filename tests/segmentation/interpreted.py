@@ -14,11 +14,12 @@ import numpy as np
 import torch
 import triton
 
-from segmentation.engines import gpu, pixels
-from segmentation.engines.cuda import CudaSegmenter
-from segmentation.engines.gpu import Scene
 from segmentation.engines.layout import weights_dir
 from tests.segmentation.test_cuda import CPU, H, W, backdrop, blobs, moving, parts_of, torn
+from vcam.gpu import packing, torch_matte, triton_draw, triton_matte
+from vcam.gpu.scene import Scene
+from vcam.gpu.segmenter import CudaSegmenter
+from vcam.gpu.torch_matte import guided
 
 AREA = 288 * 160  # the interpreter is slow
 # What the frame is like, and what is asked for: between them every branch of every kernel.
@@ -94,11 +95,11 @@ def tidied() -> dict[str, float]:
     faint = [blobs(seed) * np.float32(0.5 if seed == 2 else 1.0) for seed in range(4)]
     for mattes in (faint, torn()):
         size = mattes[0].shape
-        tidy, twin = (gpu.Tidy(*size, CPU, settle=True) for _ in range(2))
-        smoother = gpu.Smoother(*size, CPU)
-        kernels = pixels.Refine(tidy, smoother)
+        tidy, twin = (torch_matte.Tidy(*size, CPU, settle=True) for _ in range(2))
+        smoother = torch_matte.Smoother(*size, CPU)
+        kernels = triton_matte.Refine(tidy, smoother)
         kernels.counts.fill_(77)  # as the frame before left it
-        header = torch.zeros(gpu.HEADER, dtype=torch.uint8)
+        header = torch.zeros(packing.HEADER, dtype=torch.uint8)
         header[8] = 1
         picture = torch.zeros((3, *size))
         for matte in mattes:
@@ -107,7 +108,7 @@ def tidied() -> dict[str, float]:
             twin.present.zero_()
             wanted = twin(raw)
             apart = max(apart, float((smoother.held - wanted).abs().max()))
-            apart = max(apart, float((alpha - gpu.guided(wanted, picture[0])[0]).abs().max()))
+            apart = max(apart, float((alpha - guided(wanted, picture[0])[0]).abs().max()))
             changed = max(changed, float((wanted - raw).abs().max()))
             assert tidy.present == twin.present
             stays.add(bool(tidy.present))
@@ -207,11 +208,11 @@ def choices() -> dict[str, str]:
     """Whose kernels are taken if Triton's are faster, slower, or compute something else."""
     (_, plan), _ = plans("yuyv", (640, 360), False, {})
     found = {"faster": chosen(plan, 0.5), "slower": chosen(plan, 2.0)}
-    draw = pixels.Draw.__call__
-    pixels.Draw.__call__ = lambda self, *args: (draw(self, *args), args[-1].bitwise_not_())
+    draw = triton_draw.Draw.__call__
+    triton_draw.Draw.__call__ = lambda self, *args: (draw(self, *args), args[-1].bitwise_not_())
     found["wrong"] = chosen(plan, 0.5)
-    pixels.Draw.__call__ = draw
-    pixels.Refine.__call__ = lambda self, raw, *_: (raw, raw, raw)
+    triton_draw.Draw.__call__ = draw
+    triton_matte.Refine.__call__ = lambda self, raw, *_: (raw, raw, raw)
     return {**found, "unsteady": chosen(plan, 0.5)}
 
 

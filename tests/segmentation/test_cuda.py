@@ -25,19 +25,24 @@ pytest.importorskip("safetensors", reason="needs the extra: pip install -e .[cud
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from segmentation import refine
-from segmentation.bisenet import BiSeNet, fold
-from segmentation.engines import cuda, gpu, networks
-from segmentation.engines.cuda import CudaEngine, CudaSegmenter, Plan
-from segmentation.engines.gpu import Packing, Scene
+from segmentation.bisenet import BiSeNet
+from segmentation.engines import networks
+from segmentation.engines.cuda import CudaEngine
 from segmentation.engines.layout import Layout, weights_dir
 from segmentation.errors import EngineError, ModelError
 from segmentation.governor import Level
 from segmentation.segmenter import Segmenter
 from segmentation.sizes import AREAS, Shrink
+from segmentation.weights_file import fold
 from vcam.compose.colours import NEAR, TRUST
 from vcam.compose.compositor import BLUR_MOST, SPILL, Blur, Compositor, Look
 from vcam.compose.kernels import GAIN
 from vcam.frame import Frame
+from vcam.gpu import resample, torch_draw, torch_matte
+from vcam.gpu.packing import Packing, packing_of
+from vcam.gpu.plan import Plan
+from vcam.gpu.scene import Scene
+from vcam.gpu.segmenter import CudaSegmenter
 from vcam.sources.still import StillSource
 
 CPU = torch.device("cpu")
@@ -46,8 +51,13 @@ AREA = AREAS["balanced"]
 
 
 def test_constants_are_those_of_the_processors_path():
-    assert (gpu.NEAR, gpu.BLUR_MOST, gpu.SPILL, gpu.GAIN) == (NEAR, BLUR_MOST, SPILL, GAIN)
-    assert np.float32(gpu.TRUST) == TRUST
+    assert (torch_draw.NEAR, torch_draw.BLUR_MOST, torch_draw.SPILL, torch_draw.GAIN) == (
+        NEAR,
+        BLUR_MOST,
+        SPILL,
+        GAIN,
+    )
+    assert np.float32(torch_draw.TRUST) == TRUST
 
 
 @pytest.mark.parametrize("before", [(180, 320), (720, 1280), (101, 67), (90, 160), (1080, 1920)])
@@ -56,7 +66,7 @@ def test_shrinking_gives_what_opencv_gives(before):
     wanted = np.zeros((96, 160), np.uint8)
 
     Shrink(before, (96, 160))(plane, wanted)
-    found = gpu.Shrink(before, (96, 160), CPU)(torch.from_numpy(plane)).numpy()
+    found = resample.Shrink(before, (96, 160), CPU)(torch.from_numpy(plane)).numpy()
 
     assert np.abs(found - wanted).max() <= 1
     assert np.abs(found - wanted).mean() < 0.15
@@ -88,7 +98,7 @@ def test_pieces_are_those_of_opencv(corners, picture):
     count, wanted = cv2.connectedComponents(mask.astype(np.uint8), connectivity=8 if corners else 4)
 
     # Without `settle`, as in a CUDA graph: the fixed number of rounds has to be enough.
-    found = gpu.pieces(torch.from_numpy(mask), corners=corners).numpy()
+    found = torch_matte.pieces(torch.from_numpy(mask), corners=corners).numpy()
 
     pairs = set(zip(wanted.ravel().tolist(), found.tolist(), strict=True))
     assert len(pairs) == count - (1 if mask.all() else 0)
@@ -96,7 +106,7 @@ def test_pieces_are_those_of_opencv(corners, picture):
 
 
 def test_islands_and_holes_go_as_on_the_processor():
-    theirs, mine = refine.Tidy(), gpu.Tidy(96, 160, CPU, settle=False)
+    theirs, mine = refine.Tidy(), torch_matte.Tidy(96, 160, CPU, settle=False)
 
     for seed in range(12):
         alpha = blobs(seed)
@@ -108,7 +118,7 @@ def test_islands_and_holes_go_as_on_the_processor():
         assert bool(mine.present) == theirs.present
         changed = np.abs(wanted - alpha).max()
         assert changed > 0.1, "nothing was tidied: the test shows nothing"
-    mine = gpu.Tidy(216, 384, CPU, settle=False)
+    mine = torch_matte.Tidy(216, 384, CPU, settle=False)
     for alpha in torn():
         wanted = alpha.copy()
         theirs(wanted)
@@ -120,7 +130,7 @@ def test_coefficients_are_those_of_the_guided_filter():
     stretched, a, b = alpha.copy(), np.zeros_like(alpha), np.zeros_like(alpha)
 
     refine.Guided()(stretched, luma, a, b)
-    found = gpu.guided(torch.from_numpy(alpha), torch.from_numpy(luma).float())
+    found = torch_matte.guided(torch.from_numpy(alpha), torch.from_numpy(luma).float())
 
     for tensor, wanted in zip(found, (stretched, a, b), strict=True):
         assert np.abs(tensor.numpy() - wanted).max() < 2e-4
@@ -169,7 +179,7 @@ def test_a_packed_picture_goes_up_as_it_is_and_planes_as_planes(kind, packed):
     unpack.packed = packed
     *planes, full_range = getattr(unpack, kind)(data)
 
-    packing, parts = gpu.packing_of(*planes, full_range=full_range)
+    packing, parts = packing_of(*planes, full_range=full_range)
 
     assert (packing == wanted) is packed
     whole = np.concatenate([part.reshape(-1) for part in parts])
@@ -192,7 +202,7 @@ def test_what_only_looks_packed_goes_up_as_planes(change):
     data = np.random.default_rng(0).integers(0, 256, (12, 8, 4), np.uint8)
     y, u, v = change(data.reshape(12, 16, 2)[..., 0], data[..., 1], data[..., 3])
 
-    packing, parts = gpu.packing_of(y, u, v, full_range=False)
+    packing, parts = packing_of(y, u, v, full_range=False)
 
     whole = np.concatenate([part.reshape(-1) for part in parts])
     for plane, there in zip((y, u, v), (packing.y, packing.u, packing.v), strict=True):
@@ -257,7 +267,7 @@ def test_a_gpu_that_does_not_finish_is_given_up(weights, monkeypatch):
     plan._graphs, plan._stream = [graph, graph], object()
     plan._done = SimpleNamespace(record=lambda stream: None, query=lambda: False)
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: contextlib.nullcontext())
-    monkeypatch.setattr(cuda, "PATIENCE", 0.05)
+    monkeypatch.setattr("vcam.gpu.plan.PATIENCE", 0.05)
 
     with pytest.raises(EngineError, match=r"more than 0\.05 s"):
         matte(segmenter, moving(1), scene)
@@ -339,7 +349,7 @@ def test_memory_that_is_full_is_said_in_words(weights, monkeypatch):
 
 
 def test_the_network_alone_answers_as_its_weights_say(weights):
-    from segmentation.bisenet import load_weights
+    from segmentation.weights_file import load_weights
 
     engine = CudaEngine(str(weights), device="cpu")
     x = np.random.default_rng(0).normal(0, 1, (1, 3, 64, 96)).astype(np.float32)
@@ -424,7 +434,7 @@ def test_a_graph_can_record_every_stage(weights, blur):
     segmenter = CudaSegmenter(str(weights), device="cpu", area=AREA)
     matte(segmenter, moving(0), scene)
     plan = segmenter._plan
-    plan._tidy.pieces = gpu.pieces
+    plan._tidy.pieces = torch_matte.pieces
 
     with torch.inference_mode(), OnTheHost() as host:
         plan.stages(0)
@@ -464,7 +474,7 @@ class Launches(TorchDispatchMode):
 @pytest.fixture
 def launched(monkeypatch):
     """Triton, as it were: its kernels only say that they were launched."""
-    from segmentation import engines
+    from vcam import gpu
 
     launched = []
 
@@ -482,19 +492,21 @@ def launched(monkeypatch):
         cdiv=lambda n, k: -(-n // k),
         next_power_of_2=lambda n: 1 << (n - 1).bit_length(),
     )
-    name = "segmentation.engines.pixels"
-    real = sys.modules.pop(name, None)
-    monkeypatch.delattr(engines, "pixels", raising=False)
+    names = ("triton_common", "triton_draw", "triton_matte")
+    real = {name: sys.modules.pop(f"vcam.gpu.{name}", None) for name in names}
+    for name in names:
+        monkeypatch.delattr(gpu, name, raising=False)
     with monkeypatch.context() as importing:  # torch must not find this one
         importing.setitem(sys.modules, "triton", triton)
         importing.setitem(sys.modules, "triton.language", language)
-        import_module(name)
+        import_module("vcam.gpu.triton_matte")
     yield launched
-    sys.modules.pop(name, None)
-    if hasattr(engines, "pixels"):
-        del engines.pixels
-    if real is not None:
-        sys.modules[name] = real
+    for name in names:
+        sys.modules.pop(f"vcam.gpu.{name}", None)
+        if hasattr(gpu, name):
+            delattr(gpu, name)
+        if (module := real[name]) is not None:
+            sys.modules[f"vcam.gpu.{name}"] = module
 
 
 @pytest.mark.parametrize(
@@ -515,7 +527,7 @@ def test_a_frame_is_few_launches(weights, launched, look, most):
         )
         matte(segmenter, moving(0), scene)
         plans.append(segmenter._plan)
-    plans[0]._tidy.pieces = gpu.pieces
+    plans[0]._tidy.pieces = torch_matte.pieces
     counts = []
     for plan in plans:
         launched.clear()

@@ -12,12 +12,13 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra: pip install -e .[cuda]")
 pytest.importorskip("safetensors", reason="needs the extra: pip install -e .[cuda]")
 
-from segmentation.bisenet import BiSeNet, fold
+from segmentation.bisenet import BiSeNet
 from segmentation.engines import nvidia
-from segmentation.engines.cuda import STAGES
 from segmentation.engines.layout import weights_dir
+from segmentation.weights_file import fold
 from vcam.cli import main
 from vcam.commands import bench, bench_gpu
+from vcam.gpu.plan import STAGES
 
 SMALL = str(weights_dir() / "bisenet-small.safetensors")
 

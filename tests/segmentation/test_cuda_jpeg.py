@@ -16,8 +16,8 @@ from PIL import Image
 torch = pytest.importorskip("torch", reason="needs the extra: pip install -e .[cuda]")
 pytest.importorskip("safetensors", reason="needs the extra: pip install -e .[cuda]")
 
-from segmentation.engines import nvjpeg
 from vcam.commands import bench_gpu
+from vcam.gpu import nvjpeg
 from vcam.sources.decode import MjpegDecoder
 from vcam.sources.turbojpeg import open_turbo
 

@@ -14,8 +14,6 @@ torch = pytest.importorskip("torch", reason="needs the extra: pip install -e .[c
 pytest.importorskip("safetensors", reason="needs the extra: pip install -e .[cuda]")
 
 from segmentation.engines import networks, nvidia
-from segmentation.engines.cuda import AREA, CudaSegmenter
-from segmentation.engines.gpu import Packing, Scene
 from segmentation.engines.layout import weights_dir
 from segmentation.errors import EngineError, UntrustedError
 from segmentation.segmenter import Segmenter
@@ -23,6 +21,10 @@ from segmentation.sizes import AREAS
 from tests.fakes import ListSink, Slot, room, settings
 from vcam.compose.backdrops import open_backdrop
 from vcam.compose.card import Card
+from vcam.gpu.packing import Packing
+from vcam.gpu.plan import AREA
+from vcam.gpu.scene import Scene
+from vcam.gpu.segmenter import CudaSegmenter
 from vcam.guard import Fault
 from vcam.matting import Matting
 from vcam.pipeline import Pipeline

@@ -12,8 +12,9 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the extra: pip install -e .[train]")
 pytest.importorskip("safetensors", reason="needs the extra: pip install -e .[train]")
 
-from segmentation.bisenet import BiSeNet, load_weights  # noqa: E402
+from segmentation.bisenet import BiSeNet  # noqa: E402
 from segmentation.engines.openvino import OpenVinoEngine  # noqa: E402
+from segmentation.weights_file import load_weights  # noqa: E402
 from tests.train.people import write_folder  # noqa: E402
 from train import export as exporting  # noqa: E402
 from train.__main__ import main  # noqa: E402

@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 import torch
 
-from segmentation.bisenet import BiSeNet, fold, load_weights, save_weights
+from segmentation.bisenet import BiSeNet
+from segmentation.weights_file import fold, load_weights, save_weights
 from tests.train.people import write_folder
 from train import engine, teachers
 from train.__main__ import main

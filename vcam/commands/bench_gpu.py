@@ -15,8 +15,11 @@ import numpy as np
 import torch
 
 from segmentation.engines import networks
-from segmentation.engines.cuda import PRECISIONS, STAGES, CudaSegmenter, Plan
-from segmentation.engines.gpu import Packing, Scene
+from segmentation.engines.cuda import PRECISIONS
+from vcam.gpu.packing import Packing
+from vcam.gpu.plan import STAGES, Plan
+from vcam.gpu.scene import Scene
+from vcam.gpu.segmenter import CudaSegmenter
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -241,7 +244,7 @@ def apart(model: str, packed: list[NDArray[np.uint8]], scene: Scene, device: str
 
 def jpeg(jpegs: list[bytes], device: torch.device) -> dict[str, Any]:
     """Return what a JPEG costs on the processor and in nvJPEG, and how far its levels are apart."""
-    from segmentation.engines import nvjpeg
+    from vcam.gpu import nvjpeg
     from vcam.sources.decode import MjpegDecoder
 
     host, spent, cpu = MjpegDecoder(), [], []

@@ -14,7 +14,7 @@ from typing import Any, Final
 import torch
 from torch import Tensor
 
-from segmentation.engines.gpu import Packing
+from vcam.gpu.packing import Packing
 
 DEFAULT: Final = 0  # NVJPEG_BACKEND_DEFAULT
 STRICT: Final = 4  # NVJPEG_FLAGS_BITSTREAM_STRICT: nothing is concealed

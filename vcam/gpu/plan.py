@@ -1,0 +1,434 @@
+"""One look's recorded work: a CUDA graph from the camera's bytes to the composite."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+import cv2
+import numpy as np
+import torch
+from torch import Tensor
+
+from segmentation.engines import answers, networks
+from segmentation.engines.layout import Layout
+from segmentation.errors import EngineError
+from segmentation.kernels import FULL, LIMITED
+from segmentation.matte import Matte
+from segmentation.sizes import input_size
+from vcam.gpu import resample, torch_draw, torch_matte
+from vcam.gpu.packing import HEADER, SAMPLE, Packing
+from vcam.gpu.scene import Scene
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+from segmentation.engines.cuda import first_line
+
+log = logging.getLogger(__name__)
+
+
+AREA: Final = 512 * 512  # pixels of the network's input; its shape follows the frame
+PATIENCE: Final = 0.5  # seconds a frame may take before the GPU counts as lost
+NAP: Final = 5e-5  # seconds between looks at whether the GPU is done
+STAGES: Final = ("upload", "prepare", "infer", "refine", "draw", "download")
+
+
+class Plan:
+    """Everything between a frame's bytes and its composite, for frames of one shape in one scene.
+
+    The stages are methods that read and write tensors of this object; `capture` records all of
+    them into one CUDA graph for each of the two buffers.
+    """
+
+    def __init__(
+        self,
+        network: Callable[[Tensor], Tensor],
+        packing: Packing,
+        scene: Scene,
+        device: torch.device,
+        dtype: torch.dtype,
+        area: int = AREA,
+    ) -> None:
+        self.packing, self.scene, self.device = packing, replace(scene, backdrop=None), device
+        self._pictured = scene.backdrop is not None
+        self._network, self._dtype = network, dtype
+        frame = packing.y
+        self.full, self.size = input_size(frame.height, frame.width, area)
+        h, w = self.size
+        matrix = FULL if packing.full_range else LIMITED
+        layout = Layout("bisenet")
+        scale = [[1 / s, -m / s] for m, s in zip(layout.mean, layout.std, strict=True)]
+        self._shapers: Any = None  # Triton's kernels, where they are used: `triton_matte.Shapers`
+        self._matrix = torch.tensor(matrix, dtype=torch.float32, device=device)
+        self._scale = torch.tensor(scale, dtype=torch.float32, device=device)
+        shapes = [(p.height, p.width) for p in packing.seen]
+        self._shrinks = [resample.Shrink(shape, (h, w), device) for shape in shapes]
+        self._tidy = torch_matte.Tidy(h, w, device, settle=device.type == "cpu")
+        self._smoother = torch_matte.Smoother(h, w, device)
+        self._colours = torch_draw.Colours(h, w, device)
+        self._fit = torch_draw.Fit(packing, scene, h, w, device)
+        self._spill = torch_draw.Spill(self._fit, scene, (h, w), device)
+        self._buffers(scene)
+        self.present = False
+        self._turn = 0
+        self._graphs: list[torch.cuda.CUDAGraph] = []
+        self._stream: torch.cuda.Stream | None = None
+        self._done: Any = None
+        if device.type == "cuda":
+            self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+            self._done = torch.cuda.Event()  # type: ignore[no-untyped-call]
+
+    def _buffers(self, scene: Scene) -> None:
+        h, w = self.size
+        pixels = scene.width * scene.height * 3 // 2
+        self._shape = (scene.height * 3 // 2, scene.width)
+        self._thin = (-(-h // SAMPLE), -(-w // SAMPLE))
+        n = self._thin[0] * self._thin[1]
+        self._floats = slice(HEADER, HEADER + 16 * n)
+        self._bytes = slice(HEADER + 16 * n, HEADER + 19 * n)
+        self._pixels = slice(-(-(HEADER + 19 * n) // 64) * 64, None)
+        up, down = HEADER + self.packing.size, self._pixels.start + pixels
+
+        def host(size: int) -> list[Tensor]:
+            pinned = self.device.type == "cuda"
+            return [torch.zeros(size, dtype=torch.uint8, pin_memory=pinned) for _ in range(2)]
+
+        def there(size: int) -> Tensor:
+            return torch.zeros(size, dtype=torch.uint8, device=self.device)
+
+        self._up, self._down = host(up), host(down)
+        self._above, self._answer = there(up), there(down)
+        self._backdrop_up = host(pixels)[0]
+        self._behind = there(pixels)
+        self._backdrop: NDArray[np.uint8] | None = None
+        self._raw = torch.zeros(self.size, device=self.device)
+
+    def fits(self, packing: Packing, scene: Scene) -> bool:
+        """True if frames packed so, in such a scene, are what this is made for."""
+        return (
+            packing == self.packing
+            and replace(scene, backdrop=None) == self.scene
+            and (scene.backdrop is not None) == self._pictured
+        )
+
+    def may_stand_in(self, packing: Packing, scene: Scene) -> bool:
+        """True if only the look differs: the old one may be shown until the new one is ready.
+
+        It must hide the room as well as the new one would: a picture does, a weaker blur does not.
+        """
+        same = (scene.width, scene.height) == (self.scene.width, self.scene.height)
+        blurs_enough = scene.backdrop is None and self.scene.blur >= scene.blur
+        return packing == self.packing and same and (self._pictured or blurs_enough)
+
+    def inherit(self, other: Plan) -> None:
+        """Go on where another plan of the same size stopped, so that nobody sees the change."""
+        with self._on_stream():
+            for mine, theirs in zip(self._state(), other._state(), strict=True):
+                mine.copy_(theirs)
+
+    def _state(self) -> list[Tensor]:
+        smoother = self._smoother
+        return [smoother.held, smoother.before, smoother.noise, self._tidy.present]
+
+    def load(
+        self,
+        parts: tuple[NDArray[np.uint8], ...],
+        seq: int,
+        fresh: bool,
+        scene: Scene,
+        decay: float,
+    ) -> None:
+        """Put a frame where the GPU fetches it; a new backdrop goes up at once."""
+        self._turn = 1 - self._turn
+        place = self._up[self._turn].numpy()
+        place[:16].view(np.int64)[:] = seq, fresh
+        place[16:20].view(np.float32)[:] = decay
+        at = HEADER
+        for part in parts:
+            np.copyto(place[at : at + part.size].reshape(part.shape), part)
+            at += part.size
+        if at != place.size:
+            raise ValueError(f"a frame of {at - HEADER} bytes, expected {self.packing.size}")
+        backdrop = scene.backdrop
+        if not self._pictured or backdrop is None or backdrop is self._backdrop:
+            return
+        if backdrop.shape != self._shape or backdrop.dtype != np.uint8:
+            raise ValueError(f"backdrop is {backdrop.dtype} {backdrop.shape}, not {self._shape}")
+        np.copyto(self._backdrop_up.numpy().reshape(self._shape), backdrop)
+        with self._on_stream():
+            self._behind.copy_(self._backdrop_up, non_blocking=True)
+        self._backdrop = backdrop
+
+    def run(self) -> None:
+        """Send the frame through, and return once the answer is here.
+
+        Raises:
+            EngineError: it took too long: the GPU is lost.
+        """
+        if self._stream is None:
+            with torch.inference_mode():
+                self.stages(self._turn)
+            return
+        with self._on_stream():
+            self._graphs[self._turn].replay()
+            self._done.record(self._stream)
+        # Waiting in CUDA has no end if the GPU hangs, or spins. Looking now and then has neither.
+        patience = time.monotonic() + PATIENCE
+        while not self._done.query():
+            if time.monotonic() > patience:
+                raise EngineError(
+                    f"the GPU took more than {PATIENCE:g} s for a frame", hint='Set engine = "cpu".'
+                )
+            time.sleep(NAP)
+
+    def answer(self, seq: int, pts: float) -> Matte:
+        """Return what came back; valid until the call after next.
+
+        Raises:
+            EngineError: it belongs to another frame.
+        """
+        back = self._down[self._turn].numpy()
+        stamp, present, cut = (int(x) for x in back[:24].view(np.int64))
+        if stamp != seq:
+            raise EngineError(
+                f"the GPU answered for frame {stamp}, expected {seq}", hint='Set engine = "cpu".'
+            )
+        self.present = bool(present)
+        raw, alpha, a, b = back[self._floats].view(np.float32).reshape(4, *self._thin)
+        picture = back[self._bytes].reshape(3, *self._thin)
+        composite = back[self._pixels].reshape(self._shape)
+        return Matte(alpha, a, b, seq, pts, raw, picture, bool(cut), self.present, composite)
+
+    def fault(self) -> str:
+        """Say what is wrong with the answers to the pictures of `answers`; nothing if right."""
+        packing, mattes = self.packing, []
+        height, width = packing.y.height, packing.y.width
+        h, w = answers.part(height, width)
+        if min(h, answers.part(*self.size)[0]) < answers.SMALLEST:
+            return ""
+        for seq, picture in enumerate(answers.pictures(h, w)):
+            frame = cv2.copyMakeBorder(
+                np.moveaxis(picture, 0, -1), 0, height - h, 0, width - w, cv2.BORDER_REPLICATE
+            )
+            self._turn = 1 - self._turn
+            place = self._up[self._turn].numpy()
+            place[:16].view(np.int64)[:] = seq, True
+            place[16:20].view(np.float32)[:] = 0
+            planes = zip((packing.y, packing.u, packing.v), np.moveaxis(frame, -1, 0), strict=True)
+            for plane, pixels in planes:
+                plane.put(place[HEADER:], pixels)
+            self.run()
+            mattes.append(self.answer(seq, 0.0).raw.copy())
+        rows, columns = answers.part(*self.size)
+        known = answers.person(rows, columns)[::SAMPLE, ::SAMPLE]
+        before, alone = (matte[: known.shape[0], : known.shape[1]] for matte in mattes)
+        return answers.fault_in(before, alone, known)
+
+    def wipe(self) -> None:
+        """Leave no picture of the room or of a person behind, here or on the GPU."""
+        with self._on_stream():
+            for buffer in (*self._up, *self._down, self._above, self._answer, *self._state()[:2]):
+                buffer.zero_()
+            if not self._pictured:
+                self._behind.zero_()  # the room, blurred
+            if self._shapers is not None:
+                self._shapers.wipe()
+        if self._stream is not None:
+            self._stream.synchronize()
+
+    def stages(self, turn: int) -> None:
+        """Run every stage, in order, on the buffers of `turn`."""
+        for name in STAGES:
+            getattr(self, name)(turn)
+
+    def upload(self, turn: int) -> None:
+        """Fetch the frame's bytes, its number, whether it is the first, and how steady to be."""
+        self._above.copy_(self._up[turn], non_blocking=True)
+        self._decay = self._above[16:20].view(torch.float32)[0]
+        self._seq, self._fresh = self._above[:16].view(torch.int64)
+        self._data = self._above[HEADER:]
+
+    def prepare(self, turn: int) -> None:
+        """From the frame's planes to the network's input."""
+        if self._shapers is not None:
+            self._picture, self._x = self._shapers.prepare(self._data)
+            return
+        planes = [plane.of(self._data) for plane in self.packing.seen]
+        self._picture = torch.stack(
+            [shrink(plane) for shrink, plane in zip(self._shrinks, planes, strict=True)]
+        )
+        self._x = torch_matte.to_input(
+            self._picture, self._matrix, self._scale, self.full, self._dtype
+        )
+
+    def infer(self, turn: int) -> None:
+        """What the network says."""
+        h, w = self.size
+        logits = self._network(self._x)
+        self._raw = torch.sigmoid(logits[0, 0, :h, :w].float())
+
+    def refine(self, turn: int) -> None:
+        """Islands and holes, steadiness, edges."""
+        if self._shapers is not None:
+            made = self._shapers.refine(self._raw, self._picture, self._above)
+            self._alpha, self._a, self._b = made
+            return
+        fresh = self._fresh != 0
+        self._tidy.present.logical_and_(~fresh)
+        # What is no number shows the backdrop, and does not stay in the moving average.
+        alpha = self._tidy(torch.nan_to_num(self._raw, nan=0.0))
+        alpha, self._cut = self._smoother(alpha, self._picture, fresh, self._decay)
+        self._alpha, self._a, self._b = torch_matte.guided(alpha, self._picture[0])
+
+    def draw(self, turn: int) -> None:
+        """Put the person in front of the backdrop, right where the answer is fetched from."""
+        scene, fit, picture = self.scene, self._fit, self._picture
+        full_range = self.packing.full_range
+        out = self._answer[self._pixels]
+        if self._shapers is not None:
+            made = self._alpha, self._a, self._b
+            self._shapers.draw(self._data, picture, made, self._behind, out, self._pictured)
+            return
+        purity = wrap = None
+        if scene.decontaminate or not self._pictured:
+            self._colours.take(picture, self._alpha, full_range=full_range)
+        if not self._pictured:
+            small = self._colours.blurred(torch_draw.sigma(scene, self.size))
+            torch_draw.blur(self._behind, small, fit, scene)
+        if scene.decontaminate:
+            purity = self._colours.near()
+        if scene.light_wrap > 0:
+            wrap = self._spill(self._alpha, self._behind)
+        a, b = self._a, self._b
+        planes = fit.planes(self.packing, self._data)
+        if scene.mirror:
+            planes = [plane.flip(-1) for plane in planes]
+            a, b = a.flip(-1), b.flip(-1)
+            purity = None if purity is None else purity.flip(-1)
+        torch_draw.draw(
+            planes, a, b, purity, wrap, self._behind, out, fit, scene, full_range=full_range
+        )
+
+    def download(self, turn: int) -> None:
+        """Hand back the composite, and of the matte as much as the guard needs."""
+        if self._shapers is not None:
+            self._shapers.answer(self._raw, self._picture, self._above, self._answer)
+            self._down[turn].copy_(self._answer, non_blocking=True)
+            return
+        self._answer[:24].view(torch.int64).copy_(
+            torch.stack((self._seq, self._tidy.present.long(), self._cut.long()))
+        )
+        thin = torch.stack((self._raw, self._alpha, self._a, self._b))
+        # One pixel that is no number, sampled or not, makes all of them so: the guard must see it.
+        poison = thin.sum() * 0
+        samples = thin[:, ::SAMPLE, ::SAMPLE] + poison
+        self._answer[self._floats].view(torch.float32).copy_(samples.reshape(-1))
+        picture = self._picture[:, ::SAMPLE, ::SAMPLE]
+        self._answer[self._bytes].copy_(picture.reshape(-1))
+        self._down[turn].copy_(self._answer, non_blocking=True)
+
+    def use_triton(self) -> None:
+        """Let Triton's kernels do everything but the network from now on.
+
+        Raises:
+            RuntimeError, ImportError: Triton or a compiler is missing, or frames are too large.
+        """
+        from vcam.gpu import triton_draw, triton_matte
+
+        self._shapers = triton_matte.Shapers(
+            triton_matte.Prepare(
+                self.packing,
+                self._shrinks,
+                self._matrix,
+                self._scale,
+                self.full,
+                self.size,
+                self._dtype,
+            ),
+            triton_matte.Refine(self._tidy, self._smoother),
+            triton_draw.Colours(self._colours, self._fit, self.scene, self.size),
+            triton_draw.Spill(self._spill, self._fit, self.scene, self.size),
+            triton_draw.Draw(self.packing, self._fit, self.scene, self.device),
+        )
+
+    @property
+    def kernels(self) -> str:
+        """Whose kernels do everything but the network: "torch" or "triton"."""
+        return "torch" if self._shapers is None else "triton"
+
+    def try_triton(self) -> None:
+        """Take Triton's kernels if here they do the same, and do it faster."""
+        for buffer in (self._up[0][HEADER:], self._behind):
+            buffer.random_(0, 256)
+        self._up[0][16:20].view(torch.float32)[:] = 0.9  # decay
+        matte = torch_matte.trial_matte(*self.size, self.device)
+
+        def all_but_network(x: Tensor) -> Tensor:
+            self.prepare(0)
+            self.refine(0)
+            self.draw(0)
+            return x
+
+        found, spent = [], []
+        try:
+            for _ in range(2):
+                made = []
+                # A first frame, on which nothing before has any influence, and one that follows.
+                for first, self._raw in ((1, matte), (0, matte.roll(2, 1))):
+                    self._up[0][8] = first
+                    self.upload(0)
+                    all_but_network(self._above)
+                    shown = self._answer[self._pixels]
+                    made += [x.float().clone() for x in (self._picture, self._x, shown)]
+                found.append(made)
+                spent.append(networks.time_of(all_but_network, self._above))
+                if self._shapers is None:
+                    self.use_triton()
+        except Exception as problem:  # of a compiler that is missing, of a kernel that is refused
+            log.info("Triton's kernels are not used: %s", first_line(problem))
+            self._shapers = None
+            return
+        apart = [float((theirs - ours).abs().max()) for ours, theirs in zip(*found, strict=True)]
+        same = all(x <= most for x, most in zip(apart, (1, 0.05, 2) * 2, strict=True))
+        if not same:
+            log.warning("Triton's kernels compute something else here, and are not used.")
+        if not same or spent[1] >= spent[0]:
+            self._shapers = None
+
+    def capture(self, *, measure: bool = False) -> None:
+        """Record the stages, once for each buffer, after running them so that nothing is new."""
+        assert self._stream is not None
+        # What was made so far was made on another stream.
+        self._stream.wait_stream(torch.cuda.current_stream(self.device))
+        with torch.inference_mode(), torch.cuda.stream(self._stream):
+            if measure:
+                self.try_triton()
+                self._stream.synchronize()
+            self._up[0][8] = 1  # a first frame: the moving averages learn nothing from it
+            for _ in range(3):
+                self.stages(0)
+            self._stream.synchronize()
+            pool = torch.cuda.graph_pool_handle()
+            for turn in range(2):
+                graph = torch.cuda.CUDAGraph()
+                with torch.cuda.graph(
+                    graph, pool=pool, stream=self._stream, capture_error_mode="thread_local"
+                ):
+                    self.stages(turn)
+                self._graphs.append(graph)
+            self._behind.zero_()
+        self.wipe()
+
+    @contextlib.contextmanager
+    def _on_stream(self) -> Iterator[None]:
+        with torch.inference_mode():
+            if self._stream is None:
+                yield
+            else:
+                with torch.cuda.stream(self._stream):
+                    yield
