@@ -250,10 +250,10 @@ def _quoted(text: str) -> str:
 
 def api() -> str:
     """`docs/api.md`."""
-    from vcam.control import api as control
+    from vcam.control import api, description
 
-    offered = control.Api(None, None)  # type: ignore[arg-type]
-    return control.manual(offered.endpoints(local=False), offered.endpoints(local=True))
+    offered = api.Api(None, None)  # type: ignore[arg-type]
+    return description.manual(offered.endpoints(local=False), offered.endpoints(local=True))
 
 
 def formats() -> str:

@@ -416,7 +416,7 @@ def test_what_others_wrote_is_text_on_the_page_and_only_shows(
     told["source"] |= {"name": name}
     monkeypatch.setattr(runtime, "status", lambda: told)
     said = {"what": name, "why": name, "command": name, "needs_root": False}
-    monkeypatch.setattr("vcam.doctor.checks.run_checks", lambda: [Finding("warning", **said)])
+    monkeypatch.setattr("vcam.doctor.report.run_checks", lambda: [Finding("warning", **said)])
     monkeypatch.setattr("vcam.system.devices.list_cameras", lambda: [CameraInfo(name, name, name)])
     entry = library.Entry(name, "picture", True, {"background": {"use": "loft"}})
     monkeypatch.setattr(library, "entries", lambda: [entry])
@@ -450,7 +450,7 @@ def test_long_names_and_wide_letters_stay_within_the_page(
     told["source"] |= {"name": LONG}
     monkeypatch.setattr(runtime, "status", lambda: told)
     monkeypatch.setattr(
-        "vcam.doctor.checks.run_checks",
+        "vcam.doctor.report.run_checks",
         lambda: [Finding(kind, **SAID) for kind in get_args(Severity)],
     )
     monkeypatch.setattr("vcam.system.devices.list_cameras", lambda: [CameraInfo(LONG, LONG, LONG)])

@@ -14,7 +14,8 @@ import pytest
 
 from vcam.errors import ConfigError, VcamError
 from vcam.settings import config
-from vcam.settings.live import Settings, edited
+from vcam.settings.edit import edited
+from vcam.settings.live import Settings
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -287,7 +288,7 @@ def test_a_folder_that_cannot_be_written_is_said(file, monkeypatch):
         raise OSError(28, "No space left on device")
 
     with settings.kept_in(file, environ={}):
-        monkeypatch.setattr("vcam.settings.live.os.replace", full)
+        monkeypatch.setattr("os.replace", full)
         settings.change({"background": {"blur": 3}})
 
         assert not settings.flush(1.0)

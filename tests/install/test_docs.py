@@ -20,7 +20,7 @@ import pytest
 from tests.vcam.clips import make_clip
 from tests.vcam.test_doctor import FAULTS, HEALTHY
 from vcam.cli import build_parser
-from vcam.doctor.checks import report, run_checks
+from vcam.doctor.report import report, run_checks
 from vcam.settings import config
 
 from .conftest import REPOSITORY, Machine

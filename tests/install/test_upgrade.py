@@ -10,7 +10,8 @@ import pytest
 
 from vcam.errors import ConfigError
 from vcam.settings import config
-from vcam.settings.live import Settings, edited
+from vcam.settings.edit import edited
+from vcam.settings.live import Settings
 
 # Stand-ins: a name that changed, a setting that moved, a section that is gone.
 RENAMED = {

@@ -21,6 +21,7 @@ from tests.faults import canary
 from tests.faults.kinds import truth
 from vcam import cli
 from vcam.client import Client
+from vcam.commands import options
 from vcam.compose.backdrops import open_backdrop
 from vcam.compose.card import Card
 from vcam.control import server
@@ -30,7 +31,8 @@ from vcam.frame import SafeFrame
 from vcam.guard import Fault
 from vcam.pipeline import Pipeline
 from vcam.settings import config
-from vcam.settings.live import Settings, _SettingsFile
+from vcam.settings.file import SettingsFile
+from vcam.settings.live import Settings
 from vcam.sinks.demand import Demand
 from vcam.sinks.outlet import Outlet
 from vcam.stats import Stats
@@ -82,14 +84,14 @@ class House:
         """Start the daemon as `vcam start FLAGS` with `environ` would."""
         if not self.file.exists():
             self.file.write_text('[background]\nuse = "studio"\n')
-        options = cli.build_parser().parse_args(["start", "--config", str(self.file), *flags])
+        typed = cli.build_parser().parse_args(["start", "--config", str(self.file), *flags])
         with mock.patch.dict(os.environ, environ):
-            chosen = config.load(self.file, flags=cli._flags(options))
+            chosen = config.load(self.file, flags=options.flags_of(typed))
         self.wishes = Settings(chosen.with_changes({"output": SIZE}))
-        if (word := cli._revealing(options)) is not None:
+        if (word := options.revealing(typed)) is not None:
             self.wishes.show_room("command line", word)
-        self._disk = _SettingsFile(
-            self.wishes, self.file, cli._flags(options) | {"output": SIZE}, environ
+        self._disk = SettingsFile(
+            self.wishes, self.file, options.flags_of(typed) | {"output": SIZE}, environ
         )
         self.wishes._file = self._disk
         self.sink, stats = ListSink(canary.W, canary.H), Stats()

@@ -18,6 +18,7 @@ from tests.reveal.deeds import DEEDS, Seen, play
 from tests.reveal.house import NAMES, House, house
 from vcam import cli, daemon
 from vcam.client import Client
+from vcam.commands import options
 from vcam.control import jobs
 from vcam.errors import UsageError, VcamError
 from vcam.settings import choice
@@ -394,6 +395,6 @@ def test_half_a_word_shows_no_room(command: str, capsys):
 
 
 def test_start_refuses_the_bare_word_where_a_background_has_that_name(fresh):
-    options = cli.build_parser().parse_args(["start", "--background", "none"])
+    typed = cli.build_parser().parse_args(["start", "--background", "none"])
     with pytest.raises(UsageError):
-        cli._revealing(options)
+        options.revealing(typed)

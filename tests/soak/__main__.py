@@ -33,7 +33,7 @@ from tests.faults.process import (
     texture,
 )
 from vcam.errors import VcamError
-from vcam.settings.live import SAVE_AFTER
+from vcam.settings.file import SAVE_AFTER
 
 QUALITIES = ("low", "balanced", "high")
 WARM_UP = 0.3  # share of a phase before its memory counts, and until each deed was done twice

@@ -15,8 +15,8 @@ from tests.vcam.driver import Driver, plugged_in
 from vcam import cli
 from vcam.commands import devices as listing
 from vcam.doctor import facts
-from vcam.doctor.checks import run_checks
 from vcam.doctor.facts import Surroundings
+from vcam.doctor.report import run_checks
 from vcam.errors import SourceError
 from vcam.sources import resolve
 from vcam.sources.decode import RAW, Unpacker
@@ -169,7 +169,7 @@ def test_what_cannot_be_decoded_is_refused_by_name_and_never_taken(machine, form
     assert machine.auto() == "demo"
     with pytest.raises(SourceError) as told:
         cameras.find_camera("Strange")
-    listing.run(False)
+    listing.listed(as_json=False)
 
     said = f"Strange Cam sends {', '.join(formats.split())} alone, which cannot be decoded"
     assert said in str(told.value)
@@ -233,7 +233,7 @@ def test_sensors_that_need_libcamera_are_named_and_never_taken(machine, kind, ca
 
     assert machine.auto() == "demo"
     assert devices.list_sensors() == {what: 24}
-    listing.run(False)
+    listing.listed(as_json=False)
     assert f"{what}: 24 nodes" in capsys.readouterr().out
     with pytest.raises(SourceError, match=f"a sensor behind {what}") as told:
         cameras.find_camera(str(machine.drivers[3].path))

@@ -18,8 +18,8 @@ import pytest
 from PIL import Image
 
 from tests.vcam.clips import make_clip
-from vcam import cli
 from vcam.client import Client
+from vcam.commands import start
 
 PORTRAIT = Path(__file__).resolve().parents[2] / "vcam" / "assets" / "portrait.jpg"
 
@@ -100,7 +100,7 @@ def test_a_daemon_starts_switches_background_and_leaves_a_playable_file(home, tm
     stopped = time.monotonic()
     assert vcam(home, "stop").returncode == 0
     assert time.monotonic() - stopped < 5
-    assert not cli._alive(live["pid"])
+    assert not start.alive(live["pid"])
     assert not list((tmp_path / "run" / "vcam").glob("control.sock"))
     red, _, blue = colour_behind(out)
     assert blue > 150 > red
@@ -340,8 +340,8 @@ def test_a_daemons_log_is_begun_anew_before_it_grows_large(monkeypatch, tmp_path
     from vcam.system import paths
 
     monkeypatch.setattr(paths, "log_path", lambda: tmp_path / "vcam.log")
-    monkeypatch.setattr(cli, "LOG_SIZE", 2000)
-    (handler,) = cli._log_file()
+    monkeypatch.setattr(start, "LOG_SIZE", 2000)
+    (handler,) = start.log_file()
 
     for number in range(200):
         handler.emit(logging.makeLogRecord({"msg": f"line {number} " + "x" * 40}))
@@ -354,9 +354,9 @@ def test_a_daemons_log_is_begun_anew_before_it_grows_large(monkeypatch, tmp_path
 
 def test_a_start_that_takes_long_is_told_as_that(monkeypatch, tmp_path, capsys):
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
-    monkeypatch.setattr(cli, "START_TIMEOUT", 0.3)
+    monkeypatch.setattr(start, "START_TIMEOUT", 0.3)
     with subprocess.Popen(["sleep", "60"]) as child:
-        code = cli._await_first_frame(child, tmp_path / "vcam.log", 0)
+        code = start.await_first_frame(child, tmp_path / "vcam.log", 0)
         child.kill()
 
     assert code == 1

@@ -139,7 +139,7 @@ def test_the_list_for_people_says_what_to_know(monkeypatch, capsys):
     monkeypatch.setattr(devices, "list_cameras", lambda: [C920])
     monkeypatch.setattr(devices, "list_virtual_cameras", lambda: [other])
 
-    assert listing.run(False) == 0
+    assert listing.listed(as_json=False) == 0
 
     told = capsys.readouterr().out
     assert "HD Pro Webcam C920  /dev/video2  in use by zoom (17)" in told
@@ -152,7 +152,7 @@ def test_the_list_for_programs_is_json(monkeypatch, capsys):
     monkeypatch.setattr(devices, "list_cameras", lambda: [C920])
     monkeypatch.setattr(devices, "list_virtual_cameras", list)
 
-    assert listing.run(True) == 0
+    assert listing.listed(as_json=True) == 0
 
     told = json.loads(capsys.readouterr().out)
     assert told["cameras"][0]["holders"] == [{"pid": 17, "name": "zoom"}]
@@ -162,7 +162,7 @@ def test_the_list_for_programs_is_json(monkeypatch, capsys):
 def test_nothing_there_says_what_happens_then(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(devices, "SYS", tmp_path / "none")
 
-    assert listing.run(False) == 0
+    assert listing.listed(as_json=False) == 0
 
     told = capsys.readouterr().out
     assert "demo picture" in told

@@ -12,8 +12,10 @@ import pytest
 
 from vcam import __version__
 from vcam.doctor import checks
-from vcam.doctor.checks import Finding, mend, report, run_checks
+from vcam.doctor import report as doctor
+from vcam.doctor.checks import Finding
 from vcam.doctor.facts import Node, Surroundings, look
+from vcam.doctor.report import mend, report, run_checks
 from vcam.system.devices import Holder
 
 WEBCAM = Node("/dev/video0", "HD Webcam C920", captures=True, outputs=False)
@@ -372,9 +374,9 @@ def test_fix_mends_what_needs_no_root_and_leaves_the_rest(
         return True
 
     monkeypatch.setattr("vcam.doctor.facts.look", lambda: seen[0])
-    monkeypatch.setattr(checks, "mend", mended)
+    monkeypatch.setattr(doctor, "mend", mended)
 
-    code = checks.run(fix=True)
+    code = doctor.run(fix=True)
 
     assert ran == ["flatpak override --user --device=all us.zoom.Zoom"]
     said = capsys.readouterr().out
@@ -389,7 +391,7 @@ def test_json_carries_every_finding_and_the_exit_code_tells_errors(
     ill = replace(HEALTHY, module_loaded=False, nodes=(WEBCAM,))
     monkeypatch.setattr("vcam.doctor.facts.look", lambda: ill)
 
-    code = checks.run(json=True)
+    code = doctor.run(json=True)
 
     answer = json.loads(capsys.readouterr().out)
     assert code == 1

@@ -24,7 +24,7 @@ from tests.vcam.driver import Driver, plugged_in
 from vcam import cli, foreign_text
 from vcam.compose import backdrops
 from vcam.control.metrics import prometheus
-from vcam.doctor import checks, facts
+from vcam.doctor import facts, report
 from vcam.errors import ConfigError, VcamError
 from vcam.foreign_text import block, escaped, plain, say
 from vcam.sinks import pipewire
@@ -241,7 +241,7 @@ def test_what_the_machine_calls_its_cameras_and_programs_is_examined_harmlessly(
 
     assert harmful(told) == []
     assert "(pid 4242)" in told
-    assert harmful(checks.report(checks.run_checks(seen))) == []
+    assert harmful(report.report(report.run_checks(seen))) == []
 
 
 @linux

@@ -80,7 +80,7 @@ WRONG = {
 
 @pytest.mark.parametrize("wanted", WRONG)
 def test_a_wrong_source_is_told_in_words_before_anything_starts(files, wanted, capsys, monkeypatch):
-    monkeypatch.setattr(cli.subprocess, "Popen", lambda *_, **__: pytest.fail("started"))
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("started"))
     monkeypatch.setattr("vcam.daemon.run", lambda *_, **__: pytest.fail("ran"))
     typed = wanted.replace("DIR", str(files))
 

@@ -32,7 +32,7 @@ from tests.desktop import reader as timecode
 from tests.vm import machine, starter
 from tests.vm.reader import BACKGROUND, PERSON, Reader
 from vcam.client import Client
-from vcam.doctor.checks import run_checks
+from vcam.doctor.report import run_checks
 from vcam.errors import SinkError, SourceError
 from vcam.frame import SafeFrame
 from vcam.sinks import open_sinks
@@ -507,7 +507,7 @@ def without_exclusive_caps_doctor_says_why_programs_do_not_list_it(_: Path) -> d
 
 
 AS_NOBODY = f"""
-from vcam.doctor.checks import run_checks
+from vcam.doctor.report import run_checks
 from vcam.errors import SinkError
 from vcam.sinks.v4l2loopback import V4L2LoopbackSink
 print(*(f.what for f in run_checks() if f.severity == "error" and f.command), sep="\\n")

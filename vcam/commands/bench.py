@@ -63,14 +63,15 @@ def cases() -> list[Case]:
     return [Case(s, f, b) for s in SIZES for f in FORMATS for b in BACKGROUNDS]
 
 
-def run(argv: Sequence[str] = ()) -> int:
-    """Measure, print a table or JSON, and return the exit code.
+def run(options: argparse.Namespace) -> int:
+    """`vcam bench`: measure, print a table or JSON, and return the exit code.
 
     Raises:
         UsageError: the options make no sense.
         ModelError: a model cannot be opened.
     """
-    options = _parser().parse_args(list(argv))
+    if options.frames < 1:
+        raise UsageError("there is nothing to measure in no frames", hint="Give --frames 150.")
     if options.engine == "cuda":
         return _cuda(options)
     chosen = [case for case in cases() if not options.case or case.name in options.case]
@@ -350,21 +351,3 @@ def _print(report: dict[str, Any]) -> None:
         f"Start to first composite {report['start_s']:.1f} s, memory {report['rss_mb']:.0f} MB.\n"
         "ratio: CPU of a frame over that of cv2.imdecode of the same frame, one thread."
     )
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = foreign_text.Parser(
-        prog="vcam bench", description="Milliseconds per stage and frame on this machine."
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    parser.add_argument("--frames", type=int, default=150, help="frames per case")
-    parser.add_argument("--engine", default="cpu", choices=["cpu", "cuda"], help="what to measure")
-    parser.add_argument(
-        "--check", action="store_true", help="cuda: compare composites with float32 ones"
-    )
-    parser.add_argument("--model", default="auto", help="the model to measure")
-    parser.add_argument("--quality", default="balanced", choices=["low", "balanced", "high"])
-    parser.add_argument("--threads", type=int, default=1, help="CPU threads for the model")
-    parser.add_argument("--peer", help="another person model to measure beside it")
-    parser.add_argument("--case", action="append", help="one case alone; may be repeated")
-    return parser

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import re
@@ -22,8 +23,15 @@ from vcam.system.devices import CameraInfo, Holder, Mode, VirtualCameraInfo
 Listed = TypeVar("Listed", CameraInfo, VirtualCameraInfo)
 
 
-def run(as_json: bool) -> int:
-    """`vcam devices`: print what there is and who holds it; the exit code."""
+def run(options: argparse.Namespace) -> int:
+    """`vcam devices`: print what there is, or turn a camera's controls; the exit code."""
+    if options.set:
+        return set_controls(options.set, options.camera)
+    return listed(as_json=options.json)
+
+
+def listed(*, as_json: bool) -> int:
+    """Print what there is and which program holds it; the exit code."""
     ours = _ours()
     cameras = [_also_held(camera, ours) for camera in devices.list_cameras()]
     virtual = [_also_held(camera, ours) for camera in devices.list_virtual_cameras()]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import io
 import logging
 import os
+import sys
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from segmentation.errors import SegmentationError
+from vcam.commands.options import load_config
 from vcam.compose.backdrops import open_backdrop
 from vcam.compose.compositor import Compositor, Look, alpha_at
 from vcam.errors import BackgroundError, ModelError, SourceError, UsageError, VcamError
@@ -23,6 +27,7 @@ from vcam.files import targets
 from vcam.files.encode import ClipFile, picture_of
 from vcam.files.tracks import SHORT, NoTracks, Tracks
 from vcam.files.whole import printable, reason, write_file
+from vcam.foreign_text import log_to, plain, say
 from vcam.frame import Frame
 from vcam.media import formats, pictures
 from vcam.media.clip import ClipSource
@@ -419,3 +424,46 @@ def _save_image(image: NDArray[np.uint8], path: Path, *, force: bool) -> None:
             f"{printable(path)} cannot be written: {reason(error)}",
             hint="Free some space, or give a name in a folder you may write to.",
         ) from error
+
+
+def run(options: argparse.Namespace) -> int:
+    """`vcam render`: the exit code, 1 if some pictures could not be read."""
+    if options.output is None and options.alpha is None:
+        raise UsageError("render has nowhere to write to", hint="Give -o OUTPUT or --alpha DIR.")
+    config = load_config(options)
+    log_to([logging.StreamHandler()], "WARNING", "vcam: %(message)s")
+    report = _progress()
+    try:
+        failures = render(
+            options.input,
+            options.output,
+            config,
+            alpha=options.alpha,
+            report=report,
+            force=options.force,
+        )
+    finally:
+        report("", 1, 1)
+    if options.output is not None:
+        say(f"wrote {plain(options.output, None)}")
+    if options.alpha is not None:
+        say(f"wrote mattes to {plain(options.alpha, None)}")
+    return 1 if failures else 0
+
+
+def _progress() -> Callable[[str, int, int], None]:
+    """Tell how far the work is, in one line of a terminal that is wiped at the end."""
+    begun = last = time.monotonic()
+
+    def report(what: str, done: int, total: int) -> None:
+        nonlocal last
+        now, ended = time.monotonic(), bool(total) and done >= total
+        if not sys.stderr.isatty() or (now - last < 0.1 and not ended):
+            return
+        last = now
+        left = f", {(now - begun) / done * (total - done):.0f} s left" if done and total else ""
+        line = "" if ended else f"{what}: {done} of {total or '?'}{left}"
+        sys.stderr.write(f"\r\x1b[K{plain(line, 76)}")
+        sys.stderr.flush()
+
+    return report

@@ -28,8 +28,7 @@ from vcam.settings.choice import Colour, File, Preset, Reveal, parse
 from vcam.system.paths import backgrounds_dir
 
 if TYPE_CHECKING:
-    from vcam.settings.config import Config
-    from vcam.settings.live import Changes
+    from vcam.settings.config import Changes, Config
 
 log = logging.getLogger(__name__)
 

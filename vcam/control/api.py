@@ -7,16 +7,16 @@ import contextlib
 import functools
 import json
 import logging
-from collections.abc import Awaitable, Callable, Coroutine
-from dataclasses import asdict, dataclass, field
+from collections.abc import Coroutine
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
-from vcam import __version__
 from vcam.compose import backdrops, library
 from vcam.control import camera_controls, guards
+from vcam.control.description import Endpoint, describe
 from vcam.control.jobs import aside, start_workers
 from vcam.control.metrics import CONTENT_TYPE, prometheus
 from vcam.control.preview import Preview, jpeg_of_room
@@ -41,21 +41,6 @@ EVENT_INTERVAL: Final = 1.0  # seconds between statuses when nothing changes
 ASKERS: Final = ("command line", "tray", "settings page")  # who may be named for a reveal
 REVEAL_HINT: Final = "Send {} to show the room as it is."
 HINT: Final = 'Send {"section": {"key": value}}.'
-
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-@dataclass(frozen=True)
-class Endpoint:
-    """One line of the table: what is asked, who answers, and what the description says."""
-
-    method: str
-    path: str
-    handler: Handler
-    summary: str
-    body: dict[str, Any] | None = None
-    answers: str = "application/json"
-    query: dict[str, str] = field(default_factory=dict)
 
 
 class Api:
@@ -203,7 +188,7 @@ class Api:
         await aside(self._runtime.settings.choose, entry.values)
         return web.json_response({"name": entry.name})
 
-    def step(self, step: int) -> Handler:
+    def step(self, step: int) -> guards.Handler:
         async def handler(request: web.Request) -> web.StreamResponse:
             entry = await aside(library.neighbour, self._runtime.settings.current, step)
             await aside(self._runtime.settings.choose, entry.values)
@@ -259,7 +244,7 @@ class Api:
         await aside(self._runtime.settings.hide)
         return web.json_response(self._settings())
 
-    def mode(self, mode: Any) -> Handler:
+    def mode(self, mode: Any) -> guards.Handler:
         async def handler(request: web.Request) -> web.StreamResponse:
             self._runtime.settings.set_mode(mode)
             return web.json_response({"mode": mode})
@@ -356,9 +341,9 @@ class Api:
 
     async def doctor(self, request: web.Request) -> web.Response:
         def look() -> list[dict[str, Any]]:
-            from vcam.doctor import checks
+            from vcam.doctor import report
 
-            return [asdict(finding) for finding in checks.run_checks()]
+            return [asdict(finding) for finding in report.run_checks()]
 
         return web.json_response({"findings": await aside(look)}, dumps=_dumps)
 
@@ -420,127 +405,6 @@ def application(api: Api, guard: Any | None, *, local: bool) -> web.Application:
 async def _file(name: str, kind: str, request: web.Request) -> web.StreamResponse:
     text = (PAGE / name).read_text(encoding="utf-8")
     return web.Response(text=text, content_type=kind, charset="utf-8")
-
-
-def describe(endpoints: list[Endpoint]) -> dict[str, Any]:
-    """The table as an OpenAPI 3.1 document."""
-    paths: dict[str, dict[str, Any]] = {}
-    for one in endpoints:
-        names = [part[1:-1] for part in one.path.split("/") if part.startswith("{")]
-        parameters = [
-            {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
-            for name in names
-        ] + [
-            {"name": name, "in": "query", "description": text, "schema": {"type": "string"}}
-            for name, text in one.query.items()
-        ]
-        kind = "application/json"
-        if one.body and one.body["type"] == "string":
-            kind = "application/octet-stream"
-        operation: dict[str, Any] = {
-            "summary": one.summary,
-            "parameters": parameters,
-            "responses": {
-                "2XX": {"description": "Done.", "content": {one.answers: {}}},
-                "4XX": {
-                    "description": "Refused.",
-                    "content": {
-                        "application/json": {"schema": {"$ref": "#/components/schemas/Refusal"}}
-                    },
-                },
-            },
-        }
-        if one.body:
-            operation["requestBody"] = {"required": True, "content": {kind: {"schema": one.body}}}
-        paths.setdefault(one.path, {})[one.method.lower()] = operation
-    words = {"type": "string"}
-    refusal = {
-        "type": "object",
-        "required": ["error", "hint", "problems"],
-        "properties": {
-            "error": words,
-            "hint": words,
-            "problems": {"type": "array", "items": words},
-        },
-    }
-    return {
-        "openapi": "3.1.0",
-        "info": {"title": "VBG Camera", "version": __version__},
-        "paths": paths,
-        "components": {"schemas": {"Refusal": refusal}},
-    }
-
-
-def manual(page: list[Endpoint], local: list[Endpoint]) -> str:
-    """The table as `docs/api.md`; `page` and `local` are what each door offers."""
-    at_page, at_local = ({(one.method, one.path) for one in table} for table in (page, local))
-    rows = ["| request | what it does | answers |", "|---|---|---|"]
-    for one in [*local, *(one for one in page if (one.method, one.path) not in at_local)]:
-        here, asked, does = (one.method, one.path), f"`{one.method} {one.path}`", one.summary
-        for name, text in one.query.items():
-            asked += f"<br>`?{name}=` {text}"
-        if here not in at_page:
-            does += " The local door only."
-        if here not in at_local:
-            does += " The settings page's door only."
-        rows.append(f"| {asked} | {does} | `{one.answers}` |")
-    known = ["| setting | kind | default | meaning |", "|---|---|---|---|"]
-    for section, keys in settings_schema().items():
-        for key, told in keys.items():
-            kind = " or ".join(f"`{c}`" for c in told.get("choices", ())) or told["type"]
-            if "minimum" in told and "maximum" in told:
-                kind += f", {told['minimum']:g} to {told['maximum']:g}"
-            words = str(told["description"]).replace("|", "\\|")
-            default = json.dumps(told["default"])
-            known.append(f"| `{section}.{key}` | {kind} | `{default}` | {words} |")
-    return MANUAL.format(requests="\n".join(rows), settings="\n".join(known))
-
-
-MANUAL: Final = """# The control interface
-
-`python -m vcam.manual api` wrote this page; a test compares the two.
-
-A running daemon answers HTTP at two doors. The **local door** is the unix socket
-`$XDG_RUNTIME_DIR/vcam/control.sock`, open to processes of the same user alone; `vcam`, the tray and
-scripts use it. The **settings page's door** is a port on 127.0.0.1 that `vcam open` opens; on Linux
-other users of the machine are refused before their request is read, and other hosts and other sites
-are refused everywhere. The word in the address signs in one window, once: `POST /session` with
-`{{"token": "…"}}` gives its key, which every further request carries in the header
-`X-Vcam-Session`. A key is good at the origin that it was given to, for 12 hours, or 10 minutes
-after its window has gone. The door closes 15 seconds after the last page, or with
-`vcam open --close`, which ends every session.
-
-A door takes 64 connections at a time, the page's 48, from one process 32. One that sends no request
-for 5 seconds is closed, after its first one for 30. A body has to arrive within 10 seconds, a
-picture or clip within 2 minutes.
-
-```sh
-curl --unix-socket $XDG_RUNTIME_DIR/vcam/control.sock http://vcam/status
-curl --unix-socket $XDG_RUNTIME_DIR/vcam/control.sock http://vcam/settings \\
-     -X PATCH -d '{{"background": {{"use": "blur"}}}}'
-curl --unix-socket $XDG_RUNTIME_DIR/vcam/control.sock http://vcam/presets/next -X POST
-```
-
-A refusal has a status of 400 or above and says why:
-`{{"error": "…", "hint": "…", "problems": []}}`.
-`GET /openapi.json` describes the same for programs. A request with the header `X-Vcam-Version` of
-another release is refused with 409; `GET /status` and `POST /stop` are always answered.
-
-## Requests
-
-{requests}
-
-`GET /events` sends `event: status` at least once a second and `event: settings` after each change.
-`POST /room` is the one answer that shows the room. It is asked for again and again while the button
-on the page is held, keeps nothing once nobody asked for a second, and no virtual camera carries it.
-
-## Settings
-
-`PATCH /settings` takes `{{"section": {{"key": value}}}}`, all or nothing, in force with the next
-frame and written to `config.toml`.
-
-{settings}
-"""
 
 
 async def _send(response: web.StreamResponse, event: str, value: object) -> None:

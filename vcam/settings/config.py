@@ -29,6 +29,8 @@ else:
 
 log = logging.getLogger(__name__)
 
+Changes = Mapping[str, Mapping[str, Any]]  # new values, by section and key
+
 # Settings that a release renamed: the old (section, key) to the new one. Files that still have the
 # old name are read, said so once, and written with the new name; nobody has to edit anything.
 RENAMED: Final[dict[tuple[str, str], tuple[str, str]]] = {}

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,15 +16,13 @@ from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
 from vcam.errors import ConfigError, VcamError
-from vcam.files.whole import replace_file
-from vcam.settings import config as configuration
 from vcam.settings.choice import Reveal
-from vcam.settings.config import Config
+from vcam.settings.config import Changes, Config
+from vcam.settings.file import SettingsFile
 
 log = logging.getLogger(__name__)
 
 Mode = Literal["live", "paused", "frozen"]
-Changes = Mapping[str, Mapping[str, Any]]
 
 A_WISH_OF_ITS_OWN = "to show the room is a wish of its own, told alone and by name"
 
@@ -50,15 +47,6 @@ class Now(NamedTuple):
 
 SAFE_BACKGROUND: Final = "studio"  # drawn by the program: always there
 _HIDING: Final = {"background": {"use": SAFE_BACKGROUND}}
-SAVE_AFTER = 0.25  # seconds of quiet before the file is written: a dragged slider is one write
-SAVE_WITHIN = 1.0  # seconds after which it is written even while changes keep coming
-QUIET = 0.1  # seconds without a write after which an edited file is taken as it is
-WRITTEN_WITHIN = 2.0  # seconds after which it is taken even while somebody keeps writing
-
-HEADER = (
-    "# VBG Camera: your own settings. Only the lines that differ from the defaults are needed;\n"
-    "# `vcam config show` lists every setting with its meaning.\n"
-)
 
 
 class Settings:
@@ -80,7 +68,7 @@ class Settings:
         self._observers: list[Callable[[], None]] = []
         self._changing = threading.Lock()  # held while a change is checked, which may take a while
         self._counting = threading.Lock()  # held for an instant, so that a pause never waits
-        self._file: _SettingsFile | None = None
+        self._file: SettingsFile | None = None
 
     @property
     def current(self) -> Config:
@@ -262,7 +250,7 @@ class Settings:
         The file need not exist, nor its directory. `flags` and `environ` are what outranked the
         file when the settings were loaded; each yields to a change of the same setting.
         """
-        self._file = _SettingsFile(self, path, flags or {}, environ)
+        self._file = SettingsFile(self, path, flags or {}, environ)
         try:
             with self._file:
                 yield self
@@ -300,7 +288,14 @@ class Settings:
         for listener in self._listeners:
             listener(config)
 
-    def _report(self, *, problem: str | None, unsaved: str | None) -> None:
+    def take(self, read: Callable[[], Config]) -> None:
+        """Put in force what `read` returns, which sees no change come in between."""
+        with self._changing:
+            self._swap(read())
+        self._tell()
+
+    def report(self, *, problem: str | None, unsaved: str | None) -> None:
+        """Tell observers of what is wrong with the file, and of what cannot be written."""
         if (problem, unsaved) == (self.problem, self.unsaved):
             return
         for new, old in ((problem, self.problem), (unsaved, self.unsaved)):
@@ -338,324 +333,3 @@ def _without_use(changes: Changes) -> dict[str, dict[str, Any]]:
     kept = {section: dict(keys) for section, keys in changes.items()}
     kept["background"].pop("use")
     return kept
-
-
-class _SettingsFile:
-    """The user's file: written by one thread, watched by another, both ended on exit."""
-
-    def __init__(
-        self,
-        settings: Settings,
-        path: Path,
-        flags: Changes,
-        environ: Mapping[str, str] | None,
-    ) -> None:
-        self.path = path
-        self._settings = settings
-        self._flags = {section: dict(keys) for section, keys in flags.items()}
-        self._environ = dict(os.environ if environ is None else environ)
-        self._pending: dict[str, dict[str, Any]] = {}
-        self._writing: dict[str, dict[str, Any]] = {}  # taken from pending, not in the file yet
-        self._first = self._last = 0.0  # when the oldest and newest pending change came
-        self._hurry = False
-        self._wake = threading.Condition()
-        self._io = threading.Lock()  # one reader or writer of the file at a time
-        self._seen: str | None = None  # what was read or written last
-        with contextlib.suppress(OSError):
-            self._seen = _read(path)
-        self._stop = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._save_until_stopped, name="settings-save", daemon=True),
-            threading.Thread(target=self._watch_until_stopped, name="settings-watch", daemon=True),
-        ]
-
-    def __enter__(self) -> _SettingsFile:
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        with self._wake:
-            self._stop.set()
-            self._wake.notify_all()
-        for thread in self._threads:
-            thread.join(2.0)
-
-    def save(self, changes: Changes) -> None:
-        """Remember to write `changes`; returns at once."""
-        now = time.monotonic()
-        with self._wake:
-            for section, keys in changes.items():
-                self._pending.setdefault(section, {}).update(keys)
-                for key in keys:
-                    self._flags.get(section, {}).pop(key, None)
-                    self._environ.pop(f"VCAM_{section}_{key}".upper(), None)
-            self._first = self._first or now
-            self._last = now
-            self._wake.notify_all()
-
-    def flush(self, timeout: float) -> bool:
-        until = time.monotonic() + timeout
-        with self._wake:
-            self._hurry = True
-            self._wake.notify_all()
-            while self._pending or self._writing:
-                left = until - time.monotonic()
-                if left <= 0 or self._settings.unsaved:
-                    return False
-                self._wake.wait(left)
-        return True
-
-    def load(self) -> None:
-        """Take up what the file says now, unless it is what was read or written last."""
-        settings = self._settings
-        with self._io:
-            readable = True
-            try:
-                text = self._settled()
-            except OSError:
-                text, readable = "", False  # `configuration.load` says what is wrong with it
-            if text is None:  # some editors remove the file before they write it again
-                if isinstance(settings.current.background.choice, Reveal):
-                    self._seen = None  # what comes then is read, even if it is the same
-                    settings.withdraw()
-                return
-            known, self._seen = text == self._seen, text
-            if known and not settings.problem:
-                return
-            problem = None
-            try:
-                config = configuration.load(
-                    self.path,
-                    flags=self._flags,
-                    environ=self._environ,
-                    text=text if readable else None,
-                )
-                merged = config.with_changes(self._unwritten())
-                if merged.background.use != settings.current.background.use:
-                    settings.end_reveal()  # what it names now may take long to open
-                # No change may come in between, or the file's older value would undo it.
-                with settings._changing:
-                    settings._swap(config.with_changes(self._unwritten()))
-                settings._tell()
-                log.info("Settings read again from %s", self.path)
-            except ConfigError as error:
-                problem = f"{error.message}\nThe settings in force stay as they were."
-            except VcamError as error:
-                problem = f"{self.path}: {error.message}\nThe settings in force stay as they were."
-            if problem:
-                settings.withdraw()
-            # Told before the next reader may come in, who would find the text known and no problem.
-            settings._report(problem=problem, unsaved=settings.unsaved)
-        with self._wake:
-            self._wake.notify_all()  # a file that was mended can be written again
-
-    def _settled(self) -> str | None:
-        """The file's text once nobody has written to it for a moment.
-
-        Most editors empty a file before they fill it, and an empty one is valid: all defaults. So
-        an empty one is waited for as long as it takes a machine that stands still to go on.
-        """
-        until = time.monotonic() + WRITTEN_WITHIN
-        while True:
-            text = _read(self.path)
-            if text is None or self._stop.is_set() or time.monotonic() > until:
-                return text
-            try:
-                # A clock that was set back leaves files from the future.
-                quiet = QUIET if text.strip() else WRITTEN_WITHIN
-                if abs(time.time() - self.path.stat().st_mtime) > quiet:
-                    return text
-            except FileNotFoundError:
-                return None
-            self._stop.wait(QUIET / 2)
-
-    def _save_until_stopped(self) -> None:
-        # After an upgrade the file may have settings under names of an older version.
-        if self._seen is not None and not self._settings.problem and _old_names(self._seen):
-            self._settings._report(problem=None, unsaved=self._write({}))
-        while True:
-            with self._wake:
-                while not self._due():
-                    self._wake.wait(self._patience())
-                if not self._pending:
-                    return  # due with nothing pending: stopped
-                batch, self._pending = self._pending, {}
-                self._writing = batch
-                self._first = 0.0
-            problem = self._write(batch)
-            self._settings._report(problem=self._settings.problem, unsaved=problem)
-            with self._wake:
-                self._writing = {}
-                if problem:
-                    # Newer changes win over those that could not be written.
-                    for section, keys in batch.items():
-                        self._pending[section] = keys | self._pending.get(section, {})
-                    self._first = self._last = time.monotonic() + (30.0 - SAVE_AFTER)
-                self._hurry = False
-                self._wake.notify_all()
-                if problem and self._stop.is_set():
-                    return
-
-    def _unwritten(self) -> dict[str, dict[str, Any]]:
-        """Every change that is in force and not in the file yet; the newest value of each."""
-        with self._wake:
-            both = {section: dict(keys) for section, keys in self._writing.items()}
-            for section, keys in self._pending.items():
-                both.setdefault(section, {}).update(keys)
-        return both
-
-    def _due(self) -> bool:
-        if self._stop.is_set():
-            return True
-        if not self._pending:
-            self._hurry = False
-            return False
-        now = time.monotonic()
-        return self._hurry or now >= min(self._last + SAVE_AFTER, self._first + SAVE_WITHIN)
-
-    def _patience(self) -> float | None:
-        if not self._pending:
-            return None
-        now = time.monotonic()
-        return max(0.01, min(self._last + SAVE_AFTER, self._first + SAVE_WITHIN) - now)
-
-    def _write(self, changes: Changes) -> str | None:
-        """Put `changes` into the file; the problem as a sentence, or None."""
-        try:
-            with self._io:
-                for _ in range(5):
-                    before = _read(self.path)
-                    after = edited(before if before is not None else HEADER, changes)
-                    # Somebody may have saved the file meanwhile: start again from theirs.
-                    if _read(self.path) == before:
-                        if after != before:
-                            replace_file(self.path, after)
-                            # An edit by hand that was not read yet must still be noticed.
-                            if before == self._seen:
-                                self._seen = after
-                        return None
-            return f"{self.path} keeps changing, so the settings in force could not be saved to it."
-        except ConfigError as error:
-            return f"The change is in force but not saved: {error.message}"
-        except (OSError, UnicodeError) as error:
-            reason = getattr(error, "strerror", None) or str(error)
-            return f"The change is in force but not saved: {self.path} cannot be written: {reason}."
-
-    def _watch_until_stopped(self) -> None:
-        import watchfiles  # a third of a second on a slow machine, so not before it is needed
-
-        while not self._stop.is_set():
-            target = Path(os.path.realpath(self.path))
-            if not target.parent.is_dir():
-                self._stop.wait(1.0)
-                if not target.exists():
-                    continue
-            self.load()
-            try:
-                for _ in watchfiles.watch(
-                    target.parent,
-                    watch_filter=_only(target.name),
-                    recursive=False,
-                    debounce=200,
-                    step=50,
-                    rust_timeout=2000,
-                    yield_on_timeout=True,
-                    stop_event=self._stop,
-                    raise_interrupt=False,
-                ):
-                    self.load()
-                    if Path(os.path.realpath(self.path)) != target or not target.parent.is_dir():
-                        break  # the link points elsewhere, or the directory went away
-            except (OSError, RuntimeError) as error:
-                log.info("Edits of %s are noticed by looking every 2 s: %s", self.path, error)
-                while not self._stop.wait(2.0):
-                    self.load()
-
-
-def edited(text: str, changes: Changes) -> str:
-    """Return the TOML `text` with `changes` applied; comments, order and layout stay.
-
-    Raises:
-        ConfigError: `text` is not TOML, so that nothing can be put into it.
-    """
-    import tomlkit
-    from tomlkit.exceptions import TOMLKitError
-
-    try:
-        document = tomlkit.parse(_under_new_names(text))
-        for section, keys in changes.items():
-            if section not in document:
-                if document.as_string().strip():
-                    document.add(tomlkit.nl())
-                document.add(section, tomlkit.table())
-            table: Any = document[section]
-            for key, value in keys.items():
-                if key in table and _same(table[key], value):
-                    continue
-                plain = isinstance(value, Mapping)
-                table[key] = tomlkit.inline_table() if plain else value
-                if plain:
-                    table[key].update(value)
-        result = document.as_string()
-        tomlkit.parse(result)  # never write what could not be read again
-        return result
-    except (TOMLKitError, TypeError, AttributeError) as error:
-        raise ConfigError(
-            f"your settings file is not valid TOML: {error}", hint="Mend that line of the file."
-        ) from error
-
-
-def _under_new_names(text: str) -> str:
-    """The TOML `text` with renamed settings where they are now, each with the comment beside it."""
-    import tomlkit
-    from tomlkit.items import SingleKey
-
-    for (section, key), (to, new) in configuration.RENAMED.items():
-        document = tomlkit.parse(text)
-        found = document.get(section)
-        if not isinstance(found, Mapping) or key not in found:
-            continue
-        table: Any = found
-        if new in document.get(to, {}):
-            del table[key]  # the new name counts; the old one was read by nobody
-        elif to == section:
-            body = table.value.body
-            at = next(i for i, (name, _) in enumerate(body) if name and name.key == key)
-            body[at] = (SingleKey(new, sep=" = "), body[at][1])
-        else:
-            value = table[key]
-            del table[key]
-            if to not in document:
-                document.add(tomlkit.nl())
-                document.add(to, tomlkit.table())
-            document[to][new] = value
-        if not table and section not in configuration.Config.model_fields:
-            del document[section]
-        text = document.as_string()
-    return text
-
-
-def _old_names(text: str) -> bool:
-    """Whether a setting in the TOML `text` has another name now; False if it is not TOML."""
-    try:
-        return edited(text, {}) != text
-    except ConfigError:
-        return False
-
-
-def _only(name: str) -> Callable[[object, str], bool]:
-    return lambda _, changed: Path(changed).name == name
-
-
-def _same(old: Any, new: Any) -> bool:
-    plain = old.unwrap() if hasattr(old, "unwrap") else old
-    return type(plain) is type(new) and bool(plain == new)
-
-
-def _read(path: Path) -> str | None:
-    """The file's text, or None where there is no file."""
-    try:
-        return path.read_bytes().decode(errors="surrogateescape")
-    except (FileNotFoundError, NotADirectoryError):
-        return None

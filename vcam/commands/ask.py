@@ -1,0 +1,145 @@
+"""Commands that ask the running daemon: status, pause, background, settings page."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from vcam.client import Client, browser
+from vcam.commands.options import absolute, revealing, running
+from vcam.errors import UsageError
+from vcam.foreign_text import plain, say
+from vcam.settings import choice
+from vcam.settings.choice import Reveal
+from vcam.settings.config import load
+
+
+def status(options: argparse.Namespace) -> int:
+    """`vcam status`: print what the camera does; the exit code."""
+    status = Client.connect().status()
+    if options.json:
+        say(json.dumps(status, indent=2), limit=None)
+        return 0
+    reason = f" ({status['reason']})" if status.get("reason") else ""
+    engine, latency = status["engine"], status["latency_ms"]
+    watchers = plain(", ".join(status["watchers"])) or "nobody"
+    say(f"state       {status['state']}{reason}")
+    say(f"camera      {plain(status['source']['name'])}")
+    for sink in status["sinks"]:
+        say(f"output      {plain(sink['name'])}, {sink['width']}x{sink['height']}")
+    say(f"background  {plain(status['background'])}")
+    if status.get("revealed"):
+        say(f"            OTHERS SEE YOUR ROOM, asked for by: {status['revealed']['by']}")
+    say(f"watched by  {watchers}")
+    say(f"speed       {status['fps']} fps, {latency['p50']} ms from camera to output")
+    say(f"model       {engine.get('model')} on {engine.get('device')}, {engine.get('precision')}")
+    say(f"costs       {status['cpu_percent']} % of a core, {status['rss_mb']} MB")
+    for problem in (*status["problems"], engine.get("problem"), status["config_problem"]):
+        if problem:
+            say(f"note        {problem}")
+    return 0
+
+
+def pause(options: argparse.Namespace) -> int:
+    """`vcam pause`: show the card to others; the exit code."""
+    return _did(Client.connect().pause, "Paused: others see the card.")
+
+
+def resume(options: argparse.Namespace) -> int:
+    """`vcam resume`: show the person again; the exit code."""
+    return _did(Client.connect().resume, "Live.")
+
+
+def freeze(options: argparse.Namespace) -> int:
+    """`vcam freeze`: keep the last picture of the person; the exit code."""
+    return _did(Client.connect().freeze, "Frozen.")
+
+
+def _did(order: Callable[[], object], words: str) -> int:
+    order()
+    say(words)
+    return 0
+
+
+def background(options: argparse.Namespace) -> int:
+    """`vcam background`: choose one, list them or keep the look in force; the exit code."""
+    wish = options.background
+    how = revealing(options)
+    if wish is None and options.save is None and how is None:
+        return _list_presets()
+    if wish is not None and wish.startswith("#"):
+        load(flags={"background": {"use": wish}})  # a typo needs no daemon to be told
+    client = Client.connect()
+    if how is not None:
+        _reveal(client, how, named=options.show_my_room)
+    elif wish is not None:
+        say(f"Background: {plain(_choose(client, wish))}")
+    if options.save is not None:
+        client.keep(options.save)
+        say(f"Kept as {options.save!r}.")
+    return 0
+
+
+def _reveal(client: Client, how: Reveal, *, named: bool) -> None:
+    """Show the room; `named` says that the user named the room itself, not by the word "none"."""
+    if not named and "none" in {one["name"] for one in client.presets()}:
+        raise UsageError(
+            "'none' is a background of yours, and the word for your room",
+            hint="Give preset:none for the background, or --show-my-room.",
+        )
+    client.show_room(str(how), by="command line")
+    say(f"Background: {how}")
+    say("Others see your room. A background, a pause or the end of the call hides it again.")
+
+
+def _list_presets() -> int:
+    from vcam.compose.library import entries  # slow to import
+
+    status = running()
+    used = status["preset"] if status else None
+    for entry in entries():
+        say(f"{'*' if entry.name == used else ' '} {plain(entry.name):<16} {entry.kind}")
+    say('  next, previous, blur, blur:N, "#rrggbb", none, or the path of a picture or clip')
+    return 0
+
+
+def _choose(client: Client, wish: str) -> str:
+    """Take up what `vcam background` was given; a file becomes a preset first. Its name."""
+    if wish in ("next", "previous"):
+        return str(client.step(1 if wish == "next" else -1))
+    if wish.startswith("look:"):
+        return str(client.use(wish.removeprefix("look:")))
+    from vcam.compose.backdrops import MAX_UPLOAD  # slow to import
+
+    use = absolute(wish, "background")
+    load(flags={"background": {"use": use}})
+    chosen = choice.parse(use)
+    if isinstance(chosen, choice.Preset) and (
+        chosen.name in {one["name"] for one in client.presets()}
+    ):
+        return str(client.use(chosen.name))
+    # Too large a clip stays where it is and is used from there.
+    if isinstance(chosen, choice.File):
+        file = Path(chosen.path)
+        if file.is_file() and file.stat().st_size <= MAX_UPLOAD:
+            return str(client.use(client.add_preset(file)["name"]))
+    client.change({"background": {"use": use}})
+    return wish
+
+
+def open_page(options: argparse.Namespace) -> int:
+    """`vcam open`: take the browser to the settings page, or close it; the exit code."""
+    client = Client.connect()
+    if options.close:
+        closed = client.close_page()
+        say("The settings page is closed." if closed else "The settings page was not open.")
+        return 0
+
+    page = browser.page_file(client)
+    if browser.has_reader(sys.stdout):
+        say(f"{page.url}\nThis address works once; paste it if no browser opens.")
+    browser.show(page.file)
+    return 0

@@ -1,0 +1,207 @@
+"""`vcam start` and `vcam stop`: the daemon here, under systemd or in the background."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import logging
+import os
+import subprocess
+import sys
+import time
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import Any
+
+from vcam.client import Client
+from vcam.commands.options import absolute, flags_of, load_config, revealing, running
+from vcam.errors import DaemonError
+from vcam.foreign_text import catch_last_words, log_to, plain, say
+from vcam.settings.config import Config
+from vcam.system import paths, systemd
+
+LOG_SIZE = 1_000_000  # bytes, after which a log is begun anew and the last one kept
+START_TIMEOUT = 60.0  # seconds until the first composite; a cold cache compiles kernels and model
+
+
+def start(options: argparse.Namespace) -> int:
+    """`vcam start`: hand over to systemd, or start a daemon and wait for it; the exit code."""
+    config = load_config(options)
+    if options.source is not None and not os.environ.get("VCAM_DAEMON"):
+        from vcam.sources import check_source  # opens files with slow libraries
+
+        check_source(config.camera, config.output)
+    if options.foreground:
+        return run_here(config, options)
+    if running() is not None:
+        raise DaemonError(
+            "VBG Camera runs already",
+            hint="Run `vcam status` to see it, or `vcam stop` to end it.",
+        )
+
+    asked = (options.source, options.sink, options.background, options.config)
+    by_settings = not any(asked) and not options.show_my_room
+    if by_settings and systemd.installed():
+        systemd.start()
+        say("VBG Camera runs. Choose it in your meeting.")
+        return 0
+    _check_background(options, config)
+    log_path = paths.log_path()
+    if log_path.exists() and log_path.stat().st_size > LOG_SIZE:
+        log_path.replace(log_path.with_suffix(".log.1"))
+    command = [sys.executable, "-m", "vcam", "start", "--foreground"]
+    for flag in ("source", "sink", "background", "config"):
+        value = getattr(options, flag)
+        if value is not None:
+            text = str(value.absolute()) if isinstance(value, Path) else absolute(value, flag)
+            command += [f"--{flag}", text]
+    if options.show_my_room:
+        command.append("--show-my-room")
+    with log_path.open("ab") as log:
+        at = log.tell()
+        child = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd="/" if os.name == "posix" else None,
+            env={**os.environ, "VCAM_DAEMON": "1"},
+        )
+    return await_first_frame(child, log_path, at)
+
+
+def _check_background(options: argparse.Namespace, config: Config) -> None:
+    """Open a background that was typed, so that a wrong one is told of before anything starts."""
+    if options.background is not None and not revealing(options):
+        from vcam.compose.backdrops import open_backdrop  # slow to import
+
+        open_backdrop(config.background.choice, 64, 36, blur=config.background.blur).close()
+
+
+def await_first_frame(child: subprocess.Popen[bytes], log_path: Path, at: int) -> int:
+    """Wait until the daemon shows somebody, waits for a watcher, or says why not."""
+    deadline = time.monotonic() + START_TIMEOUT
+    seen: dict[str, Any] = {}
+    since_fault = None
+    while time.monotonic() < deadline:
+        if child.poll() is not None:
+            return _tell_failure(child, log_path, at)
+        with contextlib.suppress(DaemonError, OSError):
+            seen = Client.connect().status()
+        if seen.get("frames", {}).get("composited"):
+            say(f"VBG Camera runs: {_where(seen)}")
+            return 0
+        if seen.get("state") == "idle":
+            say(f"VBG Camera is ready and waits for a program to use it: {_where(seen)}")
+            return 0
+        # While the model loads, for the first time and for long, there is no matte yet: no fault.
+        if seen.get("state") == "fault" and seen.get("reason") != "starting":
+            since_fault = since_fault or time.monotonic()
+            if time.monotonic() - since_fault > 10:
+                break
+        else:
+            since_fault = None
+        time.sleep(0.1)
+    if not seen:
+        say(
+            f"vcam: the camera still gets ready after {START_TIMEOUT:.0f} s: on a busy machine the "
+            f"first start may take minutes.\n"
+            f"      `vcam status` says when it is there; {log_path} what it does.",
+            file=sys.stderr,
+        )
+        return 1
+    problem = seen.get("engine", {}).get("problem")
+    say(
+        f"vcam: the camera runs but shows the privacy card: {problem or seen.get('reason', '?')}\n"
+        f"      Run `vcam doctor`, or look into {log_path}.",
+        file=sys.stderr,
+    )
+    return 1
+
+
+def _tell_failure(child: subprocess.Popen[bytes], log_path: Path, at: int) -> int:
+    with log_path.open("rb") as log:
+        log.seek(at)
+        lines = log.read().decode(errors="replace").splitlines()
+    said = [i for i, line in enumerate(lines) if line.startswith("vcam: ")]
+    say("\n".join(lines[said[-1] :] if said else lines[-5:]), file=sys.stderr)
+    return child.returncode or 1
+
+
+def _where(status: dict[str, Any]) -> str:
+    sinks = ", ".join(sink["name"] for sink in status.get("sinks", [])) or "settings page alone"
+    return plain(f"{status.get('source', {}).get('name', '?')} to {sinks}")
+
+
+def run_here(config: Config, options: argparse.Namespace) -> int:
+    """Be the daemon until it is stopped; ends the process."""
+    from vcam import daemon  # everything there is
+
+    log_to(
+        log_file() if os.environ.get("VCAM_DAEMON") else [logging.StreamHandler()],
+        config.control.log.upper(),
+        "%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+    catch_last_words()
+    logging.getLogger("aiohttp.access").setLevel("WARNING")
+    daemon.run(
+        config,
+        config_path=options.config,
+        flags=flags_of(options),
+        page=options.page,
+        room=revealing(options),
+    )
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(0)  # everything is closed; taking the interpreter down would cost another second
+
+
+def log_file() -> list[logging.Handler]:
+    """The log of a daemon that nobody watches: it never grows beyond twice `LOG_SIZE`."""
+
+    return [
+        RotatingFileHandler(
+            paths.log_path(),
+            maxBytes=LOG_SIZE,
+            backupCount=1,
+            encoding="utf-8",
+            errors="backslashreplace",
+        )
+    ]
+
+
+def stop(options: argparse.Namespace) -> int:
+    """`vcam stop`: end the daemon and wait until it has ended; the exit code."""
+    client = Client.connect()
+    status = client.status()
+    if systemd.installed() and systemd.under_manager():
+        systemd.stop()
+    else:
+        client.stop()
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        if not alive(status["pid"]):
+            say("VBG Camera has stopped.")
+            return 0
+        time.sleep(0.05)
+    raise DaemonError(
+        f"VBG Camera (process {status['pid']}) does not stop",
+        hint=f"End it with `kill -9 {status['pid']}`.",
+    )
+
+
+def alive(pid: int) -> bool:
+    """True while process `pid` runs; one that ended and was not waited for does not."""
+    with contextlib.suppress(ChildProcessError, OSError):
+        os.waitpid(pid, os.WNOHANG)
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    try:  # ended, and its parent has not asked how: nothing of it is left but a number
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return True
