@@ -1,4 +1,4 @@
-"""What the doors offer: one function an endpoint, one table that names them all."""
+"""Endpoints of the control doors: one function each, one table that names them all."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ from vcam.control.description import Endpoint, describe
 from vcam.control.jobs import aside, start_workers
 from vcam.control.metrics import CONTENT_TYPE, prometheus
 from vcam.control.preview import Preview, jpeg_of_room
+from vcam.doctor import report
 from vcam.errors import VcamError
 from vcam.settings import choice
 from vcam.settings.live import SAFE_BACKGROUND
 from vcam.settings.schema import settings_schema
+from vcam.system import devices
 from vcam.system.memory import blank
 
 if TYPE_CHECKING:
@@ -323,8 +325,6 @@ class Api:
 
     async def devices(self, request: web.Request) -> web.Response:
         def look() -> dict[str, Any]:
-            from vcam.system import devices
-
             return {
                 "cameras": [asdict(c) for c in devices.list_sources()],
                 "virtual": [asdict(c) for c in devices.list_virtual_cameras()],
@@ -341,8 +341,6 @@ class Api:
 
     async def doctor(self, request: web.Request) -> web.Response:
         def look() -> list[dict[str, Any]]:
-            from vcam.doctor import report
-
             return [asdict(finding) for finding in report.run_checks()]
 
         return web.json_response({"findings": await aside(look)}, dumps=_dumps)

@@ -1,4 +1,4 @@
-"""Why the camera does not show up, and the one command that mends it.
+"""Checks for what keeps the camera from showing up, each with the command that mends it.
 
 Each check is a plain function from `Surroundings` to findings: it reads facts, changes nothing,
 and says nothing where nothing is wrong.
@@ -350,7 +350,7 @@ def frame_rate(seen: Surroundings) -> Iterator[Finding]:
 
 
 def _of_engine(seen: Surroundings) -> str:
-    """Why the engine that was asked for is not in use, where `engine` does not say it anyway."""
+    """Reason for an engine that was not asked for, where `engine` does not say it anyway."""
     problem = str(((seen.status or {}).get("engine") or {}).get("problem") or "")
     return "" if seen.gpu_problem and problem.startswith(seen.gpu_problem) else problem
 
@@ -507,7 +507,7 @@ def obs(seen: Surroundings) -> Iterator[Finding]:
 
 
 def _wants(seen: Surroundings, kind: str) -> bool:
-    """Whether the picture is meant to go to sinks of this kind."""
+    """True if the picture is meant to go to sinks of this kind."""
     sinks = str(seen.setting("output", "sink") or "auto").split(",")
     return any(sink in ("auto", kind) or sink.startswith("/dev/") for sink in sinks)
 
