@@ -77,7 +77,8 @@ def calls(path: Path) -> Iterator[str]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call):
             yield from (each.id for each in node.args if isinstance(each, ast.Name))
-            yield from (each.attr for each in node.args if isinstance(each, ast.Attribute))
+            handed = [each for each in node.args if isinstance(each, ast.Attribute)]
+            yield from (each.attr for each in handed if ast.unparse(each.value) != "self")
             function = node.func
             if isinstance(function, ast.Name):
                 yield function.id
