@@ -259,8 +259,8 @@ class Pipeline:
         self.outlet.write(self.outlet.card.frame(now, -1, "paused" if paused else ""))
         if self._soiled:
             self.wipe()
-        if self._bare and not paused:
-            self._bare = False
+        bare, self._bare = self._bare, False
+        if bare and not paused:
             self.settings.end_call()
         interval = CARD_INTERVAL if paused else IDLE_INTERVAL
         self.demand.wait(stop, interval, self.settings)
