@@ -53,7 +53,8 @@ class Capture:
             first=FIRST_BACK_OFF,
             last=LAST_BACK_OFF,
             retry=lambda error: self._wanted,
-            use=self._read_on,
+            failed=lambda error: self._put(Fault(_short(error))),
+            use=self._pump,
             pause=wait_for_change and (lambda seconds: wait_for_change(min(seconds, LOOK_EVERY))),
         )
         self.packed = False  # planes may have gaps between pixels: nothing is taken apart here
@@ -124,8 +125,7 @@ class Capture:
         try:
             source = opener()
             source.__enter__()
-        except Exception as error:
-            self._put(Fault(_short(error)))
+        except Exception:
             self._cleared()
             raise
         self.source = source
@@ -143,23 +143,16 @@ class Capture:
         self.closed += 1
         scrub_own()
 
-    def _read_on(self, source: Source) -> None:
-        """Read until the source fails, is not wanted, or another one is."""
-        try:
-            self._pump(source)
-        except EOFError:
-            self._put(Fault(ENDED))
-            raise SourceError(ENDED, card=ENDED) from None
-        except Exception as error:  # closing a camera that went away may take its time
-            self._put(Fault(_short(error)))
-            raise
-
     def _pump(self, source: Source) -> None:
+        """Read until the source fails, is not wanted, or another one is."""
         silent = 0
         while self._wanted and not self._stop and self._reading == self._generation:
             if hasattr(source, "packed"):
                 source.packed = self.packed
-            frame = source.read(READ_TIMEOUT)
+            try:
+                frame = source.read(READ_TIMEOUT)
+            except EOFError:
+                raise SourceError(ENDED, card=ENDED) from None
             if frame is None:
                 silent += 1
                 self._put(Fault(SILENT))

@@ -34,12 +34,14 @@ class Reopener(Generic[T]):
         first: float,
         last: float,
         retry: Callable[[Exception], bool] = lambda error: True,
+        failed: Callable[[Exception], object] = lambda error: None,
         use: Callable[[T], object] | None = None,
         pause: Callable[[float], object] | None = None,
     ) -> None:
         self._name, self._opener, self._closer = name, opener, closer
         self._first, self._last = first, last
         self._retry = retry  # True if another try makes sense after this error
+        self._failed = failed  # called on this thread once `problem` says why
         self._use = use
         self._pause = pause  # sleeps through a back-off, or less where a try is worth it already
         self._changed = threading.Condition()  # held for an instant, never while a thing is opened
@@ -121,24 +123,28 @@ class Reopener(Generic[T]):
             self._asked, self._opening = False, True
         try:
             opened = self._opener()
-            with self._changed:
-                self.problem, self._opening = "", False
-                self._opened_at = time.monotonic()
-                done, self._slot = (self._slot, opened) if self._use is None else (opened, None)
-            try:
-                if self._use is not None:
-                    self._use(opened)
-            finally:
-                if done is not None:
-                    self._close(done)
         except Exception as error:
             self._fail(error)
+            return
+        with self._changed:
+            self.problem, self._opening = "", False
+            self._opened_at = time.monotonic()
+            done, self._slot = (self._slot, opened) if self._use is None else (opened, None)
+        try:
+            if self._use is not None:
+                self._use(opened)
+        except Exception as error:
+            self._fail(error)  # first: closing a device that went away may take its time
+        finally:
+            if done is not None:
+                self._close(done)
 
     def _fail(self, error: Exception) -> None:
         with self._changed:
             told, self.problem, self._opening = self.problem, _text(error), False
             if not self._asked:  # else another one is wanted, which may well open
                 self._back_off(error)
+        self._failed(error)
         if not hasattr(error, "hint"):
             tell(log, f"{self._name}: failed")
         elif self.problem != told:  # what stays away is told once, not with every try
