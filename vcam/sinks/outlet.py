@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from vcam.errors import SinkEnded, tell
@@ -122,6 +122,7 @@ class Outlet:
         )  # replaced as a whole, under the lock
         self._chosen = self.places  # what the settings ask for; whoever chooses
         self._coming: deque[tuple[Place, ...]] = deque()  # chosen, until the next write
+        self._leaving: list[Place] = []  # still closing what they had open; under the lock
         self.stats = stats
         self._lock = threading.Lock()
         self._last_write = time.monotonic()
@@ -141,11 +142,10 @@ class Outlet:
         self._watchdog.join(2)
         with self._lock:
             self._settle()
-            places, self.places = self.places, ()
-            for place in places:
-                place.leave()
+            self._part(self.places)
+            self.places = ()
         until = time.monotonic() + CLOSE_WITHIN
-        for place in places:
+        for place in self._leaving:
             place.reopener.close(max(0.0, until - time.monotonic()))
 
     @property
@@ -223,12 +223,18 @@ class Outlet:
         """Go over to the sinks that were chosen; one that leaves shows the card last."""
         while self._coming:
             before, self.places = self.places, self._coming.popleft()
-            for place in before:
-                if place not in self.places:
-                    if place.sink is not None:
-                        with contextlib.suppress(Exception):
-                            place.sink.write(self.card.frame(time.monotonic(), -1))
-                    place.leave()
+            gone = [place for place in before if place not in self.places]
+            for place in gone:
+                if place.sink is not None:
+                    with contextlib.suppress(Exception):
+                        place.sink.write(self.card.frame(time.monotonic(), -1))
+            self._part(gone)
+
+    def _part(self, places: Iterable[Place]) -> None:
+        self._leaving = [place for place in self._leaving if not place.reopener.over]
+        for place in places:
+            place.leave()
+            self._leaving.append(place)
 
     def _watch(self) -> None:
         pause = self.interval

@@ -109,6 +109,11 @@ class Reopener(Generic[T]):
             self._close_left()
 
     @property
+    def over(self) -> bool:
+        """True once the thread has ended, and closed what was left."""
+        return self._ended and not self._thread.is_alive()
+
+    @property
     def waiting(self) -> bool:
         """True while a thing is open and nobody took it."""
         return self._slot is not None
