@@ -68,6 +68,7 @@ class Bench:
         chosen = settings(output={"width": canary.W, "height": canary.H})
         self.sink = ListSink(canary.W, canary.H)
         self.outlet = outlet(self.sink)
+        (self.place,) = self.outlet.places
         self.demand = Demand(self.outlet, on_demand=True, idle_after=0.0)
         self.backdrop = _Spoilable(open_backdrop(background, canary.W, canary.H))
         self.blurred = isinstance(self.backdrop.real.at(0.0), Blur)
@@ -115,10 +116,9 @@ class Bench:
         self.sink.broken = scene.sink_broken
         self.sink.who = ["Meeting"] if watched else []
         self.demand._asked_at = 0.0
-        (place,) = self.outlet.places
-        if place.sink is None:  # opened again between two frames, without the pause
-            place.reopener.now()
-            place.reopener.turn()
+        if self.place.sink is None:  # opened again between two frames, without the pause
+            self.place.reopener.now()
+            self.place.reopener.turn()
         before = len(self.sink.frames)
         try:
             self.pipe.step(self._stop)
