@@ -58,9 +58,10 @@ class Place:
 
     def start(self) -> Place:
         """Open the sink in a moment, unless it is open or missing."""
-        if self.sink is None and not self.missing:
-            self.reopener.now()
-        self.reopener.__enter__()
+        if not self.missing:
+            if self.sink is None:
+                self.reopener.now()
+            self.reopener.__enter__()
         return self
 
     def take(self) -> Sink | None:
