@@ -184,7 +184,7 @@ def test_a_failure_told_again_and_again_opens_one_and_no_more(shop, opening):
     until(lambda: opening.waiting)
     for _ in range(30):
         opening.again()
-    time.sleep(3 * FIRST)
+    time.sleep(2 * LAST)
 
     assert len(shop.asked) == 1
 
