@@ -25,8 +25,9 @@ from vcam.foreign_text import plain, say
 from vcam.matting import Matting
 from vcam.pipeline import Pipeline
 from vcam.settings.choice import LEAST_BLUR, Blur, Choice, Reveal
+from vcam.settings.config import awaiting_restart
 from vcam.settings.live import SAFE_BACKGROUND, Revealed, Settings
-from vcam.sinks import open_sinks
+from vcam.sinks import open_sinks, wanted_sinks
 from vcam.sinks.demand import Demand
 from vcam.sources import source_opener, wait_for_camera
 from vcam.sources.capture import Capture
@@ -41,7 +42,8 @@ if TYPE_CHECKING:
 
     from vcam.frame import SafeFrame
     from vcam.room_view import RoomView
-    from vcam.settings.config import Config
+    from vcam.settings.config import Config, Output
+    from vcam.sinks.base import Wanted
 
 log = logging.getLogger(__name__)
 
@@ -51,8 +53,6 @@ SWITCH = 0.0005  # seconds a thread keeps the interpreter while another one wait
 LET_GO = (0.2, 1.0)
 RETIRED = 1.0  # seconds after which nobody draws with a background that was replaced
 SETTLED = 5.0  # seconds after a change by which what it replaced was let go
-# Settings that need a restart: a virtual camera keeps its size for life, or calls would break.
-FIXED = {("output", "sink"), ("output", "width"), ("output", "height"), ("output", "fps")}
 
 
 def run(
@@ -93,9 +93,9 @@ def run(
         if room is not None:
             settings.show_room("command line", room)
         backdrop, problem = _first_backdrop(config)
-        card = Card(
-            out.width, out.height, picture=config.privacy.card, reasons=config.privacy.card_reason
-        )
+        card = _card(config, out.width, out.height)
+        if card.problem:
+            log.warning("privacy card: %s; the drawn one is shown", card.problem)
         sinks = opened.enter_context(open_sinks(out.sink, out.width, out.height, out.fps))
         outlet = opened.enter_context(sinks.outlet(card, stats, fps=out.fps))
         opened.callback(scrub)  # after the camera and the engine are closed
@@ -108,7 +108,7 @@ def run(
             capture, matting, backdrop, outlet, settings, demand, stats, alive=notifier.watchdog
         )
         opened.callback(pipeline.close)
-        daemon = Daemon(pipeline, config_path, stop, reread, notes=sinks.notes)
+        daemon = Daemon(pipeline, config_path, stop, reread)
         daemon.background_problem = problem
         settings.check(daemon.prepare)
         settings.subscribe(daemon.apply)
@@ -140,24 +140,25 @@ class Daemon:
         config_path: Path | None,
         stop: threading.Event,
         reread: threading.Event,
-        *,
-        notes: list[str],
     ) -> None:
         self.settings = pipeline.settings
         self._pipeline = pipeline
         self._config_path = config_path
         self._stop = stop
         self._reread = reread  # set by who wants the settings file read again
-        self._notes = notes
         self._started = time.monotonic()
         self._cpu = (time.monotonic(), time.process_time())
         self._cpu_percent = 0.0
         self._pending: Backdrop | None = None
+        self._pending_card: Card | None = None
         self._give_back_at = float("inf")
         self._wiped = (0, 0)  # wipes and closed cameras whose leavings are known of
         self._scrub_at: list[float] = []
         self._suspend = SuspendWatch()
-        self._camera = self.settings.current.camera.model_dump(exclude={"mirror"})
+        self._begun_with = self.settings.current
+        self._output = self._begun_with.output
+        self._size = {"width": self._output.width, "height": self._output.height}
+        self._camera = self._begun_with.camera.model_dump(exclude={"mirror"})
         self._logged = self._started
         self._ready = False
         self.background_problem = ""  # why the background in the settings could not be opened
@@ -187,7 +188,6 @@ class Daemon:
         wishes = self.settings.now
         config, revealed = wishes.config, wishes.revealed
         source = pipe.capture.source
-        pipe.stats.dropped = pipe.capture.dropped
         info = pipe.matting.info
         notes = info.pop("notes", [])
         figures = pipe.stats.snapshot()
@@ -220,12 +220,12 @@ class Daemon:
             "problems": [
                 problem
                 for problem in (
-                    *self._notes,
                     pipe.capture.problem,
                     *pipe.outlet.problems,
                     *notes,
                     *store.notes,
                     self.background_problem,
+                    pipe.outlet.card.problem,
                     pipe.problem,
                     _weak_blur(config),
                 )
@@ -238,7 +238,7 @@ class Daemon:
             "background": str(revealed.how) if revealed else config.background.use,
             "revealed": _told(revealed),
             "settings_revision": self.settings.revision,
-            "restart_needed": self._restart_needed(config),
+            "restart_needed": bool(awaiting_restart(self._begun_with, config)),
             "config_path": str(self._config_path or _user_path()),
             "config_problem": self.settings.problem,
             "config_unsaved": self.settings.unsaved,
@@ -250,6 +250,15 @@ class Daemon:
     def prepare(self, old: Config, new: Config) -> None:
         """Open what a change needs before it takes effect; a VcamError refuses the change."""
         outlet = self._pipeline.outlet
+        if old.output != new.output:
+            self._wanted_sinks(new.output)
+        self._pending_card = None
+        if _shown_instead(old) != _shown_instead(new):
+            card = _card(new, outlet.width, outlet.height)
+            if card.problem is not None:
+                raise BackgroundError(card.problem, hint="Choose another picture for the card.")
+            card.prepare(outlet.card)
+            self._pending_card = card
         # A slider of the look moves many times a second, and a background takes a while to open.
         if _behind(old) != _behind(new) or self._pending is not None:
             if self._pending is not None:
@@ -263,11 +272,22 @@ class Daemon:
         if self._pending is not None:
             shown, self._pending = self._pending, None
             pipe.show(shown)
+        if self._pending_card is not None:
+            card, self._pending_card = self._pending_card, None
+            pipe.show_card(card)
         pipe.matting.apply(config.matte)
+        output = config.output.model_copy(update=self._size)
+        if output != self._output:
+            self._output = output
+            pipe.outlet.choose(self._wanted_sinks(output))
+            pipe.capture.next_time(source_opener(config.camera, output))
+            pace = getattr(pipe.capture.source, "pace", None)
+            if pace is not None:
+                pace(output.fps)
         camera = config.camera.model_dump(exclude={"mirror"})
         if camera != self._camera:
             before, self._camera = self._camera, camera
-            opener, source = source_opener(config.camera, config.output), pipe.capture.source
+            opener, source = source_opener(config.camera, output), pipe.capture.source
             if camera | {"controls": {}} != before | {"controls": {}}:
                 pipe.capture.switch(opener)
                 pipe.forget("camera switched")
@@ -321,9 +341,18 @@ class Daemon:
             del self._scrub_at[0]
             scrub()
 
-    def _restart_needed(self, config: Config) -> bool:
-        outlet = self._pipeline.outlet
-        return (config.output.width, config.output.height) != (outlet.width, outlet.height)
+    def _wanted_sinks(self, output: Output) -> list[Wanted]:
+        return wanted_sinks(output.sink, **self._size, fps=output.fps)
+
+
+def _card(config: Config, width: int, height: int) -> Card:
+    picture, reasons = _shown_instead(config)
+    return Card(width, height, picture=picture, reasons=reasons)
+
+
+def _shown_instead(config: Config) -> tuple[str, bool]:
+    """Everything that says how the card looks."""
+    return config.privacy.card, config.privacy.card_reason
 
 
 def _behind(config: Config) -> tuple[Choice, int | None]:

@@ -19,6 +19,7 @@ from vcam.system.memory import scrub_own
 if TYPE_CHECKING:
     from segmentation.matte import Matte
     from vcam.compose.backdrops import Backdrop
+    from vcam.compose.card import Card
     from vcam.frame import Frame, SafeFrame
     from vcam.matting import Matting
     from vcam.settings.config import Config
@@ -66,6 +67,8 @@ class Pipeline:
         self._coming: deque[Backdrop] = deque()  # opened by others, until the next frame
         self.retired: deque[tuple[float, Backdrop]] = deque()  # and what was shown before, since
         self._forgets: deque[str] = deque()  # left by others, until the next frame
+        self._cards: deque[Card] = deque()  # drawn by others, until the next frame
+        self._followed = settings.current  # what guard, demand and outlet were told last
         self.guard = Guard(privacy.confident_frames, privacy.deadline)
         self.compositor = Compositor(outlet.width, outlet.height)
         self.peek = Peek(clock)  # for the settings page alone; no sink sees what passes there
@@ -106,6 +109,10 @@ class Pipeline:
         """Put the person in front of `backdrop` from the next frame on. Any thread."""
         self._coming.append(backdrop)
 
+    def show_card(self, card: Card) -> None:
+        """Show this privacy card from the next frame on. Any thread."""
+        self._cards.append(card)
+
     def forget(self, reason: str) -> None:
         """Have all that the camera showed so far wiped before the next frame. Any thread."""
         self._forgets.append(reason)
@@ -139,10 +146,15 @@ class Pipeline:
 
     def _follow(self, config: Config) -> None:
         """Take what other threads left for this frame: settings, a backdrop, a word."""
-        self.guard.confident_frames = config.privacy.confident_frames
-        self.guard.deadline = config.privacy.deadline
-        self.demand.on_demand = config.output.on_demand
-        self.demand.idle_after = config.output.idle_after
+        if config is not self._followed:
+            self._followed = config
+            self.guard.confident_frames = config.privacy.confident_frames
+            self.guard.deadline = config.privacy.deadline
+            self.demand.on_demand = config.output.on_demand
+            self.demand.idle_after = config.output.idle_after
+            self.outlet.interval = 1 / config.output.fps
+        while self._cards:
+            self.outlet.card = self._cards.popleft()
         while self._coming:
             self.retired.append((time.monotonic(), self.backdrop))
             self.backdrop = self._coming.popleft()
@@ -167,6 +179,7 @@ class Pipeline:
         self.capture.packed = self.matting.packed
         frame = self.capture.read(self.outlet.patience)
         self._soiled = True
+        self.stats.dropped = self.capture.dropped
         self._keep_pace(frame)
         self.peek.offer(None if isinstance(frame, Fault) else frame, mirror=config.camera.mirror)
         scenery = self._scenery(frame, now)

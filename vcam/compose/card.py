@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -16,8 +15,6 @@ from vcam.media import pictures
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-log = logging.getLogger(__name__)
 
 NAME: Final = "VBG Camera"
 _KEPT: Final = 16  # cards with a reason that stay drawn
@@ -38,6 +35,11 @@ class Card:
         self._own = bool(picture) and self.problem is None
         self._plain = self._render("")
         self._drawn: dict[str, NDArray[np.uint8]] = {"": self._plain}
+
+    def prepare(self, other: Card) -> None:
+        """Draw every reason that `other` shows by now, so that none is drawn in the frame loop."""
+        for reason in tuple(other._drawn):
+            self.frame(0.0, -1, reason)
 
     def frame(self, pts: float, seq: int, reason: str = "") -> SafeFrame:
         """Return the card as a frame; with `reason` if it was prepared or can be drawn now."""
@@ -60,7 +62,6 @@ class Card:
                 return pictures.cover(image, self.width, self.height)
             except BackgroundError as error:
                 self.problem = str(error)
-                log.warning("privacy card: %s; showing the drawn one", error)
         return drawn.draw("slate", self.width, self.height)
 
     def _render(self, reason: str) -> NDArray[np.uint8]:

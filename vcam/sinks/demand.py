@@ -59,8 +59,7 @@ class Demand:
         self._asked_at = now
         found = self._outlet.watchers()
         self._known = found is not None
-        self.watchers = list(found or ())
-        if now - self._glanced_at < VIEWER_STAYS:
-            self.watchers.append("settings page")
+        glance = ["settings page"] if now - self._glanced_at < VIEWER_STAYS else []
+        self.watchers = [*(found or ()), *glance]  # others read it: replaced, never altered
         if self.watchers:
             self._seen_at = now

@@ -51,6 +51,7 @@ class StillSource:
         demo = self.path == PORTRAIT
         self.name = "demo picture" if demo else f"picture {plain(self.path.name)}"
         self.width, self.height, self.fps = width, height, fps
+        self._pace = fps  # replaced by any thread, until the next frame
         self.motion = motion
         self.live = realtime
 
@@ -72,6 +73,7 @@ class StillSource:
         ]
         self._stock = Stock()
         self._seq = 0
+        self._since = 0, 0.0  # a frame at this rate, and when it was due
         self._started = time.monotonic()
         return self
 
@@ -85,9 +87,16 @@ class StillSource:
         self._stock.wipe()
         del self._image, self._planes
 
+    def pace(self, fps: float) -> None:
+        """Go on at so many frames per second. Any thread."""
+        self._pace = fps
+
     def read(self, timeout: float) -> Frame | None:
         """Return the next frame when it is due; `timeout` is never reached."""
-        offset = self._seq / self.fps
+        seq, since = self._since
+        offset = since + (self._seq - seq) / self.fps
+        if self._pace != self.fps:
+            self.fps, self._since = self._pace, (self._seq, offset)
         pts = offset
         if self.live:
             delay = self._started + offset - time.monotonic()
