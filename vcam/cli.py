@@ -507,6 +507,7 @@ def _list_presets() -> int:
 def _choose(client: Any, wish: str) -> str:
     """Take up what `vcam background` was given; a file becomes a preset first. Its name."""
     from vcam.compose.backdrops import MAX_UPLOAD
+    from vcam.files import patience
     from vcam.settings import choice
     from vcam.settings.config import load
 
@@ -524,7 +525,7 @@ def _choose(client: Any, wish: str) -> str:
     # Too large a clip stays where it is and is used from there.
     if isinstance(chosen, choice.File):
         file = Path(chosen.path)
-        if file.is_file() and file.stat().st_size <= MAX_UPLOAD:
+        if patience.within(file, lambda: file.is_file() and file.stat().st_size <= MAX_UPLOAD):
             return str(client.use(client.add_preset(file)["name"]))
     client.change({"background": {"use": use}})
     return wish

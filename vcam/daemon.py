@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from vcam.errors import BackgroundError, DaemonError, tell
 from vcam.foreign_text import plain, say
 from vcam.matting import Matting
 from vcam.pipeline import Pipeline
-from vcam.settings.choice import LEAST_BLUR, Blur, Choice, Reveal
+from vcam.settings.choice import LEAST_BLUR, Blur, Reveal
 from vcam.settings.live import SAFE_BACKGROUND, Revealed, Settings
 from vcam.sinks import open_sinks
 from vcam.sinks.demand import Demand
@@ -110,7 +110,7 @@ def run(
         opened.callback(pipeline.close)
         daemon = Daemon(pipeline, config_path, stop, reread, notes=sinks.notes)
         daemon.background_problem = problem
-        settings.check(daemon.prepare)
+        settings.opens(daemon)
         settings.subscribe(daemon.apply)
         opened.enter_context(
             settings.kept_in(config_path or _user_path(), flags=flags, environ=os.environ)
@@ -152,7 +152,6 @@ class Daemon:
         self._started = time.monotonic()
         self._cpu = (time.monotonic(), time.process_time())
         self._cpu_percent = 0.0
-        self._pending: Backdrop | None = None
         self._give_back_at = float("inf")
         self._wiped = (0, 0)  # wipes and closed cameras whose leavings are known of
         self._scrub_at: list[float] = []
@@ -226,6 +225,7 @@ class Daemon:
                     *notes,
                     *store.notes,
                     self.background_problem,
+                    getattr(pipe.backdrop, "problem", ""),
                     pipe.problem,
                     _weak_blur(config),
                 )
@@ -247,22 +247,24 @@ class Daemon:
             "page": None,
         }
 
-    def prepare(self, old: Config, new: Config) -> None:
-        """Open what a change needs before it takes effect; a VcamError refuses the change."""
+    def needs(self, config: Config) -> Hashable:
+        """Everything that says how the backdrop looks; a slider of the look leaves it as it is."""
+        wish = config.background
+        return wish.choice, wish.blur if isinstance(wish.choice, Blur) else None
+
+    def open(self, config: Config) -> _Coming:
+        """Open the backdrop of `config`; a VcamError refuses the change."""
         outlet = self._pipeline.outlet
-        # A slider of the look moves many times a second, and a background takes a while to open.
-        if _behind(old) != _behind(new) or self._pending is not None:
-            if self._pending is not None:
-                self._pending.close()
-            self._pending = _open_backdrop(new, outlet.width, outlet.height)
-            self.background_problem = ""
+        return _Coming(self, _open_backdrop(config, outlet.width, outlet.height))
+
+    def show(self, backdrop: Backdrop) -> None:
+        """Have the loop put `backdrop` behind the person from its next frame on."""
+        self._pipeline.show(backdrop)
+        self.background_problem = ""
 
     def apply(self, config: Config) -> None:
         """Leave a change to the running loop: nothing that it owns is touched here."""
         pipe = self._pipeline
-        if self._pending is not None:
-            shown, self._pending = self._pending, None
-            pipe.show(shown)
         pipe.matting.apply(config.matte)
         camera = config.camera.model_dump(exclude={"mirror"})
         if camera != self._camera:
@@ -326,10 +328,17 @@ class Daemon:
         return (config.output.width, config.output.height) != (outlet.width, outlet.height)
 
 
-def _behind(config: Config) -> tuple[Choice, int | None]:
-    """Everything that says how the backdrop looks."""
-    wish = config.background
-    return wish.choice, wish.blur if isinstance(wish.choice, Blur) else None
+class _Coming:
+    """A backdrop that is open, for a change that is not in force yet."""
+
+    def __init__(self, daemon: Daemon, backdrop: Backdrop) -> None:
+        self._daemon, self._backdrop = daemon, backdrop
+
+    def use(self) -> None:
+        self._daemon.show(self._backdrop)
+
+    def close(self) -> None:
+        self._backdrop.close()
 
 
 def _open_backdrop(config: Config, width: int, height: int) -> Backdrop:
@@ -457,4 +466,4 @@ def _background(
         yield
     finally:
         done.set()
-        thread.join(2)
+        thread.join(0.3)

@@ -11,10 +11,10 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from vcam.errors import ConfigError, VcamError
 from vcam.files.whole import replace_file
@@ -48,11 +48,44 @@ class Now(NamedTuple):
     revealed: Revealed | None
 
 
+class Opened(Protocol):
+    """Something that was opened for a change, until the change takes effect or does not."""
+
+    def use(self) -> None:
+        """Take it into use: the change is in force."""
+        ...
+
+    def close(self) -> None:
+        """Give it up: the change is not."""
+        ...
+
+
+class Opener(Protocol):
+    """Opens what some changes need before they can take effect."""
+
+    def needs(self, config: Config) -> Hashable:
+        """What `config` needs; as long as that stays the same, nothing is opened."""
+        ...
+
+    def open(self, config: Config) -> Opened:
+        """Open it, on the thread of who asked for the change.
+
+        Raises:
+            VcamError: it cannot be opened, which refuses the change.
+        """
+        ...
+
+
+class _Outdated(Exception):
+    """The file says something else by now."""
+
+
 SAFE_BACKGROUND: Final = "studio"  # drawn by the program: always there
 _HIDING: Final = {"background": {"use": SAFE_BACKGROUND}}
 SAVE_AFTER = 0.25  # seconds of quiet before the file is written: a dragged slider is one write
 SAVE_WITHIN = 1.0  # seconds after which it is written even while changes keep coming
 QUIET = 0.1  # seconds without a write after which an edited file is taken as it is
+ENDED_WITHIN = 1.0  # seconds in which the file has to take the last changes at the end
 WRITTEN_WITHIN = 2.0  # seconds after which it is taken even while somebody keeps writing
 
 HEADER = (
@@ -78,7 +111,10 @@ class Settings:
         self._listeners: list[Callable[[Config], None]] = []
         self._checks: list[Callable[[Config, Config], None]] = []
         self._observers: list[Callable[[], None]] = []
-        self._changing = threading.Lock()  # held while a change is checked, which may take a while
+        self._opener: Opener | None = None
+        self._asked = 0  # changes that were asked for so far
+        self._chosen = 0  # number of the one that named the background in force
+        self._changing = threading.Lock()  # held while a change takes effect; no file is opened
         self._counting = threading.Lock()  # held for an instant, so that a pause never waits
         self._file: _SettingsFile | None = None
 
@@ -177,29 +213,84 @@ class Settings:
             return
         if isinstance(self.current.background.choice, Reveal):
             self.end_reveal()
-            with self._changing:  # in force, and not written: the file is its owner's to mend
-                self._swap(self.current.with_changes(_HIDING), hide=True)
+            # In force, and not written: the file is its owner's to mend.
+            self._take(_without_room, hide=True)
             self._tell()
 
     def _change(self, changes: Changes, *, hide: bool) -> Config:
         self.current.with_changes(changes)  # a mistake is told of before anything is changed
         if hide:  # a background may take long to open, or not open at all
             self.end_reveal()
-        with self._changing:
-            try:
-                config = self.current.with_changes(changes)
-                self._swap(config, hide=hide)
-            except VcamError:
-                if not hide or not isinstance(self.current.background.choice, Reveal):
-                    raise
-                self._swap(self.current.with_changes(_HIDING), hide=True)
-                if self._file:
-                    self._file.save(_HIDING)
-                raise
+        with self._counting:
+            self._asked += 1
+            number = self._asked
+
+        def newest() -> Changes:
+            # What was opened for a background may be there after one that was chosen later.
+            late = number < self._chosen and "use" in changes.get("background", {})
+            return _without_use(changes) if late else changes
+
+        def keep() -> None:
+            if "use" in newest().get("background", {}):
+                self._chosen = number
             if self._file:
-                self._file.save(changes)
+                self._file.save(newest())
+
+        try:
+            config = self._take(lambda now: now.with_changes(newest()), hide=hide, then=keep)
+        except VcamError:
+            if hide and isinstance(self.current.background.choice, Reveal):
+                self._take(_without_room, hide=True, then=self._save_hiding)
+            raise
         self._tell()
         return config
+
+    def _save_hiding(self) -> None:
+        if self._file:
+            self._file.save(_HIDING)
+
+    def _take(
+        self,
+        make: Callable[[Config], Config],
+        *,
+        hide: bool = False,
+        then: Callable[[], None] = lambda: None,
+    ) -> Config:
+        """Put what `make` makes of the settings in force, once what it needs is open.
+
+        Opening takes as long as a disk takes, so other changes go on meanwhile, and `make` is asked
+        again afterwards. `then` is called while no other change can come in between.
+        """
+        opener, opened, need = self._opener, None, None
+        try:
+            while True:
+                before = self.current
+                config = make(before)
+                if config != before:
+                    for check in self._checks:
+                        check(before, config)
+                if opener is not None and opener.needs(config) not in (opener.needs(before), need):
+                    if opened is not None:
+                        opened.close()
+                        opened = None
+                    need = opener.needs(config)
+                    opened = opener.open(config)
+                with self._changing:
+                    before, config = self.current, make(self.current)
+                    unmet = opener is not None and opener.needs(config) not in (
+                        opener.needs(before),
+                        need,
+                    )
+                    if unmet:
+                        continue
+                    changed = opener is not None and opener.needs(config) != opener.needs(before)
+                    self._swap(config, opened if changed else None, hide=hide)
+                    opened = None if changed else opened
+                    then()
+                    return config
+        finally:
+            if opened is not None:
+                opened.close()
 
     def _end_reveal(self) -> Revealed | None:
         """End a reveal and return it; `_counting` is held."""
@@ -210,11 +301,12 @@ class Settings:
         return ended
 
     def check(self, check: Callable[[Config, Config], None]) -> None:
-        """Call `check(old, new)` before each change; a VcamError from it refuses the change.
-
-        The daemon opens the new background here, so that the loop never waits for a file.
-        """
+        """Call `check(old, new)` before each change; a VcamError from it refuses the change."""
         self._checks.append(check)
+
+    def opens(self, opener: Opener) -> None:
+        """Have `opener` open what a change needs, so that the loop never waits for a file."""
+        self._opener = opener
 
     def replace(self, config: Config) -> None:
         """Take a whole new configuration, as after an edit of the file.
@@ -222,8 +314,7 @@ class Settings:
         Raises:
             VcamError: a check refused it; nothing changed.
         """
-        with self._changing:
-            self._swap(config)
+        self._take(lambda _: config)
         self._tell()
 
     def set_mode(self, mode: Mode) -> None:
@@ -278,12 +369,9 @@ class Settings:
         if self._file:
             self._file.load()
 
-    def _swap(self, config: Config, *, hide: bool = False) -> None:
+    def _swap(self, config: Config, opened: Opened | None, *, hide: bool = False) -> None:
         """Put `config` in force; with `hide`, or another background, a reveal ends first."""
         before = self.current
-        if config != before:
-            for check in self._checks:
-                check(before, config)
         another = config.background.use != before.background.use
         begun, ended = _standing(config) if another else None, None
         with self._counting:
@@ -297,6 +385,8 @@ class Settings:
             _announce(begun)
         if config == before:
             return
+        if opened is not None:
+            opened.use()
         for listener in self._listeners:
             listener(config)
 
@@ -333,6 +423,12 @@ def _farewell(ended: Revealed | None) -> None:
         log.warning("your room is hidden again, after %.1f s", time.time() - ended.since)
 
 
+def _without_room(config: Config) -> Config:
+    """`config` with a drawn background where it shows the room."""
+    hidden = not isinstance(config.background.choice, Reveal)
+    return config if hidden else config.with_changes(_HIDING)
+
+
 def _without_use(changes: Changes) -> dict[str, dict[str, Any]]:
     """`changes` less the background's name."""
     kept = {section: dict(keys) for section, keys in changes.items()}
@@ -359,7 +455,9 @@ class _SettingsFile:
         self._first = self._last = 0.0  # when the oldest and newest pending change came
         self._hurry = False
         self._wake = threading.Condition()
+        self._loading = threading.Lock()  # held until what was read is in force
         self._io = threading.Lock()  # one reader or writer of the file at a time
+        self._writes = 0  # of the file, so far
         self._seen: str | None = None  # what was read or written last
         with contextlib.suppress(OSError):
             self._seen = _read(path)
@@ -378,8 +476,9 @@ class _SettingsFile:
         with self._wake:
             self._stop.set()
             self._wake.notify_all()
+        until = time.monotonic() + ENDED_WITHIN
         for thread in self._threads:
-            thread.join(2.0)
+            thread.join(max(0.0, until - time.monotonic()))
 
     def save(self, changes: Changes) -> None:
         """Remember to write `changes`; returns at once."""
@@ -408,6 +507,15 @@ class _SettingsFile:
 
     def load(self) -> None:
         """Take up what the file says now, unless it is what was read or written last."""
+        with self._loading:
+            while True:
+                with contextlib.suppress(_Outdated):
+                    self._load()
+                    break
+        with self._wake:
+            self._wake.notify_all()  # a file that was mended can be written again
+
+    def _load(self) -> None:
         settings = self._settings
         with self._io:
             readable = True
@@ -421,34 +529,39 @@ class _SettingsFile:
                     settings.withdraw()
                 return
             known, self._seen = text == self._seen, text
-            if known and not settings.problem:
-                return
-            problem = None
-            try:
-                config = configuration.load(
-                    self.path,
-                    flags=self._flags,
-                    environ=self._environ,
-                    text=text if readable else None,
-                )
-                merged = config.with_changes(self._unwritten())
-                if merged.background.use != settings.current.background.use:
-                    settings.end_reveal()  # what it names now may take long to open
-                # No change may come in between, or the file's older value would undo it.
-                with settings._changing:
-                    settings._swap(config.with_changes(self._unwritten()))
-                settings._tell()
-                log.info("Settings read again from %s", self.path)
-            except ConfigError as error:
-                problem = f"{error.message}\nThe settings in force stay as they were."
-            except VcamError as error:
-                problem = f"{self.path}: {error.message}\nThe settings in force stay as they were."
-            if problem:
-                settings.withdraw()
-            # Told before the next reader may come in, who would find the text known and no problem.
-            settings._report(problem=problem, unsaved=settings.unsaved)
-        with self._wake:
-            self._wake.notify_all()  # a file that was mended can be written again
+            writes = self._writes
+        if known and not settings.problem:
+            return
+        problem = None
+        try:
+            config = configuration.load(
+                self.path,
+                flags=self._flags,
+                environ=self._environ,
+                text=text if readable else None,
+            )
+            merged = config.with_changes(self._unwritten())
+            if merged.background.use != settings.current.background.use:
+                settings.end_reveal()  # what it names now may take long to open
+
+            def newest(_: Config) -> Config:
+                unwritten = self._unwritten()
+                # What was written since would be undone by the file's older value.
+                if writes != self._writes:
+                    raise _Outdated
+                return config.with_changes(unwritten)
+
+            settings._take(newest)
+            settings._tell()
+            log.info("Settings read again from %s", self.path)
+        except ConfigError as error:
+            problem = f"{error.message}\nThe settings in force stay as they were."
+        except VcamError as error:
+            problem = f"{self.path}: {error.message}\nThe settings in force stay as they were."
+        if problem:
+            settings.withdraw()
+        # Told before the next reader may come in, who would find the text known and no problem.
+        settings._report(problem=problem, unsaved=settings.unsaved)
 
     def _settled(self) -> str | None:
         """The file's text once nobody has written to it for a moment.
@@ -531,6 +644,7 @@ class _SettingsFile:
                     if _read(self.path) == before:
                         if after != before:
                             replace_file(self.path, after)
+                            self._writes += 1
                             # An edit by hand that was not read yet must still be noticed.
                             if before == self._seen:
                                 self._seen = after

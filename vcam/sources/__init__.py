@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vcam.errors import BackgroundError, SourceError
+from vcam.files import patience
 
 if TYPE_CHECKING:
     from vcam.settings.config import Camera, Output
@@ -61,6 +62,15 @@ def check_source(camera: Camera, output: Output) -> None:
     wanted = camera.source
     if wanted in ("auto", "demo"):
         return
+    if wanted.startswith("/dev/") or not _like_a_file(wanted):
+        _check(camera, output)
+    else:
+        about = Path(wanted).expanduser()
+        patience.within(about, lambda: _check(camera, output), fault=SourceError)
+
+
+def _check(camera: Camera, output: Output) -> None:
+    wanted = camera.source
     path = Path(wanted).expanduser()
     if path.is_dir() or not wanted.strip():
         raise SourceError(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from vcam.errors import SourceError, VcamError, tell
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 READ_TIMEOUT = 0.5  # seconds without a frame before the source counts as silent
+HUNG_AFTER = 3.0  # seconds in one call of a source after which its thread is not counted on
+CLOSED_WITHIN = 1.5  # seconds that the end of the program waits for the source to be closed
 FIRST_BACK_OFF, LAST_BACK_OFF = 0.25, 5.0  # seconds between tries to open it again
 
 
@@ -42,7 +45,8 @@ class Capture:
         self._wanted = False
         self._stop = False
         self._generation = 0  # grows when another source is chosen
-        self._thread = threading.Thread(target=self._run, name="capture", daemon=True)
+        self._asked_at = float("inf")  # since when a call of the source is under way
+        self._thread = self._another()
         self.packed = False  # planes may have gaps between pixels: nothing is taken apart here
         self.dropped = 0
         self.closed = 0  # sources so far
@@ -57,7 +61,8 @@ class Capture:
         with self._condition:
             self._stop, self._wanted, self._slot = True, False, None
             self._condition.notify_all()
-        self._thread.join(5)
+        if not self._hangs():
+            self._thread.join(CLOSED_WITHIN)
 
     def want(self, wanted: bool) -> None:
         """Open the source, or close it and forget its last frame."""
@@ -74,6 +79,13 @@ class Capture:
             self._generation += 1
             self._slot = None
             self._condition.notify_all()
+            hangs = self._hangs()
+            if hangs:  # its thread closes what it has when the disk answers, and ends
+                self.source, self._asked_at = None, float("inf")
+                self._thread = self._another()
+        if hangs:
+            log.warning("camera: the source before does not answer and is left alone")
+            self._thread.start()
 
     def next_time(self, opener: Callable[[], Source]) -> None:
         """Go on with the source that is open, and open this one instead of it the next time."""
@@ -98,9 +110,28 @@ class Capture:
         """Reason that no source is open, in the words of what failed last; "" while one is."""
         return self._told if self.source is None else ""
 
+    def _another(self) -> threading.Thread:
+        return threading.Thread(target=self._run, name="capture", daemon=True)
+
+    def _hangs(self) -> bool:
+        return time.monotonic() - self._asked_at > HUNG_AFTER
+
+    def _mine(self) -> bool:
+        return threading.current_thread() is self._thread
+
+    @contextlib.contextmanager
+    def _asking(self) -> Iterator[None]:
+        """A call of the source, which may never return."""
+        self._asked_at = time.monotonic()
+        try:
+            yield
+        finally:
+            if self._mine():
+                self._asked_at = float("inf")
+
     def _run(self) -> None:
         back_off = FIRST_BACK_OFF
-        while not self._stop:
+        while not self._stop and self._mine():
             try:
                 if not self._wait_until_wanted():
                     return
@@ -122,8 +153,12 @@ class Capture:
         """Read one source until it fails or is not wanted; True unless it failed early."""
         generation = self._generation
         try:
-            source = self._opener()
-            with source:
+            with contextlib.ExitStack() as opened:
+                with self._asking():
+                    source = self._opener()
+                    opened.enter_context(source)
+                if not self._mine():
+                    return True
                 self.source = source
                 log.info("camera: %s, %g fps", source.name, source.fps)
                 self._told = ""
@@ -136,7 +171,8 @@ class Capture:
             # A camera that stays away is told once, not with every try.
             log.log(logging.DEBUG if str(error) == self._told else logging.WARNING,
                     "camera: %s", error)  # fmt: skip
-            self._told = str(error)
+            if self._mine():
+                self._told = str(error)
             self._put(Fault(_short(error)), generation)
             return False
         except EOFError:
@@ -147,7 +183,8 @@ class Capture:
             self._put(Fault("camera failed"), generation)
             return False
         finally:
-            self.source = None
+            if self._mine():
+                self.source = None
             self.closed += 1
             scrub_own()
 
@@ -156,7 +193,8 @@ class Capture:
         while self._wanted and not self._stop and generation == self._generation:
             if hasattr(source, "packed"):
                 source.packed = self.packed
-            frame = source.read(READ_TIMEOUT)
+            with self._asking():
+                frame = source.read(READ_TIMEOUT)
             if frame is None:
                 silent += 1
                 self._put(Fault("no picture from the camera"), generation)
