@@ -198,12 +198,15 @@ def _absolute(value: str, option: str) -> str:
     """Make a file name independent of the directory the daemon will run in."""
     if option == "background":
         return _absolute_background(value)
+    from vcam.settings.choice import text_of
+
     prefix = "file:" if option == "sink" and value.startswith("file:") else ""
     path = Path(value.removeprefix(prefix))
     if option == "source" and value in ("", "auto", "demo"):
         return value  # whatever lies here under that name
     if prefix or path.exists():
-        return prefix + str(path.absolute())
+        text = str(path.absolute())
+        return prefix + (text_of(text) if option == "source" else text)
     return value
 
 
@@ -217,11 +220,11 @@ def _absolute_background(value: str) -> str:
     except ValueError:
         return value  # who validates it says what is wrong
     if isinstance(wish, choice.File):
-        return str(Path(wish.path).expanduser().absolute())
+        return str(choice.File(str(Path(wish.path).expanduser().absolute())))
     if not isinstance(wish, choice.Preset) or not Path(wish.name).is_file():
         return value
     known = wish.name in {preset.name for preset in backdrops.presets()}
-    return value if known else str(Path(wish.name).absolute())
+    return value if known else str(choice.File(str(Path(wish.name).absolute())))
 
 
 def _start(options: argparse.Namespace) -> int:

@@ -33,6 +33,7 @@ from vcam.sources.capture import Capture
 from vcam.stats import Stats
 from vcam.system import paths
 from vcam.system.controls import apply_controls
+from vcam.system.interrupt import terminal_is_there
 from vcam.system.memory import never_dumped, scrub
 from vcam.system.systemd import Notifier, SuspendWatch, give_back, keep_one_heap
 
@@ -239,7 +240,7 @@ class Daemon:
             "revealed": _told(revealed),
             "settings_revision": self.settings.revision,
             "restart_needed": self._restart_needed(config),
-            "config_path": str(self._config_path or _user_path()),
+            "config_path": plain(self._config_path or _user_path(), None),
             "config_problem": self.settings.problem,
             "config_unsaved": self.settings.unsaved,
             "cpu_percent": self._cpu_percent,
@@ -425,7 +426,11 @@ def _lock() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _stop_on_signal(stop: threading.Event, reread: threading.Event) -> Iterator[None]:
-    """First Ctrl-C or SIGTERM ends gracefully, the second at once; SIGHUP reads the file again."""
+    """First Ctrl-C or SIGTERM ends gracefully, the second at once; SIGHUP reads the file again.
+
+    Unless the terminal that this was started in is gone: SIGHUP ends it then, as any program there.
+    """
+    at_terminal = terminal_is_there()
 
     def ask(signum: int, frame: object) -> None:
         if stop.is_set():
@@ -433,10 +438,14 @@ def _stop_on_signal(stop: threading.Event, reread: threading.Event) -> Iterator[
         stop.set()
 
     def reload(signum: int, frame: object) -> None:
+        if at_terminal and not terminal_is_there():
+            stop.set()
         reread.set()  # no thread of its own: where memory is short, starting one may never end
 
     wanted: dict[int, Callable[[int, object], None]] = {signal.SIGINT: ask, signal.SIGTERM: ask}
     if hasattr(signal, "SIGHUP"):
+        # Who started it with nohup wants it to go on.
+        at_terminal = at_terminal and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
         wanted[signal.SIGHUP] = reload
     before = {number: signal.signal(number, action) for number, action in wanted.items()}
     try:

@@ -332,7 +332,9 @@ def test_frozen_without_a_camera_is_one_steady_picture(lost):
         """A camera that sends five pictures and is gone."""
 
         source, dropped = None, 0
-        items = [*(room(i) for i in range(5)), *lost]
+
+        def __init__(self):
+            self.items = [*(room(i) for i in range(5)), *lost]
 
         def want(self, wanted):
             pass

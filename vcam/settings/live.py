@@ -88,6 +88,8 @@ QUIET = 0.1  # seconds without a write after which an edited file is taken as it
 ENDED_WITHIN = 1.0  # seconds in which the file has to take the last changes at the end
 WRITTEN_WITHIN = 2.0  # seconds after which it is taken even while somebody keeps writing
 
+BOM: Final = "\ufeff"  # the mark that editors of Windows put before a text
+
 HEADER = (
     "# VBG Camera: your own settings. Only the lines that differ from the defaults are needed;\n"
     "# `vcam config show` lists every setting with its meaning.\n"
@@ -523,7 +525,8 @@ class _SettingsFile:
                 text = self._settled()
             except OSError:
                 text, readable = "", False  # `configuration.load` says what is wrong with it
-            if text is None:  # some editors remove the file before they write it again
+            if text is None or _is_empty(text):
+                # Some editors remove the file, or empty it, before they write it again.
                 if isinstance(settings.current.background.choice, Reveal):
                     self._seen = None  # what comes then is read, even if it is the same
                     settings.withdraw()
@@ -567,7 +570,7 @@ class _SettingsFile:
         """The file's text once nobody has written to it for a moment.
 
         Most editors empty a file before they fill it, and an empty one is valid: all defaults. So
-        an empty one is waited for as long as it takes a machine that stands still to go on.
+        an empty one is waited for, and does not count if it stays so.
         """
         until = time.monotonic() + WRITTEN_WITHIN
         while True:
@@ -576,7 +579,7 @@ class _SettingsFile:
                 return text
             try:
                 # A clock that was set back leaves files from the future.
-                quiet = QUIET if text.strip() else WRITTEN_WITHIN
+                quiet = WRITTEN_WITHIN if _is_empty(text) else QUIET
                 if abs(time.time() - self.path.stat().st_mtime) > quiet:
                     return text
             except FileNotFoundError:
@@ -697,6 +700,7 @@ def edited(text: str, changes: Changes) -> str:
     from tomlkit.exceptions import TOMLKitError
 
     try:
+        mark, text = text[: text.startswith(BOM)], text.removeprefix(BOM)
         document = tomlkit.parse(_under_new_names(text))
         for section, keys in changes.items():
             if section not in document:
@@ -713,7 +717,7 @@ def edited(text: str, changes: Changes) -> str:
                     table[key].update(value)
         result = document.as_string()
         tomlkit.parse(result)  # never write what could not be read again
-        return result
+        return mark + result
     except (TOMLKitError, TypeError, AttributeError) as error:
         raise ConfigError(
             f"your settings file is not valid TOML: {error}", hint="Mend that line of the file."
@@ -756,6 +760,10 @@ def _old_names(text: str) -> bool:
         return edited(text, {}) != text
     except ConfigError:
         return False
+
+
+def _is_empty(text: str) -> bool:
+    return not text.removeprefix(BOM).strip()
 
 
 def _only(name: str) -> Callable[[object, str], bool]:

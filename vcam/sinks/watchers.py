@@ -158,11 +158,9 @@ class Consumers:
         if self._held or self._hidden is None:
             return _unique([h for h in self._held if until - self._since[h.pid] >= STAYS])
         # Another user's program, or one in a sandbox, whose descriptors cannot be read.
-        if answer.unseen is None:
-            until = now if self._opened else float("-inf")
-        else:
-            until = answer.begun
-        return [UNKNOWN] if until - self._hidden >= STAYS else []
+        if answer.unseen is not None:
+            return [UNKNOWN] if answer.begun - self._hidden >= STAYS else []
+        return [UNKNOWN] if self._opened and now - self._hidden >= STAYS else []
 
     def _listen(self, now: float) -> None:
         if self._ears is None:
