@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from vcam.errors import BackgroundError, DaemonError, tell
 from vcam.foreign_text import plain, say
 from vcam.matting import Matting
 from vcam.pipeline import Pipeline
-from vcam.settings.choice import LEAST_BLUR, Blur, Choice, Reveal
+from vcam.settings.choice import LEAST_BLUR, Blur, Reveal
 from vcam.settings.config import awaiting_restart
 from vcam.settings.live import SAFE_BACKGROUND, Revealed, Settings
 from vcam.sinks import open_sinks, wanted_sinks
@@ -34,6 +34,7 @@ from vcam.sources.capture import Capture
 from vcam.stats import Stats
 from vcam.system import paths
 from vcam.system.controls import apply_controls
+from vcam.system.interrupt import terminal_is_there
 from vcam.system.memory import never_dumped, scrub
 from vcam.system.systemd import Notifier, SuspendWatch, give_back, keep_one_heap
 
@@ -111,6 +112,7 @@ def run(
         daemon = Daemon(pipeline, config_path, stop, reread)
         daemon.background_problem = problem
         settings.check(daemon.prepare)
+        settings.opens(daemon)
         settings.subscribe(daemon.apply)
         opened.enter_context(
             settings.kept_in(config_path or _user_path(), flags=flags, environ=os.environ)
@@ -149,8 +151,7 @@ class Daemon:
         self._started = time.monotonic()
         self._cpu = (time.monotonic(), time.process_time())
         self._cpu_percent = 0.0
-        self._pending: Backdrop | None = None
-        self._pending_card: Card | None = None
+        self._in_use = self.needs(self.settings.current)
         self._give_back_at = float("inf")
         self._wiped = (0, 0)  # wipes and closed cameras whose leavings are known of
         self._scrub_at: list[float] = []
@@ -226,6 +227,7 @@ class Daemon:
                     *store.notes,
                     self.background_problem,
                     pipe.outlet.card.problem,
+                    getattr(pipe.backdrop, "problem", ""),
                     pipe.problem,
                     _weak_blur(config),
                 )
@@ -239,7 +241,7 @@ class Daemon:
             "revealed": _told(revealed),
             "settings_revision": self.settings.revision,
             "restart_needed": bool(awaiting_restart(self._begun_with, config)),
-            "config_path": str(self._config_path or _user_path()),
+            "config_path": plain(self._config_path or _user_path(), None),
             "config_problem": self.settings.problem,
             "config_unsaved": self.settings.unsaved,
             "cpu_percent": self._cpu_percent,
@@ -247,34 +249,43 @@ class Daemon:
             "page": None,
         }
 
-    def prepare(self, old: Config, new: Config) -> None:
-        """Open what a change needs before it takes effect; a VcamError refuses the change."""
-        outlet = self._pipeline.outlet
-        if old.output != new.output:
-            self._wanted_sinks(new.output)
-        self._pending_card = None
-        if _shown_instead(old) != _shown_instead(new):
-            card = _card(new, outlet.width, outlet.height)
+    def needs(self, config: Config) -> tuple[Hashable, Hashable]:
+        """Everything that says how the backdrop and the card look; no slider of the look does."""
+        wish = config.background
+        behind = wish.choice, wish.blur if isinstance(wish.choice, Blur) else None
+        return behind, _shown_instead(config)
+
+    def open(self, config: Config) -> _Coming:
+        """Open the backdrop and the card of `config`; a VcamError refuses the change."""
+        outlet, card = self._pipeline.outlet, None
+        (behind, instead), (behind_now, instead_now) = self.needs(config), self._in_use
+        if instead != instead_now:
+            card = _card(config, outlet.width, outlet.height)
             if card.problem is not None:
                 raise BackgroundError(card.problem, hint="Choose another picture for the card.")
             card.prepare(outlet.card)
-            self._pending_card = card
-        # A slider of the look moves many times a second, and a background takes a while to open.
-        if _behind(old) != _behind(new) or self._pending is not None:
-            if self._pending is not None:
-                self._pending.close()
-            self._pending = _open_backdrop(new, outlet.width, outlet.height)
+        backdrop = None
+        if behind != behind_now:
+            backdrop = _open_backdrop(config, outlet.width, outlet.height)
+        return _Coming(self, config, backdrop, card)
+
+    def prepare(self, old: Config, new: Config) -> None:
+        """Refuse outputs that are not there; a VcamError refuses the change."""
+        if old.output != new.output:
+            self._wanted_sinks(new.output)
+
+    def show(self, config: Config, backdrop: Backdrop | None, card: Card | None) -> None:
+        """Hand the loop what was opened for `config`, for its next frame."""
+        self._in_use = self.needs(config)
+        if backdrop is not None:
+            self._pipeline.show(backdrop)
             self.background_problem = ""
+        if card is not None:
+            self._pipeline.show_card(card)
 
     def apply(self, config: Config) -> None:
         """Leave a change to the running loop: nothing that it owns is touched here."""
         pipe = self._pipeline
-        if self._pending is not None:
-            shown, self._pending = self._pending, None
-            pipe.show(shown)
-        if self._pending_card is not None:
-            card, self._pending_card = self._pending_card, None
-            pipe.show_card(card)
         pipe.matting.apply(config.matte)
         output = config.output.model_copy(update=self._size)
         if output != self._output:
@@ -355,10 +366,21 @@ def _shown_instead(config: Config) -> tuple[str, bool]:
     return config.privacy.card, config.privacy.card_reason
 
 
-def _behind(config: Config) -> tuple[Choice, int | None]:
-    """Everything that says how the backdrop looks."""
-    wish = config.background
-    return wish.choice, wish.blur if isinstance(wish.choice, Blur) else None
+class _Coming:
+    """What was opened for a change that is not in force yet: a backdrop, a card."""
+
+    def __init__(
+        self, daemon: Daemon, config: Config, backdrop: Backdrop | None, card: Card | None
+    ) -> None:
+        self._daemon, self._config = daemon, config
+        self._backdrop, self._card = backdrop, card
+
+    def use(self) -> None:
+        self._daemon.show(self._config, self._backdrop, self._card)
+
+    def close(self) -> None:
+        if self._backdrop is not None:
+            self._backdrop.close()
 
 
 def _open_backdrop(config: Config, width: int, height: int) -> Backdrop:
@@ -445,7 +467,11 @@ def _lock() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _stop_on_signal(stop: threading.Event, reread: threading.Event) -> Iterator[None]:
-    """First Ctrl-C or SIGTERM ends gracefully, the second at once; SIGHUP reads the file again."""
+    """First Ctrl-C or SIGTERM ends gracefully, the second at once; SIGHUP reads the file again.
+
+    Unless the terminal that this was started in is gone: SIGHUP ends it then, as any program there.
+    """
+    at_terminal = terminal_is_there()
 
     def ask(signum: int, frame: object) -> None:
         if stop.is_set():
@@ -453,10 +479,14 @@ def _stop_on_signal(stop: threading.Event, reread: threading.Event) -> Iterator[
         stop.set()
 
     def reload(signum: int, frame: object) -> None:
+        if at_terminal and not terminal_is_there():
+            stop.set()
         reread.set()  # no thread of its own: where memory is short, starting one may never end
 
     wanted: dict[int, Callable[[int, object], None]] = {signal.SIGINT: ask, signal.SIGTERM: ask}
     if hasattr(signal, "SIGHUP"):
+        # Who started it with nohup wants it to go on.
+        at_terminal = at_terminal and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
         wanted[signal.SIGHUP] = reload
     before = {number: signal.signal(number, action) for number, action in wanted.items()}
     try:
@@ -486,4 +516,4 @@ def _background(
         yield
     finally:
         done.set()
-        thread.join(2)
+        thread.join(0.3)

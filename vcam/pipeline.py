@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CARD_INTERVAL = 0.2  # seconds between cards while paused
+EARLY = 0.6  # of the watchdog's patience: how long a camera is waited for that need not come
 IDLE_INTERVAL = 0.5  # seconds between cards while nobody watches: enough to stay listed
 
 
@@ -82,6 +83,7 @@ class Pipeline:
         self._soiled = False  # the camera's pixels went through here since the last wipe
         self.wipes = 0  # so far
         self._bare = False  # the last picture that was shown is one of the room
+        self._silent = False  # the camera sent nothing when it was asked last
 
     def run(self, stop: threading.Event) -> None:
         """Pump frames from source to sink until `stop` is set; whatever fails ends in the card."""
@@ -177,7 +179,10 @@ class Pipeline:
             return
         self.outlet.relaxed = False
         self.capture.packed = self.matting.packed
-        frame = self.capture.read(self.outlet.patience)
+        # The watchdog's card comes after `patience`, and would alternate with what the loop shows.
+        silent = mode == "frozen" or self._silent
+        frame = self.capture.read(self.outlet.patience * (EARLY if silent else 1.0))
+        self._silent = frame is None or isinstance(frame, Fault)
         self._soiled = True
         self.stats.dropped = self.capture.dropped
         self._keep_pace(frame)

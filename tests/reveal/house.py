@@ -111,6 +111,7 @@ class House:
         self.pipe.guard.confident_frames = 1
         self.daemon = Daemon(self.pipe, self.file, self.stop, threading.Event())
         self.wishes.check(self.daemon.prepare)
+        self.wishes.opens(self.daemon)
         self.wishes.subscribe(self.daemon.apply)
 
     def save(self) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from vcam.client import Client, browser
 from vcam.commands.options import absolute, revealing, running
 from vcam.errors import UsageError
+from vcam.files import patience
 from vcam.foreign_text import plain, say
 from vcam.settings import choice
 from vcam.settings.choice import Reveal
@@ -124,7 +125,7 @@ def _choose(client: Client, wish: str) -> str:
     # Too large a clip stays where it is and is used from there.
     if isinstance(chosen, choice.File):
         file = Path(chosen.path)
-        if file.is_file() and file.stat().st_size <= MAX_UPLOAD:
+        if patience.within(file, lambda: file.is_file() and file.stat().st_size <= MAX_UPLOAD):
             return str(client.use(client.add_preset(file)["name"]))
     client.change({"background": {"use": use}})
     return wish

@@ -10,8 +10,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vcam.compose import drawn
 from vcam.errors import BackgroundError
+from vcam.files import patience
 from vcam.frame import SafeFrame
 from vcam.media import pictures
+from vcam.settings.choice import path_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -56,9 +58,9 @@ class Card:
     def _base(self, picture: str) -> NDArray[np.uint8]:
         if picture:
             try:
-                image = pictures.read_image(
-                    Path(picture).expanduser(), bound=2 * max(self.width, self.height)
-                )
+                path = Path(path_of(picture)).expanduser()
+                bound = 2 * max(self.width, self.height)
+                image = patience.within(path, lambda: pictures.read_image(path, bound=bound))
                 return pictures.cover(image, self.width, self.height)
             except BackgroundError as error:
                 self.problem = str(error)

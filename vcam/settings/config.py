@@ -232,7 +232,8 @@ def _exists(path: Path) -> bool:
 def _parse(path: Path, text: str | None = None) -> dict[str, Any]:
     try:
         known = None if text is None else text.encode(errors="surrogateescape")
-        return tomllib.loads((path.read_bytes() if known is None else known).decode())
+        raw = path.read_bytes() if known is None else known
+        return tomllib.loads(raw.decode("utf-8-sig"))  # Windows' editors begin with a mark
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(
             f"{path}: not valid TOML: {error}", hint=f"Mend that line of {path}."

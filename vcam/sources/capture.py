@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 from vcam.errors import SourceError, VcamError
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 READ_TIMEOUT = 0.5  # seconds without a frame before the source counts as silent
+HUNG_AFTER = 3.0  # seconds in one call of a source after which its thread is not counted on
+CLOSED_WITHIN = 1.5  # seconds that the end of the program waits for the source to be closed
 FIRST_BACK_OFF, LAST_BACK_OFF = 0.25, 5.0  # seconds between tries to open it again
 LOOK_EVERY = 1.0  # seconds between them at most, where it is noticed that devices come and go
 SILENT, ENDED = "no picture from the camera", "the clip ended"
@@ -45,18 +49,9 @@ class Capture:
         self._wanted = False
         self._stop = False
         self._generation = 0  # grows when another source is chosen
-        self._reading = 0  # the generation of the source that is open; the camera thread's own
-        self._camera: Reopener[Source] = Reopener(
-            "camera",
-            self._open,
-            self._close,
-            first=FIRST_BACK_OFF,
-            last=LAST_BACK_OFF,
-            retry=lambda error: self._wanted,
-            failed=lambda error: self._put(Fault(_short(error))),
-            use=self._pump,
-            pause=wait_for_change and (lambda seconds: wait_for_change(min(seconds, LOOK_EVERY))),
-        )
+        self._wait_for_change = wait_for_change
+        self._reader = _Reader()
+        self._camera = self._opening(self._reader)
         self.packed = False  # planes may have gaps between pixels: nothing is taken apart here
         self.dropped = 0
         self.closed = 0  # sources so far
@@ -70,7 +65,25 @@ class Capture:
         with self._condition:
             self._stop, self._wanted, self._slot = True, False, None
             self._condition.notify_all()
-        self._camera.close()
+        if self._reader.hangs:
+            self._camera.end()
+        else:
+            self._camera.close(CLOSED_WITHIN)
+
+    def _opening(self, reader: _Reader) -> Reopener[Source]:
+        """A thread that opens sources, reads them by `_pump` and closes them."""
+        wait = self._wait_for_change
+        return Reopener(
+            "camera",
+            partial(self._open, reader),
+            partial(self._close, reader),
+            first=FIRST_BACK_OFF,
+            last=LAST_BACK_OFF,
+            retry=lambda error: self._wanted,
+            failed=lambda error: self._put(Fault(_short(error)), reader),
+            use=partial(self._pump, reader),
+            pause=wait and (lambda seconds: wait(min(seconds, LOOK_EVERY))),
+        )
 
     def want(self, wanted: bool) -> None:
         """Open the source, or close it and forget its last frame."""
@@ -93,6 +106,14 @@ class Capture:
             self._slot = None
             self._condition.notify_all()
             wanted = self._wanted
+            left = self._camera if self._reader.hangs else None
+            if left is not None:
+                self.source, self._reader = None, _Reader()
+                self._camera = self._opening(self._reader)
+        if left is not None:  # its thread closes what it has when the disk answers, and ends
+            log.warning("camera: the source before does not answer and is left alone")
+            left.end()
+            self._camera.__enter__()
         if wanted:
             self._camera.now()
 
@@ -119,57 +140,89 @@ class Capture:
         """Reason that no source is open, in the words of what failed last; "" while one is."""
         return self._camera.problem if self.source is None else ""
 
-    def _open(self) -> Source:
+    def _open(self, reader: _Reader) -> Source:
         with self._condition:
-            opener, self._reading = self._opener, self._generation
+            opener, reader.generation = self._opener, self._generation
         try:
-            source = opener()
-            source.__enter__()
+            with reader.asking():
+                source = opener()
+                source.__enter__()
         except Exception:
-            self._cleared()
+            self._cleared(reader)
             raise
-        self.source = source
-        log.info("camera: %s, %g fps", source.name, source.fps)
+        if reader is self._reader:
+            self.source = source
+            log.info("camera: %s, %g fps", source.name, source.fps)
         return source
 
-    def _close(self, source: Source) -> None:
+    def _close(self, reader: _Reader, source: Source) -> None:
         try:
-            source.__exit__(None, None, None)
+            with reader.asking():
+                source.__exit__(None, None, None)
         finally:
-            self._cleared()
+            self._cleared(reader)
 
-    def _cleared(self) -> None:
-        self.source = None
+    def _cleared(self, reader: _Reader) -> None:
+        if reader is self._reader:
+            self.source = None
         self.closed += 1
         scrub_own()
 
-    def _pump(self, source: Source) -> None:
+    def _is_read(self, reader: _Reader) -> bool:
+        """True while what this thread reads is wanted, and no other source is."""
+        newest = reader is self._reader and reader.generation == self._generation
+        return self._wanted and not self._stop and newest
+
+    def _pump(self, reader: _Reader, source: Source) -> None:
         """Read until the source fails, is not wanted, or another one is."""
         silent = 0
-        while self._wanted and not self._stop and self._reading == self._generation:
+        while self._is_read(reader):
             if hasattr(source, "packed"):
                 source.packed = self.packed
             try:
-                frame = source.read(READ_TIMEOUT)
+                with reader.asking():
+                    frame = source.read(READ_TIMEOUT)
             except EOFError:
                 raise SourceError(ENDED, card=ENDED) from None
             if frame is None:
                 silent += 1
-                self._put(Fault(SILENT))
+                self._put(Fault(SILENT), reader)
                 if silent >= 4:
                     raise SourceError(f"{source.name} is silent", card=SILENT)
                 continue
             silent = 0
-            self._put(frame)
+            self._put(frame, reader)
 
-    def _put(self, item: Frame | Fault) -> None:
+    def _put(self, item: Frame | Fault, reader: _Reader) -> None:
         with self._condition:
-            if not self._wanted or self._reading != self._generation:
+            if not self._is_read(reader):
                 return  # it is let go here, so that no picture waits while nobody wants one
             if self._slot is not None and not isinstance(self._slot, Fault):
                 self.dropped += 1
             self._slot = item
             self._condition.notify_all()
+
+
+class _Reader:
+    """The calls that one camera thread makes of its sources, any of which may never return."""
+
+    def __init__(self) -> None:
+        self.generation = 0  # of the source that it reads
+        self._asked_at = float("inf")  # since when a call is under way
+
+    @property
+    def hangs(self) -> bool:
+        """True once a call has taken longer than any that returns."""
+        return time.monotonic() - self._asked_at > HUNG_AFTER
+
+    @contextlib.contextmanager
+    def asking(self) -> Iterator[None]:
+        """Around a call of a source."""
+        self._asked_at = time.monotonic()
+        try:
+            yield
+        finally:
+            self._asked_at = float("inf")
 
 
 def _short(error: Exception) -> str:

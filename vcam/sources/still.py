@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from vcam.files import patience
 from vcam.foreign_text import plain
 from vcam.frame import Frame
 from vcam.media.pictures import i420_from_image, planes_of, read_image
@@ -56,7 +57,8 @@ class StillSource:
         self.live = realtime
 
     def __enter__(self) -> Self:
-        image = read_image(self.path, bound=3 * max(self.width, self.height))
+        bound = 3 * max(self.width, self.height)
+        image = patience.within(self.path, lambda: read_image(self.path, bound=bound))
         image = _cropped(image, self.width / self.height)
         h, w = image.shape[:2]
         # A little larger than the frame, so that panning never shows an edge.
