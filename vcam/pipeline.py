@@ -69,7 +69,7 @@ class Pipeline:
         self.retired: deque[tuple[float, Backdrop]] = deque()  # and what was shown before, since
         self._forgets: deque[str] = deque()  # left by others, until the next frame
         self._cards: deque[Card] = deque()  # drawn by others, until the next frame
-        self._followed = settings.current  # what guard, demand and outlet were told last
+        self._followed: Config | None = None  # as guard, demand and outlet were told last
         self.guard = Guard(privacy.confident_frames, privacy.deadline)
         self.compositor = Compositor(outlet.width, outlet.height)
         self.peek = Peek(clock)  # for the settings page alone; no sink sees what passes there

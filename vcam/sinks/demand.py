@@ -1,4 +1,4 @@
-"""Whether anybody wants to see you: the webcam is open only then."""
+"""Demand for the webcam, which is open only while somebody watches."""
 
 from __future__ import annotations
 

@@ -177,7 +177,7 @@ class Outlet:
         self._coming.append(self._chosen)
 
     def watchers(self) -> list[str] | None:
-        """Who streams from any sink; None if at least one cannot know."""
+        """Names of the programs that stream from any sink; None if one sink cannot know."""
         names: list[str] = []
         for sink in self.sinks:
             found = sink.watchers()
