@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_type_hints
 
-from train.augment import Augment
 from train.errors import RecipeError
 from train.losses import Weights
+from train.views.draw import Augment
 
 if sys.version_info >= (3, 11):
     import tomllib

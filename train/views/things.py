@@ -13,8 +13,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-Image = NDArray[np.uint8]
-Alpha = NDArray[np.float32]
+from train.data.datasets import Alpha, Image
 
 KINDS = ("mug", "phone", "book", "microphone", "pen", "bottle", "ball")
 FINE = 2  # drawn this much larger, then shrunk, so that outlines are soft

@@ -15,9 +15,9 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from train.datasets import PICTURES
+from train.data.datasets import PICTURES
+from train.data.manifests import Row
 from train.errors import DataError
-from train.manifests import Row
 
 COLUMNS = ("image", "matte", "split", "source", "group", "licence", "kind", "made_by", "seen_as")
 MADE_BY = {

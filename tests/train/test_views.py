@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from tests.train.people import person
-from train.augment import Augment, degrade, frame, occlude, room, transplant, view, walls
+from train.views.draw import Augment
+from train.views.render import degrade, frame, occlude, room, transplant, view
+from train.views.walls import walls
 
 ROOMS = [np.random.default_rng(i).integers(0, 255, (72, 96, 3), np.uint8) for i in range(2)]
 PLAIN = Augment(**{f.name: 0.0 for f in dataclasses.fields(Augment)} | {"zoom": 1.5})

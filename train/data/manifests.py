@@ -14,8 +14,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from train.augment import Image
-from train.datasets import PICTURES, Pair, find_pairs, read_image, shrunk
+from train.data.datasets import PICTURES, Image, Pair, find_pairs, read_image, shrunk
 from train.errors import DataError
 
 Row = dict[str, str]

@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from train import proofs
 from train.errors import DataError
-from train.evaluate import Result, table
+from train.figures import proofs
+from train.figures.evaluate import Result, table
 from train.recipe import Recipe
 
 WORST = 8  # pictures named under the known failures

@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from train.datasets import PICTURES, Pair, read_image, read_matte_bytes
+from train.data.datasets import PICTURES, Pair, read_image, read_matte_bytes
 from train.errors import DataError
 
 ALIKE = 0.8  # part of the fingerprint's bits that two copies of one photograph share

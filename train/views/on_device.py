@@ -20,9 +20,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from train import augment
-from train.augment import Augment, Image
-from train.datasets import Pictures, Plan
+from train.data.datasets import Image, Pictures
+from train.views import render
+from train.views.batches import Material
+from train.views.draw import PLAIN, Augment, cut, framing, placement
+from train.views.plan import Plan
 
 log = logging.getLogger(__name__)
 
@@ -113,29 +115,19 @@ class Drawn:
 
 
 class DeviceViews:
-    """Batches of random views, by number, as `train.datasets.Views` makes them, on a device.
+    """Batches of random views, by number, as `train.views.batches.Views` makes them, on a device.
 
     Shapes:
         a batch: (B, h, w, 3) uint8 RGB, (B, h, w) float32 alpha, both tensors
     """
 
-    def __init__(
-        self,
-        labelled: Pictures,
-        pseudo: Pictures | None,
-        rooms: list[Image],
-        plan: Plan,
-        options: Augment,
-        *,
-        pseudo_share: float,
-        device: torch.device,
-    ) -> None:
-        self._pictures = [labelled, *([pseudo] if pseudo else [])]
-        self._share = pseudo_share if pseudo else 0.0
-        self._plan, self._options, self._device = plan, options, device
+    def __init__(self, material: Material, plan: Plan, device: torch.device) -> None:
+        rooms = material.rooms
+        self._material = material
+        self._plan, self._options, self._device = plan, material.options, device
         self._sheets = [
             Sheets([np.dstack(pictures[i]) for i in range(len(pictures))], device)
-            for pictures in self._pictures
+            for pictures in material.sets
         ]
         self._rooms = rooms
         self._room_sheets = Sheets(rooms, device) if rooms else None
@@ -157,23 +149,21 @@ class DeviceViews:
     def _draw(self, rng: Generator, size: tuple[int, int]) -> Drawn:
         """Draw one view, in the order of `augment.view`."""
         options, made = self._options, Drawn()
-        made.set = int(len(self._pictures) > 1 and rng.random() < self._share)
-        pictures = self._pictures[made.set]
-        made.number = int(rng.integers(len(pictures)))
-        _, matte = pictures[made.number]
+        made.set, made.number = self._material.pick(rng)
+        _, matte = self._material.sets[made.set][made.number]
         if rng.random() < options.plain:
-            options = augment.PLAIN
+            options = PLAIN
         if self._rooms and rng.random() < options.empty:
             made.kind, made.room = 2, self._room(rng, size)
         else:
             if self._rooms and rng.random() < options.composite:
                 made.kind, made.room = 1, self._room(rng, size)
-                made.matrix = _inverse(augment.placement(matte, size, rng, options))
+                made.matrix = _inverse(placement(matte, size, rng, options))
                 made.soft = rng.uniform(0.5, 1.3)
                 made.lit = rng.random() < 0.5
                 made.blend = 0.6 if rng.random() < 0.3 else 0.0
             else:
-                forward, scale = augment.framing(matte, size, rng, options)
+                forward, scale = framing(matte, size, rng, options)
                 made.matrix = _inverse(forward)
                 made.before = 0.4 if scale < 0.6 else 0.0
             if self._rooms and rng.random() < options.occlude:
@@ -186,7 +176,7 @@ class DeviceViews:
         self, rng: Generator, size: tuple[int, int]
     ) -> tuple[int, NDArray[np.float32], float]:
         number = self._drawn_from[int(rng.integers(len(self._drawn_from)))]
-        y, x, rows, columns = augment.cut(self._rooms[number].shape, size, rng)
+        y, x, rows, columns = cut(self._rooms[number].shape, size, rng)
         blur = rng.uniform(0.5, 3) if rng.random() < 0.4 else 0.0
         h, w = size
         down, across = rows / h, columns / w
@@ -212,7 +202,7 @@ class DeviceViews:
         if rng.random() < options.soft:
             made.few = rng.uniform(0.35, 0.9)
         if rng.random() < options.blur:
-            made.streak = augment._streak(int(rng.integers(3, 9)), rng.uniform(0, 180))
+            made.streak = render._streak(int(rng.integers(3, 9)), rng.uniform(0, 180))
         if rng.random() < options.noise:
             made.grey, made.noise = rng.random() >= 0.5, rng.uniform(1, 14)
         made.chroma = rng.random() < options.chroma

@@ -12,11 +12,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from train.data.datasets import Alpha
+
 BOUNDARY = 0.0075  # tolerance of the boundary F in parts of the picture's diagonal
 ROOM, PERSON = 0.05, 0.95  # true alpha below and above which a pixel is nothing else
 STILL = 0.02  # a pixel whose true alpha changes by less than this should not flicker
-
-Alpha = NDArray[np.float32]
 
 
 class Figures:

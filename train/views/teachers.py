@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from train.datasets import Batch
 from train.errors import DataError, UsageError
-from train.evaluate import Subject, open_subject
+from train.subjects import Subject, open_subject
+from train.views.plan import Batch
 
 HEARD = 0.8  # least overlap, intersection over union, with the truth of who is believed
 
