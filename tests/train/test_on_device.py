@@ -17,7 +17,8 @@ from train.place import Place
 from train.recipe import Data, Fit, Network, Recipe
 from train.views.batches import Material, Views
 from train.views.draw import Augment
-from train.views.on_device import DeviceViews, coded_as_jpeg, fits
+from train.views.filters import coded_as_jpeg
+from train.views.on_device import DeviceViews, fits
 from train.views.plan import Plan
 
 CPU = torch.device("cpu")

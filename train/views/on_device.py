@@ -1,17 +1,15 @@
-"""Views made on the device that trains: the pictures lie in its memory, whole batches at a time.
+"""Views rendered on the device that trains, with torch.
 
-What happens to a view is drawn by `train.augment`'s own functions, from the same random numbers;
-only the pixels are moved here, by torch. So a view has the frame, the person and the room that the
-processor would have made of the same seed; its noise and its JPEG artefacts are others.
+Pictures lie in the device's memory, and whole batches are made at a time. A view has the frame, the
+person and the room that the processor would have rendered of the same seed; its noise and its JPEG
+artefacts are others.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -21,26 +19,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from train.data.datasets import Image, Pictures
-from train.views import render
+from train.views import draw
 from train.views.batches import Material
-from train.views.draw import PLAIN, Augment, cut, framing, placement
+from train.views.draw import Camera, Framed, Matrix, Moved, Part, Size, View
+from train.views.filters import blurred, coded_as_jpeg, covers, lit, streaked
 from train.views.plan import Plan
+from train.views.render import streak
 
 log = logging.getLogger(__name__)
 
 SHARE = 0.5  # of the device's free memory that pictures may take
-REACH = 9  # pixels that a blur looks in each direction
-STREAK = 9  # side of the longest motion blur
-# ITU-T T.81, annex K: what cheap cameras divide their frequencies by, at quality 50.
-LUMA = (
-    (16, 11, 10, 16, 24, 40, 51, 61), (12, 12, 14, 19, 26, 58, 60, 55),
-    (14, 13, 16, 24, 40, 57, 69, 56), (14, 17, 22, 29, 51, 87, 80, 62),
-    (18, 22, 37, 56, 68, 109, 103, 77), (24, 35, 55, 64, 81, 104, 113, 92),
-    (49, 64, 78, 87, 103, 121, 120, 101), (72, 92, 95, 98, 112, 100, 103, 99),
-)  # fmt: skip
-CHROMA = (
-    (17, 18, 24, 47), (18, 21, 26, 66), (24, 26, 56, 99), (47, 66, 99, 99),
-)  # the rest is 99  # fmt: skip
 
 
 class Sheets:
@@ -90,28 +78,18 @@ class Sheets:
         return F.avg_pool2d(seen * inside if edge == "zeros" else seen, 2).clamp_(0, 255)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Drawn:
-    """What was drawn for one view; matrices lead from the view's pixels to the picture's."""
+    """A view that was drawn, and the picture it is of."""
 
-    kind: int = 0  # 0: the picture as it is, 1: the person before another room, 2: an empty room
-    set: int = 0  # 0: labelled, 1: mattes made by other models
-    number: int = 0
-    matrix: NDArray[np.float32] = field(default_factory=lambda: np.eye(2, 3, dtype=np.float32))
-    before: float = 0.0  # blur of a picture that was shrunk
-    room: tuple[int, NDArray[np.float32], float] | None = None  # number, matrix, blur
-    soft: float = 0.0  # of the edge of a person that was cut out
-    lit: bool = False  # like the room
-    blend: float = 0.0  # blur over both
-    cover: tuple[float, ...] | None = None  # centre x, y, half axes, degrees
-    stuff: tuple[int, NDArray[np.float32], float] | None = None  # what covers
-    light: list[tuple[str, Any]] = field(default_factory=list)
-    few: float = 0.0  # of the pixels that are left along each side
-    streak: NDArray[np.float32] | None = None
-    noise: float = 0.0
-    grey: bool = False  # noise is the same in all colours
-    chroma: bool = False
-    quality: int = 0  # of JPEG
+    which: int  # of the sets of pictures
+    number: int
+    view: View
+
+    @property
+    def person(self) -> Framed | Moved | None:
+        """Where the person is."""
+        return self.view.scene.person
 
 
 class DeviceViews:
@@ -123,19 +101,19 @@ class DeviceViews:
 
     def __init__(self, material: Material, plan: Plan, device: torch.device) -> None:
         rooms = material.rooms
-        self._material = material
-        self._plan, self._options, self._device = plan, material.options, device
+        self._material, self._plan, self._device = material, plan, device
         self._sheets = [
             Sheets([np.dstack(pictures[i]) for i in range(len(pictures))], device)
             for pictures in material.sets
         ]
-        self._rooms = rooms
         self._room_sheets = Sheets(rooms, device) if rooms else None
-        self._drawn_from = list(range(len(rooms)))
+        self._numbers_of_rooms = list(range(len(rooms)))
+        self._rooms = rooms
 
     def draw_rooms(self, numbers: list[int]) -> None:
         """Draw rooms from these numbers from now on; one that stands there twice comes twice."""
-        self._drawn_from = numbers
+        self._numbers_of_rooms = numbers
+        self._rooms = [self._material.rooms[number] for number in numbers]
 
     def __call__(self, epoch: int, index: int) -> tuple[Tensor, Tensor]:
         """Return batch `index` of an epoch; the same for the same plan, whenever it is asked."""
@@ -144,135 +122,90 @@ class DeviceViews:
         drawn = [self._draw(rng, size) for rng in members]
         generator = torch.Generator(self._device).manual_seed(int(members[0].integers(2**31)))
         with torch.no_grad():
-            return self._made(drawn, size, generator)
+            image, alpha = self._scenes(drawn, size)
+            image = self._filmed(image, [d.view.camera for d in drawn], generator)
+            return image.permute(0, 2, 3, 1).to(torch.uint8).contiguous(), alpha.contiguous()
 
-    def _draw(self, rng: Generator, size: tuple[int, int]) -> Drawn:
-        """Draw one view, in the order of `augment.view`."""
-        options, made = self._options, Drawn()
-        made.set, made.number = self._material.pick(rng)
-        _, matte = self._material.sets[made.set][made.number]
-        if rng.random() < options.plain:
-            options = PLAIN
-        if self._rooms and rng.random() < options.empty:
-            made.kind, made.room = 2, self._room(rng, size)
-        else:
-            if self._rooms and rng.random() < options.composite:
-                made.kind, made.room = 1, self._room(rng, size)
-                made.matrix = _inverse(placement(matte, size, rng, options))
-                made.soft = rng.uniform(0.5, 1.3)
-                made.lit = rng.random() < 0.5
-                made.blend = 0.6 if rng.random() < 0.3 else 0.0
-            else:
-                forward, scale = framing(matte, size, rng, options)
-                made.matrix = _inverse(forward)
-                made.before = 0.4 if scale < 0.6 else 0.0
-            if self._rooms and rng.random() < options.occlude:
-                made.stuff = self._room(rng, size)
-                made.cover = _cover(rng, size)
-        self._draw_camera(made, rng, options)
-        return made
+    def _draw(self, rng: Generator, size: Size) -> Drawn:
+        which, number = self._material.pick(rng)
+        _, matte = self._material.sets[which][number]
+        return Drawn(
+            which, number, draw.view(matte, self._rooms, size, rng, self._material.options)
+        )
 
-    def _room(
-        self, rng: Generator, size: tuple[int, int]
-    ) -> tuple[int, NDArray[np.float32], float]:
-        number = self._drawn_from[int(rng.integers(len(self._drawn_from)))]
-        y, x, rows, columns = cut(self._rooms[number].shape, size, rng)
-        blur = rng.uniform(0.5, 3) if rng.random() < 0.4 else 0.0
-        h, w = size
-        down, across = rows / h, columns / w
-        matrix = np.array([[across, 0, x + across / 2 - 0.5], [0, down, y + down / 2 - 0.5]])
-        if rng.random() < 0.5:
-            matrix[0] = (-across, 0, x + across * (w - 0.5) - 0.5)
-        return number, matrix.astype(np.float32), blur
-
-    def _draw_camera(self, made: Drawn, rng: Generator, options: Augment) -> None:
-        """Draw light, lens, sensor and codec, in the order of `augment.degrade`."""
-        if rng.random() < options.colour:
-            if rng.random() < 0.5:
-                made.light.append(("balance", rng.uniform(0.75, 1.25, 3)))
-            made.light.append(("exposure", (rng.uniform(0.6, 1.35), rng.uniform(-20, 20))))
-        if rng.random() < 0.5 * options.colour:
-            made.light.append(("contrast", rng.uniform(0.6, 1.4)))
-        if rng.random() < 0.5 * options.colour:
-            made.light.append(("saturation", rng.uniform(0, 1.6)))
-        if rng.random() < 0.375 * options.colour:
-            made.light.append(("gamma", rng.uniform(0.5, 2.0)))
-        if rng.random() < options.dark:
-            made.light.append(("exposure", (rng.uniform(0.2, 0.5), 0.0)))
-        if rng.random() < options.soft:
-            made.few = rng.uniform(0.35, 0.9)
-        if rng.random() < options.blur:
-            made.streak = render._streak(int(rng.integers(3, 9)), rng.uniform(0, 180))
-        if rng.random() < options.noise:
-            made.grey, made.noise = rng.random() >= 0.5, rng.uniform(1, 14)
-        made.chroma = rng.random() < options.chroma
-        made.quality = int(rng.integers(25, 95)) if rng.random() < options.jpeg else 0
-
-    def _made(
-        self, drawn: list[Drawn], size: tuple[int, int], generator: torch.Generator
-    ) -> tuple[Tensor, Tensor]:
-        device = self._device
-        image = torch.zeros((len(drawn), 3, *size), device=device)
-        alpha = torch.zeros((len(drawn), 1, *size), device=device)
-        for which, sheets in enumerate(self._sheets):
-            for kind, edge in ((0, "reflect"), (1, "zeros")):
-                chosen = [i for i, d in enumerate(drawn) if d.set == which and d.kind == kind]
-                if chosen:
-                    matrices = np.stack([drawn[i].matrix for i in chosen])
-                    seen = sheets.sample(
-                        [drawn[i].number for i in chosen], matrices, size, edge=edge
-                    )
-                    at = torch.tensor(chosen, device=device)
-                    shown = blurred(seen[:, :3], [drawn[i].before for i in chosen])
-                    image[at], alpha[at] = shown, seen[:, 3:] / 255
-        rooms = self._behind([d.room for d in drawn], size)
-        cut_out = self._numbers([float(d.kind == 1) for d in drawn])
-        empty = self._numbers([float(d.kind == 2) for d in drawn])
-        soft = ((blurred(alpha, [d.soft for d in drawn]) - 0.25) / 0.6).clamp(0, 1)
+    def _scenes(self, drawn: list[Drawn], size: Size) -> tuple[Tensor, Tensor]:
+        """Render everything before the camera: (B, 3, h, w) 0..255 and (B, h, w)."""
+        image, alpha = self._people(drawn, size)
+        scenes = [d.view.scene for d in drawn]
+        rooms = self._parts([scene.room for scene in scenes], size)
+        moved = [d.person if isinstance(d.person, Moved) else None for d in drawn]
+        cut_out = self._numbers([float(m is not None) for m in moved])
+        empty = self._numbers([float(d.person is None) for d in drawn])
+        soft = ((blurred(alpha, [m.edge if m else 0.0 for m in moved]) - 0.25) / 0.6).clamp(0, 1)
         inside = (alpha > 0.5).float()
         person = (image * inside).sum((1, 2, 3)) / (3 * inside.sum((1, 2, 3))).clamp(min=1)
         ratio = ((rooms.mean((1, 2, 3)) + 40) / (person + 40)).clamp(0.6, 1.5)
-        lit = self._numbers([float(d.lit) for d in drawn])
-        gain = torch.where(lit > 0, ratio[:, None, None, None], 1.0)
+        lit_alike = self._numbers([float(m is not None and m.lit) for m in moved])
+        gain = torch.where(lit_alike > 0, ratio[:, None, None, None], 1.0)
         before_room = (image * gain * soft + rooms * (1 - soft)).clamp(0, 255)
         image = torch.where(cut_out > 0, before_room, torch.where(empty > 0, rooms, image))
         alpha = torch.where(cut_out > 0, soft, alpha) * (1 - empty)
-        image = blurred(image, [d.blend for d in drawn])
-        if any(d.cover for d in drawn):
-            cover = covers([d.cover for d in drawn], size, device)
-            stuff = self._behind([d.stuff for d in drawn], size)
+        image = blurred(image, [0.6 if m and m.blended else 0.0 for m in moved])
+        if any(scene.cover for scene in scenes):
+            cover = covers([scene.cover for scene in scenes], size, self._device)
+            stuff = self._parts([s.cover.stuff if s.cover else None for s in scenes], size)
             image = image * (1 - cover) + stuff * cover
-        image = self._camera(image, drawn, generator)
-        return image.permute(0, 2, 3, 1).to(torch.uint8).contiguous(), alpha[:, 0].contiguous()
+        return image, alpha[:, 0]
 
-    def _behind(
-        self, rooms: list[tuple[int, NDArray[np.float32], float] | None], size: tuple[int, int]
-    ) -> Tensor:
-        """The rooms that were drawn; black for those who have none."""
-        made = torch.zeros((len(rooms), 3, *size), device=self._device)
-        chosen = [(i, room) for i, room in enumerate(rooms) if room is not None]
+    def _people(self, drawn: list[Drawn], size: Size) -> tuple[Tensor, Tensor]:
+        """The pictures with people as they are placed: (B, 3, h, w) and (B, 1, h, w)."""
+        image = torch.zeros((len(drawn), 3, *size), device=self._device)
+        alpha = torch.zeros((len(drawn), 1, *size), device=self._device)
+        for which, sheets in enumerate(self._sheets):
+            for kind, edge in ((Framed, "reflect"), (Moved, "zeros")):
+                chosen = [
+                    (i, d.number, d.person)
+                    for i, d in enumerate(drawn)
+                    if d.which == which and isinstance(d.person, kind)
+                ]
+                if not chosen:
+                    continue
+                places, numbers, people = zip(*chosen, strict=True)
+                matrices = np.stack([_inverse(p.matrix) for p in people])
+                seen = sheets.sample(list(numbers), matrices, size, edge=edge)
+                at = torch.tensor(places, device=self._device)
+                # Of a picture that was shrunk, as much as the processor's renderer blurs it.
+                shrunk = [0.4 if isinstance(p, Framed) and p.scale < 0.6 else 0.0 for p in people]
+                image[at], alpha[at] = blurred(seen[:, :3], shrunk), seen[:, 3:] / 255
+        return image, alpha
+
+    def _parts(self, parts: list[Part | None], size: Size) -> Tensor:
+        """The parts of rooms that were drawn; black where there is none."""
+        made = torch.zeros((len(parts), 3, *size), device=self._device)
+        chosen = [(i, part) for i, part in enumerate(parts) if part is not None]
         if chosen and self._room_sheets is not None:
-            numbers, matrices = [r[0] for _, r in chosen], np.stack([r[1] for _, r in chosen])
+            numbers = [self._numbers_of_rooms[part.number] for _, part in chosen]
+            matrices = np.stack([_towards(part, size) for _, part in chosen])
             seen = self._room_sheets.sample(numbers, matrices, size, edge="reflect")
             at = torch.tensor([i for i, _ in chosen], device=self._device)
-            made[at] = blurred(seen, [r[2] for _, r in chosen])
+            made[at] = blurred(seen, [part.blur for _, part in chosen])
         return made
 
-    def _camera(self, x: Tensor, drawn: list[Drawn], generator: torch.Generator) -> Tensor:
-        """Light, lens, sensor and codec of a cheap camera."""
-        x = torch.stack([lit(one, d.light) for one, d in zip(x, drawn, strict=True)])
-        x = blurred(x, [0.45 / d.few if d.few else 0.0 for d in drawn])
-        if any(d.streak is not None for d in drawn):
-            x = streaked(x, [d.streak for d in drawn])
+    def _filmed(self, x: Tensor, cameras: list[Camera], generator: torch.Generator) -> Tensor:
+        """Render light, lens, sensor and codec of cheap cameras."""
+        x = torch.stack([lit(one, c.light) for one, c in zip(x, cameras, strict=True)])
+        x = blurred(x, [0.45 / c.few if c.few else 0.0 for c in cameras])
+        if any(c.streak for c in cameras):
+            x = streaked(x, [streak(*c.streak) if c.streak else None for c in cameras])
         noise = torch.randn(x.shape, generator=generator, device=x.device)
-        grey = self._numbers([float(d.grey) for d in drawn])
+        grey = self._numbers([float(c.grey) for c in cameras])
         noise = torch.where(grey > 0, noise[:, :1], noise)
-        x = x + noise * self._numbers([d.noise for d in drawn])
+        x = x + noise * self._numbers([c.noise for c in cameras])
         x = x.clamp(0, 255).floor()
-        thin = self._numbers([float(d.chroma) for d in drawn])
-        coded = self._numbers([float(d.quality > 0) for d in drawn])
-        if any(d.chroma or d.quality for d in drawn):
-            known = coded_as_jpeg(x, [d.quality for d in drawn])
+        thin = self._numbers([float(c.chroma) for c in cameras])
+        coded = self._numbers([float(c.quality > 0) for c in cameras])
+        if any(c.chroma or c.quality for c in cameras):
+            known = coded_as_jpeg(x, [c.quality for c in cameras])
             x = torch.where((thin > 0) | (coded > 0), known, x)
         return x.round().clamp(0, 255)
 
@@ -297,132 +230,18 @@ def _bytes(pictures: Sequence[Image], channels: int) -> int:
     return len(pictures) * side * side * channels
 
 
-def blurred(x: Tensor, deviations: list[float]) -> Tensor:
-    """Blur each picture by its own deviation in pixels; 0 leaves it as it is.
-
-    Shapes:
-        x: (B, C, h, w) float32
-    """
-    if not any(deviations):
-        return x
-    b, c, h, w = x.shape
-    sigma = torch.tensor(deviations, device=x.device)[:, None].clamp(min=0.05)
-    away = torch.arange(-REACH, REACH + 1, device=x.device)[None]
-    bell = torch.exp(-0.5 * (away / sigma) ** 2)
-    bell = (bell / bell.sum(1, keepdim=True)).repeat_interleave(c, 0)  # (B * C, 2 * REACH + 1)
-    flat = F.pad(x.reshape(1, b * c, h, w), (REACH,) * 4, mode="reflect")
-    flat = F.conv2d(flat, bell[:, None, :, None], groups=b * c)
-    return F.conv2d(flat, bell[:, None, None, :], groups=b * c).reshape(b, c, h, w)
-
-
-def streaked(x: Tensor, kernels: list[NDArray[np.float32] | None]) -> Tensor:
-    """Blur each picture along its own line; None leaves it as it is."""
-    b, c, h, w = x.shape
-    whole = np.zeros((b, STREAK, STREAK), np.float32)
-    for place, kernel in zip(whole, kernels, strict=True):
-        if kernel is None:
-            place[STREAK // 2, STREAK // 2] = 1
-            continue
-        n = len(kernel)
-        at = STREAK // 2 - n // 2
-        place[at : at + n, at : at + n] = kernel
-    weight = torch.from_numpy(whole).to(x.device).repeat_interleave(c, 0)[:, None]
-    flat = F.pad(x.reshape(1, b * c, h, w), (STREAK // 2,) * 4, mode="reflect")
-    return F.conv2d(flat, weight, groups=b * c).reshape(b, c, h, w)
-
-
-def lit(x: Tensor, light: list[tuple[str, Any]]) -> Tensor:
-    """Change the light of one picture, step by step.
-
-    Shapes:
-        x: (3, h, w) float32, 0..255
-    """
-    for what, how in light:
-        if what == "balance":
-            x = x * torch.tensor(how, dtype=torch.float32, device=x.device)[:, None, None]
-        elif what == "exposure":
-            x = x * how[0] + how[1]
-        elif what == "contrast":
-            mean = x.mean()
-            x = (x - mean) * how + mean
-        elif what == "saturation":
-            grey = x.mean(0, keepdim=True)
-            x = grey + (x - grey) * how
-        elif what == "gamma":
-            x = 255 * (x.clamp(0, 255) / 255) ** how
-    return x.clamp(0, 255)
-
-
-def covers(
-    ellipses: list[tuple[float, ...] | None], size: tuple[int, int], device: torch.device
-) -> Tensor:
-    """Return how much each ellipse covers, (B, 1, h, w); nothing for None."""
-    h, w = size
-    none = (0.0, 0.0, 1.0, 1.0, 0.0)
-    numbers = torch.tensor([e or none for e in ellipses], device=device)[:, :, None, None]
-    y, x = torch.meshgrid(
-        torch.arange(h, device=device), torch.arange(w, device=device), indexing="ij"
-    )
-    dx, dy, turn = x - numbers[:, 0], y - numbers[:, 1], numbers[:, 4] * (math.pi / 180)
-    along, across = dx * turn.cos() + dy * turn.sin(), dy * turn.cos() - dx * turn.sin()
-    a, b = numbers[:, 2].clamp(min=1), numbers[:, 3].clamp(min=1)
-    radius = ((along / a) ** 2 + (across / b) ** 2).sqrt()
-    there = torch.tensor([float(e is not None) for e in ellipses], device=device)
-    cover = ((1 - radius) * torch.minimum(a, b) / 3 + 0.5).clamp(0, 1)
-    return (cover * there[:, None, None])[:, None]
-
-
-def coded_as_jpeg(x: Tensor, qualities: list[int]) -> Tensor:
-    """Return pictures as a JPEG of their quality would show them, colours at half the size.
-
-    Quality 0 only halves the colours.
-
-    Shapes:
-        x: (B, 3, h, w) float32 RGB, 0..255; h and w multiples of 16
-    """
-    red, green, blue = x[:, :1], x[:, 1:2], x[:, 2:]
-    luma = 0.299 * red + 0.587 * green + 0.114 * blue
-    colours = torch.cat(((blue - luma) / 1.772, (red - luma) / 1.402), 1)
-    colours = F.avg_pool2d(colours, 2)
-    rest = torch.full((8, 8), 99.0)
-    rest[:4, :4] = torch.tensor(CHROMA)
-    luma = _quantised(luma - 128, torch.tensor(LUMA, dtype=torch.float32), qualities) + 128
-    colours = _quantised(colours, rest, qualities)
-    colours = F.interpolate(colours, scale_factor=2.0, mode="bilinear", align_corners=False)
-    u, v = colours[:, :1], colours[:, 1:]
-    green = luma - 0.344136 * u - 0.714136 * v
-    return torch.cat((luma + 1.402 * v, green, luma + 1.772 * u), 1)
-
-
-def _quantised(x: Tensor, table: Tensor, qualities: list[int]) -> Tensor:
-    """Round the frequencies of each block of 8 x 8 to what JPEG keeps."""
-    b, c, h, w = x.shape
-    quality = torch.tensor(qualities, dtype=torch.float32)
-    share = torch.where(quality < 50, 5000 / quality.clamp(min=1), 200 - 2 * quality) / 100
-    steps = (table * share[:, None, None]).round().clamp(1, 255)  # (B, 8, 8)
-    steps = torch.where(quality[:, None, None] > 0, steps, 1e-3)
-    steps = steps.to(x.device)[:, None, None, :, None, :]
-    place = torch.arange(8.0)
-    waves = torch.cos((2 * place[None] + 1) * place[:, None] * (math.pi / 16)) / 2
-    waves[0] /= math.sqrt(2)
-    waves = waves.to(x.device)
-    blocks = x.reshape(b, c, h // 8, 8, w // 8, 8)
-    found = torch.einsum("ui,bcyixj,vj->bcyuxv", waves, blocks, waves)
-    found = (found / steps).round() * steps
-    return torch.einsum("ui,bcyuxv,vj->bcyixj", waves, found, waves).reshape(b, c, h, w)
-
-
 def _inverse(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
     whole = np.eye(3)
     whole[:2] = matrix
     return np.linalg.inv(whole)[:2].astype(np.float32)
 
 
-def _cover(rng: Generator, size: tuple[int, int]) -> tuple[float, ...]:
-    """Draw an ellipse, in the order of `augment.occlude`."""
+def _towards(part: Part, size: Size) -> Matrix:
+    """The matrix from a view's pixels to those of the room that `part` shows."""
     h, w = size
-    rows, columns = int(h * rng.uniform(0.1, 0.4)), int(w * rng.uniform(0.1, 0.3))
-    y = int(rng.integers(h // 3, h - rows + 1))
-    x = int(rng.integers(0, w - columns + 1))
-    centre = (float(x + columns // 2), float(y + rows // 2))
-    return (*centre, float(columns // 2), float(rows // 2), rng.uniform(0, 180))
+    down, across = part.rows / h, part.columns / w
+    x, y = part.left, part.top
+    matrix = np.array([[across, 0, x + across / 2 - 0.5], [0, down, y + down / 2 - 0.5]])
+    if part.mirrored:
+        matrix[0] = (-across, 0, x + across * (w - 0.5) - 0.5)
+    return matrix.astype(np.float32)
