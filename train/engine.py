@@ -25,6 +25,7 @@ from train.errors import CheckpointError, NotFiniteError
 from train.figures.metrics import Figures
 from train.losses import MattingLoss
 from train.recipe import Fit, Recipe
+from train.views.on_device import DeviceBatch
 from train.views.plan import Batch
 
 log = logging.getLogger(__name__)
@@ -103,13 +104,13 @@ class Stepper:
     def distribute(self) -> None:
         """Share every gradient with the other processes."""
         if self.device.type == "cuda":
-            self.learner = nn.SyncBatchNorm.convert_sync_batchnorm(self.learner)
+            self.learner = nn.SyncBatchNorm.convert_sync_batchnorm(self.learner)  # type: ignore[no-untyped-call]
         ids = [self.device.index] if self.device.type == "cuda" else None
         self._call = nn.parallel.DistributedDataParallel(
             self.learner, device_ids=ids, find_unused_parameters=False
         )
 
-    def __call__(self, batch: Batch, rng: np.random.Generator) -> dict[str, float]:
+    def __call__(self, batch: Batch | DeviceBatch, rng: np.random.Generator) -> dict[str, float]:
         """Learn from one batch; return every term of the loss.
 
         Raises:
@@ -140,7 +141,7 @@ class Stepper:
         if not math.isfinite(sum(values.values())):
             raise _not_finite(values, self.step, part * fit.learning_rate)
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(total).backward()
+        self.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.learner.parameters(), fit.clip)
         if not self.scaler.is_enabled() and not torch.isfinite(norm):
@@ -223,7 +224,7 @@ def schedule(step: int, total: int, warmup: int) -> float:
     return rise * (0.5 + 0.5 * math.cos(math.pi * min(1.0, step / total))) + 0.002
 
 
-def to_device(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
+def to_device(batch: Batch | DeviceBatch, device: torch.device) -> tuple[Tensor, Tensor]:
     """Normalise a batch on `device`.
 
     Shapes:

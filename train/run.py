@@ -8,9 +8,9 @@ import logging
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -28,7 +28,7 @@ from train.recipe import Recipe, as_dict
 from train.start import make_network
 from train.views import mining
 from train.views.batches import Material, Shards, Views
-from train.views.on_device import DeviceViews, fits
+from train.views.on_device import DeviceBatch, DeviceViews, fits
 from train.views.plan import Batch, Plan
 from train.views.sets import Sets, engine_sizes
 from train.weights.checkpoint import save_checkpoint
@@ -137,7 +137,7 @@ class Run:
                 self._finish(time.perf_counter() - started, self.batch - before)
         return True
 
-    def _batches(self) -> Iterator[Batch]:
+    def _batches(self) -> Iterator[Batch | DeviceBatch]:
         if self._views is not None:
             for number in range(self.batch, self.plan.batches):
                 yield self._views(self.epoch, number)
@@ -149,7 +149,7 @@ class Run:
             prefetch_factor=4 if self.place.workers else None,
             worker_init_fn=_ignore_interrupt,
             pin_memory=self.place.device.type == "cuda",
-            collate_fn=self.sets.teachers or _as_is,
+            collate_fn=cast("Callable[[list[Any]], Any]", self.sets.teachers or _as_is),
         )
         for batch in loader:
             if isinstance(batch, DataError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from segmentation.bisenet import BiSeNet, ContextPath
+from segmentation.layers import BasicBlock
 from train.data.shards import read_shard
 from train.engine import Learner, to_device
 from train.errors import CheckpointError
@@ -24,6 +25,8 @@ from train.weights.checkpoint import fill, load_checkpoint, load_folded, load_ne
 from train.weights.prune import prune
 
 log = logging.getLogger(__name__)
+
+Placed = TypeVar("Placed", bound=nn.Module)
 
 CALIBRATION = 24  # photographs that give the ImageNet trunk its BatchNorm statistics
 PRUNING = 96  # photographs whose features tell what a pruned network should do
@@ -56,7 +59,7 @@ def start_from_imagenet(context: ContextPath, path: Path, photographs: NDArray[n
     for name, _ in _after_convolutions(context):
         if f"{name}.weight" not in weights or f"{name}.bias" not in weights:
             continue
-        shape = context.get_submodule(name).weight.shape
+        shape = _convolution(context, name).weight.shape
         if shape != weights[f"{name}.weight"].shape:
             raise CheckpointError(
                 f"{path}: {name} is {tuple(weights[f'{name}.weight'].shape)}, the network's "
@@ -65,6 +68,7 @@ def start_from_imagenet(context: ContextPath, path: Path, photographs: NDArray[n
             )
         kept[name] = (weights[f"{name}.weight"], weights[f"{name}.bias"])
     for block in context.layer4:
+        assert isinstance(block, BasicBlock)
         nn.init.zeros_(block.bn2.weight)
     _unfold(context, kept, photographs)
 
@@ -103,7 +107,7 @@ def _unfold(
     for name, batch_norm in _after_convolutions(model):
         if name in folded:
             weight, bias = folded[name]
-            model.get_submodule(name).weight.data.copy_(weight)
+            _convolution(model, name).weight.data.copy_(weight)
             hooks.append(batch_norm.register_forward_pre_hook(_calibrate(bias)))
     was_training = model.training
     model.eval()
@@ -125,6 +129,12 @@ def _after_convolutions(model: nn.Module) -> Iterator[tuple[str, nn.BatchNorm2d]
         head, _, last = name.rpartition(".")
         before = before_norm[last]
         yield f"{head}.{before}" if head else before, module
+
+
+def _convolution(model: nn.Module, name: str) -> nn.Conv2d:
+    module = model.get_submodule(name)
+    assert isinstance(module, nn.Conv2d)
+    return module
 
 
 def _calibrate(bias: Tensor) -> Any:
@@ -152,15 +162,13 @@ def make_learner(recipe: Recipe, root: Path, sets: Sets, device: torch.device) -
     Raises:
         CheckpointError: what it starts from cannot be read, or is of another width.
     """
-    network = make_network(recipe).to(device, memory_format=torch.channels_last)
+    network = _placed(make_network(recipe), device)
     trunk, distil = root / recipe.network.imagenet, recipe.distil
     teacher: BiSeNet | ContextPath | None = None
     if distil.teacher:
         teacher = load_network(root / distil.teacher, folded=False)
     elif distil.features:
-        teacher = BiSeNet(1.0).to(device, memory_format=torch.channels_last).context
-        start_from_imagenet(teacher, trunk, _photographs(recipe, sets))
-        teacher.layer4 = torch.nn.Identity()  # its last stage was never trained
+        teacher = _trunk(recipe, sets, trunk, device)
     if recipe.network.start == "imagenet":
         start_from_imagenet(network.context, trunk, _photographs(recipe, sets))
     elif recipe.network.start == "prune":
@@ -175,9 +183,23 @@ def make_learner(recipe: Recipe, root: Path, sets: Sets, device: torch.device) -
         path = root / recipe.network.start
         fill(network, load_checkpoint(path)["ema"], path)
     if teacher is not None:
-        teacher.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)
+        _placed(teacher, device).eval().requires_grad_(False)
     learner = Learner(network, teacher, alpha=distil.alpha > 0)
-    return learner.to(device, memory_format=torch.channels_last)
+    return _placed(learner, device)
+
+
+def _trunk(recipe: Recipe, sets: Sets, path: Path, device: torch.device) -> ContextPath:
+    """The full-width trunk that ImageNet taught, for its features alone."""
+    context = _placed(BiSeNet(1.0), device).context
+    start_from_imagenet(context, path, _photographs(recipe, sets))
+    context.layer4 = nn.Sequential()  # its last stage was never trained
+    return context
+
+
+def _placed(module: Placed, device: torch.device) -> Placed:
+    """Move a module to `device`, its kernels into channels-last memory."""
+    module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return module
 
 
 def _photographs(recipe: Recipe, sets: Sets, count: int = CALIBRATION) -> Any:

@@ -28,6 +28,8 @@ from train.views.render import streak
 
 log = logging.getLogger(__name__)
 
+DeviceBatch = tuple[Tensor, Tensor]
+
 SHARE = 0.5  # of the device's free memory that pictures may take
 
 
@@ -115,7 +117,7 @@ class DeviceViews:
         self._numbers_of_rooms = numbers
         self._rooms = [self._material.rooms[number] for number in numbers]
 
-    def __call__(self, epoch: int, index: int) -> tuple[Tensor, Tensor]:
+    def __call__(self, epoch: int, index: int) -> DeviceBatch:
         """Return batch `index` of an epoch; the same for the same plan, whenever it is asked."""
         size = self._plan.size(epoch, index)
         members = [self._plan.rng(epoch, index, member) for member in self._plan.members()]

@@ -31,7 +31,8 @@ def _wall(height: int, width: int, rng: Generator) -> Image:
     colours = rng.uniform(0, 255, (int(rng.integers(2, 7)), 3 if rng.random() < 0.5 else 1))
     kind = rng.choice(("cells", "checkers", "stripes", "noise"))
     if kind == "noise":
-        tones = rng.uniform(*np.sort(rng.uniform(0, 255, 2)), (rows, columns, colours.shape[1]))
+        low, high = np.sort(rng.uniform(0, 255, 2))
+        tones = rng.uniform(low, high, (rows, columns, colours.shape[1]))
     elif kind == "cells":
         tones = colours[rng.integers(len(colours), size=(rows, columns))]
     else:
@@ -46,4 +47,4 @@ def _wall(height: int, width: int, rng: Generator) -> Image:
         picture = cv2.warpAffine(
             np.ascontiguousarray(picture), turn, (width, height), borderMode=cv2.BORDER_REFLECT_101
         )
-    return np.clip(picture, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(picture, 0, 255), np.uint8)

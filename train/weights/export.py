@@ -319,7 +319,8 @@ def _prepared(pair: Pair, *, webcam: bool = False) -> NDArray[np.float32]:
     image = read_image(pair.image)
     if webcam:
         image = _central(image, 16 / 9)
-    (height, width), _ = input_size(*image.shape[:2], AREAS["balanced"])
+    rows, columns = image.shape[:2]
+    (height, width), _ = input_size(rows, columns, AREAS["balanced"])
     return normalise(image, height, width)
 
 

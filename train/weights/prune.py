@@ -76,6 +76,7 @@ def prune(wide: BiSeNet, narrow: BiSeNet, batches: list[Tensor]) -> None:
             given, shortcut = _input_of(narrow, layers[name], block, x)
             wanted = made[_after(name, narrow)][number][:, kept[name]]
             if isinstance(block, BasicBlock):
+                assert shortcut is not None
                 path = name.rpartition(".")[0]
                 theirs = f"{path}.downsample.1" if block.downsample else f"{path}:input"
                 wanted = wanted + made[theirs][number][:, kept[name]] - shortcut
