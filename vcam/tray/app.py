@@ -359,19 +359,19 @@ def only_one() -> Iterator[None]:
     Raises:
         VcamError: another tray runs.
     """
-    if sys.platform == "win32":
-        yield
-        return
-    import fcntl
+    from filelock import FileLock, Timeout
 
     from vcam.system.paths import runtime_dir
 
-    with (runtime_dir() / "tray.lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise VcamError("The tray icon is there already", hint="Look at the panel.") from None
+    lock = FileLock(runtime_dir() / "tray.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise VcamError("The tray icon is there already", hint="Look at the panel.") from None
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def video_nodes() -> tuple[str, ...]:
