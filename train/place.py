@@ -39,7 +39,7 @@ def stop_on_signal() -> Iterator[threading.Event]:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where fitting runs: this process among its peers, its device and its helpers."""
+    """This process among its peers, its device and its helpers."""
 
     rank: int = 0
     world: int = 1
@@ -50,7 +50,7 @@ class Place:
 
     @property
     def first(self) -> bool:
-        """Whether this process writes files and talks."""
+        """True if this process writes files and talks."""
         return self.rank == 0
 
 

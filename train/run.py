@@ -157,7 +157,7 @@ class Run:
             yield batch
 
     def _on_device(self) -> DeviceViews | None:
-        """What makes views on the device, where that was asked for and the pictures have room."""
+        """Views on the device, if that was asked for and the pictures have room there."""
         sets, device = self.sets, self.place.device
         pictures = [p for p in (sets.train, sets.pseudo) if p is not None]
         drawn = self.recipe.augment.held or self.recipe.augment.seat  # by the processor
@@ -302,7 +302,7 @@ class Run:
         write_sheet(rows, self.folder / f"worst-{self.epoch:04d}.jpg")
 
     def _stopped(self, stop: threading.Event) -> bool:
-        """Whether any process was asked to stop: they all leave at the same step."""
+        """True if any process was asked to stop: they all leave at the same step."""
         if self.place.world == 1:
             return stop.is_set()
         flag = torch.tensor(int(stop.is_set()), device=self.place.device)

@@ -67,7 +67,7 @@ class Network:
 
 
 class Program:
-    """What the program shows: network, who is in it, edges; and smoothing where it is a clip."""
+    """The program's own mattes: network, people, edges; and smoothing where it is a clip."""
 
     def __init__(
         self, path: Path, *, still: bool, quality: str = "balanced", fps: float = 30.0

@@ -1,4 +1,4 @@
-"""What is not installed is asked for by name."""
+"""Extras: a missing one is asked for by name."""
 
 from __future__ import annotations
 

@@ -121,7 +121,7 @@ class Pictures:
 
     @property
     def kept(self) -> bool:
-        """Whether all of them are in memory."""
+        """True if all of them are in memory."""
         return self._kept is not None
 
     def __getitem__(self, index: int) -> tuple[Image, Image]:

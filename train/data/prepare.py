@@ -32,7 +32,7 @@ COLUMNS = ("image", "matte", "split", "group", "width", "height", "cover")
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What was found out about one pair."""
+    """Findings about one pair."""
 
     image: str  # paths relative to the manifest's folder
     matte: str
@@ -46,7 +46,7 @@ class Checked:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What `prepare` did."""
+    """The outcome of `prepare`."""
 
     manifest: Path
     splits: dict[str, int]

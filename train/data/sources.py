@@ -89,7 +89,7 @@ def write_sets(folder: Path, output: Path) -> dict[str, Counter[str]]:
 
 
 def half(group: str) -> str:
-    """Which half of what is kept out a group is: "choose" weights by it, or "report" of it."""
+    """The half of what is kept out: "choose" weights by it, or "report" of it."""
     return "choose" if hashlib.sha256(group.encode()).digest()[1] % 2 else "report"
 
 

@@ -146,7 +146,7 @@ def clip_fps(path: Path) -> float:
 
 
 def buckets_of(image: Image, truth: Alpha) -> list[str]:
-    """Which kinds of picture this is: small or large person, dark or bright."""
+    """Kinds of picture this is: small or large person, dark or bright."""
     cover, light = float(truth.mean()), float(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).mean())
     found = ["small person" if cover < SMALL else "large person" if cover > LARGE else "medium"]
     if light < DARK:

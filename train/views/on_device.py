@@ -90,7 +90,7 @@ class Drawn:
 
     @property
     def person(self) -> Framed | Moved | None:
-        """Where the person is."""
+        """Place of the person."""
         return self.view.scene.person
 
 

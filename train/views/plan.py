@@ -1,4 +1,4 @@
-"""Which views make an epoch."""
+"""The plan of an epoch: numbers, sizes and random numbers of its views."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Which views make an epoch: the same for the same seed, however many processes share it."""
+    """Views of an epoch: the same for the same seed, however many processes share it."""
 
     seed: int
     views: int  # in an epoch, all processes together
@@ -33,7 +33,7 @@ class Plan:
         return sizes[int(rng.integers(len(sizes)))]
 
     def members(self) -> range:
-        """Which of a batch's views this process makes."""
+        """The views of a batch that this process makes."""
         return range(self.rank, self.batch, self.world)
 
     def rng(self, epoch: int, index: int, member: int) -> np.random.Generator:
