@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
+from filelock import FileLock, Timeout
 
 from segmentation import store
 from vcam import __version__
@@ -441,20 +442,10 @@ def _rss_mb() -> float:
 @contextlib.contextmanager
 def _lock() -> Iterator[None]:
     """Hold the one lock that makes this the only daemon of this user."""
-    path = paths.lock_path()
-    file = path.open("a+")
+    lock = FileLock(paths.lock_path(), timeout=0)
     try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            file.seek(0)
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
+        lock.acquire()
+    except Timeout:
         raise DaemonError(
             "VBG Camera runs already",
             hint="Run `vcam status` to see it, or `vcam stop` to end it.",
@@ -462,7 +453,7 @@ def _lock() -> Iterator[None]:
     try:
         yield
     finally:
-        file.close()
+        lock.release()
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from segmentation.segmenter import Segmenter
-from train.augment import walls
+from train.views.walls import walls
 
 ROOT = Path(__file__).parents[2]
 WEIGHTS = ROOT / "segmentation" / "weights"

@@ -1,4 +1,4 @@
-"""Other people's models as teachers: what they say of each view is mixed into its truth."""
+"""Other people's models as teachers: their mattes of each view are mixed into its truth."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from train.datasets import Batch
 from train.errors import DataError, UsageError
-from train.evaluate import Subject, open_subject
+from train.subjects import Subject, open_subject
+from train.views.plan import Batch
 
 HEARD = 0.8  # least overlap, intersection over union, with the truth of who is believed
 
@@ -57,7 +57,7 @@ class Teachers:
 
 
 def agree(said: NDArray[np.float32], truth: NDArray[np.float32]) -> bool:
-    """Whether a matte and the truth see the same person, both (h, w) in 0..1."""
+    """True if a matte and the truth see the same person, both (h, w) in 0..1."""
     return bool(np.minimum(said, truth).sum() > HEARD * np.maximum(said, truth).sum())
 
 

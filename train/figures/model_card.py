@@ -1,4 +1,4 @@
-"""The model card: where weights come from, what they do well, and where they fail."""
+"""The model card: origin of the weights, figures, known failures."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from train import proofs
 from train.errors import DataError
-from train.evaluate import Result, table
+from train.figures import proofs
+from train.figures.evaluate import Result, table
 from train.recipe import Recipe
 
 WORST = 8  # pictures named under the known failures
@@ -105,7 +105,7 @@ def _by_bucket(results: list[Result]) -> str:
 
 
 def _provenance(manifest: Mapping[str, Mapping[str, str]]) -> str:
-    """Where labelled pictures come from, as the manifest states it."""
+    """Origins of labelled pictures, as the manifest states them."""
     counts: dict[tuple[str, str], Counter[str]] = {}
     for row in manifest.values():
         origin = row.get("source", "unknown"), row.get("licence", "") or "not stated"
@@ -118,7 +118,7 @@ def _provenance(manifest: Mapping[str, Mapping[str, str]]) -> str:
 
 
 def _origins(name: str, rows: Sequence[Mapping[str, str]]) -> str:
-    """Where the pictures of one more set come from: a line for each licence."""
+    """Origins of one more set of pictures: a line for each licence."""
     learnt = [row for row in rows if row.get("split", "train") == "train"]
     kept_out = Counter(row["split"] for row in rows if row.get("split", "train") != "train")
     told = "".join(f", {count} kept out to {split}" for split, count in sorted(kept_out.items()))

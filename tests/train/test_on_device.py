@@ -10,12 +10,16 @@ import pytest
 import torch
 
 from tests.train.people import person, write_folder
-from train.augment import Augment
-from train.datasets import Pictures, Plan, Views, find_pairs
+from train.data.datasets import Pictures, find_pairs
 from train.engine import Stepper
-from train.fit import Place, fit
-from train.gpu import DeviceViews, coded_as_jpeg, fits
+from train.fit import fit
+from train.place import Place
 from train.recipe import Data, Fit, Network, Recipe
+from train.views.batches import Material, Views
+from train.views.draw import Augment
+from train.views.filters import coded_as_jpeg
+from train.views.on_device import DeviceViews, fits
+from train.views.plan import Plan
 
 CPU = torch.device("cpu")
 NOTHING = Augment(**{f.name: 0.0 for f in dataclasses.fields(Augment)} | {"zoom": 1.9})
@@ -47,9 +51,9 @@ def both(root, options, epoch=0, index=0):
     sets = [
         Pictures(find_pairs(root / name), longest=384, memory=1e9) for name in ("train", "pseudo")
     ]
-    share = {"pseudo_share": 0.4}
-    theirs = Views(*sets, rooms(), PLAN, options, epoch=epoch, **share)[index]
-    mine = DeviceViews(*sets, rooms(), PLAN, options, device=CPU, **share)(epoch, index)
+    material = Material(*sets, 0.4, rooms(), options)
+    theirs = Views(material, PLAN, epoch=epoch)[index]
+    mine = DeviceViews(material, PLAN, CPU)(epoch, index)
     assert mine[0].dtype == torch.uint8
     assert mine[1].dtype == torch.float32
     return [x.astype(float) for x in theirs], [x.numpy().astype(float) for x in mine]
@@ -117,10 +121,8 @@ def test_a_jpeg_is_as_coarse_as_a_real_one(quality):
 
 def test_a_batch_is_the_same_whenever_it_is_asked_for(root):
     pictures = Pictures(find_pairs(root / "train"), longest=384, memory=1e9)
-    views = [
-        DeviceViews(pictures, None, rooms(), PLAN, Augment(), pseudo_share=0, device=CPU)
-        for _ in range(2)
-    ]
+    material = Material(pictures, None, 0, rooms(), Augment())
+    views = [DeviceViews(material, PLAN, CPU) for _ in range(2)]
 
     views[0](0, 0)
     first, second = views[0](1, 2), views[1](1, 2)

@@ -76,6 +76,7 @@ def prune(wide: BiSeNet, narrow: BiSeNet, batches: list[Tensor]) -> None:
             given, shortcut = _input_of(narrow, layers[name], block, x)
             wanted = made[_after(name, narrow)][number][:, kept[name]]
             if isinstance(block, BasicBlock):
+                assert shortcut is not None
                 path = name.rpartition(".")[0]
                 theirs = f"{path}.downsample.1" if block.downsample else f"{path}:input"
                 wanted = wanted + made[theirs][number][:, kept[name]] - shortcut
@@ -122,7 +123,7 @@ def _in_order(model: BiSeNet, x: Tensor) -> list[str]:
 def _outputs(
     wide: BiSeNet, narrow: BiSeNet, order: list[str], batches: list[Tensor]
 ) -> dict[str, list[Tensor]]:
-    """What each layer of `wide` gives after its BatchNorm, and what each block is given."""
+    """Outputs of each layer of `wide` after its BatchNorm, and inputs of each block."""
     made: dict[str, list[Tensor]] = {}
 
     def keep(name: str) -> Callable[..., None]:
@@ -148,7 +149,7 @@ def _outputs(
 def _channels(
     wide: BiSeNet, narrow: BiSeNet, order: list[str], made: dict[str, list[Tensor]]
 ) -> dict[str, Tensor]:
-    """Which of a wide layer's channels its narrow one keeps, in ascending order."""
+    """Channels of a wide layer that its narrow one keeps, in ascending order."""
     layers = dict(narrow.named_modules())
 
     def worth(name: str) -> Tensor:
@@ -171,7 +172,7 @@ def _channels(
 def _input_of(
     model: BiSeNet, layer: nn.Module, block: nn.Module | None, x: Tensor
 ) -> tuple[Tensor, Tensor | None]:
-    """What `layer` is given for `x`, and what `block`'s shortcut adds."""
+    """Input of `layer` for `x`, and the sum that `block`'s shortcut adds."""
     seen: dict[str, Tensor] = {}
 
     def stop(_module: nn.Module, given: tuple[Tensor, ...]) -> None:

@@ -12,11 +12,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from train.data.datasets import Alpha
+
 BOUNDARY = 0.0075  # tolerance of the boundary F in parts of the picture's diagonal
 ROOM, PERSON = 0.05, 0.95  # true alpha below and above which a pixel is nothing else
 STILL = 0.02  # a pixel whose true alpha changes by less than this should not flicker
-
-Alpha = NDArray[np.float32]
 
 
 class Figures:
@@ -34,12 +34,12 @@ class Figures:
         """
         got, wanted = alpha > 0.5, truth > 0.5
         self.histogram += np.bincount((2 * wanted + got).ravel(), minlength=4).reshape(2, 2)
-        room, person = truth < ROOM, truth > PERSON
+        person = truth > PERSON
         row = {
             "iou": float((got & wanted).sum() / max((got | wanted).sum(), 1)),
             "boundary_f": boundary_f(got, wanted),
             "mad": float(np.abs(alpha - truth).mean()),
-            "leak": float((got & room).sum() / max(room.sum(), 1)),
+            "leak": leak(alpha, truth),
             "cut": float((~got & person).sum() / max(person.sum(), 1)),
         }
         self.rows.append(row)
@@ -66,6 +66,18 @@ class Figures:
             "leak_p95": float(np.percentile(column["leak"], 95)),
             "cut": float(column["cut"].mean()),
         }
+
+
+def leak(alpha: Alpha, truth: Alpha) -> float:
+    """Part of the true room that is taken for the person, (H, W) each."""
+    room = truth < ROOM
+    return float(((alpha > 0.5) & room).sum() / max(room.sum(), 1))
+
+
+def light(alpha: Alpha, truth: Alpha) -> float:
+    """Mean alpha on the true room, which counts what shines through softly; (H, W) each."""
+    room = truth < ROOM
+    return float(alpha[room].mean()) if room.any() else 0.0
 
 
 def boundary_f(got: NDArray[np.bool_], wanted: NDArray[np.bool_]) -> float:

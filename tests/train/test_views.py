@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
 from tests.train.people import person
-from train.augment import Augment, degrade, frame, occlude, room, transplant, view, walls
+from train.views import draw, filters, on_device, render
+from train.views.draw import Augment
+from train.views.render import view
+from train.views.walls import walls
 
 ROOMS = [np.random.default_rng(i).integers(0, 255, (72, 96, 3), np.uint8) for i in range(2)]
 PLAIN = Augment(**{f.name: 0.0 for f in dataclasses.fields(Augment)} | {"zoom": 1.5})
@@ -55,7 +59,8 @@ def test_matte_and_picture_move_together():
 
     for seed in range(20):
         options = dataclasses.replace(PLAIN, rotate=12.0)
-        seen, alpha = frame(image, matte, (64, 96), np.random.default_rng(seed), options)
+        framed = draw.framed(matte, (64, 96), np.random.default_rng(seed), options)
+        seen, alpha = render.framed(framed, image, matte, (64, 96))
 
         assert np.abs(seen[..., 0] / 255 - alpha).max() < 0.01
 
@@ -64,13 +69,15 @@ def test_the_head_is_in_view_however_little_the_view_shows():
     matte = np.zeros((320, 240), np.uint8)
     matte[20:, 70:170] = 255  # an upright picture, of which a webcam's shape shows a strip
     image = np.zeros((320, 240, 3), np.uint8)
-    behind = np.zeros((90, 160, 3), np.uint8)
+    behind, size = np.zeros((90, 160, 3), np.uint8), (90, 160)
 
     def heads(options: Augment) -> list[float]:
         """In which part of the views there is room above the person: cropped, and moved."""
         rngs = [np.random.default_rng(seed) for seed in range(100)]
-        framed = [frame(image, matte, (90, 160), rng, options)[1] for rng in rngs]
-        moved = [transplant(image, matte, behind, rng, options)[1] for rng in rngs]
+        cropped = [draw.framed(matte, size, rng, options) for rng in rngs]
+        framed = [render.framed(drawn, image, matte, size)[1] for drawn in cropped]
+        placed = [draw.moved(matte, size, rng, options) for rng in rngs]
+        moved = [render.moved(drawn, image, matte, behind)[1] for drawn in placed]
         return [np.mean([a[0].max() < 0.5 < a.max() for a in views]) for views in (framed, moved)]
 
     kept, left = heads(dataclasses.replace(PLAIN, head=1.0)), heads(PLAIN)
@@ -104,7 +111,8 @@ def test_a_transplanted_person_brings_nothing_of_the_old_room():
     green[..., 1] = 200
 
     for seed in range(20):
-        seen, alpha = transplant(image, matte, green, np.random.default_rng(seed), PLAIN)
+        moved = draw.moved(matte, (64, 96), np.random.default_rng(seed), PLAIN)
+        seen, alpha = render.moved(moved, image, matte, green)
 
         assert seen[alpha < 0.01].max(initial=0, axis=0)[0] < 40
         assert (seen[..., 0] < 90).all()
@@ -113,22 +121,25 @@ def test_a_transplanted_person_brings_nothing_of_the_old_room():
 def test_soft_edges_stay_soft():
     image, matte = person(1)
 
-    _, alpha = frame(image, matte, (96, 128), np.random.default_rng(0), PLAIN)
+    framed = draw.framed(matte, (96, 128), np.random.default_rng(0), PLAIN)
+    _, alpha = render.framed(framed, image, matte, (96, 128))
 
     assert ((alpha > 0.1) & (alpha < 0.9)).any()
 
 
 def test_what_passes_before_the_person_leaves_no_hole_in_the_matte():
+    image, matte = person(0)
     rng = np.random.default_rng(0)
-    stuff = room(ROOMS, (64, 96), rng)
-    person_there = np.zeros((64, 96), np.float32)
-    person_there[:, 30:70] = 1
+    before = draw.Scene((64, 96), draw.framed(matte, (64, 96), rng, PLAIN))
+    after = dataclasses.replace(before, cover=draw.cover(ROOMS, (64, 96), rng))
 
-    seen, alpha = occlude(np.zeros((64, 96, 3), np.uint8), person_there, stuff, rng)
+    (bare, alpha), (seen, same) = (
+        render.scene(drawn, image, matte, ROOMS) for drawn in (before, after)
+    )
 
-    assert stuff.shape == seen.shape == (64, 96, 3)
-    assert np.array_equal(alpha, person_there)
-    assert seen.any()
+    assert seen.shape == (64, 96, 3)
+    assert np.array_equal(alpha, same)
+    assert 0.01 < (seen != bare).any(axis=2).mean() < 0.5
 
 
 def test_walls_are_patterns_of_every_fineness_and_always_the_same():
@@ -149,4 +160,13 @@ def test_walls_are_patterns_of_every_fineness_and_always_the_same():
 def test_degrading_leaves_a_picture_alone_when_told_to():
     image, _ = person(2)
 
-    assert np.array_equal(degrade(image, np.random.default_rng(0), PLAIN), image)
+    camera = draw.camera(np.random.default_rng(0), PLAIN, grain=image.shape[:2])
+
+    assert np.array_equal(render.camera(camera, image), image)
+
+
+def test_what_is_drawn_is_drawn_in_one_place():
+    for renderer in (on_device, filters):
+        assert "rng." not in Path(renderer.__file__).read_text()
+    drawn = Path(render.__file__).read_text().split("\n\n\ndef ")
+    assert [text.split("(")[0] for text in drawn if "rng." in text] == ["view"]

@@ -15,9 +15,9 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from train.datasets import PICTURES
+from train.data.datasets import PICTURES
+from train.data.manifests import Row
 from train.errors import DataError
-from train.manifests import Row
 
 COLUMNS = ("image", "matte", "split", "source", "group", "licence", "kind", "made_by", "seen_as")
 MADE_BY = {
@@ -89,7 +89,7 @@ def write_sets(folder: Path, output: Path) -> dict[str, Counter[str]]:
 
 
 def half(group: str) -> str:
-    """Which half of what is kept out a group is: "choose" weights by it, or "report" of it."""
+    """The half of what is kept out: "choose" weights by it, or "report" of it."""
     return "choose" if hashlib.sha256(group.encode()).digest()[1] % 2 else "report"
 
 

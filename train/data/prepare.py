@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from train.datasets import PICTURES, Pair, read_image, read_matte_bytes
+from train.data.datasets import PICTURES, Pair, read_image, read_matte_bytes
 from train.errors import DataError
 
 ALIKE = 0.8  # part of the fingerprint's bits that two copies of one photograph share
@@ -32,7 +32,7 @@ COLUMNS = ("image", "matte", "split", "group", "width", "height", "cover")
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What was found out about one pair."""
+    """Findings about one pair."""
 
     image: str  # paths relative to the manifest's folder
     matte: str
@@ -46,7 +46,7 @@ class Checked:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What `prepare` did."""
+    """The outcome of `prepare`."""
 
     manifest: Path
     splits: dict[str, int]

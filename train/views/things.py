@@ -13,8 +13,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-Image = NDArray[np.uint8]
-Alpha = NDArray[np.float32]
+from train.data.datasets import Alpha, Image
 
 KINDS = ("mug", "phone", "book", "microphone", "pen", "bottle", "ball")
 FINE = 2  # drawn this much larger, then shrunk, so that outlines are soft
@@ -147,7 +146,7 @@ def seat(image: Image, alpha: Alpha, stuff: Image, rng: Generator) -> Image:
     grain = rng.uniform(0, 8) * rng.standard_normal((h, w, 1), np.float32)
     where = (soft * (1 - alpha))[..., None]
     seen = image * (1 - where) + (cloth + grain.astype(np.float32)) * where
-    return np.clip(seen, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(seen, 0, 255), np.uint8)
 
 
 def _printed(plain: NDArray[np.float32], stuff: Image, rng: Generator) -> NDArray[np.float32]:

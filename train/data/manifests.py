@@ -14,12 +14,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from train.augment import Image
-from train.datasets import PICTURES, Pair, find_pairs, read_image, shrunk
+from train.data.datasets import PICTURES, Image, Pair, find_pairs, read_image, shrunk
 from train.errors import DataError
 
 Row = dict[str, str]
-SAME = {"val": ("val", "choose")}  # splits that a name stands for
+# Splits that a name stands for: `prepare` keeps out one part, `sets` two halves.
+SAME = {"val": ("val", "choose"), "report": ("val", "report")}
 
 
 def find_set(entry: str, root: Path, split: str, licences: Sequence[str] = ()) -> list[Pair]:

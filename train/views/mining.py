@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-import torch
+import numpy as np
 
-from segmentation.bisenet import BiSeNet
-from train import engine
-from train.augment import Image
+from train.data.datasets import Alpha, Image
 
 EAGER = 8.0  # how often a room stands in the list beside once, for each root of its share
 MOST = 6  # at most so often
 
 
-def shares(
-    network: BiSeNet, rooms: Sequence[Image], side: int, amp: torch.dtype | None
-) -> list[float]:
-    """Return the part of each room that the network takes for a person.
+def shares(predict: Callable[[Image], Alpha], rooms: Sequence[Image]) -> list[float]:
+    """Return the part of each room that `predict` takes for a person.
 
     Shapes:
         rooms: each (H, W, 3) uint8 RGB
     """
-    device = next(network.parameters()).device
-    found = []
-    with engine.autocast(device, amp):
-        for room in rooms:
-            found.append(float((engine.predict(network, room, side) > 0.5).mean()))
-    return found
+    return [float(np.mean(predict(room) > 0.5)) for room in rooms]
 
 
 def drawn_from(found: Sequence[float]) -> list[int]:

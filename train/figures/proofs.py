@@ -10,15 +10,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from train.augment import Image
-from train.datasets import Pair, read_image, read_matte
+from train.data.datasets import Alpha, Image, Pair, read_image, read_matte
+from train.data.manifests import Row, read_room
 from train.errors import DataError
-from train.manifests import Row, read_room
-from train.metrics import Alpha
-from train.things import paste, thing
+from train.views.things import paste, thing
 
 if TYPE_CHECKING:
-    from train.evaluate import Result, Subject
+    from train.figures.evaluate import Result
+    from train.subjects import Subject
 
 OVER = 0.01  # a room of which more than this is taken for a person shows furniture
 NOTHING = 1e-4  # a room of which less than this is taken for a person shows nothing

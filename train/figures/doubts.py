@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from train.datasets import Pair, read_image, read_matte
+from train.data.datasets import Pair, read_image, read_matte
 from train.errors import DataError
-from train.evaluate import open_subject
-from train.sheet import write_sheet
+from train.figures.sheet import write_sheet
+from train.subjects import open_subject
 
 SHOWN = 100  # on a sheet
 

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from segmentation.bisenet import MEAN, STD, BiSeNet
 from segmentation.sizes import AREAS, input_size
 from segmentation.weights_file import load_weights, save_weights
-from train.checkpoint import load_mean
-from train.datasets import Pair, find_pairs, read_image, read_matte
+from train.data.datasets import Pair, find_pairs, read_image, read_matte
 from train.errors import ExportError, UsageError
-from train.metrics import PERSON, ROOM, Figures
+from train.figures.metrics import PERSON, ROOM, Figures
+from train.weights.checkpoint import load_mean
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ def export(
 ) -> list[Exported]:
     """Write `stem`.safetensors, `stem`.xml/.bin and, with `calibrate`, `stem`-int8.xml/.bin.
 
-    Of several checkpoints the mean of their weights is exported: `train.checkpoint.load_mean`.
+    Of several checkpoints the mean of their weights is exported: `checkpoint.load_mean`.
     `compact` keeps the kernels of the first as int8, at half the size.
 
     `calibrate` is a folder of training pictures, `img/` and `mask/`; with `even`, the last bias
@@ -98,21 +98,7 @@ def export(
     eager = Matting(network).eval()
     probes = [_prepared(pair) for pair in check[:24]] or _noise()
     stem.parent.mkdir(parents=True, exist_ok=True)
-
-    weights = stem.with_name(stem.name + ".safetensors")
-    note = f"BiSeNet width {network.width:g} for one person class"
-    _write_weights(network, weights, note=note, compact=compact)
-    reread = Matting(load_weights(weights)).eval()
-    # Rounding kernels to int8 moves single pixels of an outline: its mean is what is held.
-    most = 1.0 if compact else TOLERANCE
-    exported = [_compared(weights, _eager(eager), _eager(reread), probes, most)]
-    if compact and exported[0].mean > TOLERANCE / 2:
-        weights.unlink()
-        raise ExportError(
-            f"{weights.name}: int8 kernels move alpha by {exported[0].mean:.4f} on average, "
-            f"at most {TOLERANCE / 2} is allowed; it was not written",
-            hint="Export without --compact.",
-        )
+    exported = [_export_weights(network, stem, probes, compact=compact)]
 
     graph = to_openvino(eager)
     full = stem.with_name(stem.name + ".xml")
@@ -127,28 +113,53 @@ def export(
         exported.append(_compared(portable, _eager(eager), read, probes, TOLERANCE))
 
     if calibrate:
-        pictures = [_prepared(pair, webcam=i % 3 == 0) for i, pair in enumerate(calibration)]
-        int8 = quantise(graph, pictures)
+        int8 = quantise(graph, [_prepared(p, webcam=i % 3 == 0) for i, p in enumerate(calibration)])
         if even:  # rounding moves what is shown and what is lost apart again
             shift = excess(_logits_of_alpha(runner(int8)), pairs)
             log.info("In int8 it goes down by %.2f more", shift)
             lower(int8, shift)
-        before, after = (person_iou(runner(model), check) for model in (halved, int8))
-        lost = 100 * (before - after)
-        log.info("Person IoU on %d pictures: fp32 %.4f, int8 %.4f", len(check), before, after)
         small = stem.with_name(stem.name + "-int8.xml")
-        if lost > INT8_LOSS:
-            raise ExportError(
-                f"{small.name}: int8 loses {lost:.2f} points of person IoU on {len(check)} "
-                f"pictures ({before:.4f} to {after:.4f}), at most {INT8_LOSS} are allowed; "
-                "it was not written",
-                hint="Ship fp32 alone, or calibrate on more and more varied pictures.",
-            )
-        _write_graph(int8, small)
+        before, after = _export_int8(int8, runner(halved), small, check)
         exported[1] = _with_iou(exported[1], before)
         result = _compared(small, runner(halved), runner(ov.Core().read_model(small)), probes, 1.0)
         exported.append(_with_iou(result, after))
     return exported
+
+
+def _export_weights(
+    network: BiSeNet, stem: Path, probes: list[NDArray[np.float32]], *, compact: bool
+) -> Exported:
+    weights = stem.with_name(stem.name + ".safetensors")
+    note = f"BiSeNet width {network.width:g} for one person class"
+    _write_weights(network, weights, note=note, compact=compact)
+    eager, reread = Matting(network).eval(), Matting(load_weights(weights)).eval()
+    # Rounding kernels to int8 moves single pixels of an outline: its mean is what is held.
+    most = 1.0 if compact else TOLERANCE
+    exported = _compared(weights, _eager(eager), _eager(reread), probes, most)
+    if compact and exported.mean > TOLERANCE / 2:
+        weights.unlink()
+        raise ExportError(
+            f"{weights.name}: int8 kernels move alpha by {exported.mean:.4f} on average, "
+            f"at most {TOLERANCE / 2} is allowed; it was not written",
+            hint="Export without --compact.",
+        )
+    return exported
+
+
+def _export_int8(int8: Any, halved: Run, small: Path, check: list[Pair]) -> tuple[float, float]:
+    """Write the int8 graph where it loses little; return person IoU of float16 and of int8."""
+    before, after = person_iou(halved, check), person_iou(runner(int8), check)
+    lost = 100 * (before - after)
+    log.info("Person IoU on %d pictures: fp32 %.4f, int8 %.4f", len(check), before, after)
+    if lost > INT8_LOSS:
+        raise ExportError(
+            f"{small.name}: int8 loses {lost:.2f} points of person IoU on {len(check)} "
+            f"pictures ({before:.4f} to {after:.4f}), at most {INT8_LOSS} are allowed; "
+            "it was not written",
+            hint="Ship fp32 alone, or calibrate on more and more varied pictures.",
+        )
+    _write_graph(int8, small)
+    return before, after
 
 
 def excess(run: Run, pairs: list[Pair]) -> float:
@@ -308,7 +319,8 @@ def _prepared(pair: Pair, *, webcam: bool = False) -> NDArray[np.float32]:
     image = read_image(pair.image)
     if webcam:
         image = _central(image, 16 / 9)
-    (height, width), _ = input_size(*image.shape[:2], AREAS["balanced"])
+    rows, columns = image.shape[:2]
+    (height, width), _ = input_size(rows, columns, AREAS["balanced"])
     return normalise(image, height, width)
 
 
