@@ -44,6 +44,7 @@ FLOORS = (
     "vcam.pipeline",
     "vcam.doctor",
     "vcam.control",
+    "vcam.running",
     "vcam.daemon",
     "vcam.tray",
     "vcam.commands",

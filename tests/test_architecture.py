@@ -126,7 +126,7 @@ def test_only_the_makers_make_what_others_may_see(called, callers):
 def test_a_view_of_the_room_travels_from_the_loop_to_the_page_and_nowhere_else():
     know = {source for source, target, _ in arrows() if target == "vcam.room_view"}
 
-    assert know == {"vcam.pipeline", "vcam.daemon", "vcam.control.runtime", "vcam.control.preview"}
+    assert know == {"vcam.pipeline", "vcam.running", "vcam.control.runtime", "vcam.control.preview"}
     text = (ROOT / "vcam" / "room_view.py").read_text(encoding="utf-8")
     assert not {"SafeFrame", "again"} & set(calls(ROOT / "vcam" / "room_view.py"))
     assert "vcam.sinks" not in text

@@ -18,16 +18,9 @@ from train.data.shards import write_shards
 from train.data.sources import write_sets
 from train.figures import proofs
 from train.figures.doubts import find_doubts, write_doubts
-from train.figures.evaluate import (
-    Exam,
-    Result,
-    evaluate,
-    pictures_of,
-    table,
-    write_held,
-    write_worst,
-)
+from train.figures.evaluate import Exam, evaluate, pictures_of, table, write_held, write_worst
 from train.figures.model_card import write_card
+from train.figures.result import Result
 from train.fit import fit
 from train.label import label
 from train.place import joined

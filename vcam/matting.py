@@ -78,7 +78,7 @@ def _open_cuda(settings: MatteSettings, cache_dir: Path | None) -> CudaSegmenter
 
 
 def _scene(scenery: Scenery) -> Scene:
-    """What a drawing engine needs to know; before the bare room it draws what nobody will see."""
+    """`Scene` of a drawing engine; for the bare room it draws a default, which nobody will see."""
     from vcam.gpu.scene import Scene
 
     behind, look = scenery.behind, scenery.look
@@ -158,7 +158,7 @@ class Matting:
 
     @property
     def info(self) -> dict[str, Any]:
-        """What runs, for the status."""
+        """Engine, network and times, for the status."""
         segmenter = self._segmenter
         found = {} if segmenter is None else segmenter.info
         return {"engine": None, **found, "problem": self.problem or None}

@@ -26,12 +26,12 @@ import av
 import cv2
 import numpy as np
 
-from segmentation.flow import Carrier
 from segmentation.governor import LADDER, Level
 from segmentation.matte import Matte
+from segmentation.motion.flow import Carrier
+from segmentation.motion.temporal import Smoother
 from segmentation.refine import Guided, Tidy
 from segmentation.segmenter import Segmenter
-from segmentation.temporal import Smoother
 from train.figures import metrics
 from vcam import __version__
 from vcam.compose.compositor import Blur, Compositor, Look, alpha_at

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.fakes import ListSource, room
-from vcam.daemon import Daemon
+from vcam.running import Daemon
 from vcam.settings import config
 from vcam.settings.live import Settings
 from vcam.sources.base import Source

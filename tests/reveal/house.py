@@ -24,11 +24,11 @@ from vcam.client import Client
 from vcam.commands import options
 from vcam.compose.backdrops import open_backdrop
 from vcam.control import server
-from vcam.daemon import Daemon
 from vcam.errors import VcamError
 from vcam.frame import SafeFrame
 from vcam.guard import Fault
 from vcam.pipeline import Pipeline
+from vcam.running import Daemon
 from vcam.settings import config
 from vcam.settings.file import SettingsFile
 from vcam.settings.live import Settings

@@ -65,8 +65,8 @@ def test_a_card_names_figures_data_failures_and_recipe(tmp_path: Path):
 
 def test_a_card_that_cannot_be_written_is_told(tmp_path: Path, capsys):
     from train.errors import DataError
-    from train.figures.evaluate import Result
     from train.figures.model_card import write_card
+    from train.figures.result import Result
 
     with pytest.raises(DataError, match=r"gone.card\.md: cannot be written: No such file"):
         write_card(tmp_path / "gone" / "card.md", [Result("x")], weights=[], manifest={},

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from tests.fakes import H, ListSink, ListSource, W, left_half, room, settings
-from vcam import daemon as daemon_module
+from vcam import running
 from vcam.compose.backdrops import open_backdrop
 from vcam.compose.card import Card
-from vcam.daemon import Daemon
 from vcam.frame import Frame
 from vcam.matting import Matting
 from vcam.pipeline import Pipeline
+from vcam.running import Daemon
 from vcam.settings.config import Camera, MatteSettings, Output
 from vcam.sinks.base import Wanted
 from vcam.sinks.demand import Demand
@@ -55,7 +55,7 @@ class House:
         self.models: list[MatteSettings] = []
         self.adjusted: list[dict[str, Any]] = []
         self.looks: list[Any] = []
-        monkeypatch.setattr(daemon_module, "source_opener", self.source)
+        monkeypatch.setattr(running, "source_opener", self.source)
         self.settings = settings(
             background={"use": "blur"},
             output={"on_demand": False, "sink": "/dev/list"},

@@ -228,9 +228,9 @@ def test_only_the_loop_writes_to_what_it_owns():
     import ast
     from pathlib import Path
 
-    import vcam.daemon
+    import vcam.running
 
-    tree = ast.parse(Path(vcam.daemon.__file__).read_text())
+    tree = ast.parse(Path(vcam.running.__file__).read_text())
     (daemon,) = (n for n in tree.body if isinstance(n, ast.ClassDef) and n.name == "Daemon")
     written = [
         ast.unparse(target)

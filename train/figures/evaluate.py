@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -15,6 +14,7 @@ from train.data.manifests import Row, find_set, read_manifest, sources
 from train.errors import DataError
 from train.figures import metrics, proofs
 from train.figures.metrics import Figures
+from train.figures.result import Result
 from train.figures.sheet import write_sheet
 from train.subjects import Network, Subject, open_subject
 
@@ -33,33 +33,6 @@ COLUMNS = {  # of the table: key, heading, decimals
     "flicker": ("flicker", 2),
     "worst_leak": ("worst", 4),
 }
-
-
-@dataclass(slots=True)
-class Result:
-    """The figures of one subject."""
-
-    name: str
-    groups: dict[str, dict[str, float]] = field(default_factory=dict)
-    buckets: dict[str, dict[str, float]] = field(default_factory=dict)
-    clips: dict[str, dict[str, float]] = field(default_factory=dict)
-    rooms: dict[str, dict[str, float]] = field(default_factory=dict)  # with nobody in them
-    held: dict[str, dict[str, float]] = field(default_factory=dict)  # things before the chest
-    pictures: dict[str, dict[str, float]] = field(default_factory=dict)
-    milliseconds: float | None = None  # CPU time of one run of the network, one thread
-
-    def as_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return {
-            "name": self.name,
-            "groups": self.groups,
-            "buckets": self.buckets,
-            "clips": self.clips,
-            "rooms": self.rooms,
-            "held": self.held,
-            "milliseconds": self.milliseconds,
-            "pictures": self.pictures,
-        }
 
 
 def on_pictures(

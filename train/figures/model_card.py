@@ -10,7 +10,8 @@ from pathlib import Path
 
 from train.errors import DataError
 from train.figures import proofs
-from train.figures.evaluate import Result, table
+from train.figures.evaluate import table
+from train.figures.result import Result
 from train.recipe import Recipe
 
 WORST = 8  # pictures named under the known failures

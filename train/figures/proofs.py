@@ -16,7 +16,7 @@ from train.errors import DataError
 from train.views.things import paste, thing
 
 if TYPE_CHECKING:
-    from train.figures.evaluate import Result
+    from train.figures.result import Result
     from train.subjects import Subject
 
 OVER = 0.01  # a room of which more than this is taken for a person shows furniture

@@ -11,11 +11,11 @@ from pathlib import Path
 from vcam.client import Client, browser
 from vcam.commands.options import absolute, revealing, running
 from vcam.errors import UsageError
-from vcam.files import patience
 from vcam.foreign_text import plain, say
 from vcam.settings import choice
 from vcam.settings.choice import Reveal
 from vcam.settings.config import load
+from vcam.system import patience
 
 
 def status(options: argparse.Namespace) -> int:

@@ -19,13 +19,13 @@ import numpy as np
 from vcam.compose import drawn
 from vcam.compose.compositor import Blur
 from vcam.errors import BackgroundError, SourceError
-from vcam.files import patience
 from vcam.files.whole import write_file
 from vcam.foreign_text import plain
 from vcam.media import formats, pictures, thumbnails
 from vcam.media.clip import ClipSource
 from vcam.settings import choice as choices
 from vcam.settings.choice import Choice, parse
+from vcam.system import patience
 from vcam.system.paths import backgrounds_dir
 
 if TYPE_CHECKING:

@@ -10,10 +10,10 @@ from PIL import Image, ImageDraw, ImageFont
 
 from vcam.compose import drawn
 from vcam.errors import BackgroundError
-from vcam.files import patience
 from vcam.frame import SafeFrame
 from vcam.media import pictures
 from vcam.settings.choice import path_of
+from vcam.system import patience
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Scene:
-    """What is put behind the person, and how.
+    """The picture or blur behind the person, and the way they are joined.
 
     Shapes:
         backdrop: (height * 3 // 2, width) uint8 I420, limited range, contiguous; None where the

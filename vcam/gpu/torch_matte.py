@@ -17,7 +17,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from segmentation import refine, temporal
+from segmentation import refine
+from segmentation.motion import temporal
 from vcam.gpu.resample import Bytes, Resize, box
 
 if TYPE_CHECKING:
@@ -164,7 +165,7 @@ def grown(mask: Tensor) -> Tensor:
 
 
 class Smoother:
-    """Moving average of mattes, as `segmentation.temporal.Smoother` computes it."""
+    """Moving average of mattes, as `segmentation.motion.temporal.Smoother` computes it."""
 
     def __init__(self, h: int, w: int, device: torch.device) -> None:
         self.held = torch.zeros((h, w), device=device)

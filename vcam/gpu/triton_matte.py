@@ -16,7 +16,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from segmentation import refine, temporal
+from segmentation import refine
+from segmentation.motion import temporal
 from vcam.gpu import torch_matte
 from vcam.gpu.packing import HEADER, SAMPLE, Packing
 from vcam.gpu.resample import Shrink
@@ -365,7 +366,7 @@ def _believe(
     half, trust, table, counts, sum_, present, first, h, w, rim,
     arrive, leave, sure, doubt, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """How far alpha is believed, by the most that is around it; and is somebody there?"""
+    """Alpha weighted by the largest around it; and the evidence of a person."""
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = place < h * w
     row, column = place // w, place % w
@@ -388,7 +389,7 @@ def _believe(
 
 @triton.jit
 def _look(picture, before, both, counts, n, BLOCK: tl.constexpr):
-    """What changed since the picture before, which the new one replaces."""
+    """Change since the picture before, which the new one replaces."""
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = place < n
     luma = tl.load(picture + place, mask=inside, other=0)

@@ -16,10 +16,10 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError, features
 
 from vcam.errors import BackgroundError
-from vcam.files import patience
 from vcam.media import colour, formats, heif, turns
 from vcam.media.recognise import HEAD
 from vcam.media.toned import Toned, on_black
+from vcam.system import patience
 from vcam.system.systemd import give_back
 
 if TYPE_CHECKING:

@@ -61,7 +61,7 @@ class Opener(Protocol):
     """Opens what some changes need before they can take effect."""
 
     def needs(self, config: Config) -> Hashable:
-        """What `config` needs; as long as that stays the same, nothing is opened."""
+        """Needs of `config`, comparable; as long as they stay the same, nothing is opened."""
         ...
 
     def open(self, config: Config) -> Opened:

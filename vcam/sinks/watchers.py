@@ -188,7 +188,7 @@ class Consumers:
             self._lookup.ask()
 
     def _is_hidden(self, answer: Answer) -> bool:
-        """Whether somebody opened the device and still has it, and no process we see does."""
+        """True if somebody opened the device and still has it, and no process we see does."""
         if answer.unseen is None:
             return self._opened and not self._held
         if self._least is None or answer.unseen <= self._least:

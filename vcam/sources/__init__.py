@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vcam.errors import BackgroundError, SourceError
-from vcam.files import patience
 from vcam.settings.choice import path_of
+from vcam.system import patience
 from vcam.system.cameras import find_camera
 from vcam.system.devices import list_cameras
 

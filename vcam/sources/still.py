@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from vcam.files import patience
 from vcam.foreign_text import plain
 from vcam.frame import Frame
 from vcam.media.pictures import i420_from_image, planes_of, read_image
 from vcam.sources.frame_pool import Stock
+from vcam.system import patience
 from vcam.system.memory import blank
 
 if TYPE_CHECKING:

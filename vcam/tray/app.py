@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+from filelock import FileLock, Timeout
+
 from vcam.client import Client, PageFile, browser
 from vcam.errors import DaemonError, VcamError
 from vcam.foreign_text import block, plain

@@ -159,7 +159,7 @@ def within(
 
 
 def each(paths: Iterable[K], look: Callable[[K], T], *, seconds: float) -> dict[K, T]:
-    """What `look` says of every path, in order; those that do not answer are left out.
+    """Answers of `look` for every path, in order; those that do not come are left out.
 
     All that hang together take about `seconds`, the first time.
     """
@@ -212,7 +212,7 @@ def hangs(about: Path | str) -> bool:
 
 
 def place_of(about: Path | str) -> str:
-    """What hangs together: a file, or all links into one folder. No file is asked."""
+    """Key of paths that hang together: a file, or all links into one folder. No file is asked."""
     name = os.fspath(about)
     return _leads.get(name, name)
 
