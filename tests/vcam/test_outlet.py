@@ -15,6 +15,7 @@ from vcam.errors import ConfigError, SinkEnded, SinkError
 from vcam.frame import SafeFrame
 from vcam.sinks import open_sinks, wanted_sinks
 from vcam.sinks.base import Wanted
+from vcam.sinks.demand import Demand
 from vcam.sinks.outlet import Outlet
 from vcam.stats import Stats
 
@@ -192,6 +193,17 @@ def test_what_was_hoped_for_and_never_there_is_looked_for_again_when_sinks_are_c
         shown.write(composite())
         hoped.failures, hoped.broken = 1000, False
         until(lambda: len(hoped.tries) >= 4)  # once it was there it is looked for
+
+
+def test_a_watched_sink_that_opens_where_there_was_none_leaves_the_camera_open():
+    with Outlet([], Card(W, H), Stats(), fps=FPS) as shown:
+        demand = Demand(shown, on_demand=True, idle_after=5.0)
+        assert demand.wanted("live")  # for the settings page alone
+
+        shown.choose([named("recording", ListSink())])
+        until(lambda: (shown.write(composite()), shown.sinks)[1])
+
+        assert demand.wanted("live")
 
 
 def test_auto_names_the_sinks_of_this_system_once_each_and_keeps_their_names():
