@@ -22,11 +22,13 @@ from vcam.client import Client
 from vcam.compose import backdrops
 from vcam.compose.backdrops import open_backdrop
 from vcam.errors import BackgroundError, SourceError, VcamError
+from vcam.system import patience
+from vcam.media import pictures
 from vcam.settings import config
 from vcam.settings.choice import Preset
 from vcam.sources import check_source, source_opener
 from vcam.sources.capture import Capture
-from vcam.system import paths, patience
+from vcam.system import paths
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="mounts a share of Linux")
 VCAM = [sys.executable, "-m", "vcam"]
@@ -149,7 +151,8 @@ def test_a_picture_being_decoded_on_a_share_that_hangs_keeps_no_other_from_being
         file.truncate(40 << 20)
     Image.new("RGB", (64, 36), (200, 30, 30)).save(tmp_path / "here.png")
     asked = Asked(lambda: open_backdrop(str(share.here / "large.bmp"), 64, 36))
-    time.sleep(0.05)
+    while pictures._turn._holder is None:
+        time.sleep(0.001)
     share.hang()
 
     other = Asked(lambda: open_backdrop(str(tmp_path / "here.png"), 64, 36)).ended()
