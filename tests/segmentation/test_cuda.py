@@ -34,11 +34,9 @@ from segmentation.governor import Level
 from segmentation.segmenter import Segmenter
 from segmentation.sizes import AREAS, Shrink
 from segmentation.weights_file import fold
-from vcam.compose.colours import NEAR, TRUST
-from vcam.compose.compositor import BLUR_MOST, SPILL, Blur, Compositor, Look
-from vcam.compose.kernels import GAIN
+from vcam.compose.compositor import Blur, Compositor, Look
 from vcam.frame import Frame
-from vcam.gpu import resample, torch_draw, torch_matte
+from vcam.gpu import resample, torch_matte
 from vcam.gpu.packing import Packing, packing_of
 from vcam.gpu.plan import Plan
 from vcam.gpu.scene import Scene
@@ -48,16 +46,6 @@ from vcam.sources.still import StillSource
 CPU = torch.device("cpu")
 W, H = 640, 360
 AREA = AREAS["balanced"]
-
-
-def test_constants_are_those_of_the_processors_path():
-    assert (torch_draw.NEAR, torch_draw.BLUR_MOST, torch_draw.SPILL, torch_draw.GAIN) == (
-        NEAR,
-        BLUR_MOST,
-        SPILL,
-        GAIN,
-    )
-    assert np.float32(torch_draw.TRUST) == TRUST
 
 
 @pytest.mark.parametrize("before", [(180, 320), (720, 1280), (101, 67), (90, 160), (1080, 1920)])

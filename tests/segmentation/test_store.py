@@ -9,6 +9,7 @@ import random
 import shutil
 import subprocess
 import sys
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -204,9 +205,9 @@ def double(x):
 """
 
 
-def loop(path: Path, times: int = 2) -> Callable[[int], int]:
+def loop(path: Path, times: int = 2, source: str = LOOP) -> Callable[[int], int]:
     """Import the loop in `path`, as a start of the program does."""
-    path.write_text(LOOP.format(times=times))
+    path.write_text(source.format(times=times))
     jit._digest.cache_clear()
     spec = importlib.util.spec_from_file_location("loop", path)
     module = importlib.util.module_from_spec(spec)
@@ -245,6 +246,19 @@ def test_a_loop_is_taken_from_disk_unless_its_source_changed(tmp_path, loops, mo
 
     assert (hits(first), hits(again), hits(other)) == (0, 1, 0)
     assert other(21) == 63
+
+
+@pytest.mark.skipif(not jit.COMPILED, reason="needs numba")
+def test_a_loop_is_compiled_anew_when_a_constant_of_another_file_changed(
+    tmp_path, loops, monkeypatch
+):
+    source = "from lent import TIMES\n" + LOOP.format(times="TIMES")
+    made = []
+    for times in (2, 3):
+        monkeypatch.setitem(sys.modules, "lent", types.SimpleNamespace(TIMES=times))
+        made.append(loop(tmp_path / "loop.py", source=source))
+
+    assert [double(21) for double in made] == [42, 63]
 
 
 class Spy:

@@ -8,8 +8,19 @@ from typing import TYPE_CHECKING, Final
 import cv2
 import numpy as np
 
+from segmentation.constants import BLACK, GREY
 from vcam.compose import kernels
 from vcam.compose.colours import Colours
+from vcam.compose.constants import (
+    BLUR_MOST,
+    GAIN,
+    SHIFT,
+    SPILL,
+    SPILL_GAIN,
+    SPILL_LEAST,
+    SPILL_MOST,
+    SPILL_SHIFT,
+)
 from vcam.frame import SafeFrame
 from vcam.system.memory import blank
 
@@ -20,9 +31,7 @@ if TYPE_CHECKING:
     from vcam.frame import Frame
 
 BUFFERS: Final = 2  # a composite stays valid while the next one is drawn
-BLUR_MOST: Final = 0.06  # deviation of the strongest blur, as a share of the longer side
 ROWS: Final = 256  # of a matte at full size, made at once
-SPILL: Final = 0.05  # how far the backdrop's light spills over the person, as a share of the height
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +168,8 @@ class Compositor:
         out = self._next()
         if not fit.fills:
             area = self.width * self.height
-            out.reshape(-1)[:area] = 16
-            out.reshape(-1)[area:] = 128
+            out.reshape(-1)[:area] = BLACK
+            out.reshape(-1)[area:] = GREY
         (flat_y, y_line), (flat_u, c_line), (flat_v, _) = (
             kernels.flat(np.ascontiguousarray(plane)) for plane in (y, u, v)
         )
@@ -289,8 +298,9 @@ class _Fit:
             h, w = matte.alpha.shape
             reach = (max(3, round(SPILL * h)) | 1,) * 2
             around = cv2.blur(cv2.blur(1 - matte.alpha, reach), reach)
-            spill = np.clip(around * 1.6 - 0.1, 0, 1) * np.float32(0.6 * look.light_wrap)
-            spill[spill < 1e-3] = 0  # the kernel takes tiles without any as they are
+            spill = np.clip(around * SPILL_GAIN - SPILL_SHIFT, 0, 1)
+            spill *= np.float32(SPILL_MOST * look.light_wrap)
+            spill[spill < SPILL_LEAST] = 0  # the kernel takes tiles without any as they are
             low[kernels.WRAP] = spill
             for channel, plane in enumerate(self.inside(behind)):
                 light = cv2.blur(cv2.resize(plane, (w, h), interpolation=cv2.INTER_AREA), reach)
@@ -344,6 +354,6 @@ def alpha_at(matte: Matte, y: NDArray[np.uint8]) -> NDArray[np.float32]:
             )
             for plane in (matte.a, matte.b)
         )
-        alpha = (a * (y[part].astype(np.float32) / 255) + b) * kernels.GAIN
-        np.clip(alpha - (kernels.GAIN - 1) / 2, 0, 1, out=out[part])
+        alpha = (a * (y[part].astype(np.float32) / 255) + b) * GAIN
+        np.clip(alpha - SHIFT, 0, 1, out=out[part])
     return out

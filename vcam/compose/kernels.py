@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
+from segmentation.constants import BLACK, CHROMA_SLOPE, GREY, LUMA_SLOPE
 from segmentation.jit import COMPILED, compiled
+from vcam.compose.constants import GAIN, SHIFT
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -20,8 +22,6 @@ if TYPE_CHECKING:
     Ints = NDArray[np.uint32]
 
 TILE: Final = (16, 32)  # rows and columns of luma handled at once; even
-# Alpha is stretched by this much about its middle, so that almost-0 and almost-1 are exactly so.
-GAIN: Final = 1.02
 
 # Planes of `low`, the arrays at model size that `compose` enlarges as it goes.
 A, B = 0, 1  # alpha = clip(A * Y + B), Y = luma as stored, 0..255
@@ -119,9 +119,9 @@ def _compose_compiled(
 ) -> int:
     one, zero, half = np.float32(1), np.float32(0), np.float32(0.5)
     quarter, white = np.float32(0.25), np.float32(255)
-    gain, shift = np.float32(1.02), np.float32(0.01)
-    slope, c_slope = np.float32(219 / 255), np.float32(224 / 255)
-    black, grey = np.float32(16), np.float32(128)
+    gain, shift = np.float32(GAIN), np.float32(SHIFT)
+    slope, c_slope = np.float32(LUMA_SLOPE), np.float32(CHROMA_SLOPE)
+    black, grey = np.float32(BLACK), np.float32(GREY)
     h, w, lw = i0.size, j0.size, low.shape[2]
     u_at = width * height
     c_width = width // 2
@@ -370,9 +370,9 @@ def _compose_plain(
         return made
 
     stored = _rows(y, y_line, h, w).astype(np.float32)
-    t = (enlarged(A, 0) * stored + enlarged(B, 0)) * np.float32(1.02) - np.float32(0.01)
+    t = (enlarged(A, 0) * stored + enlarged(B, 0)) * np.float32(GAIN) - np.float32(SHIFT)
     t = np.clip(t, zero, one)
-    luma = stored * np.float32(219 / 255) + np.float32(16) if full_range else stored
+    luma = stored * np.float32(LUMA_SLOPE) + np.float32(BLACK) if full_range else stored
     shape, area = (height, width), height * width
     place = np.s_[top : top + h, left : left + w]
     out[:area].reshape(shape)[place] = blended(luma, t, 0, backdrop[:area].reshape(shape)[place])
@@ -384,7 +384,7 @@ def _compose_plain(
         both = _rows(plane, c_line, h // 2 * c_step, w // 2).astype(np.float32)
         c = (both[::c_step] + both[c_step - 1 :: c_step]) * half
         if full_range:
-            c = (c - np.float32(128)) * np.float32(224 / 255) + np.float32(128)
+            c = (c - np.float32(GREY)) * np.float32(CHROMA_SLOPE) + np.float32(GREY)
         part = slice(at, at + area // 4)
         behind = backdrop[part].reshape(shape)[place]
         out[part].reshape(shape)[place] = blended(c, quarter, channel, behind)

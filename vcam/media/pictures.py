@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError, features
 
+from segmentation.constants import BLACK, CHROMA_SLOPE, GREY, LUMA_SLOPE
 from vcam.errors import BackgroundError
 from vcam.media import colour, formats, heif, turns
 from vcam.media.recognise import HEAD
@@ -341,7 +342,9 @@ def fit_planes(
     for plane, target in views:
         cv2.resize(plane, (target.shape[1], target.shape[0]), target, interpolation=method)
     if full_range:
-        cv2.convertScaleAbs(out[:height], out[:height], 219 / 255, 16)
+        cv2.convertScaleAbs(out[:height], out[:height], LUMA_SLOPE, BLACK)
         chroma = out[height:].astype(np.float32)
-        out[height:] = np.clip((chroma - 128) * (224 / 255) + 128.5, 0, 255).astype(np.uint8)
+        out[height:] = np.clip((chroma - GREY) * CHROMA_SLOPE + (GREY + 0.5), 0, 255).astype(
+            np.uint8
+        )
     return out
