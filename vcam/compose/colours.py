@@ -119,7 +119,7 @@ class Colours:
     def _carry(self, start: float, end: float, out: Floats) -> None:
         """Average colours where alpha is between `start`, which counts nothing, and `end`."""
         gain = 1 / (end - start)
-        kernels.near(self.planes, self.alpha, start, gain, TRUST, self._carried, *self._scratch)
+        kernels.near(self.planes, self.alpha, (start, gain), TRUST, self._carried, self._scratch)
         h, w = self.size
         for channel in range(3):
             cv2.resize(self._carried[channel], (w, h), out[channel])

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from segmentation.constants import BLACK, GREY
-from vcam.compose import kernels
+from vcam.compose import arrays, kernels
 from vcam.compose.colours import Colours
 from vcam.compose.constants import (
     BLUR_MOST,
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from segmentation.matte import Matte
+    from vcam.compose.arrays import Wishes
     from vcam.frame import Frame
 
 BUFFERS: Final = 2  # a composite stays valid while the next one is drawn
@@ -112,32 +113,8 @@ class Compositor:
         if not fit.fills:
             np.copyto(out, behind)  # the bars beside the person
         fit.fill_low(matte, look, behind)
-        flat_y, y_line = kernels.flat(y)
-        flat_u, c_line = kernels.flat(u)
-        flat_v, v_line = kernels.flat(v)
-        if v_line != c_line:
-            flat_u, c_line = kernels.flat(np.ascontiguousarray(u))
-            flat_v, _ = kernels.flat(np.ascontiguousarray(v))
-        kernels.compose(
-            flat_y,
-            y_line,
-            flat_u,
-            flat_v,
-            c_line,
-            2 * u.shape[0] // y.shape[0],
-            frame.full_range,
-            fit.low,
-            look.decontaminate,
-            look.light_wrap > 0,
-            *fit.taps,
-            behind.reshape(-1),
-            out.reshape(-1),
-            self.width,
-            self.height,
-            fit.left,
-            fit.top,
-            fit.scratch,
-        )
+        wishes = (frame.full_range, look.decontaminate, look.light_wrap > 0)
+        self._draw(fit, (y, u, v), wishes, behind, out)
         return SafeFrame(out, frame.pts, frame.seq, is_card=False, maker=__name__)
 
     def _adopt(self, frame: Frame, composite: NDArray[np.uint8]) -> SafeFrame:
@@ -163,37 +140,37 @@ class Compositor:
         if self._fitted_bare is None or not self._fitted_bare.of(frame, (2, 2)):
             self._fitted_bare = _Fit(frame, (2, 2), self.width, self.height)
         fit = self._fitted_bare
-        fit.low[kernels.B] = 2
+        fit.low[arrays.B] = 2
         y, u, v = fit.planes(frame, mirror=mirror)
         out = self._next()
         if not fit.fills:
             area = self.width * self.height
             out.reshape(-1)[:area] = BLACK
             out.reshape(-1)[area:] = GREY
-        (flat_y, y_line), (flat_u, c_line), (flat_v, _) = (
-            kernels.flat(np.ascontiguousarray(plane)) for plane in (y, u, v)
-        )
+        # Nothing of the backdrop is shown.
+        self._draw(fit, (y, u, v), (frame.full_range, False, False), self._blurred, out)
+        return SafeFrame(out, frame.pts, frame.seq, is_card=False, maker=__name__, revealed=True)
+
+    def _draw(
+        self,
+        fit: _Fit,
+        planes: tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]],
+        wishes: Wishes,
+        behind: NDArray[np.uint8],
+        out: NDArray[np.uint8],
+    ) -> None:
+        """Blend planes that fit over `behind` into `out`."""
+        y, u, v = planes
         kernels.compose(
-            flat_y,
-            y_line,
-            flat_u,
-            flat_v,
-            c_line,
-            2 * u.shape[0] // y.shape[0],
-            frame.full_range,
+            arrays.flat(y),
+            arrays.flat_chroma(u, v, y.shape[0]),
             fit.low,
-            False,
-            False,
-            *fit.taps,
-            self._blurred.reshape(-1),  # nothing of it is shown
-            out.reshape(-1),
-            self.width,
-            self.height,
-            fit.left,
-            fit.top,
+            wishes,
+            fit.grid,
+            (behind.reshape(-1), out.reshape(-1)),
+            (self.width, self.height, fit.left, fit.top),
             fit.scratch,
         )
-        return SafeFrame(out, frame.pts, frame.seq, is_card=False, maker=__name__, revealed=True)
 
     def _planes(self, data: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
         """Y, U and V of a picture of the output's size."""
@@ -240,13 +217,8 @@ class _Fit:
         self.top = (height - self.height) // 4 * 2
         self.fills = (self.width, self.height) == (width, height)
         self._shape = (height, width)
-        self.taps = (
-            *kernels.taps(self.height, small[0]),
-            *kernels.taps(self.width, small[1]),
-            *kernels.taps(self.height // 2, small[0]),
-            *kernels.taps(self.width // 2, small[1]),
-        )
-        self.low = np.zeros((kernels.PLANES, *small), np.float32)
+        self.grid = arrays.grid((self.height, self.width), (small[0], small[1]))
+        self.low = np.zeros((arrays.PLANES, *small), np.float32)
         self.scratch = kernels.scratch_for((self.height, self.width), (small[0], small[1]))
         self.colours = Colours(*small[:2])
         self._scaled: list[NDArray[np.uint8]] | None = None
@@ -289,11 +261,11 @@ class _Fit:
     def fill_low(self, matte: Matte, look: Look, behind: NDArray[np.uint8]) -> None:
         """Fill the planes at model size that the kernel enlarges."""
         low = self.low
-        np.multiply(matte.a, np.float32(1 / 255), out=low[kernels.A])
-        low[kernels.B] = matte.b
+        np.multiply(matte.a, np.float32(1 / 255), out=low[arrays.A])
+        low[arrays.B] = matte.b
         if look.decontaminate:
-            self.colours.person(low[kernels.PERSON : kernels.PERSON + 3])
-            self.colours.room(low[kernels.ROOM : kernels.ROOM + 3])
+            self.colours.person(low[arrays.PERSON : arrays.PERSON + 3])
+            self.colours.room(low[arrays.ROOM : arrays.ROOM + 3])
         if look.light_wrap > 0:
             h, w = matte.alpha.shape
             reach = (max(3, round(SPILL * h)) | 1,) * 2
@@ -301,12 +273,12 @@ class _Fit:
             spill = np.clip(around * SPILL_GAIN - SPILL_SHIFT, 0, 1)
             spill *= np.float32(SPILL_MOST * look.light_wrap)
             spill[spill < SPILL_LEAST] = 0  # the kernel takes tiles without any as they are
-            low[kernels.WRAP] = spill
+            low[arrays.WRAP] = spill
             for channel, plane in enumerate(self.inside(behind)):
                 light = cv2.blur(cv2.resize(plane, (w, h), interpolation=cv2.INTER_AREA), reach)
                 if look.mirror:
                     light = light[:, ::-1]
-                np.multiply(light, spill, out=low[kernels.LIGHT + channel])
+                np.multiply(light, spill, out=low[arrays.LIGHT + channel])
         if look.mirror:
             for plane in low:
                 cv2.flip(plane, 1, plane)
@@ -343,7 +315,7 @@ def alpha_at(matte: Matte, y: NDArray[np.uint8]) -> NDArray[np.float32]:
     """
     h, w = y.shape
     out = np.empty((h, w), np.float32)
-    low, high, weight = kernels.taps(h, matte.a.shape[0])
+    low, high, weight = arrays.taps(h, matte.a.shape[0])
     for top in range(0, h, ROWS):  # a large picture would take gigabytes at once
         part = slice(top, top + ROWS)
         a, b = (
