@@ -1,4 +1,4 @@
-"""What can be wrong with a model or an engine, with the sentence that mends it.
+"""Errors of models and engines, each with the sentence that mends it.
 
 SegmentationError
 ├── ModelError          weights missing, damaged, or not a person model that is understood

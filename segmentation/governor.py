@@ -24,7 +24,7 @@ GAP: Final = 0.5  # seconds without a frame after which counting starts over: th
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """How mattes are made: from which input size, and by the network for one frame in how many."""
+    """A step of the ladder: the input's size, and one frame in so many seen by the network."""
 
     quality: str
     every: int
@@ -69,7 +69,7 @@ class Governor:
 
     @property
     def level(self) -> Level:
-        """How the next matte is to be made."""
+        """The level of the next matte."""
         return LADDER[self.step]
 
     def frame(self, matte_seconds: float, infer_seconds: float) -> bool:

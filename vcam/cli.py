@@ -96,6 +96,12 @@ def build_parser() -> argparse.ArgumentParser:
     page.add_argument("--close", action="store_true", help="close it, everywhere and at once")
     add("tray", "tray.run", "show the tray icon")
 
+    _add_tools(add)
+    return parser
+
+
+def _add_tools(add: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
+    """The commands that need no daemon."""
     render = add("render", "render.run", "replace the background of pictures or a clip, offline")
     render.add_argument("input", type=Path, metavar="INPUT", help="picture, folder or clip")
     render.add_argument("-o", "--output", type=Path, metavar="OUTPUT", help="file or folder")
@@ -120,7 +126,6 @@ def build_parser() -> argparse.ArgumentParser:
     config = add("config", "config.run", "settings: where they are, all of them, or check the file")
     config.add_argument("what", nargs="?", choices=("path", "show", "check"), default="path")
     config.add_argument("--config", metavar="FILE", type=Path, help="settings file")
-    return parser
 
 
 def _command(function: str) -> Callable[[argparse.Namespace], int]:

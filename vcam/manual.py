@@ -12,7 +12,10 @@ from typing import Final
 
 from vcam import __version__
 from vcam.cli import build_parser
+from vcam.control import description
+from vcam.control.api import Api
 from vcam.foreign_text import say
+from vcam.media import page
 
 FILES: Final = (
     ("~/.config/vcam/config.toml", "Your settings; only the lines that differ from the default."),
@@ -63,7 +66,7 @@ def _value(action: argparse.Action) -> str:
 
 
 def _words(action: argparse.Action) -> list[str]:
-    """What an argument takes besides files."""
+    """Words that an argument takes besides files."""
     return [str(word) for word in action.choices or WORDS.get(action.dest) or ()]
 
 
@@ -250,16 +253,12 @@ def _quoted(text: str) -> str:
 
 def api() -> str:
     """`docs/api.md`."""
-    from vcam.control import api, description
-
-    offered = api.Api(None, None)  # type: ignore[arg-type]
+    offered = Api(None, None)  # type: ignore[arg-type]
     return description.manual(offered.endpoints(local=False), offered.endpoints(local=True))
 
 
 def formats() -> str:
     """`docs/formats.md`."""
-    from vcam.media import page
-
     return page.page()
 
 

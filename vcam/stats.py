@@ -1,4 +1,4 @@
-"""What the loop measured: counters and moving figures that any thread may read."""
+"""Measurements of the frame loop: counters and moving figures that any thread may read."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What runs the network: OpenVINO on a CPU, torch on a CUDA card."""
+"""Engines that run the network: OpenVINO on a CPU, torch on a CUDA card."""
 
 from __future__ import annotations
 

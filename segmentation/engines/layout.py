@@ -1,4 +1,4 @@
-"""How a person model wants its picture and where in its output the person is."""
+"""Layouts of person models: the form of their input, and the person's place in their output."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether there is an NVIDIA GPU that torch could use, found out without importing torch."""
+"""Detection of an NVIDIA GPU that torch could use, without importing torch."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def remedy() -> str:
 
 @cache
 def _verdict() -> tuple[str, str]:
-    """Why not, and what to do. Found once per process: drivers do not come and go under one."""
+    """Reason against CUDA and its remedy; found once per process, since drivers stay under it."""
     name, reason = card()
     if reason:
         return reason, _REMEDIES.get(reason.partition(" (")[0], "")

@@ -19,7 +19,7 @@ from tests.hostile import NAMES, harmful
 from vcam.client import Client
 from vcam.compose import library
 from vcam.control.server import Doors, serve
-from vcam.doctor.checks import Finding, Severity
+from vcam.doctor.finding import Finding, Severity
 from vcam.frame import SafeFrame
 from vcam.media.pictures import i420_from_image
 from vcam.system import paths

@@ -52,7 +52,6 @@ def test_a_peer_is_measured_beside(model, capsys):
 
     measured(
         [
-            "bench",
             "--json",
             "--frames",
             "2",

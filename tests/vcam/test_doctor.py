@@ -13,8 +13,8 @@ import pytest
 from vcam import __version__
 from vcam.doctor import checks
 from vcam.doctor import report as doctor
-from vcam.doctor.checks import Finding
 from vcam.doctor.facts import Node, Surroundings, look
+from vcam.doctor.finding import Finding
 from vcam.doctor.report import mend, report, run_checks
 from vcam.system.devices import Holder
 

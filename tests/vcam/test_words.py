@@ -101,7 +101,7 @@ def test_a_right_source_passes(files, right):
 
 def test_a_name_without_a_suffix_may_be_a_camera_and_one_with_it_is_a_file(files, monkeypatch):
     seen = []
-    monkeypatch.setattr("vcam.system.cameras.find_camera", seen.append)
+    monkeypatch.setattr("vcam.sources.find_camera", seen.append)
 
     for name in ("HD Webcam v2.0", "USB 2.0/3.0 Cam", "/dev/video0", "Cam"):
         check_source(camera(name), OUTPUT)

@@ -82,7 +82,7 @@ class Client:
         return cls(path)
 
     def status(self) -> dict[str, Any]:
-        """What the daemon does right now."""
+        """The daemon's state, counters and figures."""
         return self._ask("GET", "/status")
 
     def settings(self) -> dict[str, Any]:
@@ -147,7 +147,7 @@ class Client:
         return self._ask("GET", "/devices")
 
     def doctor(self) -> list[dict[str, Any]]:
-        """What keeps the camera from showing up, as the daemon sees it."""
+        """Findings of the doctor, as the daemon sees them."""
         found: list[dict[str, Any]] = self._ask("GET", "/doctor")["findings"]
         return found
 

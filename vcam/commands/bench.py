@@ -259,7 +259,7 @@ def pack(width: int, height: int) -> tuple[list[bytes], list[NDArray[np.uint8]]]
 
 
 def machine() -> str:
-    """What this runs on, as a reader would name it."""
+    """The machine's processor and Python, in words."""
     name = platform.processor() or platform.machine()
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():

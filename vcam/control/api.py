@@ -1,4 +1,4 @@
-"""What the doors offer: one function an endpoint, one table that names them all."""
+"""Endpoints of the control doors: one function each, one table that names them all."""
 
 from __future__ import annotations
 
@@ -20,10 +20,12 @@ from vcam.control.description import Endpoint, describe
 from vcam.control.jobs import aside, start_workers
 from vcam.control.metrics import CONTENT_TYPE, prometheus
 from vcam.control.preview import Preview, jpeg_of_room
+from vcam.doctor import report
 from vcam.errors import VcamError
 from vcam.settings import choice
 from vcam.settings.live import SAFE_BACKGROUND
 from vcam.settings.schema import settings_schema
+from vcam.system import devices
 from vcam.system.memory import blank
 
 if TYPE_CHECKING:
@@ -55,14 +57,47 @@ class Api:
 
     def endpoints(self, *, local: bool) -> list[Endpoint]:
         """The table; what only the `local` door offers is left out for the page's."""
-        settings = {"type": "object", "additionalProperties": {"type": "object"}}
         table = [
+            *self._of_settings(),
+            *self._of_presets(),
+            *self._of_modes(),
+            *self._of_pictures(),
+            *self._of_machine(),
+        ]
+        if local:
+            words = {"type": "string"}
+            folder = {"type": "object", "properties": {"folder": words}}
+            return [
+                *table,
+                Endpoint("POST", "/page", self.page, "Open the settings page's door.", folder),
+                Endpoint("DELETE", "/page", self.close_page, "Close it and end its sessions."),
+            ]
+        room = Endpoint(
+            "POST",
+            "/room",
+            self.room,
+            "One picture of the room as it is, for the page while its button is held.",
+            answers="image/jpeg",
+        )
+        word = {"type": "object", "properties": {"token": {"type": "string"}}}
+        sign_in = Endpoint(
+            *guards.SIGN_IN, self.sign_in, "Trade an address's word for a key.", word
+        )
+        return [*table, room, sign_in]
+
+    def _of_settings(self) -> list[Endpoint]:
+        settings = {"type": "object", "additionalProperties": {"type": "object"}}
+        return [
             Endpoint("GET", "/status", self.status, "What the daemon does right now."),
             Endpoint(
                 "GET", "/metrics", self.metrics, "The status for Prometheus.", answers="text/plain"
             ),
             Endpoint("GET", "/settings", self.settings, "Every setting: value, range, meaning."),
             Endpoint("PATCH", "/settings", self.change, "Change settings; all or none.", settings),
+        ]
+
+    def _of_presets(self) -> list[Endpoint]:
+        return [
             Endpoint(
                 "GET",
                 "/presets",
@@ -94,6 +129,10 @@ class Api:
                 "Keep what is in force under a name.",
             ),
             Endpoint("DELETE", "/presets/{name}", self.remove_preset, "Delete a preset of yours."),
+        ]
+
+    def _of_modes(self) -> list[Endpoint]:
+        return [
             Endpoint(
                 "POST",
                 "/reveal",
@@ -109,6 +148,10 @@ class Api:
             Endpoint("POST", "/resume", self.mode("live"), "Show the person again."),
             Endpoint("POST", "/freeze", self.mode("frozen"), "Keep showing the last picture."),
             Endpoint("POST", "/stop", self.stop, "End the daemon."),
+        ]
+
+    def _of_pictures(self) -> list[Endpoint]:
+        return [
             Endpoint(
                 "GET",
                 "/preview.mjpg",
@@ -124,6 +167,10 @@ class Api:
                 "Status and settings as they change.",
                 answers="text/event-stream",
             ),
+        ]
+
+    def _of_machine(self) -> list[Endpoint]:
+        return [
             Endpoint("GET", "/devices", self.devices, "Cameras and virtual cameras."),
             Endpoint("GET", "/camera", self.camera, "Exposure, zoom and the like of the webcam."),
             Endpoint(
@@ -136,26 +183,6 @@ class Api:
             Endpoint("GET", "/doctor", self.doctor, "What keeps the camera from showing up."),
             Endpoint("GET", "/openapi.json", self.openapi, "This description."),
         ]
-        if local:
-            words = {"type": "string"}
-            folder = {"type": "object", "properties": {"folder": words}}
-            return [
-                *table,
-                Endpoint("POST", "/page", self.page, "Open the settings page's door.", folder),
-                Endpoint("DELETE", "/page", self.close_page, "Close it and end its sessions."),
-            ]
-        room = Endpoint(
-            "POST",
-            "/room",
-            self.room,
-            "One picture of the room as it is, for the page while its button is held.",
-            answers="image/jpeg",
-        )
-        word = {"type": "object", "properties": {"token": {"type": "string"}}}
-        sign_in = Endpoint(
-            *guards.SIGN_IN, self.sign_in, "Trade an address's word for a key.", word
-        )
-        return [*table, room, sign_in]
 
     async def status(self, request: web.Request) -> web.Response:
         return web.json_response(await self._status())
@@ -323,8 +350,6 @@ class Api:
 
     async def devices(self, request: web.Request) -> web.Response:
         def look() -> dict[str, Any]:
-            from vcam.system import devices
-
             return {
                 "cameras": [asdict(c) for c in devices.list_sources()],
                 "virtual": [asdict(c) for c in devices.list_virtual_cameras()],
@@ -341,8 +366,6 @@ class Api:
 
     async def doctor(self, request: web.Request) -> web.Response:
         def look() -> list[dict[str, Any]]:
-            from vcam.doctor import report
-
             return [asdict(finding) for finding in report.run_checks()]
 
         return web.json_response({"findings": await aside(look)}, dumps=_dumps)

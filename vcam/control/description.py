@@ -1,4 +1,4 @@
-"""What the doors offer, described for programs (OpenAPI) and for people (docs/api.md)."""
+"""Descriptions of the endpoints: for programs (OpenAPI) and for people (docs/api.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who may come in at each door, and what every answer carries."""
+"""Checks of every request at each door, and the headers of every answer."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def stamp(response: web.StreamResponse) -> None:
 
 
 def compatible(ours: str, theirs: str) -> bool:
-    """Whether two versions speak the same language: equal up to the second number."""
+    """True if two versions speak the same language: equal up to the second number."""
     return ours.split(".")[:2] == theirs.split(".")[:2]
 
 
@@ -149,7 +149,7 @@ class PageGuard:
         return guard
 
     def _stranger(self, request: web.Request) -> str | None:
-        """Why a request was not made by our own page, or None."""
+        """The reason for taking a request as not made by our own page, or None."""
         origin = request.headers.get("Origin")
         if origin is not None and origin not in self._origins:
             return "Another site asked for this."

@@ -37,7 +37,7 @@ class Preview:
         self._lock = threading.Lock()
 
     def views(self) -> list[str]:
-        """What can be looked at: the composite, and the matte where the daemon shows it."""
+        """Names of the views: the composite, and the matte where the daemon shows it."""
         return ["composite", "matte"] if hasattr(self._runtime, "matte") else ["composite"]
 
     async def stream(self, request: web.Request, view: str) -> web.StreamResponse:

@@ -1,4 +1,4 @@
-"""What the control doors may ask of a running daemon; `vcam.daemon` implements it."""
+"""The part of a running daemon that the control doors may ask; `vcam.daemon` implements it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `vcam doctor` looks at: plain facts about this machine, gathered without changing anything.
+"""Facts about this machine that the doctor judges, gathered without changing anything.
 
 Every fact has a value that means "could not be found out", which no check complains about.
 """
@@ -19,8 +19,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from segmentation.engines import nvidia
+from vcam.client import Client
+from vcam.errors import ConfigError, VcamError
 from vcam.foreign_text import plain
-from vcam.system import sensors, systemd
+from vcam.settings import config
+from vcam.system import sensors, systemd, v4l2
 from vcam.system.devices import LABEL, Holder, formats_of
 
 if TYPE_CHECKING:
@@ -151,9 +154,6 @@ def _run(command: list[str]) -> str | None:
 
 
 def _settings() -> dict[str, Any]:
-    from vcam.errors import ConfigError
-    from vcam.settings import config
-
     try:
         return {"config": config.load().model_dump()}
     except ConfigError as error:
@@ -161,11 +161,7 @@ def _settings() -> dict[str, Any]:
 
 
 def _daemon() -> dict[str, Any]:
-    from vcam.errors import VcamError
-
     try:
-        from vcam.client import Client
-
         return {"status": dict(Client.connect().status())}
     except (ImportError, VcamError, OSError):
         return {"status": None}
@@ -213,7 +209,7 @@ def _module(root: Path, run: Run) -> dict[str, Any]:
 
 
 def _secure_boot(root: Path) -> bool:
-    """Whether the firmware checks signatures: byte 4 of the variable, after its attributes."""
+    """True if the firmware checks signatures: byte 4 of the variable, after its attributes."""
     for variable in (root / "sys/firmware/efi/efivars").glob("SecureBoot-*"):
         with contextlib.suppress(OSError):
             return variable.read_bytes()[4:5] == b"\x01"
@@ -249,8 +245,6 @@ def _video_group(environ: Mapping[str, str]) -> dict[str, Any]:
 
 def _nodes(root: Path) -> Iterator[Node]:
     """Every video node; opening one neither starts a camera nor disturbs who streams from it."""
-    from vcam.system import v4l2
-
     holders = _holders(root)
     parameters = root / "sys/module/v4l2loopback/parameters"
     numbers = _read(parameters / "video_nr").split(",")
@@ -285,8 +279,6 @@ def _nodes(root: Path) -> Iterator[Node]:
 
 def _raw(label: str, known: Capabilities | None, path: Path) -> str:
     """Kind of device that hands out raw sensor data at this node; "" for an ordinary camera."""
-    from vcam.system import v4l2
-
     if known is None:
         return sensors.pipeline([label])
     media = bool(known.flags & v4l2.CAP_IO_MC)
@@ -295,9 +287,7 @@ def _raw(label: str, known: Capabilities | None, path: Path) -> str:
 
 
 def _capabilities(path: Path) -> Capabilities | None:
-    """What this node says it is; None where it cannot be asked."""
-    from vcam.system import v4l2
-
+    """Capabilities of a node; None where it cannot be asked."""
     try:
         descriptor = v4l2.open_node(path)
     except OSError:
@@ -311,7 +301,7 @@ def _capabilities(path: Path) -> Capabilities | None:
 
 
 def _holders(root: Path) -> dict[str, tuple[Holder, ...]]:
-    """Who has which video node open, among the programs this user may look at."""
+    """Programs with a video node open, among those this user may look at."""
     found: dict[str, set[Holder]] = {}
     for process in (root / "proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
@@ -418,7 +408,7 @@ async def _session_bus() -> dict[str, Any]:
 
 
 def obs_camera(system: str) -> bool | None:
-    """Whether OBS' virtual camera, which carries our picture there, is installed."""
+    """True if OBS' virtual camera, which carries our picture there, is installed."""
     if system == "darwin":
         return any(
             Path(place).exists()

@@ -12,8 +12,9 @@ from typing import Final
 
 from vcam import __version__
 from vcam.doctor import facts
-from vcam.doctor.checks import CHECKS, Finding
+from vcam.doctor.checks import CHECKS
 from vcam.doctor.facts import Surroundings
+from vcam.doctor.finding import Finding
 from vcam.foreign_text import say
 
 

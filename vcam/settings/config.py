@@ -83,7 +83,7 @@ class Output(_Section):
 
 
 class Background(_Section):
-    """What is shown behind the person."""
+    """Settings of the background behind the person."""
 
     use: Annotated[str, AfterValidator(_background)]
     blur: Annotated[int, Field(ge=0, le=100)]
@@ -97,7 +97,7 @@ class Background(_Section):
 
 
 class MatteSettings(_Section):
-    """How the person is found."""
+    """Settings of the matte."""
 
     model: str = Field(min_length=1)
     engine: Literal["auto", "cpu", "cuda"]

@@ -79,7 +79,7 @@ def _under_new_names(text: str) -> str:
 
 
 def old_names(text: str) -> bool:
-    """Whether a setting in the TOML `text` has another name now; False if it is not TOML."""
+    """True if a setting in the TOML `text` has another name now; False if it is not TOML."""
     try:
         return edited(text, {}) != text
     except ConfigError:

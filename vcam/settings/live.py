@@ -50,7 +50,7 @@ _HIDING: Final = {"background": {"use": SAFE_BACKGROUND}}
 
 
 class Settings:
-    """What the user wants right now. Any thread may change it; the loop reads `current` per frame.
+    """The settings in force. Any thread may change them; the loop reads `now` once a frame.
 
     `now` is replaced, never altered, so that reading it needs no lock. Only `show_room` and the
     settings file's own `use = "none"` set `now.revealed`: the one gate to the room.

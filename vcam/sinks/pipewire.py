@@ -288,7 +288,7 @@ class _Stream:
 
     @property
     def starved(self) -> bool:
-        """Whether every buffer has been with the readers for longer than any reader is slow."""
+        """True if every buffer has been with the readers for longer than any reader is slow."""
         return self._starved_at is not None and time.monotonic() - self._starved_at > STARVED
 
     def send(self, data: NDArray[np.uint8]) -> None:

@@ -78,7 +78,7 @@ class Loopback:
         return bool(fitting)
 
     def _fits(self, fd: int) -> bool:
-        """Whether it is this very device, set as it should be."""
+        """True if it is this very device, set as it should be."""
         with contextlib.suppress(OSError):
             now = v4l2.get_format(fd, v4l2.OUTPUT)
             same = os.path.samestat(os.fstat(fd), os.stat(self.path))

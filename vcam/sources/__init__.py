@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vcam.errors import BackgroundError, SourceError
+from vcam.system.cameras import find_camera
+from vcam.system.devices import list_cameras
 
 if TYPE_CHECKING:
     from vcam.settings.config import Camera, Output
@@ -44,8 +46,6 @@ def resolve(camera: Camera) -> str:
     """
     if camera.source != "auto":
         return camera.source
-    from vcam.system.devices import list_cameras
-
     cameras = [found for found in list_cameras() if found.readable]
     if cameras and cameras[0].infrared:
         log.warning("only infrared cameras are connected")
@@ -74,8 +74,6 @@ def check_source(camera: Camera, output: Output) -> None:
     selector = getattr(source, "selector", None)
     if selector is not None:
         if sys.platform.startswith("linux") or not selector.isdigit():
-            from vcam.system.cameras import find_camera
-
             find_camera(selector)
         return
     try:

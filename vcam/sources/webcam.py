@@ -19,6 +19,7 @@ import numpy as np
 from vcam.errors import SourceError
 from vcam.foreign_text import plain
 from vcam.frame import Frame
+from vcam.system import v4l2
 from vcam.system.cameras import find_camera
 from vcam.system.controls import controls_for, manual_last_key
 from vcam.system.devices import READABLE, CameraInfo, Mode, held_by, holders, modes_of
@@ -136,8 +137,6 @@ class Webcam:
         self.packed = False  # whoever reads takes packed pictures apart; see `Unpacker`
 
     def __enter__(self) -> Self:
-        from vcam.system import v4l2
-
         info = find_camera(self.selector)
         self.name, self.path = info.name, info.path
         self._fed = info.virtual
@@ -167,7 +166,6 @@ class Webcam:
 
     def _configure(self, kind: int) -> None:
         from vcam.sources.decode import MjpegDecoder, Unpacker
-        from vcam.system import v4l2
 
         width, height, fps, wanted = self._asked
         mode = choose(modes_of(self._fd), width, height, fps, wanted)
@@ -187,9 +185,7 @@ class Webcam:
         self._set_controls()
 
     def _set_controls(self) -> None:
-        """What one camera has another may lack, so a control that fails is told and left."""
-        from vcam.system import v4l2
-
+        """Set controls; one that fails is logged and left, since not every camera has it."""
         if not self._controls:
             return
         known = {control.name: control for control in v4l2.controls(self._fd)}
@@ -242,8 +238,6 @@ class Webcam:
 
     def _decoded(self, buffer: Buffer) -> Frame | None:
         """The picture in `buffer`, which goes back to the driver; None if it is damaged."""
-        from vcam.system import v4l2
-
         assert self._mapped is not None
         taken = time.monotonic()
         damage: SourceError | None = None
@@ -316,8 +310,6 @@ class Webcam:
         )
 
     def _close(self) -> None:
-        from vcam.system import v4l2
-
         if self._fd < 0:
             return
         with contextlib.suppress(OSError):

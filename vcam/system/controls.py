@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vcam.errors import SourceError, VcamError
-from vcam.system import devices
+from vcam.system import devices, v4l2
 from vcam.system.cameras import find_camera
 
 if TYPE_CHECKING:
@@ -38,8 +38,6 @@ def turn_controls(camera: CameraInfo, wanted: Mapping[str, object]) -> dict[str,
         SourceError: there is no such control or a value is out of its range, told before any is
             turned; or the driver refuses one.
     """
-    from vcam.system import v4l2
-
     known = {control.name: control for control in devices.list_controls(camera.path)}
     values: dict[str, int] = {}
     for name, value in wanted.items():

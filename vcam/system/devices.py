@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from vcam.foreign_text import plain
-from vcam.system import sensors
+from vcam.system import sensors, v4l2
 
 if TYPE_CHECKING:
     from vcam.system.v4l2 import Capabilities, Control
@@ -182,8 +182,6 @@ def stable_name(path: str | Path) -> str:
 
 
 def capabilities_of(path: Path) -> tuple[Capabilities | None, str]:
-    from vcam.system import v4l2
-
     try:
         fd = v4l2.open_node(path)
     except OSError as error:
@@ -197,8 +195,6 @@ def capabilities_of(path: Path) -> tuple[Capabilities | None, str]:
 
 
 def webcam_at(path: Path) -> CameraInfo | None:
-    from vcam.system import v4l2
-
     known, problem = capabilities_of(path)
     label = label_at(path)
     if sensor_at(path, known):
@@ -236,8 +232,6 @@ def _unreadable(formats: tuple[str, ...]) -> str:
 
 def sensor_at(path: Path, known: Capabilities | None) -> str:
     """Kind of device that hands out raw data at this node; "" for an ordinary camera."""
-    from vcam.system import v4l2
-
     if is_virtual(path):
         return ""
     names = [label_at(path)]
@@ -249,8 +243,6 @@ def sensor_at(path: Path, known: Capabilities | None) -> str:
 
 def fed_at(path: Path) -> CameraInfo | None:
     """A virtual camera of another program that has a picture to give; None for any other."""
-    from vcam.system import v4l2
-
     known, _ = capabilities_of(path)
     if known is None or not known.captures or known.flags & v4l2.CAP_M2M or known.card == LABEL:
         return None
@@ -311,8 +303,6 @@ def _names(camera: CameraInfo) -> tuple[str, ...]:
 
 def list_controls(path: str | Path) -> tuple[Control, ...]:
     """The knobs of a camera with range and value; empty where it cannot be asked."""
-    from vcam.system import v4l2
-
     try:
         fd = v4l2.open_node(path)
     except OSError:
@@ -327,8 +317,6 @@ def list_controls(path: str | Path) -> tuple[Control, ...]:
 
 def formats_of(path: str | Path) -> tuple[str, ...]:
     """Everything a node sends, readable or not."""
-    from vcam.system import v4l2
-
     try:
         fd = v4l2.open_node(path)
     except OSError:
@@ -342,8 +330,6 @@ def formats_of(path: str | Path) -> tuple[str, ...]:
 
 
 def _modes(path: str | Path) -> tuple[Mode, ...]:
-    from vcam.system import v4l2
-
     try:
         fd = v4l2.open_node(path)
     except OSError:
@@ -365,8 +351,6 @@ _USUAL_SIZES: Final = (
 
 def modes_of(fd: int) -> list[Mode]:
     """Every readable way an open camera can send pictures."""
-    from vcam.system import v4l2
-
     found: dict[tuple[str, int, int], Mode] = {}
     for name in v4l2.pixel_formats(fd):
         if name not in READABLE:

@@ -29,7 +29,7 @@ def drop(name: str) -> None:
 
 
 def take(name: str) -> list[int]:
-    """What was kept under this name, each time it is asked for the first; the caller closes it."""
+    """Descriptor that systemd kept under `name`; None on later calls. The caller closes it."""
     names = os.environ.get("LISTEN_FDNAMES", "").split(":")
     if os.environ.get("LISTEN_PID") != str(os.getpid()):
         return []

@@ -1,4 +1,4 @@
-"""What the daemon tells systemd, how the command line hands over to it, and whether we slept.
+"""Messages to systemd, the hand-over of `start` and `stop` to it, and the detection of suspend.
 
 The notification protocol is a datagram on a unix socket named by `NOTIFY_SOCKET` (sd_notify(3));
 without one every call here does nothing, so the daemon never asks whether systemd is there.
@@ -52,7 +52,7 @@ class Notifier:
 
     @property
     def wanted(self) -> bool:
-        """Whether a service manager listens."""
+        """True if a service manager listens."""
         return bool(self._address)
 
     def ready(self, status: str = "") -> None:
@@ -110,7 +110,7 @@ def _line(text: str) -> str:
 
 
 def installed(environ: Mapping[str, str] | None = None) -> bool:
-    """Whether `start` and `stop` should go through the user's systemd."""
+    """True if `start` and `stop` should go through the user's systemd."""
     return unit_path(environ) is not None and manager_runs(environ)
 
 
@@ -129,7 +129,7 @@ def unit_path(environ: Mapping[str, str] | None = None) -> Path | None:
 
 
 def manager_runs(environ: Mapping[str, str] | None = None) -> bool:
-    """Whether a systemd of this user answers: its private socket is there, and the command too."""
+    """True if a systemd of this user answers: its private socket is there, and the command too."""
     environ = os.environ if environ is None else environ
     runtime = environ.get("XDG_RUNTIME_DIR", "")
     return bool(
@@ -140,7 +140,7 @@ def manager_runs(environ: Mapping[str, str] | None = None) -> bool:
 
 
 def under_manager(environ: Mapping[str, str] | None = None) -> bool:
-    """Whether this process was started by a service manager, which then keeps the log."""
+    """True if this process was started by a service manager, which then keeps the log."""
     environ = os.environ if environ is None else environ
     return bool(environ.get("INVOCATION_ID")) and "NOTIFY_SOCKET" in environ
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
-import fcntl
 import mmap
 import os
 import re
 import select
 import struct
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +22,9 @@ from pathlib import Path
 from typing import Final
 
 from vcam.foreign_text import plain
+
+if sys.platform != "win32":  # its constants are of use there, too
+    import fcntl
 
 QUERYCAP: Final = 0x80685600
 ENUM_FMT: Final = 0xC0405602
@@ -64,7 +67,7 @@ def fourcc_name(number: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What a node says it is."""
+    """Driver, name and abilities of a node."""
 
     driver: str
     card: str
@@ -395,7 +398,7 @@ class Inotify:
             raise OSError(number, os.strerror(number), str(path))
 
     def heard(self, timeout: float = 0.0) -> list[tuple[int, str]]:
-        """What happened as (mask, file name); empty if nothing did within `timeout` seconds."""
+        """Events as (mask, file name); empty if none came within `timeout` seconds."""
         if self.fd < 0:
             return []
         poll = select.poll()

@@ -16,10 +16,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
-from vcam.client import PageFile, browser
+from vcam.client import Client, PageFile, browser
 from vcam.errors import DaemonError, VcamError
 from vcam.foreign_text import block, plain
 from vcam.settings.choice import Blur, Colour, File
+from vcam.system import devices
+from vcam.system.paths import runtime_dir
 from vcam.tray import icons
 from vcam.tray.view import BLURS, SHORT, View, news, view
 
@@ -213,7 +215,7 @@ class Tray:
         return MenuItem(title, self._does(wish), checked=lambda _: on, radio=True)
 
     def _does(self, wish: Callable[[Daemon], Any]) -> Callable[[], None]:
-        """What a click does: ask the daemon, and show the outcome at once."""
+        """Handler of a click: asks the daemon, and shows the outcome at once."""
 
         def click() -> None:
             try:
@@ -294,7 +296,7 @@ def _blur(strength: int) -> Callable[[Daemon], Any]:
 
 
 def command() -> list[str]:
-    """How to call `vcam` from here: the script beside this Python, else the one on the path."""
+    """Command line of `vcam`: the script beside this Python, else the one on the path."""
     beside = Path(sys.executable).with_name("vcam")
     found = str(beside) if beside.exists() else shutil.which("vcam")
     return [found] if found else [sys.executable, "-m", "vcam.cli"]
@@ -336,7 +338,7 @@ def _own(name: str) -> Callable[..., Any]:
 
 
 def _x_tray_runs() -> bool:
-    """Whether an X11 system tray is there."""
+    """True if an X11 system tray is there."""
     try:
         from Xlib.display import Display
 
@@ -364,8 +366,6 @@ def only_one() -> Iterator[None]:
         return
     import fcntl
 
-    from vcam.system.paths import runtime_dir
-
     with (runtime_dir() / "tray.lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -375,14 +375,12 @@ def only_one() -> Iterator[None]:
 
 
 def video_nodes() -> tuple[str, ...]:
-    """What the kernel has in the way of cameras, without touching any; empty elsewhere."""
+    """Video nodes of the kernel, none of them touched; empty on other systems."""
     return tuple(sorted(path.name for path in Path("/sys/class/video4linux").glob("video*")))
 
 
 def list_cameras() -> list[tuple[str, str]]:
-    """What can be chosen as camera: (value of `camera.source`, what to show)."""
-    from vcam.system import devices
-
+    """Choices of a camera: (value of `camera.source`, words to show)."""
     found = devices.list_sources()
     names = [camera.name for camera in found]
     return [
@@ -399,8 +397,6 @@ def run(patience: float = 15.0) -> int:
     Raises:
         VcamError: no tray here, or one is shown already.
     """
-    from vcam.client import Client
-
     with only_one():
         tray = Tray(choose_icon(patience), Client.connect, list_cameras)
         for number in (signal.SIGINT, signal.SIGTERM):

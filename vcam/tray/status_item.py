@@ -423,7 +423,7 @@ class Icon(_base.Icon):
 
 
 async def watcher_runs(patience: float = 0.0) -> bool:
-    """Whether a panel takes StatusNotifierItems, waiting up to `patience` seconds for one.
+    """True if a panel takes StatusNotifierItems, waiting up to `patience` seconds for one.
 
     Raises:
         OSError, ValueError: there is no session bus.

@@ -1,4 +1,4 @@
-"""What the tray knows about the daemon at one moment, in the words it shows."""
+"""The tray's view of the daemon at one moment, in the words it shows."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class View:
 
     @property
     def audience(self) -> str:
-        """Who is watching."""
+        """The watchers' names, in words."""
         if not self.watchers:
             return "Nobody is watching"
         return plain("Watching: " + ", ".join(self.watchers))
@@ -102,7 +102,7 @@ def _preset(entry: Mapping[str, Any]) -> tuple[str, str]:
 
 
 def news(before: View, now: View) -> tuple[str, str] | None:
-    """What a person should hear about without looking: (title, message), or None."""
+    """News for a notification: (title, message), or None."""
     if now.state == "fault" and before.state != "fault":
         return "You cannot be seen", now.headline
     if before.state == "fault" and now.state == "live":
