@@ -19,6 +19,7 @@ import pytest
 from segmentation import jit, store
 from segmentation.engines import answers
 from segmentation.engines.openvino import OpenVinoEngine
+from segmentation.planes import Planes
 from segmentation.segmenter import Segmenter
 from segmentation.store import Store
 
@@ -312,7 +313,7 @@ def raw(cache: Path) -> np.ndarray:
     segmenter.prepare(216, 384)
     y, u, v = answers.pictures(216, 384)[0]
     halves = (plane[::2, ::2].copy() for plane in (u, v))
-    found = segmenter.matte(y, *halves, full_range=False, seq=0, pts=0.0).raw.copy()
+    found = segmenter.matte(Planes(y, *halves), seq=0, pts=0.0).raw.copy()
     segmenter.close()
     return found
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from segmentation.jit import COMPILED
+from segmentation.planes import Planes
 from vcam.compose import arrays, kernels, kernels_plain
 
 rng = np.random.default_rng(5)
@@ -55,7 +56,7 @@ def arguments(
     u, v = (np.ascontiguousarray(plane[: height * step // 2]) for plane in chroma)
     return (
         arrays.flat(luma),
-        arrays.flat_chroma(u, v, height),
+        arrays.flat_chroma(Planes(luma, u, v)),
         low,
         (full_range, clean, wrap),
         arrays.grid((height, width), (h, w)),

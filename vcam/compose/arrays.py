@@ -9,6 +9,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from segmentation.planes import Planes
+
     Bytes = NDArray[np.uint8]
     Floats = NDArray[np.float32]
     Ints = NDArray[np.uint32]
@@ -65,10 +67,10 @@ def flat(plane: NDArray[np.uint8]) -> Luma:
     return bytes_, line
 
 
-def flat_chroma(u: NDArray[np.uint8], v: NDArray[np.uint8], height: int) -> Chroma:
-    """Return the chroma of a frame of `height` rows in the form the loops take."""
-    (flat_u, line), (flat_v, v_line) = flat(u), flat(v)
+def flat_chroma(planes: Planes) -> Chroma:
+    """Return a frame's chroma in the form the loops take."""
+    (u, line), (v, v_line) = flat(planes.u), flat(planes.v)
     if v_line != line:
-        flat_u, line = flat(np.ascontiguousarray(u))
-        flat_v, _ = flat(np.ascontiguousarray(v))
-    return flat_u, flat_v, line, 2 * u.shape[0] // height
+        u, line = flat(np.ascontiguousarray(planes.u))
+        v, _ = flat(np.ascontiguousarray(planes.v))
+    return u, v, line, planes.chroma_rows

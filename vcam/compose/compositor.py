@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from segmentation.constants import BLACK, GREY
+from segmentation.planes import Planes, i420, i420_shape
 from vcam.compose import arrays, kernels
 from vcam.compose.colours import Colours
 from vcam.compose.constants import (
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from segmentation.matte import Matte
-    from vcam.compose.arrays import Wishes
     from vcam.frame import Frame
 
 BUFFERS: Final = 2  # a composite stays valid while the next one is drawn
@@ -69,9 +69,9 @@ class Compositor:
             raise ValueError(f"output is {width}x{height}, expected even numbers")
         self.width = width
         self.height = height
-        self._outputs = [np.zeros((height * 3 // 2, width), np.uint8) for _ in range(BUFFERS)]
+        self._outputs = [np.zeros(i420_shape(width, height), np.uint8) for _ in range(BUFFERS)]
         self._turn = 0
-        self._blurred = np.zeros((height * 3 // 2, width), np.uint8)
+        self._blurred = np.zeros(i420_shape(width, height), np.uint8)
         self._fitted: _Fit | None = None
         self._fitted_bare: _Fit | None = None  # of frames that are shown as they are
 
@@ -98,9 +98,9 @@ class Compositor:
         if matte.composite is not None:
             return self._adopt(frame, matte.composite)
         fit = self._fit(frame, matte)
-        y, u, v = fit.planes(frame, mirror=look.mirror)
+        planes = fit.planes(frame.planes, mirror=look.mirror)
         if isinstance(backdrop, Blur) or look.decontaminate:
-            fit.colours.take(matte, full_range=frame.full_range)
+            fit.colours.take(matte, full_range=planes.full_range)
         if isinstance(backdrop, Blur):
             behind = self._blur(fit, matte, backdrop, look.mirror)
         else:
@@ -113,8 +113,7 @@ class Compositor:
         if not fit.fills:
             np.copyto(out, behind)  # the bars beside the person
         fit.fill_low(matte, look, behind)
-        wishes = (frame.full_range, look.decontaminate, look.light_wrap > 0)
-        self._draw(fit, (y, u, v), wishes, behind, out)
+        self._draw(fit, planes, behind, out, (look.decontaminate, look.light_wrap > 0))
         return SafeFrame(out, frame.pts, frame.seq, is_card=False, maker=__name__)
 
     def _adopt(self, frame: Frame, composite: NDArray[np.uint8]) -> SafeFrame:
@@ -122,7 +121,7 @@ class Compositor:
 
         A copy: the engine draws into its memory again before anybody has judged that frame.
         """
-        expected = (self.height * 3 // 2, self.width)
+        expected = i420_shape(self.width, self.height)
         if composite.shape != expected or composite.dtype != np.uint8:
             raise ValueError(
                 f"composite is {composite.dtype} {composite.shape}, expected uint8 {expected}"
@@ -141,46 +140,33 @@ class Compositor:
             self._fitted_bare = _Fit(frame, (2, 2), self.width, self.height)
         fit = self._fitted_bare
         fit.low[arrays.B] = 2
-        y, u, v = fit.planes(frame, mirror=mirror)
+        planes = fit.planes(frame.planes, mirror=mirror)
         out = self._next()
         if not fit.fills:
-            area = self.width * self.height
-            out.reshape(-1)[:area] = BLACK
-            out.reshape(-1)[area:] = GREY
+            out[: self.height], out[self.height :] = BLACK, GREY
         # Nothing of the backdrop is shown.
-        self._draw(fit, (y, u, v), (frame.full_range, False, False), self._blurred, out)
+        self._draw(fit, planes, self._blurred, out, (False, False))
         return SafeFrame(out, frame.pts, frame.seq, is_card=False, maker=__name__, revealed=True)
 
     def _draw(
         self,
         fit: _Fit,
-        planes: tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]],
-        wishes: Wishes,
+        planes: Planes,
         behind: NDArray[np.uint8],
         out: NDArray[np.uint8],
+        wishes: tuple[bool, bool],
     ) -> None:
-        """Blend planes that fit over `behind` into `out`."""
-        y, u, v = planes
+        """Blend planes that fit over `behind` into `out`, with clean edges or spilt light."""
         kernels.compose(
-            arrays.flat(y),
-            arrays.flat_chroma(u, v, y.shape[0]),
+            arrays.flat(planes.y),
+            arrays.flat_chroma(planes),
             fit.low,
-            wishes,
+            (planes.full_range, *wishes),
             fit.grid,
             (behind.reshape(-1), out.reshape(-1)),
             (self.width, self.height, fit.left, fit.top),
             fit.scratch,
         )
-
-    def _planes(self, data: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-        """Y, U and V of a picture of the output's size."""
-        flat, area = data.reshape(-1), self.width * self.height
-        half = (self.height // 2, self.width // 2)
-        return [
-            flat[:area].reshape(self.height, self.width),
-            flat[area : area * 5 // 4].reshape(half),
-            flat[area * 5 // 4 :].reshape(half),
-        ]
 
     def _next(self) -> NDArray[np.uint8]:
         self._turn = (self._turn + 1) % BUFFERS
@@ -200,7 +186,7 @@ class Compositor:
             for part in parts:
                 cv2.flip(part, 1, part)
         if not fit.fills:
-            for part, whole in zip(parts, self._planes(self._blurred), strict=True):
+            for part, whole in zip(parts, i420(self._blurred).each, strict=True):
                 _extend(part, whole)
         return self._blurred
 
@@ -209,14 +195,13 @@ class _Fit:
     """How frames of one shape sit in the output, and the buffers that takes."""
 
     def __init__(self, frame: Frame, small: tuple[int, ...], width: int, height: int) -> None:
-        self._key = (frame.y.shape, frame.u.shape, tuple(small))
+        self._key = (frame.planes.y.shape, frame.planes.u.shape, tuple(small))
         scale = min(width / frame.width, height / frame.height)
         self.width = min(width, max(2, round(frame.width * scale / 2) * 2))
         self.height = min(height, max(2, round(frame.height * scale / 2) * 2))
         self.left = (width - self.width) // 4 * 2
         self.top = (height - self.height) // 4 * 2
         self.fills = (self.width, self.height) == (width, height)
-        self._shape = (height, width)
         self.grid = arrays.grid((self.height, self.width), (small[0], small[1]))
         self.low = np.zeros((arrays.PLANES, *small), np.float32)
         self.scratch = kernels.scratch_for((self.height, self.width), (small[0], small[1]))
@@ -225,29 +210,22 @@ class _Fit:
         if (self.width, self.height) != (frame.width, frame.height):
             c = (self.height // 2, self.width // 2)
             self._scaled = [np.zeros(s, np.uint8) for s in ((self.height, self.width), c, c)]
-        shapes = (
-            [plane.shape for plane in self._scaled]
-            if self._scaled
-            else [frame.y.shape, frame.u.shape, frame.v.shape]
-        )
-        self._flipped = [np.zeros(s, np.uint8) for s in shapes]
+        self._flipped = [np.zeros(p.shape, np.uint8) for p in self._scaled or frame.planes.each]
 
     def of(self, frame: Frame, small: tuple[int, ...]) -> bool:
         """True if it was made for frames and mattes of these shapes."""
-        return self._key == (frame.y.shape, frame.u.shape, tuple(small))
+        return self._key == (frame.planes.y.shape, frame.planes.u.shape, tuple(small))
 
     def wipe(self) -> None:
         """Overwrite what is kept of the frame."""
         blank((self.low, self.scratch, *(self._scaled or ()), *self._flipped))
         self.colours.wipe()
 
-    def planes(
-        self, frame: Frame, *, mirror: bool
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:
-        """Return the frame's planes at the size they have in the output, flipped if asked."""
-        planes = [frame.y, frame.u, frame.v]
+    def planes(self, whole: Planes, *, mirror: bool) -> Planes:
+        """Return a frame's planes at the size they have in the output, flipped if asked."""
+        planes = list(whole.each)
         if self._scaled:
-            shrinks = self.width < frame.width
+            shrinks = self.width < whole.width
             method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
             for plane, scaled in zip(planes, self._scaled, strict=True):
                 cv2.resize(plane, scaled.shape[::-1], scaled, interpolation=method)
@@ -256,7 +234,8 @@ class _Fit:
             for plane, flipped in zip(planes, self._flipped, strict=True):
                 cv2.flip(plane, 1, flipped)
             planes = list(self._flipped)
-        return planes[0], planes[1], planes[2]
+        y, u, v = planes
+        return Planes(y, u, v, whole.full_range)
 
     def fill_low(self, matte: Matte, look: Look, behind: NDArray[np.uint8]) -> None:
         """Fill the planes at model size that the kernel enlarges."""
@@ -285,11 +264,8 @@ class _Fit:
 
     def inside(self, data: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
         """The parts of an output's planes that the frame covers."""
-        height, width = self._shape
-        area = height * width
-        flat, parts = data.reshape(-1), []
-        for at, half in ((0, 1), (area, 2), (area * 5 // 4, 2)):
-            plane = flat[at : at + area // half**2].reshape(height // half, width // half)
+        parts = []
+        for plane, half in zip(i420(data).each, (1, 2, 2), strict=True):
             top, left = self.top // half, self.left // half
             parts.append(plane[top : top + self.height // half, left : left + self.width // half])
         return parts
