@@ -111,6 +111,7 @@ class Kept:
             codegen.magic_tuple(),
             signature,
             _digest(inspect.getfile(self._function)),
+            _numbers(self._function),
         )
         key = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
         return f"{self._function.__qualname__}-{key}.loop"
@@ -130,6 +131,12 @@ def _folder(beside: Path) -> Path | None:
 
 def _loops() -> list[Path]:
     return [path / "loops" for path in store.fallbacks()]
+
+
+def _numbers(function: Callable[..., Any]) -> list[tuple[str, str]]:
+    """Constants of the function's module, those from other files too: its code holds them."""
+    found = function.__globals__.items()
+    return sorted((name, repr(value)) for name, value in found if isinstance(value, (int, float)))
 
 
 @functools.cache

@@ -9,6 +9,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from segmentation.constants import (
+    BLACK,
+    CHROMA_SLOPE,
+    CHROMA_SPAN,
+    GREY,
+    LUMA_SLOPE,
+    LUMA_SPAN,
+)
 from segmentation.jit import COMPILED, compiled
 
 if TYPE_CHECKING:
@@ -17,14 +25,14 @@ if TYPE_CHECKING:
 # Rows of `matrix` in `to_input`: Y, U, V and a constant to R, G, B in 0..1, from BT.601.
 LIMITED = np.array(
     [
-        [1 / 219, 0, 1.402 / 224, 0],
-        [1 / 219, -0.344136 / 224, -0.714136 / 224, 0],
-        [1 / 219, 1.772 / 224, 0, 0],
+        [1 / LUMA_SPAN, 0, 1.402 / CHROMA_SPAN, 0],
+        [1 / LUMA_SPAN, -0.344136 / CHROMA_SPAN, -0.714136 / CHROMA_SPAN, 0],
+        [1 / LUMA_SPAN, 1.772 / CHROMA_SPAN, 0, 0],
     ]
 )
-LIMITED[:, 3] = -(LIMITED[:, 0] * 16 + (LIMITED[:, 1] + LIMITED[:, 2]) * 128)
-FULL = LIMITED * [219 / 255, 224 / 255, 224 / 255, 0]
-FULL[:, 3] = -(FULL[:, 1] + FULL[:, 2]) * 128
+LIMITED[:, 3] = -(LIMITED[:, 0] * BLACK + (LIMITED[:, 1] + LIMITED[:, 2]) * GREY)
+FULL = LIMITED * [LUMA_SLOPE, CHROMA_SLOPE, CHROMA_SLOPE, 0]
+FULL[:, 3] = -(FULL[:, 1] + FULL[:, 2]) * GREY
 
 
 @compiled("void(Array(u1, 3, 'C', readonly=True), f4[:, ::1], f4[:, ::1], f4[:, :, :, ::1])")

@@ -8,6 +8,22 @@ import cv2
 import numpy as np
 
 from segmentation import kernels
+from segmentation.constants import (
+    ARRIVE,
+    BODY,
+    DOUBT,
+    EPSILON,
+    FAINT,
+    FIRM,
+    HALF,
+    HOLE,
+    ISLAND,
+    LEAVE,
+    LEVELS,
+    RIM,
+    SOLID,
+    SURE,
+)
 from segmentation.people import Me
 
 if TYPE_CHECKING:
@@ -15,22 +31,11 @@ if TYPE_CHECKING:
 
 People = Literal["everyone", "only-me"]
 
-FAINT: Final = 0.1  # below this a pixel joins nothing
-ISLAND: Final = 0.004  # share of the frame: detached pieces smaller than this go
-HOLE: Final = 0.0012  # share of the frame: enclosed gaps smaller than this are filled
-ARRIVE: Final = 0.015  # share of the frame that a person covers at least, to be noticed
-LEAVE: Final = 0.008  # and below which a person who was there counts as gone
-FIRM: Final = 0.4  # mean alpha of a piece, below which it is a ghost
-SURE: Final = 0.85  # mean alpha where it is above a half, for a person to be noticed
-DOUBT: Final = 0.7  # and below which who was there counts as gone, and the rest as furniture
-BODY: Final = (0.45, 0.6)  # alpha that is a mere doubt at most, and a body at least
-RIM: Final = 0.025  # share of the height: how far from a body alpha may be faint
 _BLOCK: Final = np.ones((3, 3), np.uint8)
 # How far alpha, in 255ths, is believed near the most that is around it.
 TRUST: Final = np.clip((np.arange(256) / 255 - BODY[0]) / (BODY[1] - BODY[0]) * 255, 0, 255).astype(
     np.uint8
 )
-LEVELS: Final = (0.1, 0.95)  # alpha outside these is pure background or pure person
 
 
 class Tidy:
@@ -84,7 +89,7 @@ class Tidy:
         cv2.resize(alpha, self._half.shape[::-1], self._half, interpolation=cv2.INTER_LINEAR)
         self._drop_islands(alpha)
         self._fill_holes(alpha)
-        np.greater(self._half, 0.5, out=self._bits)
+        np.greater(self._half, HALF, out=self._bits)
         share = np.count_nonzero(self._bits) / self._half.size
         sure = self._mean()
         least, trust = (LEAVE, DOUBT) if self.present else (ARRIVE, SURE)
@@ -116,7 +121,7 @@ class Tidy:
     def _fill_holes(self, alpha: NDArray[np.float32]) -> None:
         half = self._half
         h, w = half.shape
-        np.less(half, 0.9, out=self._bits)
+        np.less(half, SOLID, out=self._bits)
         count, labels, stats, _ = self._pieces(4)
         if count <= 2:
             return
@@ -175,7 +180,7 @@ class Guided:
     windows are five pixels across.
     """
 
-    def __init__(self, *, epsilon: float = 1e-3) -> None:
+    def __init__(self, *, epsilon: float = EPSILON) -> None:
         self.epsilon = epsilon
         self._scratch = kernels.guide_scratch(1)
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from segmentation.engines import Engine
+    from segmentation.planes import Planes
     from segmentation.refine import People
 
 # Area of the network's input in pixels; its shape follows the frame.
@@ -103,26 +104,15 @@ class Segmenter:
             size, _ = input_size(height, width, AREAS[quality], self._engine.layout.size)
             self._engine.prepare(*size)
 
-    def matte(
-        self,
-        y: NDArray[np.uint8],
-        u: NDArray[np.uint8],
-        v: NDArray[np.uint8],
-        *,
-        full_range: bool,
-        seq: int,
-        pts: float,
-    ) -> Matte:
-        """Return the matte of the frame given by its planes.
-
-        Shapes:
-            y: (H, W) uint8; u, v: (H, W/2) or (H/2, W/2) uint8
+    def matte(self, planes: Planes, *, seq: int, pts: float) -> Matte:
+        """Return the matte of the frame of these planes.
 
         Raises:
             EngineError: the engine failed; try again with the next frame, or open another.
         """
         clock = time.perf_counter
         started = clock()
+        y, u, v = planes.each
         if u.shape[0] == y.shape[0]:
             # 4:2:2 has chroma for each row, for which the network's input has no use: an area
             # average of a plane that is not the frame's shape costs ten times all the rest.
@@ -136,7 +126,7 @@ class Segmenter:
         self._shrink_c(u, picture[1])
         self._shrink_c(v, picture[2])
         prepared = clock()
-        self._look(raw, picture, pts, full_range=full_range)
+        self._look(raw, picture, pts, full_range=planes.full_range)
         inferred = clock()
         if self.still:
             self._tidy.reset()

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import numpy as np
 
 from segmentation.matte import Matte
+from segmentation.planes import Planes
 from vcam.compose.card import Card
 from vcam.errors import SinkError, SourceError
 from vcam.frame import Frame, SafeFrame
@@ -34,7 +35,7 @@ def room(seq: int, pts: float | None = None, *, seed: int = 0) -> Frame:
     y.setflags(write=False)
     chroma = np.full((H // 2, W // 2), 128, np.uint8)
     chroma.setflags(write=False)
-    return Frame(y, chroma, chroma, False, time.monotonic() if pts is None else pts, seq)
+    return Frame(Planes(y, chroma, chroma), time.monotonic() if pts is None else pts, seq)
 
 
 def left_half(frame: Frame) -> Matte:
@@ -43,7 +44,7 @@ def left_half(frame: Frame) -> Matte:
     alpha[:, : w // 2] = 1
     alpha[0, 0] = 0.999 - 0.0001 * (frame.seq % 50)  # a real network never answers the same
     picture = np.zeros((3, h, w), np.uint8)
-    picture[0] = frame.y[::2, ::2]
+    picture[0] = frame.planes.y[::2, ::2]
     zero = np.zeros_like(alpha)
     return Matte(alpha, zero, alpha.copy(), frame.seq, frame.pts, alpha, picture, False, True)
 

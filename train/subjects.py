@@ -11,6 +11,7 @@ import numpy as np
 
 from segmentation.engines.openvino import OpenVinoEngine
 from segmentation.errors import SegmentationError
+from segmentation.planes import Planes
 from segmentation.segmenter import Segmenter
 from segmentation.sizes import AREAS, input_size
 from train.data.datasets import Alpha, Image
@@ -83,7 +84,7 @@ class Program:
         even = cv2.copyMakeBorder(image, 0, height % 2, 0, width % 2, cv2.BORDER_REPLICATE)
         y, u, v = planes(even)
         matte = self._segmenter.matte(
-            y, u, v, full_range=False, seq=self._seq, pts=self._seq * self._interval
+            Planes(y, u, v), seq=self._seq, pts=self._seq * self._interval
         )
         self._seq += 1
         size = (y.shape[1], y.shape[0])

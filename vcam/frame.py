@@ -13,32 +13,28 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from segmentation.planes import Planes
+
 
 @dataclass(frozen=True, slots=True)
 class Frame:
-    """One captured picture as planes, and when it was taken. Nobody writes to them afterwards.
+    """One captured picture, even in width and height, and when it was taken.
 
-    Shapes:
-        y: (H, W) uint8 luma; H and W even; rows may be padded, pixels in a row are adjacent unless
-            packed pictures were asked for (`vcam.sources.capture.Capture.packed`)
-        u, v: (H, W/2) for 4:2:2 or (H/2, W/2) for 4:2:0, uint8, centred on 128
-    BT.601; luma and chroma span 16..235/240 (limited) or 0..255 when `full_range`.
+    Its pixels are adjacent unless packed pictures were asked for
+    (`vcam.sources.capture.Capture.packed`).
     """
 
-    y: NDArray[np.uint8]
-    u: NDArray[np.uint8]
-    v: NDArray[np.uint8]
-    full_range: bool
+    planes: Planes  # nobody writes to them afterwards
     pts: float  # capture time, seconds on the monotonic clock
     seq: int  # source counter; a gap means frames were dropped
 
     @property
     def width(self) -> int:
-        return int(self.y.shape[1])
+        return self.planes.width
 
     @property
     def height(self) -> int:
-        return int(self.y.shape[0])
+        return self.planes.height
 
 
 _MAKERS: Final = frozenset({"vcam.compose.compositor", "vcam.compose.card"})

@@ -15,6 +15,7 @@ import numpy as np
 
 from segmentation.engines import nvidia
 from segmentation.errors import EngineError, SegmentationError, UntrustedError
+from segmentation.planes import Planes
 from vcam.compose.compositor import Blur, Compositor, Look
 from vcam.frame import Frame
 from vcam.guard import Fault
@@ -100,8 +101,8 @@ def _warm(segmenter: Segmenter) -> None:
     backdrop = np.full((216, 256), 128, np.uint8)
     compositor = Compositor(256, 144)
     for seq, full_range in enumerate((False, True)):
-        frame = Frame(luma, chroma, chroma, full_range, 0.0, seq)
-        matte = segmenter.matte(luma, chroma, chroma, full_range=full_range, seq=seq, pts=0.0)
+        frame = Frame(Planes(luma, chroma, chroma, full_range), 0.0, seq)
+        matte = segmenter.matte(frame.planes, seq=seq, pts=0.0)
         compositor.compose(frame, matte, backdrop, Look())
         compositor.compose(frame, matte, Blur(50), Look())
     segmenter.reset()
@@ -219,10 +220,7 @@ class Matting:
         scene = {"scene": _scene(scenery)} if draws and scenery is not None else {}
         try:
             matte = self._segmenter.matte(
-                frame.y,
-                frame.u,
-                frame.v,
-                full_range=frame.full_range,
+                frame.planes,
                 seq=frame.seq,
                 pts=frame.pts,
                 **scene,

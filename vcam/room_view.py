@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import cv2
 import numpy as np
 
+from segmentation.constants import BLACK, CHROMA_SPAN, GREY, LUMA_SPAN
 from vcam.system.memory import blank
 
 if TYPE_CHECKING:
@@ -85,10 +86,9 @@ def _view(frame: Frame, *, mirror: bool) -> RoomView:
     """Shrink a frame and turn it into BGR; memory of its own."""
     scale = min(1.0, SIZE[0] / frame.width, SIZE[1] / frame.height)
     size = max(2, round(frame.width * scale)), max(2, round(frame.height * scale))
-    planes = [
-        cv2.resize(p, size, interpolation=cv2.INTER_AREA) for p in (frame.y, frame.v, frame.u)
-    ]
-    if not frame.full_range:
+    y, u, v = frame.planes.each
+    planes = [cv2.resize(p, size, interpolation=cv2.INTER_AREA) for p in (y, v, u)]
+    if not frame.planes.full_range:
         planes = [table[plane] for table, plane in zip((_Y, _C, _C), planes, strict=True)]
     bgr = cv2.cvtColor(cv2.merge(planes), cv2.COLOR_YCrCb2BGR)
     if mirror:
@@ -102,4 +102,5 @@ def _stretched(black: float, span: float, centre: float) -> NDArray[np.uint8]:
     return table
 
 
-_Y, _C = _stretched(16, 219, 0), _stretched(128, 224, 128)  # limited range to full
+# Limited range to full.
+_Y, _C = _stretched(BLACK, LUMA_SPAN, 0), _stretched(GREY, CHROMA_SPAN, GREY)

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
+from segmentation.constants import CUT, FOLLOW, NOISE_GAIN, NOISE_STEP, NOISIEST, STILL
 from segmentation.kernels import smooth
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-CUT: Final = 0.14  # mean change of the picture, brightness shift removed, that is a new scene
-STILL: Final = 4.0  # levels of 255: change of colour that counts as movement
-NOISIEST: Final = 8.0  # levels: no sensor is noisier than this, averaged to model size
-FOLLOW: Final = (0.20, 0.60)  # the matte changed by this much: follow it, whatever the colours say
 
 
 class Smoother:
@@ -91,7 +87,7 @@ class Smoother:
         cv2.blur(self._motion, (5, 5), self._motion)
         # What the sensor's noise alone does: little of the picture moves less than that.
         quiet = float(np.partition(self._motion[::8, ::8].ravel(), self._quarter)[self._quarter])
-        known = quiet if self._noise < 0 else self._noise * 1.02 + 0.02
+        known = quiet if self._noise < 0 else self._noise * NOISE_GAIN + NOISE_STEP
         self._noise = min(quiet, known, NOISIEST)
         np.subtract(self._motion, np.float32(self._noise), out=self._motion)
         np.maximum(self._motion, 0, out=self._motion)

@@ -30,6 +30,7 @@ from segmentation.governor import LADDER, Level
 from segmentation.matte import Matte
 from segmentation.motion.flow import Carrier
 from segmentation.motion.temporal import Smoother
+from segmentation.planes import Planes
 from segmentation.refine import Guided, Tidy
 from segmentation.segmenter import Segmenter
 from train.figures import metrics
@@ -63,12 +64,10 @@ def shoot(model: str, quality: str, frames: Iterator[tuple[Frame, NDArray[np.flo
     segmenter = Segmenter(model, quality=quality, smoothing=0.0)
     segmenter.level = Level(quality, 1, 1.0)
     for frame, truth in frames:
-        matte = segmenter.matte(
-            frame.y, frame.u, frame.v, full_range=frame.full_range, seq=frame.seq, pts=frame.pts
-        )
+        matte = segmenter.matte(frame.planes, seq=frame.seq, pts=frame.pts)
         take.raw.append(matte.raw.copy())
         take.picture.append(matte.picture.copy())
-        take.luma.append(frame.y)
+        take.luma.append(frame.planes.y)
         take.truth.append(truth)
     segmenter.close()
     return take
@@ -125,7 +124,7 @@ def flight(
     swing = 0.3 * width
     for i, (frame, alpha) in enumerate(frames):
         move = np.array([[1, 0, swing * np.sin(i * speed / swing)], [0, 1, 0]], np.float32)
-        data = np.concatenate([plane.reshape(-1) for plane in (frame.y, frame.u, frame.v)])
+        data = np.concatenate([plane.reshape(-1) for plane in frame.planes.each])
         person = cv2.warpAffine(
             image_from_i420(data.reshape(height * 3 // 2, width)), move, (width, height)
         )
@@ -141,7 +140,7 @@ def of_image(image: NDArray[np.uint8], seq: int) -> Frame:
     flat = i420_from_image(image).reshape(-1)
     area = h * w
     u, v = (flat[at : at + area // 4].reshape(h // 2, w // 2) for at in (area, area * 5 // 4))
-    return Frame(flat[:area].reshape(h, w), u, v, False, seq / 30, seq)
+    return Frame(Planes(flat[:area].reshape(h, w), u, v), seq / 30, seq)
 
 
 def steps(take: Take) -> None:
@@ -209,7 +208,7 @@ def halo(take: Take, model: str, quality: str) -> None:
             for frame, truth in zip(
                 frames, (np.zeros_like(take.truth[i]), take.truth[i]), strict=True
             ):
-                matte = segmenter.matte(frame.y, frame.u, frame.v, full_range=False, seq=i, pts=0.0)
+                matte = segmenter.matte(frame.planes, seq=i, pts=0.0)
                 # The true matte: this table judges the blur and not the network.
                 small = np.asarray(cv2.resize(truth, matte.alpha.shape[::-1]), np.float32)
                 matte.alpha[:], matte.raw[:] = small, small
@@ -263,12 +262,10 @@ def live(
     alphas, spent, looks = [], [], 0
     for frame, _ in frames:
         started = time.process_time()
-        matte = segmenter.matte(
-            frame.y, frame.u, frame.v, full_range=frame.full_range, seq=frame.seq, pts=frame.pts
-        )
+        matte = segmenter.matte(frame.planes, seq=frame.seq, pts=frame.pts)
         spent.append(time.process_time() - started)
         looks += matte.looked
-        alphas.append(alpha_at(matte, frame.y))
+        alphas.append(alpha_at(matte, frame.planes.y))
     segmenter.close()
     return alphas, float(np.mean(spent[len(spent) // 4 :])) * 1000, looks / len(frames)
 

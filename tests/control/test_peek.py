@@ -109,7 +109,8 @@ def test_the_view_has_the_colours_of_the_room_and_is_mirrored_like_the_picture()
     assert straight.shape == (H, W, 3)
     assert np.array_equal(straight, mirrored[:, ::-1])
     luma = straight.astype(float) @ (0.114, 0.587, 0.299)
-    expected = (frame.y.astype(float) - 16) * 255 / 219 if not frame.full_range else frame.y
+    y = frame.planes.y
+    expected = y if frame.planes.full_range else (y.astype(float) - 16) * 255 / 219
     assert abs(luma.mean() - np.clip(expected, 0, 255).mean()) < 6
 
 

@@ -22,13 +22,12 @@ from vcam.client import Client
 from vcam.compose import backdrops
 from vcam.compose.backdrops import open_backdrop
 from vcam.errors import BackgroundError, SourceError, VcamError
-from vcam.system import patience
 from vcam.media import pictures
 from vcam.settings import config
 from vcam.settings.choice import Preset
 from vcam.sources import check_source, source_opener
 from vcam.sources.capture import Capture
-from vcam.system import paths
+from vcam.system import paths, patience
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="mounts a share of Linux")
 VCAM = [sys.executable, "-m", "vcam"]

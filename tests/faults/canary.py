@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from segmentation.planes import Planes
 from vcam.frame import Frame
 
 W, H = 192, 112
@@ -22,7 +23,7 @@ def frame(seq: int, pts: float, *, size: tuple[int, int] = (W, H)) -> Frame:
     y[:, : PERSON * width // W] = 120 + seq % 5
     chroma = _CHROMA if size == (W, H) else np.full((height // 2, width // 2), 128, np.uint8)
     y.setflags(write=False)
-    return Frame(y, chroma, chroma, False, pts, seq)
+    return Frame(Planes(y, chroma, chroma), pts, seq)
 
 
 def seen(shown: np.ndarray, frames: list[Frame], *, blurred: bool = False) -> int:
@@ -34,7 +35,11 @@ def seen(shown: np.ndarray, frames: list[Frame], *, blurred: bool = False) -> in
     Shapes:
         shown: (H * 3 // 2, W) uint8 I420
     """
-    return sum(_patches(shown[:H], f.y, blurred=blurred) for f in frames if f.y.shape == (H, W))
+    return sum(
+        _patches(shown[:H], f.planes.y, blurred=blurred)
+        for f in frames
+        if f.planes.y.shape == (H, W)
+    )
 
 
 def _patches(shown: np.ndarray, room: np.ndarray, *, blurred: bool) -> int:

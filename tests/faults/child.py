@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from segmentation.errors import EngineError
+from segmentation.planes import Planes
 from vcam import cli, daemon, sinks
 from vcam.errors import SinkError, SourceError
 from vcam.frame import Frame, SafeFrame
@@ -87,7 +88,7 @@ class Camera(ClipSource):
         if frame is None or not fault:
             self._last = frame
             return frame
-        y = frame.y
+        y, u, v = frame.planes.each
         if fault == "black":
             return replace(frame, y=np.full_like(y, 16))
         if fault == "noise":
@@ -97,8 +98,8 @@ class Camera(ClipSource):
             torn[y.shape[0] // 2 :] = np.roll(y, y.shape[1] // 3, axis=1)[y.shape[0] // 2 :]
             return replace(frame, y=torn)
         if fault == "half size":
-            half = [np.ascontiguousarray(p[::2, ::2]) for p in (y, frame.u, frame.v)]
-            return Frame(*half, frame.full_range, frame.pts, frame.seq)
+            half = [np.ascontiguousarray(p[::2, ::2]) for p in (y, u, v)]
+            return Frame(Planes(*half, frame.planes.full_range), frame.pts, frame.seq)
         if fault == "stale":
             return self._last
         if fault == "future":

@@ -28,6 +28,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from segmentation.governor import LADDER, Level
+from segmentation.planes import Planes
 from segmentation.segmenter import Segmenter
 from vcam.compose.compositor import Compositor, Look
 from vcam.compose.drawn import draw
@@ -55,7 +56,7 @@ BARE = np.concatenate(
         for level, part in zip(GREEN, (4, 1, 1), strict=True)
     ]
 ).reshape(H * 3 // 2, W)
-Planes = list[NDArray[np.float32]]
+Levels = list[NDArray[np.float32]]
 
 
 @dataclass(frozen=True)
@@ -158,9 +159,7 @@ class Bench:
             tally.frames += 1
             weights, bare = [], far_from(truth)
             for segmenter, compositor in zip(self._segmenters, self._compositors, strict=True):
-                matte = segmenter.matte(
-                    frame.y, frame.u, frame.v, full_range=True, seq=frame.seq, pts=frame.pts
-                )
+                matte = segmenter.matte(frame.planes, seq=frame.seq, pts=frame.pts)
                 if segmenter is self._segmenters[0]:
                     looked, live = matte.looked, guard.judge(frame, matte, "live").live
                 shown = compositor.compose(frame, matte, BARE, Look())
@@ -201,8 +200,8 @@ def room_in(shown: NDArray[np.uint8], frame: Frame, bare: NDArray[np.bool_]) -> 
     """
     u, v = shown.reshape(-1)[W * H :].reshape(2, H // 2, W // 2).astype(np.float32)
     scale = np.float32(224 / 255)
-    way_u = (frame.u.astype(np.float32) - 128) * scale + (128 - GREEN[1])
-    way_v = (frame.v.astype(np.float32) - 128) * scale + (128 - GREEN[2])
+    way_u = (frame.planes.u.astype(np.float32) - 128) * scale + (128 - GREEN[1])
+    way_v = (frame.planes.v.astype(np.float32) - 128) * scale + (128 - GREEN[2])
     come = (u - GREEN[1]) * way_u + (v - GREEN[2]) * way_v
     return np.where(bare, come / np.maximum(way_u * way_u + way_v * way_v, 1), 0)
 
@@ -215,7 +214,7 @@ class Assets:
         self._masks = people / "mask" if people else None
         self._rooms: list[Path | str] = sorted(rooms.glob("*.webp")) if rooms else list(ROOMS)
 
-    def person(self, rng: np.random.Generator) -> tuple[Planes, NDArray[np.float32]]:
+    def person(self, rng: np.random.Generator) -> tuple[Levels, NDArray[np.float32]]:
         """Somebody, at a size and a place, as Y, U, V and alpha."""
         image, alpha = self._cut_out(self._people[rng.integers(len(self._people))])
         if rng.random() < 0.5:
@@ -234,7 +233,7 @@ class Assets:
         alpha = cv2.warpAffine(np.ascontiguousarray(alpha), move, (W, H), flags=cv2.INTER_AREA)
         return _planes(placed), np.asarray(alpha, np.float32)
 
-    def room(self, rng: np.random.Generator) -> Planes:
+    def room(self, rng: np.random.Generator) -> Levels:
         """A room with a texture that can be recognised."""
         chosen = self._rooms[rng.integers(len(self._rooms))]
         planes = [plane.copy() for plane in _room(chosen)]
@@ -253,14 +252,14 @@ class Assets:
         image = np.ascontiguousarray(image[:h, :w])
         y, u, v = (plane.astype(np.uint8) for plane in _planes(image, limited=True))
         segmenter = Segmenter(quality="high", still=True)
-        matte = segmenter.matte(y, u, v, full_range=False, seq=0, pts=0.0)
+        matte = segmenter.matte(Planes(y, u, v), seq=0, pts=0.0)
         alpha = cv2.resize(matte.alpha, (w, h))
         segmenter.close()
         return image, alpha
 
 
 @cache
-def _room(chosen: Path | str) -> Planes:
+def _room(chosen: Path | str) -> Levels:
     image = draw(chosen, W, H) if isinstance(chosen, str) else _filled(read_image(chosen))
     return _planes(image)
 
@@ -274,7 +273,7 @@ def _filled(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(image[top : top + H, left : left + W])
 
 
-def _planes(image: NDArray[np.uint8], *, limited: bool = False) -> Planes:
+def _planes(image: NDArray[np.uint8], *, limited: bool = False) -> Levels:
     """Y, U and V of an image, float32; full range and chroma at half size."""
     h, w = image.shape[:2]
     flat = i420_from_image(image).reshape(-1).astype(np.float32)
@@ -288,7 +287,7 @@ def _halved(plane: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(cv2.resize(plane, (W // 2, H // 2), interpolation=cv2.INTER_AREA), np.float32)
 
 
-def _dressed(case: Case, person: Planes, alpha: NDArray[np.float32], room: Planes) -> Planes:
+def _dressed(case: Case, person: Levels, alpha: NDArray[np.float32], room: Levels) -> Levels:
     """The person in other clothes: everything below the head."""
     if case.dress == "own":
         return person
@@ -310,12 +309,12 @@ def _dressed(case: Case, person: Planes, alpha: NDArray[np.float32], room: Plane
     return [p + (q - p) * k for p, q, k in zip(person, wanted, weights, strict=True)]
 
 
-def _mixed(person: Planes, alpha: NDArray[np.float32], room: Planes) -> Planes:
+def _mixed(person: Levels, alpha: NDArray[np.float32], room: Levels) -> Levels:
     small = _halved(alpha)
     return [r + (p - r) * k for p, r, k in zip(person, room, (alpha, small, small), strict=True)]
 
 
-def _moved(planes: Planes, alpha: NDArray[np.float32], across: float) -> tuple[Planes, Any]:
+def _moved(planes: Levels, alpha: NDArray[np.float32], across: float) -> tuple[Levels, Any]:
     def shift(plane: NDArray[np.float32], by: float, border: int) -> NDArray[np.float32]:
         move = np.array([[1, 0, by], [0, 1, 0]], np.float32)
         size = plane.shape[::-1]
@@ -337,7 +336,7 @@ def _arm(alpha: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.flo
     return np.asarray(cv2.GaussianBlur(arm, (0, 0), 1), np.float32)
 
 
-def _exposed(case: Case, planes: Planes, gain: float, rng: np.random.Generator) -> Planes:
+def _exposed(case: Case, planes: Levels, gain: float, rng: np.random.Generator) -> Levels:
     """The scene as a webcam in this light sends it, with its noise."""
     y = planes[0] * gain + case.noise * _grain(rng, 1)
     chroma = [
@@ -416,7 +415,7 @@ def film(case: Case, assets: Assets) -> Iterator[tuple[Frame, NDArray[np.float32
         y, u, v = (
             np.clip(np.rint(p), 0, 255).astype(np.uint8) for p in _exposed(case, planes, now, rng)
         )
-        yield Frame(y, u, v, True, pts, seq), truth
+        yield Frame(Planes(y, u, v, full_range=True), pts, seq), truth
 
 
 def cases(count: int, seed: int) -> Iterator[Case]:

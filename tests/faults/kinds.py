@@ -37,7 +37,7 @@ def truth(frame: Frame) -> Matte:
     raw = np.repeat(columns[None, :], h, axis=0).astype(np.float32)
     raw[0, 0] = 0.999 - 1e-4 * (frame.seq % 97)  # a network never answers exactly the same
     picture = np.zeros((3, h, w), np.uint8)
-    small = frame.y[::2, ::2]
+    small = frame.planes.y[::2, ::2]
     picture[0, : small.shape[0], : small.shape[1]] = small[:h, :w]
     return Matte(
         raw, np.zeros_like(raw), raw.copy(), frame.seq, frame.pts, raw.copy(), picture, False, True
@@ -114,7 +114,7 @@ def stale_frame(scene: Scene) -> None:
 
 
 def pixels(change: Callable[[np.ndarray], np.ndarray]) -> Callable[[Frame], Frame]:
-    return lambda f: replace(f, y=change(f.y.copy()))
+    return lambda f: replace(f, planes=replace(f.planes, y=change(f.planes.y.copy())))
 
 
 def torn(y: np.ndarray) -> np.ndarray:
@@ -128,7 +128,7 @@ def shifted(y: np.ndarray) -> np.ndarray:
 
 def chroma_422(f: Frame) -> Frame:
     wide = np.full((f.height, f.width // 2), 128, np.uint8)
-    return replace(f, u=wide, v=wide)
+    return replace(f, planes=replace(f.planes, u=wide, v=wide))
 
 
 def backdrop_raises(error: Exception) -> Spoil:
@@ -210,7 +210,7 @@ HARMLESS: dict[str, Spoil] = {
     "white frame": frame_fault(pixels(lambda y: np.full_like(y, 255))),
     "rolled frame": frame_fault(pixels(shifted)),
     "4:2:2 for 4:2:0": frame_fault(chroma_422),
-    "range flips": frame_fault(lambda f: replace(f, full_range=True)),
+    "range flips": frame_fault(lambda f: replace(f, planes=replace(f.planes, full_range=True))),
     "frame grows": frame_fault(lambda f: canary.frame(f.seq, f.pts, size=(2 * canary.W, canary.H))),
     "frame shrinks": frame_fault(lambda f: canary.frame(f.seq, f.pts, size=(96, 56))),
     "frames dropped": frame_fault(lambda f: replace(f, seq=f.seq + 1000)),

@@ -25,6 +25,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from segmentation.planes import Planes
 from tests.vcam.driver import PAGE, Driver, Poll
 from vcam.client import Client
 from vcam.errors import VcamError
@@ -110,8 +111,8 @@ def frames(folder: Path, kind: str) -> list[Any]:
             planes = MjpegDecoder().decode(data)
         else:
             planes = Unpacker(W, H).yuyv(np.frombuffer(data, np.uint8))
-        y, u, v, full_range = planes
-        found.append(Frame(y.copy(), u.copy(), v.copy(), full_range, float(i), i))
+        copies = (plane.copy() for plane in planes.each)
+        found.append(Frame(Planes(*copies, planes.full_range), float(i), i))
     return found
 
 
@@ -130,24 +131,25 @@ def traces(folder: Path, kind: str, quality: str = "balanced") -> dict[str, list
 
     for frame in frames(folder, kind):
         u, v = (
-            (frame.u[::2], frame.v[::2])
-            if frame.u.shape[0] == frame.y.shape[0]
-            else (frame.u, frame.v)
+            (frame.planes.u[::2], frame.planes.v[::2])
+            if frame.planes.u.shape[0] == frame.planes.y.shape[0]
+            else (frame.planes.u, frame.planes.v)
         )
-        add("Y", frame.y, frame.y[:, ::-1])
-        add("U V", frame.u, frame.v, u[:, ::-1], v[:, ::-1])
-        i420 = np.concatenate([p.reshape(-1) for p in map(np.ascontiguousarray, (frame.y, u, v))])
+        add("Y", frame.planes.y, frame.planes.y[:, ::-1])
+        add("U V", frame.planes.u, frame.planes.v, u[:, ::-1], v[:, ::-1])
+        planes = (frame.planes.y, u, v)
+        i420 = np.concatenate([np.ascontiguousarray(p).reshape(-1) for p in planes])
         i420 = i420.reshape(frame.height * 3 // 2, frame.width)
         for name, code in (("RGB", cv2.COLOR_YUV2RGB_I420), ("BGR", cv2.COLOR_YUV2BGR_I420)):
             add(name, cv2.cvtColor(i420, code))
         out_w, out_h = OUTPUT
-        for plane, size in ((frame.y, (out_w, out_h)), (u, (out_w // 2, out_h // 2)),
+        for plane, size in ((frame.planes.y, (out_w, out_h)), (u, (out_w // 2, out_h // 2)),
                             (v, (out_w // 2, out_h // 2))):  # fmt: skip
             scaled = cv2.resize(plane, size, interpolation=cv2.INTER_AREA)
             add("output size", scaled, scaled[:, ::-1])
         (full_h, full_w), (h, w) = input_size(frame.height, frame.width, AREAS[quality])
         picture = np.zeros((3, h, w), np.uint8)
-        for plane, small in zip((frame.y, u, v), picture, strict=True):
+        for plane, small in zip((frame.planes.y, u, v), picture, strict=True):
             shrink = Shrink(plane.shape, (h, w))
             shrink(np.ascontiguousarray(plane), small)
             add("halves", *shrink._halves)
@@ -159,7 +161,7 @@ def traces(folder: Path, kind: str, quality: str = "balanced") -> dict[str, list
         add("half model size", *half)
         add("half model size, float", *(p.astype(np.float32) for p in half))
         x = np.zeros((1, 3, full_h, full_w), np.float32)
-        matrix = np.ascontiguousarray(FULL if frame.full_range else LIMITED, np.float32)
+        matrix = np.ascontiguousarray(FULL if frame.planes.full_range else LIMITED, np.float32)
         to_input(picture, matrix, scale, x)
         add("network's input", *x[0])
     for path in folder.glob("*.mjpg"):

@@ -38,10 +38,12 @@ def test_a_case_is_the_same_whenever_it_is_played_and_ends_without_the_person(as
     case = replace(next(dim.cases(1, 0)), kind="cut")
     first, second = (list(dim.film(case, assets)) for _ in range(2))
 
-    assert all(np.array_equal(a.y, b.y) for (a, _), (b, _) in zip(first, second, strict=True))
+    assert all(
+        np.array_equal(a.planes.y, b.planes.y) for (a, _), (b, _) in zip(first, second, strict=True)
+    )
     assert first[0][1].max() > 0.9
     assert first[-1][1].max() == 0
-    assert abs(first[0][0].y.mean() - case.brightness) < 4
+    assert abs(first[0][0].planes.y.mean() - case.brightness) < 4
 
 
 def test_the_cases_cover_every_kind_dress_rate_and_light():
@@ -58,7 +60,7 @@ def test_room_is_counted_where_it_is_shown_and_nowhere_else(assets):
     everywhere = np.ones((dim.H // 2, dim.W // 2), np.bool_)
     shown = dim.BARE.copy()
     flat = shown.reshape(-1)[dim.W * dim.H :].reshape(2, dim.H // 2, dim.W // 2)
-    for plane, theirs in zip(flat, (frame.u, frame.v), strict=True):
+    for plane, theirs in zip(flat, frame.planes.each[1:], strict=True):
         limited = np.rint((theirs.astype(np.float32) - 128) * (224 / 255) + 128)
         plane[40:60, 50:90] = limited[40:60, 50:90]
 

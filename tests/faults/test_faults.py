@@ -42,7 +42,7 @@ def test_without_the_guard_the_same_harness_finds_the_room(tmp_path):
 def test_the_detector_finds_a_single_patch():
     frame = canary.frame(5, 0.0)
     shown = np.full((canary.H * 3 // 2, canary.W), 90, np.uint8)
-    shown[32:48, 96:112] = frame.y[32:48, 96:112]
+    shown[32:48, 96:112] = frame.planes.y[32:48, 96:112]
 
     assert canary.seen(shown, [frame]) == 1
     assert canary.seen(np.full_like(shown, 90), [frame]) == 0

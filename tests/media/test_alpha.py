@@ -151,7 +151,7 @@ def test_clips_are_on_black_as_source_and_as_background(tmp_path, name, codec, p
     backdrop.close()
 
     for frame in frames:
-        data = pictures.fit_planes(frame.y, frame.u, frame.v, frame.full_range, W, H)
+        data = pictures.fit_planes(frame.planes, W, H)
         check(pictures.image_from_i420(data), 6)
     check(pictures.image_from_i420(behind), 6)
 
@@ -170,7 +170,7 @@ def test_animations_are_on_black_and_forget_the_picture_before(tmp_path, kind):
         frames = [source.read(0) for _ in range(2)]
 
     for frame, mirrored in zip(frames, (False, True), strict=True):
-        data = pictures.fit_planes(frame.y, frame.u, frame.v, frame.full_range, W, H)
+        data = pictures.fit_planes(frame.planes, W, H)
         image = pictures.image_from_i420(data)
         check(image[:, ::-1] if mirrored else image, 6, np.array([(0, 0, 0), SEEN, SEEN]))
 

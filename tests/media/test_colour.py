@@ -318,7 +318,7 @@ def seen(path: Path) -> np.ndarray:
     """The colour a clip shows, as RGB, and the same as backdrop."""
     with ClipSource(path, live=False) as source:
         frame = source.read(0)
-    data = pictures.fit_planes(frame.y, frame.u, frame.v, frame.full_range, 64, 36)
+    data = pictures.fit_planes(frame.planes, 64, 36)
     rgb = pictures.image_from_i420(data)[18, 32].astype(int)
     backdrop = backdrops.open_backdrop(str(path), 64, 36)
     behind = pictures.image_from_i420(backdrop.at(0))[18, 32].astype(int)

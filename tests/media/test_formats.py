@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segmentation.planes import i420
 from tests.media import made, samples
 from vcam import manual
 from vcam.commands.render import render
@@ -37,9 +38,7 @@ def settings(source: Path) -> config.Config:
 
 def first_planes(data: np.ndarray) -> list[int]:
     """Y, U and V in the middle of an I420 picture."""
-    return [
-        int(plane[plane.shape[0] // 2, plane.shape[1] // 2]) for plane in pictures.planes_of(data)
-    ]
+    return [int(plane[plane.shape[0] // 2, plane.shape[1] // 2]) for plane in i420(data).each]
 
 
 def refusal(path: Path) -> BackgroundError | None:
@@ -80,7 +79,7 @@ def test_what_is_read_is_shown_as_background_and_as_source(tmp_path, name):
         frame = source.read(1)
 
     assert np.abs(np.subtract(first_planes(shown), first_planes(EXPECTED))).max() <= 4
-    y, u, v = (int(p[p.shape[0] // 2, p.shape[1] // 2]) for p in (frame.y, frame.u, frame.v))
+    y, u, v = (int(p[p.shape[0] // 2, p.shape[1] // 2]) for p in frame.planes.each)
     assert np.abs(np.subtract((y, u, v), first_planes(EXPECTED))).max() <= 4
 
 
@@ -224,7 +223,7 @@ def test_an_animation_plays_at_its_own_speed(tmp_path):
 
         assert second.pts - first.pts == pytest.approx(0.2, abs=0.01), name
         assert clip.fps == pytest.approx(5)
-        assert int(second.v[9, 16]) < 128 < int(first.v[9, 16]), name
+        assert int(second.planes.v[9, 16]) < 128 < int(first.planes.v[9, 16]), name
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
+from segmentation.planes import Planes
 from tests.media import made
 from vcam.compose.compositor import Compositor
 from vcam.frame import Frame
@@ -127,10 +128,8 @@ def shown(path: Path) -> tuple[np.ndarray, tuple[int, int]]:
     with ClipSource(path, live=False) as source:
         frame = source.read(0)
         size = source.size
-    assert frame.u.shape[0] in (frame.height // 2, frame.height)
-    data = pictures.fit_planes(
-        frame.y, frame.u, frame.v, frame.full_range, frame.width, frame.height
-    )
+    assert frame.planes.u.shape[0] in (frame.height // 2, frame.height)
+    data = pictures.fit_planes(frame.planes, frame.width, frame.height)
     return pictures.image_from_i420(data), size
 
 
@@ -230,7 +229,7 @@ def person(width: int, height: int) -> Frame:
     """A frame whose luma is its row, and whose red difference is its column."""
     y = np.repeat(np.arange(height, dtype=np.uint8)[:, None], width, 1)
     v = np.repeat(np.arange(width // 2, dtype=np.uint8)[None], height // 2, 0)
-    return Frame(y, np.full_like(v, 128), v, False, 1.0, 7)
+    return Frame(Planes(y, np.full_like(v, 128), v), 1.0, 7)
 
 
 @pytest.mark.parametrize(
@@ -241,11 +240,11 @@ def test_a_source_of_another_shape_fills_the_frame_when_asked(size, kept):
     frame = filled(person(*size), 1280, 720)
 
     assert (frame.width, frame.height) == kept
-    assert frame.u.shape == (kept[1] // 2, kept[0] // 2)
+    assert frame.planes.u.shape == (kept[1] // 2, kept[0] // 2)
     assert (frame.pts, frame.seq) == (1.0, 7)
     cut = size[1] - kept[1]
-    assert cut * 0.25 - 2 <= frame.y[0, 0] <= cut * 0.35  # more below than above
-    assert frame.v[0, 0] == (size[0] - kept[0]) // 4  # as much left as right
+    assert cut * 0.25 - 2 <= frame.planes.y[0, 0] <= cut * 0.35  # more below than above
+    assert frame.planes.v[0, 0] == (size[0] - kept[0]) // 4  # as much left as right
 
 
 @pytest.mark.parametrize("fill", [False, True])
@@ -264,7 +263,7 @@ def test_a_phones_clip_is_whole_or_fills_as_the_settings_say(tmp_path, fill):
 
 def test_a_cropped_frame_is_composited_as_its_copy_is():
     frame = filled(person(90, 160), 1280, 720)
-    whole = [np.ascontiguousarray(p) for p in (frame.y, frame.u, frame.v)]
+    whole = [np.ascontiguousarray(p) for p in frame.planes.each]
 
     cropped = Compositor(128, 72).reveal(frame).data
     copied = Compositor(128, 72).reveal(replace(frame, y=whole[0], u=whole[1], v=whole[2])).data

@@ -31,14 +31,13 @@ from segmentation.engines.cuda import CudaEngine
 from segmentation.engines.layout import Layout, weights_dir
 from segmentation.errors import EngineError, ModelError
 from segmentation.governor import Level
+from segmentation.planes import Planes
 from segmentation.segmenter import Segmenter
 from segmentation.sizes import AREAS, Shrink
 from segmentation.weights_file import fold
-from vcam.compose.colours import NEAR, TRUST
-from vcam.compose.compositor import BLUR_MOST, SPILL, Blur, Compositor, Look
-from vcam.compose.kernels import GAIN
+from vcam.compose.compositor import Blur, Compositor, Look
 from vcam.frame import Frame
-from vcam.gpu import resample, torch_draw, torch_matte
+from vcam.gpu import resample, torch_matte
 from vcam.gpu.packing import Packing, packing_of
 from vcam.gpu.plan import Plan
 from vcam.gpu.scene import Scene
@@ -48,16 +47,6 @@ from vcam.sources.still import StillSource
 CPU = torch.device("cpu")
 W, H = 640, 360
 AREA = AREAS["balanced"]
-
-
-def test_constants_are_those_of_the_processors_path():
-    assert (torch_draw.NEAR, torch_draw.BLUR_MOST, torch_draw.SPILL, torch_draw.GAIN) == (
-        NEAR,
-        BLUR_MOST,
-        SPILL,
-        GAIN,
-    )
-    assert np.float32(torch_draw.TRUST) == TRUST
 
 
 @pytest.mark.parametrize("before", [(180, 320), (720, 1280), (101, 67), (90, 160), (1080, 1920)])
@@ -177,14 +166,14 @@ def test_a_packed_picture_goes_up_as_it_is_and_planes_as_planes(kind, packed):
     data = np.random.default_rng(0).integers(0, 256, wanted.size, np.uint8)
     unpack = Unpacker(16, 12)
     unpack.packed = packed
-    *planes, full_range = getattr(unpack, kind)(data)
+    planes = getattr(unpack, kind)(data)
 
-    packing, parts = packing_of(*planes, full_range=full_range)
+    packing, parts = packing_of(planes)
 
     assert (packing == wanted) is packed
     whole = np.concatenate([part.reshape(-1) for part in parts])
     assert whole.size == packing.size
-    for plane, there in zip(planes, (packing.y, packing.u, packing.v), strict=True):
+    for plane, there in zip(planes.each, (packing.y, packing.u, packing.v), strict=True):
         assert np.array_equal(there.of(torch.from_numpy(whole)).numpy(), plane)
 
 
@@ -202,7 +191,7 @@ def test_what_only_looks_packed_goes_up_as_planes(change):
     data = np.random.default_rng(0).integers(0, 256, (12, 8, 4), np.uint8)
     y, u, v = change(data.reshape(12, 16, 2)[..., 0], data[..., 1], data[..., 3])
 
-    packing, parts = packing_of(y, u, v, full_range=False)
+    packing, parts = packing_of(Planes(y, u, v))
 
     whole = np.concatenate([part.reshape(-1) for part in parts])
     for plane, there in zip((y, u, v), (packing.y, packing.u, packing.v), strict=True):
@@ -657,9 +646,7 @@ def compare(path, scene, frames, *, device="cpu", kernels="") -> int:
     look = Look(scene.light_wrap, scene.decontaminate, scene.mirror)
     worst = 0
     for frame in frames:
-        wanted = theirs.matte(
-            frame.y, frame.u, frame.v, full_range=frame.full_range, seq=frame.seq, pts=frame.pts
-        )
+        wanted = theirs.matte(frame.planes, seq=frame.seq, pts=frame.pts)
         behind = Blur(scene.blur) if scene.backdrop is None else scene.backdrop
         shown = compositor.compose(frame, wanted, behind, look).data
         found = matte(mine, frame, scene)
@@ -689,10 +676,7 @@ def matte(segmenter, frame, scene):
     until = time.monotonic() + 60
     while time.monotonic() < until:
         made = segmenter.matte(
-            frame.y,
-            frame.u,
-            frame.v,
-            full_range=frame.full_range,
+            frame.planes,
             seq=frame.seq,
             pts=frame.pts,
             scene=scene,
@@ -761,7 +745,7 @@ def portraits() -> list[np.ndarray]:
     """The bundled portrait in motion: RGB, of the tests' size."""
     with StillSource(width=W, height=H, realtime=False) as source:
         frames = [source.read(0.0) for _ in range(30)]
-    return [np.concatenate([p.reshape(-1) for p in (f.y, f.u, f.v)]) for f in frames]
+    return [np.concatenate([p.reshape(-1) for p in f.planes.each]) for f in frames]
 
 
 def moving(seq, width=W, height=H, *, halves=2, full_range=False, shift=0) -> Frame:
@@ -777,21 +761,22 @@ def moving(seq, width=W, height=H, *, halves=2, full_range=False, shift=0) -> Fr
         cv2.resize(p, size)
         for p, size in zip(planes, ((width, height), chroma, chroma), strict=True)
     )
-    return Frame(y, u, v, full_range, seq / 30, seq)
+    return Frame(Planes(y, u, v, full_range), seq / 30, seq)
 
 
 def parts_of(frame, kind):
     """The frame as a camera of this kind packs it, and how."""
-    h, w = frame.y.shape
+    planes = frame.planes
+    h, w = planes.y.shape
     if kind == "yuyv":
         packed = np.empty((h, w // 2, 4), np.uint8)
-        packed[..., 0::2] = frame.y.reshape(h, w // 2, 2)
-        packed[..., 1], packed[..., 3] = frame.u, frame.v
+        packed[..., 0::2] = planes.y.reshape(h, w // 2, 2)
+        packed[..., 1], packed[..., 3] = planes.u, planes.v
         return Packing.yuyv(h, w), (packed,)
     if kind == "nv12":
-        return Packing.nv12(h, w), (frame.y, np.stack((frame.u, frame.v), axis=-1))
-    parts = (frame.y, frame.u, frame.v)
-    return Packing.planar(frame.y.shape, frame.u.shape, full_range=frame.full_range), parts
+        return Packing.nv12(h, w), (planes.y, np.stack((planes.u, planes.v), axis=-1))
+    parts = planes.each
+    return Packing.planar(planes.y.shape, planes.u.shape, full_range=planes.full_range), parts
 
 
 def backdrop(width, height):

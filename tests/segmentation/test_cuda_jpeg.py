@@ -43,12 +43,12 @@ def test_planes_are_those_of_the_processors_decoder(library, subsampling):
     decoder = nvjpeg.NvDecoder(library, CPU)
     data = jpeg(96, 64, subsampling)
     out = torch.full((96 * 64 * 2 + 5,), 7, dtype=torch.uint8)
-    *planes, full_range = MjpegDecoder().decode(data)
+    planes = MjpegDecoder().decode(data)
 
     packing = decoder.decode(data, out)
 
-    assert packing.full_range == full_range
-    for place, plane in zip((packing.y, packing.u, packing.v), planes, strict=True):
+    assert packing.full_range == planes.full_range
+    for place, plane in zip((packing.y, packing.u, packing.v), planes.each, strict=True):
         assert np.array_equal(place.of(out).numpy(), plane)
     assert (out[packing.size :] == 7).all()
     decoder.close()

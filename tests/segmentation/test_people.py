@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from segmentation.people import ALONE, KNOWN, Me
+from segmentation.planes import Planes
 from segmentation.refine import Tidy
 from segmentation.segmenter import Segmenter
 from tests.segmentation.actors import Actor, Pose, Script, demo, drawn, portraits, shoot
@@ -257,7 +258,7 @@ def test_through_the_network_too():
         shot = shoot(t, [(actor, script(t)) for actor, script in cast])
         y, u, v = shot.picture
         halves = [np.ascontiguousarray(plane[::2, ::2]) for plane in (u, v)]
-        matte = segmenter.matte(y, *halves, full_range=False, seq=n, pts=t)
+        matte = segmenter.matte(Planes(y, *halves), seq=n, pts=t)
         handed.append(shot.shown(matte.alpha, 0))
         shown.append((t, shot.shown(matte.alpha, 1)))
     segmenter.close()

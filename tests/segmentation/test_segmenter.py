@@ -16,6 +16,7 @@ from segmentation.engines.layout import Layout
 from segmentation.engines.openvino import OpenVinoEngine
 from segmentation.errors import EngineError, ModelError, SegmentationError
 from segmentation.matte import Matte
+from segmentation.planes import Planes
 from segmentation.segmenter import Segmenter
 from segmentation.sizes import AREAS, Shrink, input_size
 from tests.segmentation import tiny_models
@@ -50,7 +51,7 @@ def disc(height: int, width: int, *, rows: int = 2) -> tuple[np.ndarray, np.ndar
 
 
 def matte_of(segmenter: Segmenter, planes: tuple[np.ndarray, ...], seq: int = 0) -> Matte:
-    return segmenter.matte(*planes, full_range=False, seq=seq, pts=seq / 30)
+    return segmenter.matte(Planes(*planes), seq=seq, pts=seq / 30)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +86,7 @@ def test_full_range_is_told_from_limited_range(tmp_path):
     seen = []
     for luma, full_range in ((y, False), (full, True), (y, True)):
         segmenter = Segmenter(str(dark), examine=False)
-        matte = segmenter.matte(luma, chroma, chroma, full_range=full_range, seq=0, pts=0.0)
+        matte = segmenter.matte(Planes(luma, chroma, chroma, full_range), seq=0, pts=0.0)
         seen.append(matte.raw.copy())
         segmenter.close()
 
@@ -477,7 +478,7 @@ def test_stills_get_the_mean_of_both_models_where_both_are_shipped(tmp_path, mon
     y[:, 48:] = 220
 
     still, live = Segmenter(still=True, examine=False), Segmenter(examine=False)
-    mattes = [s.matte(y, c, c, full_range=False, seq=0, pts=0.0).raw.copy() for s in (still, live)]
+    mattes = [s.matte(Planes(y, c, c), seq=0, pts=0.0).raw.copy() for s in (still, live)]
 
     assert still.info["model"] == "bisenet-small + bisenet-r18-int8"
     assert live.info["model"] == "bisenet-small"
@@ -493,12 +494,13 @@ def test_weights_that_are_cut_short_on_disk_do_not_end_the_process_that_uses_the
     program = """
 import os, sys
 import numpy as np
+from segmentation.planes import Planes
 from segmentation.segmenter import Segmenter
 segmenter = Segmenter(sys.argv[1] + ".xml", quality="low")
 luma, chroma = np.zeros((144, 256), np.uint8), np.zeros((72, 128), np.uint8)
 os.truncate(sys.argv[1] + ".bin", 70_000)
 segmenter.prepare(144, 256)
-segmenter.matte(luma, chroma, chroma, full_range=False, seq=0, pts=0.0)
+segmenter.matte(Planes(luma, chroma, chroma), seq=0, pts=0.0)
 """
 
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "net")], check=False)

@@ -9,6 +9,7 @@ import random
 import shutil
 import subprocess
 import sys
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +19,7 @@ import pytest
 from segmentation import jit, store
 from segmentation.engines import answers
 from segmentation.engines.openvino import OpenVinoEngine
+from segmentation.planes import Planes
 from segmentation.segmenter import Segmenter
 from segmentation.store import Store
 
@@ -204,9 +206,9 @@ def double(x):
 """
 
 
-def loop(path: Path, times: int = 2) -> Callable[[int], int]:
+def loop(path: Path, times: int = 2, source: str = LOOP) -> Callable[[int], int]:
     """Import the loop in `path`, as a start of the program does."""
-    path.write_text(LOOP.format(times=times))
+    path.write_text(source.format(times=times))
     jit._digest.cache_clear()
     spec = importlib.util.spec_from_file_location("loop", path)
     module = importlib.util.module_from_spec(spec)
@@ -245,6 +247,19 @@ def test_a_loop_is_taken_from_disk_unless_its_source_changed(tmp_path, loops, mo
 
     assert (hits(first), hits(again), hits(other)) == (0, 1, 0)
     assert other(21) == 63
+
+
+@pytest.mark.skipif(not jit.COMPILED, reason="needs numba")
+def test_a_loop_is_compiled_anew_when_a_constant_of_another_file_changed(
+    tmp_path, loops, monkeypatch
+):
+    source = "from lent import TIMES\n" + LOOP.format(times="TIMES")
+    made = []
+    for times in (2, 3):
+        monkeypatch.setitem(sys.modules, "lent", types.SimpleNamespace(TIMES=times))
+        made.append(loop(tmp_path / "loop.py", source=source))
+
+    assert [double(21) for double in made] == [42, 63]
 
 
 class Spy:
@@ -298,7 +313,7 @@ def raw(cache: Path) -> np.ndarray:
     segmenter.prepare(216, 384)
     y, u, v = answers.pictures(216, 384)[0]
     halves = (plane[::2, ::2].copy() for plane in (u, v))
-    found = segmenter.matte(y, *halves, full_range=False, seq=0, pts=0.0).raw.copy()
+    found = segmenter.matte(Planes(y, *halves), seq=0, pts=0.0).raw.copy()
     segmenter.close()
     return found
 

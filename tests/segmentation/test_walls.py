@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from segmentation.planes import Planes
 from segmentation.segmenter import Segmenter
 from train.views.walls import walls
 
@@ -52,7 +53,9 @@ def test_nothing_of_an_artificial_wall_is_shown(network: str, quality: str):
         picture[:, LEFT:RIGHT] = person
         seq = 2 * number
         for again in (seq, seq + 1):  # the second is smoothed
-            matte = segmenter.matte(*planes(picture), full_range=True, seq=again, pts=again / 30)
+            matte = segmenter.matte(
+                Planes(*planes(picture), full_range=True), seq=again, pts=again / 30
+            )
         alpha = cv2.resize(matte.alpha, (W, H))
         assert alpha[H // 3 :, LEFT + 60 : RIGHT - 60].mean() > 0.8
         outside = np.hstack([alpha[:, : LEFT - BESIDE], alpha[:, RIGHT + BESIDE :]])

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from segmentation.matte import Matte
+from segmentation.planes import Planes
 from vcam.compose.backdrops import open_backdrop
 from vcam.compose.compositor import Blur, Compositor, Look
 from vcam.frame import Frame
@@ -38,14 +39,14 @@ def notice(height: int) -> Frame:
     data = i420_from_image(np.asarray(image))
     flat, half = data.reshape(-1), (H // 2, W // 2)
     u, v = (flat[at : at + W * H // 4].reshape(half) for at in (W * H, W * H * 5 // 4))
-    return Frame(data[:H], u, v, False, 0.0, 1)
+    return Frame(Planes(data[:H], u, v), 0.0, 1)
 
 
 def matte(frame: Frame, size: tuple[int, int] = (224, 384)) -> Matte:
     alpha = np.zeros(size, np.float32)
     alpha[:, : size[1] * 300 // W] = 1
     zero = np.zeros_like(alpha)
-    planes = (np.ascontiguousarray(p) for p in (frame.y, frame.u, frame.v))
+    planes = (np.ascontiguousarray(p) for p in frame.planes.each)
     picture = np.stack([cv2.resize(p, size[::-1], interpolation=cv2.INTER_AREA) for p in planes])
     return Matte(zero, alpha.copy(), alpha, 1, 0.0, alpha, picture, False, True)
 

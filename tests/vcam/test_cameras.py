@@ -354,9 +354,9 @@ def test_raw_pictures_become_the_very_planes(kind, as_packed):
 
     seen = unpack.take(kind, packed(kind, y, u, v))
 
-    assert np.array_equal(seen[0], y)
-    assert seen[3] == (kind == "GREY")  # a sensor's own levels, from 0 to 255
-    for got, wanted in zip(seen[1:3], (u, v), strict=True):
+    assert np.array_equal(seen.y, y)
+    assert seen.full_range == (kind == "GREY")  # a sensor's own levels, from 0 to 255
+    for got, wanted in zip(seen.each[1:], (u, v), strict=True):
         if kind == "GREY":
             wanted = np.full((H // 2, W // 2), 128)
         elif kind in ("YUYV", "UYVY"):
@@ -376,10 +376,10 @@ def test_rgb_becomes_limited_range_bt601(kind, colour):
     if kind == "BGR3":
         picture = picture[..., ::-1]
 
-    y, u, v, full_range = Unpacker(W, H).take(kind, np.ascontiguousarray(picture).reshape(-1))
+    planes = Unpacker(W, H).take(kind, np.ascontiguousarray(picture).reshape(-1))
 
-    assert not full_range
-    for plane, wanted in zip((y, u, v), BT601[colour], strict=True):
+    assert not planes.full_range
+    for plane, wanted in zip(planes.each, BT601[colour], strict=True):
         assert abs(plane.astype(int) - wanted).max() <= 1
 
 
@@ -414,11 +414,11 @@ def test_a_camera_of_each_format_is_read_with_and_without_padding(tmp_path, monk
 
     assert frame is not None
     assert source.format == kind
-    assert np.array_equal(frame.y, y)
+    assert np.array_equal(frame.planes.y, y)
     if kind != "GREY":
-        rows = frame.u.shape[0] // u.shape[0]
-        assert np.array_equal(frame.u[::rows], u)
-        assert np.array_equal(frame.v[::rows], v)
+        rows = frame.planes.u.shape[0] // u.shape[0]
+        assert np.array_equal(frame.planes.u[::rows], u)
+        assert np.array_equal(frame.planes.v[::rows], v)
 
 
 def test_a_virtual_cameras_rate_is_left_as_it_is(tmp_path, monkeypatch):

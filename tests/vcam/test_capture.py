@@ -9,7 +9,9 @@ import time
 import numpy as np
 import pytest
 
+import vcam.sources.capture
 import vcam.system.reopener
+from segmentation.planes import Planes
 from vcam.errors import SourceError, tell
 from vcam.frame import Frame
 from vcam.guard import Fault
@@ -67,7 +69,7 @@ class Endless:
         self.answered.wait(5)
         self.given += 1
         plane = np.full((4, 4), self.given, np.uint8)
-        return Frame(plane, plane[::2, ::2], plane[::2, ::2], False, 0.0, self.given)
+        return Frame(Planes(plane, plane[::2, ::2], plane[::2, ::2]), 0.0, self.given)
 
 
 @pytest.mark.parametrize("deed", ["unwanted", "switched"])
@@ -151,4 +153,4 @@ def test_telling_a_failure_fails_in_silence():
 
 def frame() -> Frame:
     y, half = np.zeros((4, 4), np.uint8), np.zeros((2, 2), np.uint8)
-    return Frame(y, half, half, False, time.monotonic(), 1)
+    return Frame(Planes(y, half, half), time.monotonic(), 1)

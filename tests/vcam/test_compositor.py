@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from segmentation.matte import Matte
+from segmentation.planes import Planes
 from segmentation.refine import Guided
 from segmentation.sizes import Shrink, input_size
 from vcam.compose.compositor import Blur, Compositor, Look, alpha_at
@@ -33,7 +34,7 @@ def image_frame(image: np.ndarray, seq: int = 0, *, full_range: bool = False) ->
         planes = [np.clip(p + 0.5, 0, 255).astype(np.uint8) for p in wide]
     for plane in planes:
         plane.setflags(write=False)
-    return Frame(*planes, full_range, seq / 30, seq)
+    return Frame(Planes(*planes, full_range), seq / 30, seq)
 
 
 def matte_for(frame: Frame, alpha: np.ndarray) -> Matte:
@@ -41,7 +42,7 @@ def matte_for(frame: Frame, alpha: np.ndarray) -> Matte:
     _, (h, w) = input_size(frame.height, frame.width, 288 * 160)
     small = np.asarray(cv2.resize(alpha, (w, h), interpolation=cv2.INTER_AREA), np.float32)
     picture = np.zeros((3, h, w), np.uint8)
-    for plane, out in zip((frame.y, frame.u, frame.v), picture, strict=True):
+    for plane, out in zip(frame.planes.each, picture, strict=True):
         Shrink(plane.shape, (h, w))(plane, out)
     a, b = np.zeros_like(small), np.zeros_like(small)
     raw = small.copy()
@@ -295,12 +296,12 @@ def test_alpha_at_full_size_is_what_the_compositor_used():
     frame = image_frame(pictured(alpha, (255, 255, 255), (0, 0, 0)))
     matte = matte_for(frame, alpha)
 
-    full = alpha_at(matte, frame.y)
+    full = alpha_at(matte, frame.planes.y)
 
     safe = Compositor(W, H).compose(frame, matte, plain((0, 0, 0)), PLAIN)
     shown = (safe.data[:H].astype(np.float32) - 16) / 219
     assert full.shape == (H, W)
-    assert np.abs(full * (frame.y / 255 - 16 / 255) * 255 / 219 - shown).max() < 0.02
+    assert np.abs(full * (frame.planes.y / 255 - 16 / 255) * 255 / 219 - shown).max() < 0.02
 
 
 def test_a_warm_compositor_takes_no_memory_for_a_frame():

@@ -14,7 +14,7 @@ from PIL import Image
 
 import vcam.sources.decode
 from vcam.errors import SourceError
-from vcam.sources.decode import MjpegDecoder, Unpacker, planes_from_nv12, planes_from_yuyv
+from vcam.sources.decode import MjpegDecoder, Unpacker
 from vcam.sources.turbojpeg import open_turbo
 
 W, H = 320, 180
@@ -56,23 +56,24 @@ def rgb(y: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
 def test_a_jpeg_becomes_its_planes(subsampling, rows):
     image = picture()
 
-    y, u, v, full_range = MjpegDecoder().decode(jpeg(image, subsampling))
+    planes = MjpegDecoder().decode(jpeg(image, subsampling))
 
+    y, u, v = planes.each
     assert (y.shape, u.shape, v.shape) == ((H, W), (rows, W // 2), (rows, W // 2))
-    assert full_range
+    assert planes.full_range
     assert np.abs(rgb(y, u, v) - image).mean() < 6
 
 
 @pytest.mark.parametrize("zeros", [1, 300, 100_000])
 def test_padding_after_the_picture_is_ignored(zeros):
-    y, *_ = MjpegDecoder().decode(jpeg(picture()) + bytes(zeros))
+    y = MjpegDecoder().decode(jpeg(picture()) + bytes(zeros)).y
 
     assert y.shape == (H, W)
 
 
 def test_planes_stay_as_they_are_while_the_next_pictures_are_decoded():
     decoder = MjpegDecoder()
-    y, u, v, _ = decoder.decode(jpeg(picture()))
+    y, u, v = decoder.decode(jpeg(picture())).each
     kept = y.copy(), u.copy(), v.copy()
 
     for seed in range(1, 12):
@@ -92,11 +93,11 @@ def test_packed_pictures_are_kept_whole_and_their_planes_are_the_same(kind):
     found = [getattr(kept_whole, kind)(data) for data in pictures]
 
     for mine, theirs, data in zip(found, wanted, pictures, strict=True):
-        for a, b in zip(mine[:3], theirs[:3], strict=True):
+        for a, b in zip(mine.each, theirs.each, strict=True):
             assert np.array_equal(a, b)
-        start = mine[0].ctypes.data
-        assert mine[1].ctypes.data - start == (1 if kind == "yuyv" else W * H)
-        assert not np.shares_memory(mine[0], data), "the camera fills its buffer again"
+        start = mine.y.ctypes.data
+        assert mine.u.ctypes.data - start == (1 if kind == "yuyv" else W * H)
+        assert not np.shares_memory(mine.y, data), "the camera fills its buffer again"
 
 
 @given(st.integers(2, 20_000))
@@ -142,7 +143,7 @@ def test_noise_inside_the_jpeg_never_comes_out_as_grey():
         for at in rng.integers(700, len(data) - 2, 40):
             torn[at] = int(rng.integers(0, 255))
         try:
-            y, *_ = MjpegDecoder().decode(bytes(torn))
+            y = MjpegDecoder().decode(bytes(torn)).y
             assert y.shape == (H, W)
         except SourceError:
             failures += 1
@@ -152,11 +153,11 @@ def test_noise_inside_the_jpeg_never_comes_out_as_grey():
 
 def test_a_good_picture_after_a_bad_one_is_whole():
     decoder, data = MjpegDecoder(), jpeg(picture())
-    expected = MjpegDecoder().decode(data)[0]
+    expected = MjpegDecoder().decode(data).y
     with pytest.raises(SourceError):
         decoder.decode(data[: len(data) // 2] + b"\xff\xd9")
 
-    y, *_ = decoder.decode(data)
+    y = decoder.decode(data).y
 
     assert np.array_equal(y, expected)
 
@@ -171,25 +172,26 @@ def test_an_odd_picture_is_refused_with_a_hint():
 def test_yuyv_becomes_planes():
     data = np.arange(8, dtype=np.uint8).repeat(1).reshape(2, 4)  # Y0 U Y1 V, two rows
 
-    y, u, v, full_range = planes_from_yuyv(data, 2, 2)
+    planes = Unpacker(2, 2).yuyv(data)
 
+    y, u, v = planes.each
     assert y.tolist() == [[0, 2], [4, 6]]
     assert (u.tolist(), v.tolist()) == ([[1], [5]], [[3], [7]])
-    assert not full_range
+    assert not planes.full_range
 
 
 def test_nv12_becomes_planes():
     data = np.array([1, 2, 3, 4, 9, 8], np.uint8)
 
-    y, u, v, _ = planes_from_nv12(data, 2, 2)
+    y, u, v = Unpacker(2, 2).nv12(data).each
 
     assert (y.tolist(), u.tolist(), v.tolist()) == ([[1, 2], [3, 4]], [[9]], [[8]])
 
 
-@pytest.mark.parametrize("unpack", [planes_from_yuyv, planes_from_nv12])
+@pytest.mark.parametrize("unpack", [Unpacker.yuyv, Unpacker.nv12])
 def test_a_short_raw_picture_is_an_error(unpack):
     with pytest.raises(SourceError, match="sent 40 bytes, expected"):
-        unpack(np.zeros(40, np.uint8), 64, 48)
+        unpack(Unpacker(64, 48), np.zeros(40, np.uint8))
 
 
 def test_an_odd_raw_size_is_refused():
@@ -203,7 +205,7 @@ def test_held_planes_are_never_written_again_and_free_ones_are():
     held = []
     for _ in range(20):
         data = rng.integers(0, 256, 64 * 48 * 2, dtype=np.uint8)
-        y, *_ = unpacker.yuyv(data)
+        y = unpacker.yuyv(data).y
         held.append((y, data.reshape(48, 64, 2)[..., 0].copy()))
 
     assert all(np.array_equal(y, kept) for y, kept in held)
@@ -212,7 +214,7 @@ def test_held_planes_are_never_written_again_and_free_ones_are():
     held.clear()
     places = set()
     for _ in range(20):
-        y, *_ = unpacker.yuyv(data)
+        y = unpacker.yuyv(data).y
         places.add(y.ctypes.data)
     assert len(places) <= 2
 
@@ -230,16 +232,16 @@ def test_both_libraries_give_the_same_planes(subsampling, library, monkeypatch):
     ours, theirs = turbo.decode(inbox, len(data)), MjpegDecoder().decode(data)
 
     assert ours is not None
-    assert ours[3] == theirs[3]
-    for a, b in zip(ours[:3], theirs[:3], strict=True):
+    assert ours.full_range == theirs.full_range
+    for a, b in zip(ours.each, theirs.each, strict=True):
         assert np.abs(a.astype(int) - b).max() <= 2
 
 
 def test_what_the_camera_says_of_its_levels_is_believed():
     data = jpeg(picture(), comment=b"CS=ITU601")
 
-    assert MjpegDecoder().decode(jpeg(picture()))[3]
-    assert not MjpegDecoder().decode(data)[3]
+    assert MjpegDecoder().decode(jpeg(picture())).full_range
+    assert not MjpegDecoder().decode(data).full_range
 
 
 def test_a_camera_that_leaves_out_the_huffman_tables_is_understood():
@@ -255,6 +257,6 @@ def test_a_camera_that_leaves_out_the_huffman_tables_is_understood():
     assert len(bare) < len(data) - 300
 
     for ours, theirs in zip(
-        MjpegDecoder().decode(bytes(bare))[:3], MjpegDecoder().decode(data)[:3], strict=True
+        MjpegDecoder().decode(bytes(bare)).each, MjpegDecoder().decode(data).each, strict=True
     ):
         assert np.array_equal(ours, theirs)

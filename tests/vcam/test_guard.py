@@ -32,7 +32,7 @@ def test_the_person_is_kept_and_the_room_replaced():
     assert len(live) == 4
     assert not any(shows_room(f) for f in live)
     left = live[-1].data[:H, : W // 2 - 8]
-    assert np.array_equal(left, room(5).y[:, : W // 2 - 8])
+    assert np.array_equal(left, room(5).planes.y[:, : W // 2 - 8])
 
 
 def test_nothing_is_shown_before_three_frames_are_confident():

@@ -14,7 +14,8 @@ import numpy as np
 import pytest
 
 from segmentation.jit import COMPILED
-from vcam.compose import kernels
+from segmentation.planes import Planes
+from vcam.compose import arrays, kernels, kernels_plain
 
 rng = np.random.default_rng(5)
 
@@ -22,15 +23,15 @@ rng = np.random.default_rng(5)
 def scene(height: int, width: int, h: int, w: int) -> tuple[np.ndarray, ...]:
     """Random planes, backdrop and low planes with a person in the middle; seeded."""
     rng = np.random.default_rng(height * width + h)
-    low = np.zeros((kernels.PLANES, h, w), np.float32)
+    low = np.zeros((arrays.PLANES, h, w), np.float32)
     y, x = np.mgrid[0:h, 0:w]
     inside = np.clip(4 - 9 * np.hypot((y + 0.5) / h - 0.6, (x + 0.5) / w - 0.5), 0, 1)
     soft = inside * (1 - inside) * 4
-    low[kernels.A] = rng.normal(0, 0.5 / 255, (h, w)) * soft
-    low[kernels.B] = inside - low[kernels.A] * 128
+    low[arrays.A] = rng.normal(0, 0.5 / 255, (h, w)) * soft
+    low[arrays.B] = inside - low[arrays.A] * 128
     low[2:8] = rng.random((6, h, w)) * 255
-    low[kernels.WRAP] = np.where(soft > 0.05, soft * 0.4, 0)
-    low[9:12] = low[kernels.WRAP] * rng.random((3, h, w)) * 255
+    low[arrays.WRAP] = np.where(soft > 0.05, soft * 0.4, 0)
+    low[9:12] = low[arrays.WRAP] * rng.random((3, h, w)) * 255
     luma = rng.integers(0, 256, (height, width), dtype=np.uint8)
     chroma = rng.integers(0, 256, (2, height, width // 2), dtype=np.uint8)
     backdrop = rng.integers(0, 256, height * width * 3 // 2, dtype=np.uint8)
@@ -54,26 +55,13 @@ def arguments(
     (height, width), (_, h, w) = luma.shape, low.shape
     u, v = (np.ascontiguousarray(plane[: height * step // 2]) for plane in chroma)
     return (
-        luma.reshape(-1),
-        width,
-        u.reshape(-1),
-        v.reshape(-1),
-        width // 2,
-        step,
-        full_range,
+        arrays.flat(luma),
+        arrays.flat_chroma(Planes(luma, u, v)),
         low,
-        clean,
-        wrap,
-        *kernels.taps(height, h),
-        *kernels.taps(width, w),
-        *kernels.taps(height // 2, h),
-        *kernels.taps(width // 2, w),
-        backdrop,
-        out,
-        size[1],
-        size[0],
-        corner[1],
-        corner[0],
+        (full_range, clean, wrap),
+        arrays.grid((height, width), (h, w)),
+        (backdrop, out),
+        (size[1], size[0], corner[1], corner[0]),
         kernels.scratch_for((height, width), (h, w)),
     )
 
@@ -81,7 +69,7 @@ def arguments(
 def both(size: tuple[int, int], small: tuple[int, int], **options: object) -> list[np.ndarray]:
     low, luma, chroma, backdrop = scene(*size, *small)
     made = []
-    for compose in (kernels._compose_compiled, kernels._compose_plain):
+    for compose in (kernels._compose, kernels_plain.compose):
         out = np.zeros(size[0] * size[1] * 3 // 2, np.uint8)
         compose(*arguments(low, luma, chroma, backdrop, out, size=size, **options))
         made.append(out)
@@ -122,7 +110,7 @@ def test_every_even_size_comes_out_the_same(size, small):
 
 
 @pytest.mark.parametrize(
-    "compose", [kernels._compose_compiled, kernels._compose_plain], ids=["compiled", "plain"]
+    "compose", [kernels._compose, kernels_plain.compose], ids=["compiled", "plain"]
 )
 def test_only_the_part_that_the_frame_covers_is_drawn(compose):
     low, luma, chroma, _ = scene(60, 80, 15, 20)
@@ -152,7 +140,7 @@ def test_all_person_is_the_frame_and_all_room_is_the_backdrop(full_range):
     person, room = np.zeros_like(backdrop), np.zeros_like(backdrop)
 
     kernels.compose(*arguments(low, luma, chroma, backdrop, room, size=size, wrap=False))
-    low[kernels.B] = 1
+    low[arrays.B] = 1
     options = {"full_range": full_range, "wrap": False}
     kernels.compose(*arguments(low, luma, chroma, backdrop, person, size=size, **options))
 
@@ -165,14 +153,14 @@ def test_the_edge_lies_where_linear_enlargement_puts_it():
     import cv2
 
     low, luma, chroma, backdrop = scene(144, 256, 18, 32)
-    low[kernels.A] = 0
+    low[arrays.A] = 0
     luma[:], backdrop[:] = 255, 0
     out = np.zeros_like(backdrop)
 
     options = {"clean": False, "wrap": False}
     kernels.compose(*arguments(low, luma, chroma, backdrop, out, size=luma.shape, **options))
 
-    alpha = cv2.resize(low[kernels.B], (256, 144), interpolation=cv2.INTER_LINEAR)
+    alpha = cv2.resize(low[arrays.B], (256, 144), interpolation=cv2.INTER_LINEAR)
     alpha = np.clip(alpha * 1.02 - 0.01, 0, 1)
     assert np.abs(out[: luma.size].reshape(luma.shape) - alpha * 255).max() <= 1
 
@@ -183,10 +171,10 @@ def test_without_numba_the_same_picture_comes_out():
         import sys, hashlib
         sys.modules["numba"] = None
         from segmentation.jit import COMPILED
-        from vcam.compose import kernels
+        from vcam.compose import kernels, kernels_plain
         from tests.vcam.test_kernels import arguments, scene
         import numpy as np
-        assert not COMPILED and kernels.compose is kernels._compose_plain
+        assert not COMPILED and kernels.compose is kernels_plain.compose
         low, luma, chroma, backdrop = scene(90, 160, 20, 36)
         out = np.zeros_like(backdrop)
         kernels.compose(*arguments(low, luma, chroma, backdrop, out, size=luma.shape))
@@ -206,7 +194,7 @@ def test_without_numba_the_same_picture_comes_out():
 @pytest.mark.skipif(not COMPILED, reason="needs numba: pip install numba")
 def test_other_threads_run_while_a_composite_is_drawn():
     low, luma, chroma, backdrop = scene(2160, 3840, 224, 398)
-    low[kernels.B] = 0.5
+    low[arrays.B] = 0.5
     out = np.zeros_like(backdrop)
     values = arguments(low, luma, chroma, backdrop, out, size=luma.shape)
     drawing, turns = threading.Event(), 0
@@ -231,8 +219,8 @@ def test_yuyv_is_taken_apart_the_same_way_by_both():
     sizes = (34 * 60, 34 * 30, 34 * 30)
     ours, theirs = ([np.zeros(size, np.uint8) for size in sizes] for _ in "ab")
 
-    kernels._split_yuyv_compiled(data, *ours)
-    kernels._split_yuyv_plain(data, *theirs)
+    kernels._split_yuyv(data, *ours)
+    kernels_plain.split_yuyv(data, *theirs)
 
     assert all(np.array_equal(a, b) for a, b in zip(ours, theirs, strict=True))
 
@@ -241,7 +229,7 @@ def test_rows_with_padding_are_used_in_place():
     padded = rng.integers(0, 256, (20, 64), dtype=np.uint8)
     plane = padded[:, :50]
 
-    data, line = kernels.flat(plane)
+    data, line = arrays.flat(plane)
 
     assert line == 64
     assert data.size == 19 * 64 + 50
@@ -252,7 +240,7 @@ def test_rows_with_padding_are_used_in_place():
 def test_mirrored_planes_are_copied_first():
     plane = rng.integers(0, 256, (20, 50), dtype=np.uint8)
 
-    data, line = kernels.flat(plane[:, ::-1])
+    data, line = arrays.flat(plane[:, ::-1])
 
     assert line == 50
     assert np.array_equal(data.reshape(20, 50), plane[:, ::-1])
@@ -263,9 +251,9 @@ def test_averages_of_colours_are_the_same_bits_and_those_of_a_box(size):
     planes = rng.random((3, *size), np.float32) * 255
     alpha = rng.random(size, np.float32)
     made = []
-    for near in (kernels._near_compiled, kernels._near_plain):
+    for near in (kernels._near, kernels_plain.near):
         out = np.zeros((3, *size), np.float32)
-        near(planes, alpha, 0.4, 1 / -0.35, 1e-3, out, *kernels.near_scratch(size))
+        near(planes, alpha, (0.4, 1 / -0.35), 1e-3, out, kernels.near_scratch(size))
         made.append(out)
 
     weight = np.clip((alpha - 0.4) / -0.35, 0, 1)

@@ -24,7 +24,7 @@ class Engine:
         self.faults = faults
         Engine.opened += 1
 
-    def matte(self, y, u, v, *, full_range, seq, pts):
+    def matte(self, planes, *, seq, pts):
         if self.faults["inference"]:
             raise EngineError("it failed", hint="")
         return left_half(room(seq))

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from segmentation.planes import Planes
 from segmentation.segmenter import Segmenter
 from tests.fakes import H, W, drain, left_half, pipeline, room
 from tests.vcam.test_decode import jpeg, picture
@@ -68,15 +69,15 @@ def photograph(seed: int, seq: int) -> tuple[Frame, dict[str, Any]]:
     rng = np.random.default_rng(1000 * seed + seq)
     y = rng.integers(20, 230, (144, 256), np.uint8)
     u, v = (rng.integers(90, 160, (72, 128), np.uint8) for _ in range(2))
-    frame = Frame(y, u, v, False, seq / 30, seq)
-    return frame, {"full_range": False, "seq": seq, "pts": seq / 30}
+    frame = Frame(Planes(y, u, v), seq / 30, seq)
+    return frame, {"seq": seq, "pts": seq / 30}
 
 
 def test_a_wiped_segmenter_holds_nothing_of_what_it_saw(segmenters):
     for seed, segmenter in enumerate(segmenters):
         for seq in range(6):
             frame, told = photograph(seed, seq)
-            segmenter.matte(frame.y, frame.u, frame.v, **told)
+            segmenter.matte(frame.planes, **told)
     before = different(*segmenters)
     for segmenter in segmenters:
         segmenter.wipe()
@@ -89,7 +90,7 @@ def test_a_wiped_network_has_forgotten_its_last_picture(segmenters):
     outputs = []
     for seed, segmenter in enumerate(segmenters):
         frame, told = photograph(seed, 99)
-        segmenter.matte(frame.y, frame.u, frame.v, **told)
+        segmenter.matte(frame.planes, **told)
         segmenter.wipe()
         request = segmenter._engine._request
         outputs.append(np.array(request.get_output_tensor(0).data))
@@ -104,11 +105,11 @@ def test_a_wiped_segmenter_goes_on_as_a_new_one(segmenters):
         segmenter.wipe()
     for seq in range(3):
         frame, told = photograph(5, seq)
-        used.matte(frame.y, frame.u, frame.v, **told)
+        used.matte(frame.planes, **told)
     used.wipe()
     for segmenter in (used, other):
         frame, told = photograph(7, 0)
-        mattes.append(segmenter.matte(frame.y, frame.u, frame.v, **told).alpha.copy())
+        mattes.append(segmenter.matte(frame.planes, **told).alpha.copy())
 
     assert np.array_equal(*mattes)
 
@@ -195,11 +196,11 @@ def test_pieces_nobody_holds_are_overwritten_and_the_others_let_go():
 
 def test_a_decoder_that_was_wiped_decodes_the_next_picture():
     decoder = MjpegDecoder()
-    first = decoder.decode(jpeg(picture(4)))[0].copy()
+    first = decoder.decode(jpeg(picture(4))).y.copy()
     decoder.wipe()
 
     assert not any(decoder._inbox[:])
-    assert np.array_equal(decoder.decode(jpeg(picture(4)))[0], first)
+    assert np.array_equal(decoder.decode(jpeg(picture(4))).y, first)
 
 
 def given_back(size: int) -> tuple[int, int]:

@@ -34,7 +34,7 @@ def test_a_clip_gives_every_frame_at_its_own_time(tmp_path):
     assert len(frames) == 30
     assert clip.fps == pytest.approx(15)
     assert np.allclose(np.diff([f.pts for f in frames]), 1 / 15, atol=1e-3)
-    assert frames[10].y.mean() > frames[0].y.mean()
+    assert frames[10].planes.y.mean() > frames[0].planes.y.mean()
 
 
 def test_odd_sizes_are_made_even_by_repeating_the_edge(tmp_path):
@@ -42,9 +42,9 @@ def test_odd_sizes_are_made_even_by_repeating_the_edge(tmp_path):
 
     _, frames = read_all(path)
 
-    assert frames[0].y.shape == (76, 102)
-    assert frames[0].u.shape == (38, 51)
-    assert np.array_equal(frames[0].y[:, 101], frames[0].y[:, 100])
+    assert frames[0].planes.y.shape == (76, 102)
+    assert frames[0].planes.u.shape == (38, 51)
+    assert np.array_equal(frames[0].planes.y[:, 101], frames[0].planes.y[:, 100])
 
 
 def test_a_live_clip_loops_and_keeps_its_pace(tmp_path):
@@ -87,10 +87,10 @@ def test_the_demo_moves_and_is_even_and_limited():
     with StillSource(width=320, height=180, fps=1000) as demo:
         first, second = demo.read(1), demo.read(1)
 
-    assert first.y.shape == (180, 320)
-    assert first.u.shape == (90, 160)
-    assert not first.full_range
-    assert not np.array_equal(first.y, second.y)
+    assert first.planes.y.shape == (180, 320)
+    assert first.planes.u.shape == (90, 160)
+    assert not first.planes.full_range
+    assert not np.array_equal(first.planes.y, second.planes.y)
 
 
 def test_auto_without_a_camera_is_the_demo(monkeypatch):

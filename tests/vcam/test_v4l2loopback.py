@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import pyvirtualcam
 
+from segmentation.planes import Planes
 from vcam.errors import SinkError
 from vcam.frame import Frame, SafeFrame
 from vcam.sinks import v4l2loopback
@@ -111,7 +112,7 @@ def test_pyvirtualcam_writes_through_ours(node):
 def test_nothing_but_a_safe_frame_of_its_size_is_taken(node):
     plane = np.zeros((H, W), np.uint8)
     with V4L2LoopbackSink(node, W, H, 30) as sink:
-        for wrong in (Frame(plane, plane, plane, False, 0.0, 0), frame(width=32), plane):
+        for wrong in (Frame(Planes(plane, plane, plane), 0.0, 0), frame(width=32), plane):
             with pytest.raises(TypeError):
                 sink.write(wrong)
     assert os.path.getsize(node) == 0

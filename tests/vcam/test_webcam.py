@@ -91,9 +91,9 @@ def test_pictures_come_as_planes_with_the_drivers_time_and_number(driver):
 
     assert frame is not None
     assert (source.name, source.format, source.fps) == ("Test Camera", "YUYV", 30)
-    assert frame.y.shape == (H, W)
-    assert set(np.unique(frame.y)) == {90}
-    assert not frame.full_range
+    assert frame.planes.y.shape == (H, W)
+    assert set(np.unique(frame.planes.y)) == {90}
+    assert not frame.planes.full_range
     assert before - 0.01 <= frame.pts <= time.monotonic()
     assert frame.seq == 1
 
@@ -105,8 +105,8 @@ def test_jpegs_are_decoded_at_full_range(driver):
         frame = source.read(1)
 
     assert frame is not None
-    assert frame.full_range
-    assert abs(int(frame.y[100, 100]) - 200) <= 1
+    assert frame.planes.full_range
+    assert abs(int(frame.planes.y[100, 100]) - 200) <= 1
 
 
 @pytest.mark.usefixtures("poll")
@@ -116,7 +116,7 @@ def test_the_newest_picture_wins_and_older_buffers_go_back(driver):
         frame = source.read(1)
 
         assert frame is not None
-        assert frame.y[0, 0] == 30
+        assert frame.planes.y[0, 0] == 30
         assert sorted(driver.queued) == [0, 1, 2, 3]
 
 

@@ -157,7 +157,9 @@ def the_webcam_sends_pictures_with_time_and_number_of_its_own(_: Path) -> dict[s
         frames = [source.read(5) for _ in range(20)]
         ages = [time.monotonic() - frames[-1].pts]
 
-    assert all(frame.y.shape == (H, W) and frame.u.shape == (H, W // 2) for frame in frames)
+    assert all(
+        frame.planes.y.shape == (H, W) and frame.planes.u.shape == (H, W // 2) for frame in frames
+    )
     assert [f.seq for f in frames] == sorted({f.seq for f in frames})
     times = [f.pts for f in frames]
     assert times == sorted(times)
@@ -185,8 +187,8 @@ def the_webcam_sends_the_same_picture_as_nv12(_: Path) -> None:
         webcam.READABLE = order
 
     assert source.format == "NV12"
-    assert frame.u.shape == (H // 2, W // 2)
-    assert frame.y[int(PERSON[1] * H), int(PERSON[0] * W)] > 150
+    assert frame.planes.u.shape == (H // 2, W // 2)
+    assert frame.planes.y[int(PERSON[1] * H), int(PERSON[0] * W)] > 150
 
 
 @check

@@ -24,6 +24,7 @@ import cv2
 import numpy as np
 
 from segmentation.errors import SegmentationError
+from segmentation.planes import i420_shape
 from vcam import foreign_text
 from vcam.errors import ModelError, UsageError
 
@@ -167,7 +168,7 @@ class _Loop:
         if case.background == "picture":
             self._backdrop = i420_from_image(draw("studio", width, height))
         self._look = Look()
-        self._sink = np.zeros((height * 3 // 2, width), np.uint8)
+        self._sink = np.zeros(i420_shape(width, height), np.uint8)
         self.first_at = 0.0
         self.marks = np.zeros(5)
 
@@ -179,12 +180,12 @@ class _Loop:
         marks = self.marks
         marks[0] = clock()
         if self.case.format == "mjpg":
-            y, u, v, full = self._decoder.decode(self.jpegs[index % len(self.jpegs)])
+            planes = self._decoder.decode(self.jpegs[index % len(self.jpegs)])
         else:
-            y, u, v, full = self._unpack(self.yuyv[index % len(self.yuyv)])
+            planes = self._unpack(self.yuyv[index % len(self.yuyv)])
         marks[1] = clock()
-        frame: Frame = Frame(y, u, v, full, time.monotonic(), index)
-        matte = self._segmenter.matte(y, u, v, full_range=full, seq=frame.seq, pts=frame.pts)
+        frame: Frame = Frame(planes, time.monotonic(), index)
+        matte = self._segmenter.matte(planes, seq=frame.seq, pts=frame.pts)
         marks[2] = clock()
         safe = self._compositor.compose(frame, matte, self._backdrop, self._look)
         marks[3] = clock()
@@ -245,15 +246,16 @@ def pack(width: int, height: int) -> tuple[list[bytes], list[NDArray[np.uint8]]]
         for _ in range(PICTURES):
             frame = source.read(0.0)
             assert frame is not None
-            planes = np.concatenate([plane.reshape(-1) for plane in (frame.y, frame.u, frame.v)])
-            image = image_from_i420(planes.reshape(height * 3 // 2, width))
+            y, u, v = frame.planes.each
+            data = np.concatenate([plane.reshape(-1) for plane in (y, u, v)])
+            image = image_from_i420(data.reshape(i420_shape(width, height)))
             file = io.BytesIO()
             Image.fromarray(image).save(file, "JPEG", quality=JPEG_QUALITY, subsampling="4:2:2")
             jpegs.append(file.getvalue())
             yuyv = np.empty((height, width // 2, 4), np.uint8)
-            yuyv[..., 0::2] = frame.y.reshape(height, width // 2, 2)
-            yuyv[..., 1] = frame.u.repeat(2, axis=0)
-            yuyv[..., 3] = frame.v.repeat(2, axis=0)
+            yuyv[..., 0::2] = y.reshape(height, width // 2, 2)
+            yuyv[..., 1] = u.repeat(2, axis=0)
+            yuyv[..., 3] = v.repeat(2, axis=0)
             packed.append(yuyv.reshape(-1))
     return jpegs, packed
 

@@ -260,10 +260,10 @@ def jpeg(jpegs: list[bytes], device: torch.device) -> dict[str, Any]:
         decoder = nvjpeg.open_decoder(device)
     except RuntimeError as error:
         return {**report, "problem": str(error)}
-    most = max(sum(plane.size for plane in planes[:3]) for planes in wanted)
+    most = max(sum(plane.size for plane in planes.each) for planes in wanted)
     out = torch.zeros(most, dtype=torch.uint8, device=device)
     spent, cpu, worst = [], [], 0
-    for data, (*planes, _) in zip(jpegs * 4, wanted * 4, strict=True):
+    for data, planes in zip(jpegs * 4, wanted * 4, strict=True):
         started, before = time.perf_counter(), time.thread_time()
         packing = decoder.decode(data, out)
         if device.type == "cuda":
@@ -272,7 +272,7 @@ def jpeg(jpegs: list[bytes], device: torch.device) -> dict[str, Any]:
         cpu.append((time.thread_time() - before) * 1000)
         if packing is None:
             return {**report, "problem": "nvJPEG has no answer for this picture"}
-        for place, plane in zip((packing.y, packing.u, packing.v), planes, strict=True):
+        for place, plane in zip((packing.y, packing.u, packing.v), planes.each, strict=True):
             found = place.of(out).cpu().numpy().astype(np.int16)
             worst = max(worst, int(np.abs(found - plane).max()))
     torn = decoder.decode(jpegs[0][: len(jpegs[0]) // 2], out) is not None

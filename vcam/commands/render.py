@@ -19,6 +19,7 @@ import numpy as np
 from PIL import Image
 
 from segmentation.errors import SegmentationError
+from segmentation.planes import i420
 from vcam.commands.options import load_config
 from vcam.compose.backdrops import open_backdrop
 from vcam.compose.compositor import Compositor, Look, alpha_at
@@ -167,10 +168,8 @@ class _Stills:
         del image
         self._segmenter.reset()
         if matte_path is not None:
-            matte = self._segmenter.matte(
-                frame.y, frame.u, frame.v, full_range=False, seq=0, pts=0.0
-            )
-            _save_alpha(alpha_at(matte, frame.y)[:h, :w], matte_path, force=self._force)
+            matte = self._segmenter.matte(frame.planes, seq=0, pts=0.0)
+            _save_alpha(alpha_at(matte, frame.planes.y)[:h, :w], matte_path, force=self._force)
         if output is None:
             return
         composed = _composite(self._segmenter, frame, self._config)
@@ -178,12 +177,7 @@ class _Stills:
 
 
 def _frame(image: NDArray[np.uint8]) -> Frame:
-    data = pictures.i420_from_image(np.ascontiguousarray(image))
-    h, w = image.shape[:2]
-    flat = data.reshape(-1)
-    u = flat[h * w : h * w * 5 // 4].reshape(h // 2, w // 2)
-    v = flat[h * w * 5 // 4 :].reshape(h // 2, w // 2)
-    return Frame(data[:h], u, v, False, 0.0, 0)
+    return Frame(i420(pictures.i420_from_image(np.ascontiguousarray(image))), 0.0, 0)
 
 
 def _composite(segmenter: Segmenter, frame: Frame, config: Config) -> NDArray[np.uint8]:
@@ -193,9 +187,7 @@ def _composite(segmenter: Segmenter, frame: Frame, config: Config) -> NDArray[np
         return compositor.reveal(frame, look).data
     try:
         behind = backdrop.at(0.0)
-        matte = segmenter.matte(
-            frame.y, frame.u, frame.v, full_range=frame.full_range, seq=frame.seq, pts=frame.pts
-        )
+        matte = segmenter.matte(frame.planes, seq=frame.seq, pts=frame.pts)
         return compositor.compose(frame, matte, behind, look).data
     finally:
         backdrop.close()
@@ -314,17 +306,10 @@ def _pump(
             last = frame.pts
             if (frame.width, frame.height) != (width, height):
                 continue  # a clip that changes size in the middle: rare, and damaged
-            matte = segmenter.matte(
-                frame.y,
-                frame.u,
-                frame.v,
-                full_range=frame.full_range,
-                seq=frame.seq,
-                pts=frame.pts,
-            )
+            matte = segmenter.matte(frame.planes, seq=frame.seq, pts=frame.pts)
             if job.alpha is not None:
                 path = job.alpha / f"{done:06d}.png"
-                _save_alpha(alpha_at(matte, frame.y)[:h, :w], path, force=job.force)
+                _save_alpha(alpha_at(matte, frame.planes.y)[:h, :w], path, force=job.force)
             if file is not None:
                 if backdrop is None:
                     composed = compositor.reveal(frame, look)

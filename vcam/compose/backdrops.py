@@ -171,7 +171,7 @@ class Looping:
     def _decode(self) -> tuple[float, NDArray[np.uint8]]:
         frame = self._source.read(0)
         assert frame is not None
-        rgb_free = pictures.fit_planes(frame.y, frame.u, frame.v, frame.full_range, *self._size)
+        rgb_free = pictures.fit_planes(frame.planes, *self._size)
         return frame.pts, rgb_free
 
 

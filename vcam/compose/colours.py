@@ -7,12 +7,21 @@ model's size, where it costs little.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
 
+from segmentation.constants import BLACK, CHROMA_SLOPE, GREY, LUMA_SLOPE
 from vcam.compose import kernels
+from vcam.compose.constants import (
+    BLUR_RAMP,
+    LEAST_WEIGHT,
+    PASSES,
+    PERSON_RAMP,
+    ROOM_RAMP,
+    TRUST,
+)
 from vcam.system.memory import blank
 
 if TYPE_CHECKING:
@@ -21,10 +30,6 @@ if TYPE_CHECKING:
     from segmentation.matte import Matte
 
     Floats = NDArray[np.float32]
-
-TRUST: Final = np.float32(1e-3)  # weight of a pixel's own colour where nothing else is near
-NEAR: Final = 6  # pixels at model size: how far the colours of person and room are looked up
-PASSES: Final = 3  # box blurs that make a bell
 
 
 class Colours:
@@ -62,19 +67,19 @@ class Colours:
                 np.copyto(plane, self._bytes)
                 continue
             slope, middle = (
-                (219 / 255, 16.0) if channel == 0 else (224 / 255, 128 - 128 * 224 / 255)
+                (LUMA_SLOPE, BLACK) if channel == 0 else (CHROMA_SLOPE, GREY - GREY * CHROMA_SLOPE)
             )
             np.multiply(self._bytes, np.float32(slope), out=plane)
             np.add(plane, np.float32(middle), out=plane)
         cv2.resize(matte.alpha, (w, h), self.alpha)
 
     def person(self, out: Floats) -> None:
-        """Fill `out` (3, h, w) with the person's colours, carried `NEAR` pixels outwards."""
-        self._carry(0.6, 0.95, out)
+        """Fill `out` (3, h, w) with the person's colours, carried a few pixels outwards."""
+        self._carry(*PERSON_RAMP, out)
 
     def room(self, out: Floats) -> None:
-        """Fill `out` (3, h, w) with the room's colours, carried `NEAR` pixels inwards."""
-        self._carry(0.4, 0.05, out)
+        """Fill `out` (3, h, w) with the room's colours, carried a few pixels inwards."""
+        self._carry(*ROOM_RAMP, out)
 
     def blurred(self, sigma: float, out: list[NDArray[np.uint8]]) -> None:
         """Fill the planes `out` with the room, blurred by `sigma` pixels of the model's size.
@@ -86,18 +91,19 @@ class Colours:
         cv2.dilate(self.alpha, self._cross, self._work)
         np.copyto(self._near, self.alpha)
         np.copyto(self.alpha, self._work)
-        self._ramp(0.5, 0.05)
+        self._ramp(*BLUR_RAMP)
         np.copyto(self.alpha, self._near)
         # Three boxes of this width make a bell of that deviation.
         width = max(1, round((12 * (sigma / 2) ** 2 / PASSES + 1) ** 0.5)) | 1
         self._blur(self._weight, self._sum, width)
-        np.add(self._sum, TRUST, out=self._sum)
-        total = max(float(self._weight.sum()), 1e-3)
+        trust = np.float32(TRUST)
+        np.add(self._sum, trust, out=self._sum)
+        total = max(float(self._weight.sum()), LEAST_WEIGHT)
         for channel, plane in enumerate(out):
             np.multiply(self.planes[channel], self._weight, out=self._near)
             mean = np.float32(float(self._near.sum()) / total)
             self._blur(self._near, self._work, width)
-            np.add(self._work, mean * TRUST, out=self._work)
+            np.add(self._work, mean * trust, out=self._work)
             np.divide(self._work, self._sum, out=self._work)
             np.add(self._work, np.float32(0.5), out=self._work)
             np.clip(self._work, 0, 255, out=self._work)
@@ -113,9 +119,7 @@ class Colours:
     def _carry(self, start: float, end: float, out: Floats) -> None:
         """Average colours where alpha is between `start`, which counts nothing, and `end`."""
         gain = 1 / (end - start)
-        kernels.near(
-            self.planes, self.alpha, start, gain, float(TRUST), self._carried, *self._scratch
-        )
+        kernels.near(self.planes, self.alpha, (start, gain), TRUST, self._carried, self._scratch)
         h, w = self.size
         for channel in range(3):
             cv2.resize(self._carried[channel], (w, h), out[channel])

@@ -8,8 +8,20 @@ from typing import TYPE_CHECKING, Final
 import cv2
 import numpy as np
 
-from vcam.compose import kernels
+from segmentation.constants import BLACK, GREY
+from segmentation.planes import Planes, i420, i420_shape
+from vcam.compose import arrays, kernels
 from vcam.compose.colours import Colours
+from vcam.compose.constants import (
+    BLUR_MOST,
+    GAIN,
+    SHIFT,
+    SPILL,
+    SPILL_GAIN,
+    SPILL_LEAST,
+    SPILL_MOST,
+    SPILL_SHIFT,
+)
 from vcam.frame import SafeFrame
 from vcam.system.memory import blank
 
@@ -20,9 +32,7 @@ if TYPE_CHECKING:
     from vcam.frame import Frame
 
 BUFFERS: Final = 2  # a composite stays valid while the next one is drawn
-BLUR_MOST: Final = 0.06  # deviation of the strongest blur, as a share of the longer side
 ROWS: Final = 256  # of a matte at full size, made at once
-SPILL: Final = 0.05  # how far the backdrop's light spills over the person, as a share of the height
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +69,9 @@ class Compositor:
             raise ValueError(f"output is {width}x{height}, expected even numbers")
         self.width = width
         self.height = height
-        self._outputs = [np.zeros((height * 3 // 2, width), np.uint8) for _ in range(BUFFERS)]
+        self._outputs = [np.zeros(i420_shape(width, height), np.uint8) for _ in range(BUFFERS)]
         self._turn = 0
-        self._blurred = np.zeros((height * 3 // 2, width), np.uint8)
+        self._blurred = np.zeros(i420_shape(width, height), np.uint8)
         self._fitted: _Fit | None = None
         self._fitted_bare: _Fit | None = None  # of frames that are shown as they are
 
@@ -88,9 +98,9 @@ class Compositor:
         if matte.composite is not None:
             return self._adopt(frame, matte.composite)
         fit = self._fit(frame, matte)
-        y, u, v = fit.planes(frame, mirror=look.mirror)
+        planes = fit.planes(frame.planes, mirror=look.mirror)
         if isinstance(backdrop, Blur) or look.decontaminate:
-            fit.colours.take(matte, full_range=frame.full_range)
+            fit.colours.take(matte, full_range=planes.full_range)
         if isinstance(backdrop, Blur):
             behind = self._blur(fit, matte, backdrop, look.mirror)
         else:
@@ -103,32 +113,7 @@ class Compositor:
         if not fit.fills:
             np.copyto(out, behind)  # the bars beside the person
         fit.fill_low(matte, look, behind)
-        flat_y, y_line = kernels.flat(y)
-        flat_u, c_line = kernels.flat(u)
-        flat_v, v_line = kernels.flat(v)
-        if v_line != c_line:
-            flat_u, c_line = kernels.flat(np.ascontiguousarray(u))
-            flat_v, _ = kernels.flat(np.ascontiguousarray(v))
-        kernels.compose(
-            flat_y,
-            y_line,
-            flat_u,
-            flat_v,
-            c_line,
-            2 * u.shape[0] // y.shape[0],
-            frame.full_range,
-            fit.low,
-            look.decontaminate,
-            look.light_wrap > 0,
-            *fit.taps,
-            behind.reshape(-1),
-            out.reshape(-1),
-            self.width,
-            self.height,
-            fit.left,
-            fit.top,
-            fit.scratch,
-        )
+        self._draw(fit, planes, behind, out, (look.decontaminate, look.light_wrap > 0))
         return SafeFrame(out, frame.pts, frame.seq, is_card=False, maker=__name__)
 
     def _adopt(self, frame: Frame, composite: NDArray[np.uint8]) -> SafeFrame:
@@ -136,7 +121,7 @@ class Compositor:
 
         A copy: the engine draws into its memory again before anybody has judged that frame.
         """
-        expected = (self.height * 3 // 2, self.width)
+        expected = i420_shape(self.width, self.height)
         if composite.shape != expected or composite.dtype != np.uint8:
             raise ValueError(
                 f"composite is {composite.dtype} {composite.shape}, expected uint8 {expected}"
@@ -154,47 +139,34 @@ class Compositor:
         if self._fitted_bare is None or not self._fitted_bare.of(frame, (2, 2)):
             self._fitted_bare = _Fit(frame, (2, 2), self.width, self.height)
         fit = self._fitted_bare
-        fit.low[kernels.B] = 2
-        y, u, v = fit.planes(frame, mirror=mirror)
+        fit.low[arrays.B] = 2
+        planes = fit.planes(frame.planes, mirror=mirror)
         out = self._next()
         if not fit.fills:
-            area = self.width * self.height
-            out.reshape(-1)[:area] = 16
-            out.reshape(-1)[area:] = 128
-        (flat_y, y_line), (flat_u, c_line), (flat_v, _) = (
-            kernels.flat(np.ascontiguousarray(plane)) for plane in (y, u, v)
-        )
-        kernels.compose(
-            flat_y,
-            y_line,
-            flat_u,
-            flat_v,
-            c_line,
-            2 * u.shape[0] // y.shape[0],
-            frame.full_range,
-            fit.low,
-            False,
-            False,
-            *fit.taps,
-            self._blurred.reshape(-1),  # nothing of it is shown
-            out.reshape(-1),
-            self.width,
-            self.height,
-            fit.left,
-            fit.top,
-            fit.scratch,
-        )
+            out[: self.height], out[self.height :] = BLACK, GREY
+        # Nothing of the backdrop is shown.
+        self._draw(fit, planes, self._blurred, out, (False, False))
         return SafeFrame(out, frame.pts, frame.seq, is_card=False, maker=__name__, revealed=True)
 
-    def _planes(self, data: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
-        """Y, U and V of a picture of the output's size."""
-        flat, area = data.reshape(-1), self.width * self.height
-        half = (self.height // 2, self.width // 2)
-        return [
-            flat[:area].reshape(self.height, self.width),
-            flat[area : area * 5 // 4].reshape(half),
-            flat[area * 5 // 4 :].reshape(half),
-        ]
+    def _draw(
+        self,
+        fit: _Fit,
+        planes: Planes,
+        behind: NDArray[np.uint8],
+        out: NDArray[np.uint8],
+        wishes: tuple[bool, bool],
+    ) -> None:
+        """Blend planes that fit over `behind` into `out`, with clean edges or spilt light."""
+        kernels.compose(
+            arrays.flat(planes.y),
+            arrays.flat_chroma(planes),
+            fit.low,
+            (planes.full_range, *wishes),
+            fit.grid,
+            (behind.reshape(-1), out.reshape(-1)),
+            (self.width, self.height, fit.left, fit.top),
+            fit.scratch,
+        )
 
     def _next(self) -> NDArray[np.uint8]:
         self._turn = (self._turn + 1) % BUFFERS
@@ -214,7 +186,7 @@ class Compositor:
             for part in parts:
                 cv2.flip(part, 1, part)
         if not fit.fills:
-            for part, whole in zip(parts, self._planes(self._blurred), strict=True):
+            for part, whole in zip(parts, i420(self._blurred).each, strict=True):
                 _extend(part, whole)
         return self._blurred
 
@@ -223,50 +195,37 @@ class _Fit:
     """How frames of one shape sit in the output, and the buffers that takes."""
 
     def __init__(self, frame: Frame, small: tuple[int, ...], width: int, height: int) -> None:
-        self._key = (frame.y.shape, frame.u.shape, tuple(small))
+        self._key = (frame.planes.y.shape, frame.planes.u.shape, tuple(small))
         scale = min(width / frame.width, height / frame.height)
         self.width = min(width, max(2, round(frame.width * scale / 2) * 2))
         self.height = min(height, max(2, round(frame.height * scale / 2) * 2))
         self.left = (width - self.width) // 4 * 2
         self.top = (height - self.height) // 4 * 2
         self.fills = (self.width, self.height) == (width, height)
-        self._shape = (height, width)
-        self.taps = (
-            *kernels.taps(self.height, small[0]),
-            *kernels.taps(self.width, small[1]),
-            *kernels.taps(self.height // 2, small[0]),
-            *kernels.taps(self.width // 2, small[1]),
-        )
-        self.low = np.zeros((kernels.PLANES, *small), np.float32)
+        self.grid = arrays.grid((self.height, self.width), (small[0], small[1]))
+        self.low = np.zeros((arrays.PLANES, *small), np.float32)
         self.scratch = kernels.scratch_for((self.height, self.width), (small[0], small[1]))
         self.colours = Colours(*small[:2])
         self._scaled: list[NDArray[np.uint8]] | None = None
         if (self.width, self.height) != (frame.width, frame.height):
             c = (self.height // 2, self.width // 2)
             self._scaled = [np.zeros(s, np.uint8) for s in ((self.height, self.width), c, c)]
-        shapes = (
-            [plane.shape for plane in self._scaled]
-            if self._scaled
-            else [frame.y.shape, frame.u.shape, frame.v.shape]
-        )
-        self._flipped = [np.zeros(s, np.uint8) for s in shapes]
+        self._flipped = [np.zeros(p.shape, np.uint8) for p in self._scaled or frame.planes.each]
 
     def of(self, frame: Frame, small: tuple[int, ...]) -> bool:
         """True if it was made for frames and mattes of these shapes."""
-        return self._key == (frame.y.shape, frame.u.shape, tuple(small))
+        return self._key == (frame.planes.y.shape, frame.planes.u.shape, tuple(small))
 
     def wipe(self) -> None:
         """Overwrite what is kept of the frame."""
         blank((self.low, self.scratch, *(self._scaled or ()), *self._flipped))
         self.colours.wipe()
 
-    def planes(
-        self, frame: Frame, *, mirror: bool
-    ) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:
-        """Return the frame's planes at the size they have in the output, flipped if asked."""
-        planes = [frame.y, frame.u, frame.v]
+    def planes(self, whole: Planes, *, mirror: bool) -> Planes:
+        """Return a frame's planes at the size they have in the output, flipped if asked."""
+        planes = list(whole.each)
         if self._scaled:
-            shrinks = self.width < frame.width
+            shrinks = self.width < whole.width
             method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
             for plane, scaled in zip(planes, self._scaled, strict=True):
                 cv2.resize(plane, scaled.shape[::-1], scaled, interpolation=method)
@@ -275,39 +234,38 @@ class _Fit:
             for plane, flipped in zip(planes, self._flipped, strict=True):
                 cv2.flip(plane, 1, flipped)
             planes = list(self._flipped)
-        return planes[0], planes[1], planes[2]
+        y, u, v = planes
+        return Planes(y, u, v, whole.full_range)
 
     def fill_low(self, matte: Matte, look: Look, behind: NDArray[np.uint8]) -> None:
         """Fill the planes at model size that the kernel enlarges."""
         low = self.low
-        np.multiply(matte.a, np.float32(1 / 255), out=low[kernels.A])
-        low[kernels.B] = matte.b
+        np.multiply(matte.a, np.float32(1 / 255), out=low[arrays.A])
+        low[arrays.B] = matte.b
         if look.decontaminate:
-            self.colours.person(low[kernels.PERSON : kernels.PERSON + 3])
-            self.colours.room(low[kernels.ROOM : kernels.ROOM + 3])
+            self.colours.person(low[arrays.PERSON : arrays.PERSON + 3])
+            self.colours.room(low[arrays.ROOM : arrays.ROOM + 3])
         if look.light_wrap > 0:
             h, w = matte.alpha.shape
             reach = (max(3, round(SPILL * h)) | 1,) * 2
             around = cv2.blur(cv2.blur(1 - matte.alpha, reach), reach)
-            spill = np.clip(around * 1.6 - 0.1, 0, 1) * np.float32(0.6 * look.light_wrap)
-            spill[spill < 1e-3] = 0  # the kernel takes tiles without any as they are
-            low[kernels.WRAP] = spill
+            spill = np.clip(around * SPILL_GAIN - SPILL_SHIFT, 0, 1)
+            spill *= np.float32(SPILL_MOST * look.light_wrap)
+            spill[spill < SPILL_LEAST] = 0  # the kernel takes tiles without any as they are
+            low[arrays.WRAP] = spill
             for channel, plane in enumerate(self.inside(behind)):
                 light = cv2.blur(cv2.resize(plane, (w, h), interpolation=cv2.INTER_AREA), reach)
                 if look.mirror:
                     light = light[:, ::-1]
-                np.multiply(light, spill, out=low[kernels.LIGHT + channel])
+                np.multiply(light, spill, out=low[arrays.LIGHT + channel])
         if look.mirror:
             for plane in low:
                 cv2.flip(plane, 1, plane)
 
     def inside(self, data: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
         """The parts of an output's planes that the frame covers."""
-        height, width = self._shape
-        area = height * width
-        flat, parts = data.reshape(-1), []
-        for at, half in ((0, 1), (area, 2), (area * 5 // 4, 2)):
-            plane = flat[at : at + area // half**2].reshape(height // half, width // half)
+        parts = []
+        for plane, half in zip(i420(data).each, (1, 2, 2), strict=True):
             top, left = self.top // half, self.left // half
             parts.append(plane[top : top + self.height // half, left : left + self.width // half])
         return parts
@@ -333,7 +291,7 @@ def alpha_at(matte: Matte, y: NDArray[np.uint8]) -> NDArray[np.float32]:
     """
     h, w = y.shape
     out = np.empty((h, w), np.float32)
-    low, high, weight = kernels.taps(h, matte.a.shape[0])
+    low, high, weight = arrays.taps(h, matte.a.shape[0])
     for top in range(0, h, ROWS):  # a large picture would take gigabytes at once
         part = slice(top, top + ROWS)
         a, b = (
@@ -344,6 +302,6 @@ def alpha_at(matte: Matte, y: NDArray[np.uint8]) -> NDArray[np.float32]:
             )
             for plane in (matte.a, matte.b)
         )
-        alpha = (a * (y[part].astype(np.float32) / 255) + b) * kernels.GAIN
-        np.clip(alpha - (kernels.GAIN - 1) / 2, 0, 1, out=out[part])
+        alpha = (a * (y[part].astype(np.float32) / 255) + b) * GAIN
+        np.clip(alpha - SHIFT, 0, 1, out=out[part])
     return out

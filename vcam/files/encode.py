@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import av
 import numpy as np
 
+from segmentation.planes import i420
 from vcam.errors import UsageError
 from vcam.files.whole import Draft, numbered, printable
 from vcam.frame import SafeFrame
@@ -75,10 +76,8 @@ def picture_of(frame: SafeFrame) -> av.VideoFrame:
         raise TypeError(f"a clip was given {type(frame).__name__}, expected SafeFrame")
     w, h = frame.width, frame.height
     picture = av.VideoFrame(w, h, "yuv420p")
-    flat = frame.data.reshape(-1)
-    _fill(picture.planes[0], flat[: h * w], h, w)
-    _fill(picture.planes[1], flat[h * w : h * w * 5 // 4], h // 2, w // 2)
-    _fill(picture.planes[2], flat[h * w * 5 // 4 :], h // 2, w // 2)
+    for plane, pixels in zip(picture.planes, i420(frame.data).each, strict=True):
+        _fill(plane, pixels)
     return picture
 
 
@@ -235,6 +234,7 @@ class ClipFile:
             self._draft.cut(self._good)
 
 
-def _fill(plane: VideoPlane, data: NDArray[np.uint8], h: int, w: int) -> None:
+def _fill(plane: VideoPlane, pixels: NDArray[np.uint8]) -> None:
+    h, w = pixels.shape
     view: NDArray[np.uint8] = np.frombuffer(memoryview(plane), np.uint8)
-    view.reshape(-1, plane.line_size)[:h, :w] = data.reshape(h, w)
+    view.reshape(-1, plane.line_size)[:h, :w] = pixels

@@ -11,6 +11,8 @@ from torch import Tensor
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from segmentation.planes import Planes
+
 
 SAMPLE: Final = 4  # the guard judges every fourth pixel of every fourth row
 HEADER: Final = 64  # bytes before a frame on its way up, and before an answer on its way down
@@ -88,16 +90,12 @@ class Packing:
         return cls(Plane(0, w, 1, h, w), u, v, h * w + 2 * ch * cw, full_range)
 
 
-def packing_of(
-    y: NDArray[np.uint8], u: NDArray[np.uint8], v: NDArray[np.uint8], *, full_range: bool
-) -> tuple[Packing, tuple[NDArray[np.uint8], ...]]:
+def packing_of(planes: Planes) -> tuple[Packing, tuple[NDArray[np.uint8], ...]]:
     """Return how a frame lies in memory, and its bytes, to be put one after the other.
 
     Planes that are views of one packed picture are taken as that picture.
-
-    Shapes:
-        y: (H, W) uint8; u, v: (H, W/2) or (H/2, W/2) uint8
     """
+    y, u, v = planes.each
     (h, w), start = y.shape, y.ctypes.data
     places = (u.ctypes.data - start, v.ctypes.data - start)
     strides, halves = (y.strides, u.strides, v.strides), (u.shape, v.shape)
@@ -106,6 +104,6 @@ def packing_of(
         packing = Packing.yuyv(h, w) if halves == ((h, w // 2),) * 2 else None
     elif places == (w * h, w * h + 1) and strides == ((w, 1), (w, 2), (w, 2)):
         packing = Packing.nv12(h, w) if halves == ((h // 2, w // 2),) * 2 else None
-    if packing is None or full_range:
-        return Packing.planar(y.shape, u.shape, full_range=full_range), (y, u, v)
+    if packing is None or planes.full_range:
+        return Packing.planar(y.shape, u.shape, full_range=planes.full_range), planes.each
     return packing, (np.lib.stride_tricks.as_strided(y, (packing.size,), (1,), writeable=False),)

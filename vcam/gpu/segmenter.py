@@ -24,6 +24,7 @@ from vcam.gpu.scene import Scene
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from segmentation.planes import Planes
     from segmentation.refine import People
 from segmentation.engines.cuda import (
     PRECISIONS,
@@ -94,24 +95,18 @@ class CudaSegmenter:
 
     def matte(
         self,
-        y: NDArray[np.uint8],
-        u: NDArray[np.uint8],
-        v: NDArray[np.uint8],
+        planes: Planes,
         *,
-        full_range: bool,
         seq: int,
         pts: float,
         scene: Scene,
     ) -> Matte | None:
         """Return the matte of a frame with its composite; None while the GPU is made ready.
 
-        Shapes:
-            y: (H, W) uint8; u, v: (H, W/2) or (H/2, W/2) uint8
-
         Raises:
             EngineError: the GPU failed, went away, or answers nonsense.
         """
-        packing, parts = packing_of(y, u, v, full_range=full_range)
+        packing, parts = packing_of(planes)
         return self.run(packing, parts, seq=seq, pts=pts, scene=scene)
 
     def run(

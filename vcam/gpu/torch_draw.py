@@ -2,26 +2,31 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from segmentation.constants import BLACK, CHROMA_SLOPE, GREY, LUMA_SLOPE
+from vcam.compose.constants import (
+    BLUR_MOST,
+    BLUR_RAMP,
+    GAIN,
+    LEAST_WEIGHT,
+    NEAR,
+    PASSES,
+    PERSON_RAMP,
+    ROOM_RAMP,
+    SHIFT,
+    SPILL,
+    SPILL_GAIN,
+    SPILL_LEAST,
+    SPILL_MOST,
+    SPILL_SHIFT,
+    TRUST,
+)
 from vcam.gpu.packing import Packing
 from vcam.gpu.resample import Bytes, Resize, box, resampler, whole
 from vcam.gpu.scene import Scene
-
-if TYPE_CHECKING:
-    pass
-
-
-GAIN: Final = 1.02  # alpha is stretched about its middle, as the CPU's blending does
-TRUST: Final = 1e-3  # weight of a pixel's own colour where nothing else is near
-PASSES: Final = 3  # box blurs that make a bell
-NEAR: Final = 6  # pixels at model size: how far the colours of person and room are looked up
-BLUR_MOST: Final = 0.06  # deviation of the strongest blur, as a share of the longer side
-SPILL: Final = 0.05  # how far the backdrop's light spills over the person, as a share of the height
 
 
 class Colours:
@@ -42,13 +47,13 @@ class Colours:
         """
         planes = self.shrink_bytes(picture)
         if full_range:
-            luma = planes[:1] * (219 / 255) + 16
-            planes = torch.cat((luma, (planes[1:] - 128) * (224 / 255) + 128))
+            luma = planes[:1] * LUMA_SLOPE + BLACK
+            planes = torch.cat((luma, (planes[1:] - GREY) * CHROMA_SLOPE + GREY))
         self.planes, self.alpha = planes, self.shrink(alpha)
 
     def near(self) -> Tensor:
         """Return the person's colours, carried outwards, and the room's, inwards, (6, h, w)."""
-        person, room = ramp(self.alpha, 0.6, 0.95), ramp(self.alpha, 0.4, 0.05)
+        person, room = ramp(self.alpha, *PERSON_RAMP), ramp(self.alpha, *ROOM_RAMP)
         return torch.cat((self._carry(person), self._carry(room)))
 
     def blurred(self, sigma: float) -> Tensor:
@@ -57,9 +62,9 @@ class Colours:
         Shapes:
             returns: (3, h / 2, w / 2) float32 whole levels
         """
-        weight = ramp(F.max_pool2d(self.alpha[None], 3, 1, 1)[0], 0.5, 0.05)
+        weight = ramp(F.max_pool2d(self.alpha[None], 3, 1, 1)[0], *BLUR_RAMP)
         weighted = self.planes * weight
-        mean = weighted.sum(dim=(1, 2)) / weight.sum().clamp(min=1e-3)
+        mean = weighted.sum(dim=(1, 2)) / weight.sum().clamp(min=LEAST_WEIGHT)
         both = torch.cat((weighted, weight[None]))
         for _ in range(PASSES):
             both = box(both, (width(sigma),) * 2)
@@ -131,7 +136,7 @@ class Fit:
 def limited(planes: list[Tensor]) -> list[Tensor]:
     """Fold full range to limited range."""
     y, u, v = planes
-    return [y * (219 / 255) + 16, *((x - 128) * (224 / 255) + 128 for x in (u, v))]
+    return [y * LUMA_SLOPE + BLACK, *((x - GREY) * CHROMA_SLOPE + GREY for x in (u, v))]
 
 
 def draw(
@@ -157,7 +162,7 @@ def draw(
         behind, out: (height * 3 // 2 * width) uint8 I420
     """
     y, *chroma = planes
-    t = ((fit.grow_y(a) * (y / 255) + fit.grow_y(b)) * GAIN - (GAIN - 1) / 2).clamp_(0, 1)
+    t = ((fit.grow_y(a) * (y / 255) + fit.grow_y(b)) * GAIN - SHIFT).clamp_(0, 1)
     thin = F.avg_pool2d(t[None], 2)[0]
     colours = limited([y, *chroma]) if full_range else [y, *chroma]
     if not fit.fills:
@@ -220,7 +225,7 @@ class Spill:
             Resize((fit.height // n, fit.width // n), size, device, area=True) for n in (1, 2)
         ]
         self.reach = max(3, round(SPILL * size[0])) | 1
-        self.most = 0.6 * scene.light_wrap
+        self.most = SPILL_MOST * scene.light_wrap
 
     def __call__(self, alpha: Tensor, behind: Tensor) -> Tensor:
         """Return how much, and that much of the light, (4, h, w).
@@ -230,8 +235,8 @@ class Spill:
         """
         reach, scene = (self.reach,) * 2, self._scene
         around = box(box(1 - alpha[None], reach, "reflect"), reach, "reflect")[0]
-        spill = (around * 1.6 - 0.1).clamp_(0, 1) * self.most
-        spill = spill.masked_fill(spill < 1e-3, 0)
+        spill = (around * SPILL_GAIN - SPILL_SHIFT).clamp_(0, 1) * self.most
+        spill = spill.masked_fill(spill < SPILL_LEAST, 0)
         if scene.mirror:
             spill = spill.flip(-1)
         parts = [part(behind, channel, self._fit, scene).float() for channel in range(3)]

@@ -17,8 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from segmentation import refine
-from segmentation.motion import temporal
+from segmentation import constants, refine
 from vcam.gpu.resample import Bytes, Resize, box
 
 if TYPE_CHECKING:
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 ROUNDS: Final = (
     12  # steps in which pieces find their names; every round at least halves what is left
 )
-EPSILON: Final = 1e-3  # of the guided filter: how much of an edge in the picture is no edge
 
 
 def to_input(
@@ -116,25 +114,25 @@ class Tidy:
         self.enlarge = Bytes(half, (h, w), device)
         self.rim = refine.rim(half[0])
         self.trust = torch.from_numpy(refine.TRUST.reshape(-1).astype(np.float32)).to(device)
-        self._come = torch.tensor((refine.ARRIVE, refine.SURE), device=device)
-        self._stay = torch.tensor((refine.LEAVE, refine.DOUBT), device=device)
+        self._come = torch.tensor((constants.ARRIVE, constants.SURE), device=device)
+        self._stay = torch.tensor((constants.LEAVE, constants.DOUBT), device=device)
 
     def __call__(self, alpha: Tensor) -> Tensor:
         """Return the tidied matte (h, w), all 0 where nobody is present; updates `present`."""
         half = self.shrink(alpha)
         size = half.numel()
-        name = self.pieces(half > refine.FAINT, corners=True)
+        name = self.pieces(half > constants.FAINT, corners=True)
         area, total = self._sums(name, self._ones), self._sums(name, half.reshape(-1))
-        drop = (area < refine.ISLAND * size) | (total < refine.FIRM * area)
+        drop = (area < constants.ISLAND * size) | (total < constants.FIRM * area)
         drop[:1].zero_()
         island = grown(drop[name].reshape(half.shape))
         half = half.masked_fill(island, 0)
         alpha = alpha.masked_fill(self._enlarged(island), 0)
 
-        open_ = half < 0.9
+        open_ = half < constants.SOLID
         name = self.pieces(open_, corners=False)
         area, edge = self._sums(name, self._ones), self._sums(name, self._border)
-        fill = (area < refine.HOLE * size) & (edge == 0)
+        fill = (area < constants.HOLE * size) & (edge == 0)
         # A single gap is the room, however small.
         several = (area[1:] > 0).sum() > 1
         fill[:1].zero_()
@@ -142,7 +140,7 @@ class Tidy:
         half = half.masked_fill(hole, 1)
         alpha = alpha.masked_fill(self._enlarged(grown(hole)), 1)
 
-        sure = half > 0.5
+        sure = half > constants.HALF
         count = sure.sum()
         share = count / size
         mean = half.masked_fill(~sure, 0).sum() / count.clamp(min=1)
@@ -184,16 +182,18 @@ class Smoother:
         """
         change = (picture - self.before).abs()
         brightness = (picture[0].mean() - self.before[0].mean()).abs()
-        cut = (change[0].mean() - brightness > temporal.CUT * 255) & ~fresh
+        cut = (change[0].mean() - brightness > constants.CUT * 255) & ~fresh
         self.before.copy_(picture)
         afresh = fresh | cut
         both = (change[0] + torch.maximum(change[1], change[2])).clamp_(max=255)
         motion = box(both[None], (5, 5), "reflect")[0]
         quiet = motion[::8, ::8].reshape(-1).kthvalue(self.quarter + 1).values
-        known = torch.where(self.noise < 0, quiet, self.noise * 1.02 + 0.02)
-        noise = torch.minimum(quiet, known).clamp_(max=temporal.NOISIEST)
-        rest = (motion - noise).clamp_(min=0) / temporal.STILL
-        low, high = temporal.FOLLOW
+        known = torch.where(
+            self.noise < 0, quiet, self.noise * constants.NOISE_GAIN + constants.NOISE_STEP
+        )
+        noise = torch.minimum(quiet, known).clamp_(max=constants.NOISIEST)
+        rest = (motion - noise).clamp_(min=0) / constants.STILL
+        low, high = constants.FOLLOW
         step = alpha - self.held
         far = ((step.abs() - low) / (high - low)).clamp_(0, 1)
         keep = decay * (1 - far) / (1 + rest * rest)
@@ -203,7 +203,7 @@ class Smoother:
 
 
 def guided(
-    alpha: Tensor, luma: Tensor, *, radius: int = 2, epsilon: float = EPSILON
+    alpha: Tensor, luma: Tensor, *, radius: int = 2, epsilon: float = constants.EPSILON
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Return the stretched matte and the coefficients of `segmentation.refine.Guided`.
 
@@ -211,7 +211,7 @@ def guided(
         alpha: (h, w) float32; luma: (h, w) float32 levels
         returns: alpha, a and b, each (h, w), with alpha at full size clip(a * Y / 255 + b, 0, 1)
     """
-    low, high = refine.LEVELS
+    low, high = constants.LEVELS
     p = ((alpha - low) / (high - low)).clamp_(0, 1)
     guide = luma / 255
     window = (2 * radius + 1, 2 * radius + 1)

@@ -9,12 +9,25 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+from segmentation.constants import BLACK, CHROMA_SLOPE, GREY, LUMA_SLOPE
+from vcam.compose import constants
 from vcam.gpu import torch_draw
 from vcam.gpu.packing import Packing
 from vcam.gpu.resample import Bytes, Resize
 from vcam.gpu.scene import Scene
-from vcam.gpu.torch_draw import GAIN, Fit
+from vcam.gpu.torch_draw import Fit
 from vcam.gpu.triton_common import BLOCK, _clamped, _linear, _mirrored, _ramp, _shrunk, blocks
+
+# As Triton reads them.
+LUMA, CHROMA, MIDDLE, DARK = (tl.constexpr(x) for x in (LUMA_SLOPE, CHROMA_SLOPE, GREY, BLACK))
+PERSON_NONE, PERSON_ALL = (tl.constexpr(x) for x in constants.PERSON_RAMP)
+ROOM_NONE, ROOM_ALL = (tl.constexpr(x) for x in constants.ROOM_RAMP)
+BLUR_NONE, BLUR_ALL = (tl.constexpr(x) for x in constants.BLUR_RAMP)
+GAIN, SHIFT = tl.constexpr(constants.GAIN), tl.constexpr(constants.SHIFT)
+LEAST_WEIGHT = tl.constexpr(constants.LEAST_WEIGHT)
+SPILL_GAIN, SPILL_SHIFT, SPILL_LEAST = (
+    tl.constexpr(x) for x in (constants.SPILL_GAIN, constants.SPILL_SHIFT, constants.SPILL_LEAST)
+)
 
 
 class Colours:
@@ -58,8 +71,8 @@ class Colours:
             self._near,
             h,
             w,
-            (torch_draw.NEAR | 1) // 2,
-            torch_draw.TRUST,
+            (constants.NEAR | 1) // 2,
+            constants.TRUST,
             BLOCK=BLOCK,
         )
         _grow[blocks(self._size[0] * self._size[1])](
@@ -77,10 +90,10 @@ class Colours:
         _keep[blocks(h * w)](
             self._planes, self._alpha, self._blurs[0], self._sums, h, w, BLOCK=BLOCK
         )
-        for _ in range(torch_draw.PASSES):
+        for _ in range(constants.PASSES):
             slide(self._blurs, self._width, reflect=False)
         _settled[blocks(h * w)](
-            self._blurs[0], self._sums, self._small, h * w, torch_draw.TRUST, BLOCK=BLOCK
+            self._blurs[0], self._sums, self._small, h * w, constants.TRUST, BLOCK=BLOCK
         )
         _spread[blocks(scene.height * scene.width // 4)](
             self._small, behind, *self._enlarge, h, w,
@@ -175,7 +188,7 @@ class Draw:
             Y_STEP=p.y.step, C_STEP=p.u.step, TALL=p.u.height == p.y.height,
             FULL_RANGE=self.full_range, MIRROR=scene.mirror,
             PURITY=purity is not None, WRAP=wrap is not None,
-            GAIN=GAIN, BLOCK=BLOCK,
+            BLOCK=BLOCK,
         )  # fmt: skip
 
     def _fitting(self, data: Tensor) -> Tensor:
@@ -211,7 +224,7 @@ def _small(
         plane = picture + k * whole_h * whole_w
         x = _shrunk(plane, whole_w, bi, bv, bj, bw, i, j, h, w, inside, 1, 0, True, 2, 2)
         if FULL_RANGE:
-            x = x * (219 / 255) + 16 if k == 0 else (x - 128) * (224 / 255) + 128
+            x = x * LUMA + DARK if k == 0 else (x - MIDDLE) * CHROMA + MIDDLE
         tl.store(planes + k * h * w + place, x, mask=inside)
     x = _linear(alpha, whole_w, rows, row_weights, columns, column_weights, i, j, h, w, inside)
     tl.store(small + place, x, mask=inside)
@@ -237,7 +250,7 @@ def _carry(planes, alpha, near, h, w, reach, trust, BLOCK: tl.constexpr):
         y = tl.load(planes + at, mask=inside, other=0)
         u = tl.load(planes + n + at, mask=inside, other=0)
         v = tl.load(planes + 2 * n + at, mask=inside, other=0)
-        s, t = _ramp(x, 0.6, 0.95), _ramp(x, 0.4, 0.05)
+        s, t = _ramp(x, PERSON_NONE, PERSON_ALL), _ramp(x, ROOM_NONE, ROOM_ALL)
         p, py, pu, pv = p + s, py + s * y, pu + s * u, pv + s * v
         q, qy, qu, qv = q + t, qy + t * y, qu + t * u, qv + t * v
     # A mean of them, and of the pixel's own colour where there is nothing else.
@@ -279,7 +292,7 @@ def _keep(planes, alpha, weighted, sums, h, w, BLOCK: tl.constexpr):
         r, c = row + k // 3 - 1, column + k % 3 - 1
         there = inside & (r >= 0) & (r < h) & (c >= 0) & (c < w)
         most = tl.maximum(most, tl.load(alpha + r * w + c, mask=there, other=0))
-    weight = tl.where(inside, _ramp(most, 0.5, 0.05), 0.0)
+    weight = tl.where(inside, _ramp(most, BLUR_NONE, BLUR_ALL), 0.0)
     for k in tl.static_range(3):
         x = tl.load(planes + k * n + place, mask=inside, other=0) * weight
         tl.store(weighted + k * n + place, x, mask=inside)
@@ -310,7 +323,7 @@ def _settled(weighted, sums, small, n, trust, BLOCK: tl.constexpr):
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = place < n
     weight = tl.load(weighted + 3 * n + place, mask=inside, other=1)
-    whole = tl.maximum(tl.load(sums + 3), 1e-3)
+    whole = tl.maximum(tl.load(sums + 3), LEAST_WEIGHT)
     for k in tl.static_range(3):
         x = tl.load(weighted + k * n + place, mask=inside, other=0)
         x = (x + tl.load(sums + k) / whole * trust) / (weight + trust)
@@ -378,8 +391,8 @@ def _spill(planes, wrap, n, most, BLOCK: tl.constexpr):
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = place < n
     around = tl.load(planes + place, mask=inside, other=0)
-    spill = _clamped(around * 1.6 - 0.1, 0.0, 1.0) * most
-    spill = tl.where(spill < 1e-3, 0.0, spill)
+    spill = _clamped(around * SPILL_GAIN - SPILL_SHIFT, 0.0, 1.0) * most
+    spill = tl.where(spill < SPILL_LEAST, 0.0, spill)
     tl.store(wrap + place, spill, mask=inside)
     for k in tl.static_range(1, 4):
         x = tl.load(planes + k * n + place, mask=inside, other=0)
@@ -431,7 +444,7 @@ def _draw(
     Y_STEP: tl.constexpr, C_STEP: tl.constexpr, TALL: tl.constexpr,
     FULL_RANGE: tl.constexpr, MIRROR: tl.constexpr,
     PURITY: tl.constexpr, WRAP: tl.constexpr,
-    GAIN: tl.constexpr, BLOCK: tl.constexpr,
+    BLOCK: tl.constexpr,
 ):  # fmt: skip
     # Each of the block's places is four pixels of luma and one of chroma.
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -457,10 +470,10 @@ def _draw(
         y = tl.load(data + y_at + r * y_line + c * Y_STEP, mask=inside, other=0).to(tl.float32)
         slope = _grown(a, w, i0, i1, v0, v1, j0, j1, w0, w1, inside)
         t = slope * (y / 255) + _grown(b, w, i0, i1, v0, v1, j0, j1, w0, w1, inside)
-        t = tl.minimum(tl.maximum(t * GAIN - (GAIN - 1) / 2, 0.0), 1.0)
+        t = tl.minimum(tl.maximum(t * GAIN - SHIFT, 0.0), 1.0)
         total += t
         if FULL_RANGE:
-            y = y * (219 / 255) + 16
+            y = y * LUMA + DARK
         y = _mixed(
             y, t, purity, wrap, 0, n, w,
             i0, i1, v0, v1, j0, j1, w0, w1, m0, m1, z0, z1, inside, PURITY, WRAP,
@@ -491,7 +504,7 @@ def _draw(
         else:
             x = tl.load(plane + row * c_line + c * C_STEP, mask=inside, other=0).to(tl.float32)
         if FULL_RANGE:
-            x = (x - 128) * (224 / 255) + 128
+            x = (x - MIDDLE) * CHROMA + MIDDLE
         x = _mixed(
             x, weight, purity, wrap, 1 + k, n, w,
             i0, i1, v0, v1, j0, j1, w0, w1, m0, m1, z0, z1, inside, PURITY, WRAP,

@@ -16,8 +16,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from segmentation import refine
-from segmentation.motion import temporal
+from segmentation import constants
 from vcam.gpu import torch_matte
 from vcam.gpu.packing import HEADER, SAMPLE, Packing
 from vcam.gpu.resample import Shrink
@@ -28,6 +27,9 @@ MOST_HALVES = 2  # beyond, a plane is read sixteen times over
 # Where each number that the kernels count lies.
 PIECES, SURE, NOW, THEN, CHANGE, PRESENT, CUT, AFRESH, BAD = (tl.constexpr(i) for i in range(9))
 COUNTS = 16
+SOLID, HALF = tl.constexpr(constants.SOLID), tl.constexpr(constants.HALF)
+NOISE_GAIN = tl.constexpr(constants.NOISE_GAIN)
+NOISE_STEP = tl.constexpr(constants.NOISE_STEP)
 
 
 class Prepare:
@@ -123,7 +125,7 @@ class Refine:
         sums = tuple(zip(self._trees, self._areas, self._totals, strict=True))
         _begin[half](
             raw, self._half, mask, self._trees, self._areas, self._totals, counts, self._sum,
-            w, *self._shrink, half_h, half_w, refine.FAINT, COUNTS=COUNTS, BLOCK=BLOCK,
+            w, *self._shrink, half_h, half_w, constants.FAINT, COUNTS=COUNTS, BLOCK=BLOCK,
         )  # fmt: skip
         _join[half](mask, self._trees[0], half_h, half_w, CORNERS=True, BLOCK=BLOCK)
         _add_up[half](
@@ -131,7 +133,7 @@ class Refine:
         )
         _drop[half](
             self._name, self._areas[0], self._totals[0], self._half, island, mask,
-            half_h, half_w, refine.ISLAND * n, refine.FIRM, BLOCK=BLOCK,
+            half_h, half_w, constants.ISLAND * n, constants.FIRM, BLOCK=BLOCK,
         )  # fmt: skip
         _join[half](mask, self._trees[1], half_h, half_w, CORNERS=False, BLOCK=BLOCK)
         _add_up[half](
@@ -139,25 +141,27 @@ class Refine:
         )
         _fill[half](
             self._name, self._areas[1], self._totals[1], self._half, hole, counts, self._sum,
-            n, refine.HOLE * n, BLOCK=BLOCK,
+            n, constants.HOLE * n, BLOCK=BLOCK,
         )  # fmt: skip
         _believe[half](
             self._half, trust, tidy.trust, counts, self._sum, present, first, half_h, half_w,
-            tidy.rim, refine.ARRIVE, refine.LEAVE, refine.SURE, refine.DOUBT, BLOCK=BLOCK,
+            tidy.rim, constants.ARRIVE, constants.LEAVE, constants.SURE, constants.DOUBT,
+            BLOCK=BLOCK,
         )  # fmt: skip
         _look[whole](picture, smoother.before, self._both, counts, h * w, BLOCK=BLOCK)
         _rest[(1,)](
             self._both, counts, smoother.noise, first, h, w, smoother.quarter,
-            temporal.CUT * 255, temporal.NOISIEST,
+            constants.CUT * 255, constants.NOISIEST,
             BLOCK=triton.next_power_of_2(triton.cdiv(h, 8) * triton.cdiv(w, 8)), num_warps=8,
         )  # fmt: skip
         alpha, a, b = self.made
         _smooth[whole](
             raw, island, hole, trust, *self._near, *self._enlarge,
             self._both, smoother.noise, smoother.held, alpha, present, counts, decay,
-            h, w, half_h, half_w, temporal.STILL, *temporal.FOLLOW, *refine.LEVELS, BLOCK=BLOCK,
+            h, w, half_h, half_w, constants.STILL, *constants.FOLLOW, *constants.LEVELS,
+            BLOCK=BLOCK,
         )  # fmt: skip
-        _lines[whole](alpha, picture, self._lines, h, w, torch_matte.EPSILON, BLOCK=BLOCK)
+        _lines[whole](alpha, picture, self._lines, h, w, constants.EPSILON, BLOCK=BLOCK)
         _mean_lines[whole](self._lines, a, b, counts, h, w, BLOCK=BLOCK)
         return alpha, a, b
 
@@ -339,7 +343,7 @@ def _drop(name, area, total, half, island, mask, h, w, least, firm, BLOCK: tl.co
     x = tl.where(found, 0.0, tl.load(half + place, mask=inside, other=0))
     tl.store(half + place, x, mask=inside)
     tl.store(island + place, found.to(tl.uint8), mask=inside)
-    tl.store(mask + place, (x < 0.9).to(tl.uint8), mask=inside)
+    tl.store(mask + place, (x < SOLID).to(tl.uint8), mask=inside)
 
 
 @triton.jit
@@ -356,7 +360,7 @@ def _fill(name, area, edge, half, hole, counts, sum_, n, least, BLOCK: tl.conste
     x = tl.where(found, 1.0, tl.load(half + place, mask=inside, other=0))
     tl.store(half + place, x, mask=inside)
     tl.store(hole + place, found.to(tl.uint8), mask=inside)
-    sure = inside & (x > 0.5)
+    sure = inside & (x > HALF)
     tl.atomic_add(counts + SURE, tl.sum(sure.to(tl.int32), axis=0))
     tl.atomic_add(sum_, tl.sum(tl.where(sure, x, 0.0), axis=0))
 
@@ -434,7 +438,7 @@ def _rest(both, counts, noise, first, h, w, quarter, most, noisiest, BLOCK: tl.c
         quiet = tl.where(below <= quarter, trial, quiet)
     quiet = quiet.to(tl.float32) / 25
     known = tl.load(noise)
-    known = tl.where(known < 0, quiet, known * 1.02 + 0.02)
+    known = tl.where(known < 0, quiet, known * NOISE_GAIN + NOISE_STEP)
     n = h * w
     now, then = tl.load(counts + NOW).to(tl.float32), tl.load(counts + THEN).to(tl.float32)
     moved = tl.load(counts + CHANGE).to(tl.float32) / n - tl.abs(now / n - then / n)

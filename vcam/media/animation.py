@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from PIL import Image
 
+from segmentation.planes import Planes, i420
 from vcam.errors import BackgroundError, SourceError
 from vcam.media import pictures
 from vcam.media.toned import Toned
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from vcam.media.formats import Format
-    from vcam.media.shown import Planes
 
 AREA_MOST: Final = 4096 * 4096  # pixels
 SHORTEST, USUAL = (
@@ -100,5 +100,4 @@ class Animation:
 def _planes(image: NDArray[np.uint8]) -> Planes:
     h, w = image.shape[:2]
     even = np.ascontiguousarray(np.pad(image, ((0, h % 2), (0, w % 2), (0, 0)), mode="edge"))
-    y, u, v = pictures.planes_of(pictures.i420_from_image(even))
-    return y, u, v, False
+    return i420(pictures.i420_from_image(even))

@@ -18,7 +18,7 @@ from vcam.media.stream import Stream
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-    from vcam.media.shown import Planes
+    from segmentation.planes import Planes
 
 log = logging.getLogger(__name__)
 
@@ -86,19 +86,19 @@ class ClipSource:
             EOFError: the last frame was read and the clip does not loop.
             SourceError: nothing in it can be decoded.
         """
-        (y, u, v, full_range), at = self._next()
+        planes, at = self._next()
         offset = self._since_first(at)
         self._decoded_in_loop += 1
         self._seq += 1
         if not self.live:
-            return Frame(y, u, v, full_range, offset, self._seq - 1)
+            return Frame(planes, offset, self._seq - 1)
         due = self._loop_started + offset
         delay = due - time.monotonic()
         if delay > 0:
             time.sleep(delay)
         elif delay < -1.0:  # the machine slept or the reader was away: go on from here
             self._loop_started -= delay
-        return Frame(y, u, v, full_range, time.monotonic(), self._seq - 1)
+        return Frame(planes, time.monotonic(), self._seq - 1)
 
     def _since_first(self, at: float | None) -> float:
         """Seconds since the loop's first picture; steps that no clip has become usual ones."""

@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError, features
 
+from segmentation.planes import Planes, fold, i420, i420_shape
 from vcam.errors import BackgroundError
 from vcam.media import colour, formats, heif, turns
 from vcam.media.recognise import HEAD
@@ -322,57 +323,32 @@ def i420_from_image(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_RGB2YUV_I420), np.uint8)
 
 
-def planes_of(data: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], ...]:
-    """Y, U and V of an I420 picture (H * 3 // 2, W), as views."""
-    h, w = data.shape[0] * 2 // 3, data.shape[1]
-    flat, half = data.reshape(-1), (h // 2, w // 2)
-    u, v = flat[h * w : h * w * 5 // 4].reshape(half), flat[h * w * 5 // 4 :].reshape(half)
-    return data[:h], u, v
-
-
 def image_from_i420(data: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Turn (H * 3 // 2, W) I420, BT.601 limited range, into (H, W, 3) RGB."""
     return np.asarray(cv2.cvtColor(data, cv2.COLOR_YUV2RGB_I420), np.uint8)
 
 
-def fit_planes(
-    y: NDArray[np.uint8],
-    u: NDArray[np.uint8],
-    v: NDArray[np.uint8],
-    full_range: bool,
-    width: int,
-    height: int,
-) -> NDArray[np.uint8]:
+def fit_planes(planes: Planes, width: int, height: int) -> NDArray[np.uint8]:
     """Scale planes so that they fill width x height, crop the rest, fold to limited range.
 
     Shapes:
-        y: (H, W) uint8; u, v: (H or H/2, W/2) uint8
         returns: (height * 3 // 2, width) uint8 I420
     """
-    out = np.empty((height * 3 // 2, width), np.uint8)
-    h, w = y.shape
+    w, h = planes.width, planes.height
     scale = max(width / w, height / h)
     keep_w = min(w, round(width / scale / 2) * 2)
     keep_h = min(h, round(height / scale / 2) * 2)
     left, top = (w - keep_w) // 4 * 2, (h - keep_h) // 4 * 2
-    rows = u.shape[0] * 2 // h  # 1: 4:2:0, 2: 4:2:2
+    rows = planes.chroma_rows
+    kept = [planes.y[top : top + keep_h, left : left + keep_w]]
+    for plane in (planes.u, planes.v):
+        part = plane[top * rows // 2 : (top + keep_h) * rows // 2]
+        kept.append(part[:, left // 2 : (left + keep_w) // 2])
+    out = np.empty(i420_shape(width, height), np.uint8)
+    made = i420(out, full_range=planes.full_range)
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    quarter = width * height // 4
-    flat = out.reshape(-1)
-    views = (
-        (y[top : top + keep_h, left : left + keep_w], out[:height]),
-        *(
-            (
-                p[top * rows // 2 : (top + keep_h) * rows // 2, left // 2 : (left + keep_w) // 2],
-                flat[at : at + quarter].reshape(height // 2, width // 2),
-            )
-            for p, at in ((u, width * height), (v, width * height + quarter))
-        ),
-    )
-    for plane, target in views:
+    for plane, target in zip(kept, made.each, strict=True):
         cv2.resize(plane, (target.shape[1], target.shape[0]), target, interpolation=method)
-    if full_range:
-        cv2.convertScaleAbs(out[:height], out[:height], 219 / 255, 16)
-        chroma = out[height:].astype(np.float32)
-        out[height:] = np.clip((chroma - 128) * (224 / 255) + 128.5, 0, 255).astype(np.uint8)
+    if made.full_range:
+        fold(made)
     return out

@@ -13,9 +13,10 @@ import cv2
 import numpy as np
 from av.video.reformatter import Interpolation
 
+from segmentation.planes import Planes, i420
 from vcam.media import colour, turns
 from vcam.media.colour import Coding
-from vcam.media.pictures import i420_from_image, planes_of
+from vcam.media.pictures import i420_from_image
 from vcam.media.toned import on_black
 
 if TYPE_CHECKING:
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from av.sidedata.sidedata import SideData
     from av.video.frame import VideoFrame
     from numpy.typing import NDArray
-
-    Planes = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8], bool]
 
 LINES_709: Final = 720  # untagged pictures of at least so many lines are BT.709
 _AS_IS: Final = {"yuv420p", "yuvj420p", "yuv422p", "yuvj422p"}
@@ -85,7 +84,7 @@ def planes(picture: VideoFrame, hints: Hints) -> Planes:
         y, u, v = _by_table(picture, coding, size)
     if turn.transpose and u.shape[0] == y.shape[0]:  # 4:2:2 lies wrong once turned
         u, v = u[::2], v[::2]
-    return (*_even(*(turn(p) for p in (y, u, v))), full)
+    return Planes(*_even(*(turn(p) for p in (y, u, v))), full_range=full)
 
 
 def shown_size(picture: VideoFrame, hints: Hints) -> tuple[int, int]:
@@ -197,8 +196,7 @@ def _from_rgb(
     image = turn(on_black(rgb, rgba[..., 3]))
     h, w = image.shape[:2]
     image = np.ascontiguousarray(np.pad(image, ((0, h % 2), (0, w % 2), (0, 0)), mode="edge"))
-    y, u, v = planes_of(i420_from_image(image))
-    return y, u, v, False
+    return i420(i420_from_image(image))
 
 
 def _by_table(

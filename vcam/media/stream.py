@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from av.video.frame import VideoFrame
     from av.video.stream import VideoStream
 
+    from segmentation.planes import Planes
     from vcam.media.formats import Format
-    from vcam.media.shown import Planes
 
 log = logging.getLogger(__name__)
 

@@ -70,7 +70,7 @@ def first_picture(path: Path, width: int, height: int) -> NDArray[np.uint8]:
             hint=getattr(error, "hint", "") or "Give a video file that plays in a media player.",
         ) from error
     assert frame is not None
-    data = pictures.fit_planes(frame.y, frame.u, frame.v, frame.full_range, width, height)
+    data = pictures.fit_planes(frame.planes, width, height)
     return pictures.image_from_i420(data)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from av.codec.context import ThreadType
 from av.video.codeccontext import VideoCodecContext
 
+from segmentation.planes import Planes, i420, i420_shape, tall
 from vcam.compose import kernels
 from vcam.errors import SourceError
 from vcam.sources.frame_pool import Stock
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
 
     from av.packet import Packet
     from numpy.typing import NDArray
-
-    Planes = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8], bool]
 
 _HALVED = {
     "yuvj422p": 1,
@@ -64,7 +63,7 @@ class MjpegDecoder:
             self._turbo.wipe()
 
     def decode(self, data: bytes | memoryview) -> Planes:
-        """Return the picture's planes and whether they span 0..255; nobody writes to them.
+        """Return the picture's planes; nobody writes to them.
 
         Shapes:
             y: (H, W) uint8; u, v: (H, W/2) for 4:2:2 or (H/2, W/2) for 4:2:0
@@ -121,7 +120,7 @@ class MjpegDecoder:
             ]
             for plane in picture.planes
         )
-        return y, u, v, full_range
+        return Planes(y, u, v, full_range)
 
 
 def _filled(data: mmap, size: int) -> int:
@@ -171,36 +170,39 @@ class Unpacker:
         if kind == "GREY":
             y = self._stock.take(w * h)
             y[:] = data
-            return y.reshape(h, w), self._no_colour, self._no_colour, True
-        store = self._stock.take(w * h * 3 // 2)
+            return Planes(y.reshape(h, w), self._no_colour, self._no_colour, full_range=True)
+        store = self._stock.take(w * h * 3 // 2).reshape(i420_shape(w, h))
+        planes = i420(store)
         if kind in ("RGB3", "BGR3"):
             code = cv2.COLOR_RGB2YUV_I420 if kind == "RGB3" else cv2.COLOR_BGR2YUV_I420
-            cv2.cvtColor(data.reshape(h, w, 3), code, store.reshape(h * 3 // 2, w))
+            cv2.cvtColor(data.reshape(h, w, 3), code, store)
         elif kind == "NV21":
-            store[: w * h] = data[: w * h]
-            both = data[w * h :].reshape(h // 2, w // 2, 2)
-            for channel, plane in enumerate(self._chroma(store)[::-1]):
-                cv2.extractChannel(both, channel, plane)
+            self._two_planes(data, planes.y, planes.v, planes.u)
         else:
-            store[:] = data
-        u, v = self._chroma(store)
-        return store[: w * h].reshape(h, w), *((v, u) if kind == "YV12" else (u, v)), False
+            store.reshape(-1)[:] = data
+        return Planes(planes.y, planes.v, planes.u) if kind == "YV12" else planes
 
-    def _chroma(self, store: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """The two chroma planes of a 4:2:0 picture, as views."""
-        area, half = self.width * self.height, (self.height // 2, self.width // 2)
-        return store[area : area * 5 // 4].reshape(half), store[area * 5 // 4 :].reshape(half)
+    def _two_planes(
+        self,
+        data: NDArray[np.uint8],
+        y: NDArray[np.uint8],
+        first: NDArray[np.uint8],
+        second: NDArray[np.uint8],
+    ) -> None:
+        """Take a picture apart whose chroma lies in pairs after its luma."""
+        np.copyto(y, data[: y.size].reshape(y.shape))
+        both = data[y.size : y.size * 3 // 2].reshape(*first.shape, 2)
+        cv2.extractChannel(both, 0, first)
+        cv2.extractChannel(both, 1, second)
 
     def _uyvy(self, data: NDArray[np.uint8]) -> Planes:
         w, h = self.width, self.height
-        store = self._stock.take(2 * w * h)
-        y, u, v = store[: w * h], store[w * h : w * h * 3 // 2], store[w * h * 3 // 2 :]
-        y, u, v = y.reshape(h, w), u.reshape(h, w // 2), v.reshape(h, w // 2)
-        cv2.extractChannel(data.reshape(h, w, 2), 1, y)
+        planes = tall(self._stock.take(2 * w * h), w, h)
+        cv2.extractChannel(data.reshape(h, w, 2), 1, planes.y)
         fours = data.reshape(h, w // 2, 4)
-        cv2.extractChannel(fours, 0, u)
-        cv2.extractChannel(fours, 2, v)
-        return y, u, v, False
+        cv2.extractChannel(fours, 0, planes.u)
+        cv2.extractChannel(fours, 2, planes.v)
+        return planes
 
     def wipe(self) -> None:
         """Overwrite what is kept of the pictures so far."""
@@ -218,11 +220,10 @@ class Unpacker:
         if self.packed:
             store[:] = data
             fours = store.reshape(h, w // 2, 4)
-            return store.reshape(h, w, 2)[..., 0], fours[..., 1], fours[..., 3], False
-        y, u, v = store[: w * h], store[w * h : w * h * 3 // 2], store[w * h * 3 // 2 :]
-        kernels.split_yuyv(data, y, u, v)
-        half = (h, w // 2)
-        return y.reshape(h, w), u.reshape(half), v.reshape(half), False
+            return Planes(store.reshape(h, w, 2)[..., 0], fours[..., 1], fours[..., 3])
+        planes = tall(store, w, h)
+        kernels.split_yuyv(data, *(plane.reshape(-1) for plane in planes.each))
+        return planes
 
     def nv12(self, data: NDArray[np.uint8]) -> Planes:
         """Take NV12 4:2:0 apart: `width * height * 3 / 2` bytes, lines unpadded.
@@ -234,17 +235,13 @@ class Unpacker:
         area = w * h
         data = self._whole(data, area * 3 // 2, "NV12")
         store = self._stock.take(area * 3 // 2)
-        half = (h // 2, w // 2)
         if self.packed:
             store[:] = data
-            both = store[area:].reshape(*half, 2)
-            return store[:area].reshape(h, w), both[..., 0], both[..., 1], False
-        store[:area] = data[:area]
-        both = data[area : area * 3 // 2].reshape(*half, 2)
-        u, v = store[area : area * 5 // 4].reshape(half), store[area * 5 // 4 :].reshape(half)
-        cv2.extractChannel(both, 0, u)
-        cv2.extractChannel(both, 1, v)
-        return store[:area].reshape(h, w), u, v, False
+            both = store[area:].reshape(h // 2, w // 2, 2)
+            return Planes(store[:area].reshape(h, w), both[..., 0], both[..., 1])
+        planes = i420(store.reshape(i420_shape(w, h)))
+        self._two_planes(data, *planes.each)
+        return planes
 
     def _whole(self, data: NDArray[np.uint8], size: int, kind: str) -> NDArray[np.uint8]:
         if data.size < size:
@@ -254,21 +251,3 @@ class Unpacker:
                 hint="Check the cable, or choose another port or format.",
             )
         return np.ascontiguousarray(data.reshape(-1)[:size])
-
-
-def planes_from_yuyv(data: NDArray[np.uint8], width: int, height: int) -> Planes:
-    """Take one YUYV 4:2:2 picture apart; `Unpacker` is cheaper for many.
-
-    Raises:
-        SourceError: `data` is too short.
-    """
-    return Unpacker(width, height).yuyv(data)
-
-
-def planes_from_nv12(data: NDArray[np.uint8], width: int, height: int) -> Planes:
-    """Take one NV12 4:2:0 picture apart; `Unpacker` is cheaper for many.
-
-    Raises:
-        SourceError: `data` is too short.
-    """
-    return Unpacker(width, height).nv12(data)

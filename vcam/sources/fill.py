@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
+from segmentation.planes import Planes
 from vcam.frame import Frame
 
 if TYPE_CHECKING:
@@ -55,17 +56,12 @@ def filled(frame: Frame, width: int, height: int) -> Frame:
         return frame
     left = (w - keep_w) // 4 * 2
     top = int((h - keep_h) * HEADROOM) // 2 * 2
-    rows = 2 * frame.u.shape[0] // h  # 1: 4:2:0, 2: 4:2:2
+    rows = frame.planes.chroma_rows
 
     def part(plane: NDArray[Any], x: int, y: int, across: int, down: int) -> NDArray[Any]:
         return plane[y : y + down, x : x + across]
 
     chroma = (left // 2, top * rows // 2, keep_w // 2, keep_h * rows // 2)
-    return Frame(
-        part(frame.y, left, top, keep_w, keep_h),
-        part(frame.u, *chroma),
-        part(frame.v, *chroma),
-        frame.full_range,
-        frame.pts,
-        frame.seq,
-    )
+    y, u, v = frame.planes.each
+    kept = (part(y, left, top, keep_w, keep_h), part(u, *chroma), part(v, *chroma))
+    return Frame(Planes(*kept, full_range=frame.planes.full_range), frame.pts, frame.seq)

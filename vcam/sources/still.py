@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from segmentation.planes import i420, i420_shape
 from vcam.foreign_text import plain
 from vcam.frame import Frame
-from vcam.media.pictures import i420_from_image, planes_of, read_image
+from vcam.media.pictures import i420_from_image, read_image
 from vcam.sources.frame_pool import Stock
 from vcam.system import patience
 from vcam.system.memory import blank
@@ -67,7 +68,7 @@ class StillSource:
         size = (size[0] // 2 * 2, size[1] // 2 * 2)  # I420 has even sides
         self._image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
         # Moving planes rather than a picture that is then converted costs a third.
-        self._planes = planes_of(i420_from_image(self._image))
+        self._planes = i420(i420_from_image(self._image))
         rng = np.random.default_rng(7)
         shape = (self.height, self.width)
         self._noise = [
@@ -85,7 +86,7 @@ class StillSource:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        blank((self._image, *self._planes))
+        blank((self._image, *self._planes.each))
         self._stock.wipe()
         del self._image, self._planes
 
@@ -109,16 +110,19 @@ class StillSource:
             pts = time.monotonic()
         data = self._draw(offset)
         self._seq += 1
-        y, u, v = planes_of(data)
-        return Frame(y, u, v, False, pts, self._seq - 1)
+        return Frame(i420(data), pts, self._seq - 1)
+
+    def _taken(self) -> NDArray[np.uint8]:
+        """Memory for the next picture."""
+        shape = i420_shape(self.width, self.height)
+        return self._stock.take(shape[0] * shape[1]).reshape(shape)
 
     def _draw(self, t: float) -> NDArray[np.uint8]:
         if not self.motion:
             h, w = self._image.shape[:2]
             top, left = (h - self.height) // 4, (w - self.width) // 2
             view = self._image[top : top + self.height, left : left + self.width]
-            data = self._stock.take(self.height * self.width * 3 // 2)
-            data = data.reshape(self.height * 3 // 2, self.width)
+            data = self._taken()
             cv2.cvtColor(np.ascontiguousarray(view), cv2.COLOR_RGB2YUV_I420, data)
             return data
         h, w = self._image.shape[:2]
@@ -130,9 +134,8 @@ class StillSource:
         centre_x = min(max(centre_x, half_w), w - half_w)
         centre_y = min(max(centre_y, half_h), h - half_h)
         scale = 1 / zoom
-        flat = self._stock.take(self.height * self.width * 3 // 2)
-        data = flat.reshape(self.height * 3 // 2, self.width)
-        for plane, moved in zip(self._planes, planes_of(data), strict=True):
+        data = self._taken()
+        for plane, moved in zip(self._planes.each, i420(data).each, strict=True):
             part = plane.shape[0] / h  # chroma is half as large, and its pixels lie between four
             x, y = (
                 part * at + 0.5 * (part - 1) * (1 - scale)

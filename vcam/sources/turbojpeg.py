@@ -8,16 +8,12 @@ import sys
 from ctypes import POINTER, byref, c_int, c_ubyte, c_ulong, c_void_p
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
+from segmentation.planes import Planes
 from vcam.sources.frame_pool import Stock
 
 if TYPE_CHECKING:
     from mmap import mmap
 
-    from numpy.typing import NDArray
-
-    Planes = tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8], bool]
 
 NAMES: Final = {
     "linux": ("libturbojpeg.so.0",),
@@ -77,7 +73,7 @@ class TurboDecoder:
         half = (h // step, w // 2)
         # A comment of this kind, by libav's own custom, says that levels span 16..235.
         full_range = data.find(b"CS=ITU601", 0, min(used, 1024)) < 0
-        return y.reshape(h, w), u.reshape(half), v.reshape(half), full_range
+        return Planes(y.reshape(h, w), u.reshape(half), v.reshape(half), full_range)
 
 
 def open_turbo() -> TurboDecoder | None:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import numpy as np
 
+from segmentation.planes import Planes, i420
 from vcam.errors import SourceError
 from vcam.foreign_text import plain
 from vcam.frame import Frame
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from vcam.sources.base import Source
-    from vcam.sources.decode import MjpegDecoder, Planes, Unpacker
+    from vcam.sources.decode import MjpegDecoder, Unpacker
     from vcam.system.controls import Controls
     from vcam.system.v4l2 import Buffer, Mapped, PixelFormat
 
@@ -253,8 +254,8 @@ class Webcam:
         finally:
             memory.release()
             self._mapped.queue(buffer.index)
-        if planes is not None and planes[0].shape != (self.height, self.width):
-            h, w = planes[0].shape
+        if planes is not None and (planes.width, planes.height) != (self.width, self.height):
+            w, h = planes.width, planes.height
             damage = SourceError(
                 f"{self.name} sends {w}x{h}, expected {self.width}x{self.height}",
                 hint="Choose another camera.width and camera.height.",
@@ -264,10 +265,9 @@ class Webcam:
             if self._torn >= TORN and damage is not None:
                 raise damage
             return None
-        y, u, v, full_range = planes
         monotonic = buffer.flags & v4l2.TIMESTAMP_MASK == v4l2.TIMESTAMP_MONOTONIC
         believed = monotonic and 0 <= taken - buffer.timestamp <= MAX_AGE
-        return Frame(y, u, v, full_range, buffer.timestamp if believed else taken, buffer.seq)
+        return Frame(planes, buffer.timestamp if believed else taken, buffer.seq)
 
     def _planes(self, data: memoryview) -> Planes:
         if self._jpeg is not None:
@@ -409,17 +409,8 @@ class CvWebcam:
             raise SourceError(f"{self.name} went away", hint="Check the cable and the hub.")
         h, w = image.shape[0] & ~1, image.shape[1] & ~1
         planes = cv2.cvtColor(np.ascontiguousarray(image[:h, :w]), cv2.COLOR_BGR2YUV_I420)
-        flat = planes.reshape(-1)
-        half = (h // 2, w // 2)
         self._seq += 1
-        return Frame(
-            flat[: h * w].reshape(h, w),
-            flat[h * w : h * w * 5 // 4].reshape(half),
-            flat[h * w * 5 // 4 :].reshape(half),
-            False,
-            pts,
-            self._seq,
-        )
+        return Frame(i420(np.asarray(planes, np.uint8)), pts, self._seq)
 
     def __exit__(
         self,

@@ -1,0 +1,76 @@
+"""Arrays that the composite's loops take: planes as rows of bytes, planes at model size, taps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from segmentation.planes import Planes
+
+    Bytes = NDArray[np.uint8]
+    Floats = NDArray[np.float32]
+    Ints = NDArray[np.uint32]
+    Taps = tuple[Ints, Ints, Floats]  # see `taps`
+    Luma = tuple[Bytes, int]  # a plane's memory and its bytes per line; see `flat`
+    Chroma = tuple[
+        Bytes, Bytes, int, int
+    ]  # U, V, their bytes per line, rows of them to one of 4:2:0
+    Wishes = tuple[bool, bool, bool]  # full range, clean edges (PERSON, ROOM), spill (WRAP, LIGHT)
+    Grid = tuple[Taps, Taps, Taps, Taps]  # rows and columns of luma, rows and columns of chroma
+    Pictures = tuple[Bytes, Bytes]  # backdrop and output, I420
+    Place = tuple[int, int, int, int]  # of the frame in them: their width, height; left, top
+
+# Planes of `low`, the arrays at model size that `compose` enlarges as it goes.
+A, B = 0, 1  # alpha = clip(A * Y + B), Y = luma as stored, 0..255
+PERSON, ROOM = 2, 5  # Y, U, V of the person and of the room near each pixel, limited range
+WRAP, LIGHT = 8, 9  # how much of the backdrop spills over the person, and what: Y, U, V times WRAP
+PLANES: Final = 12
+
+
+def taps(size: int, small: int) -> Taps:
+    """Return, for each of `size` pixels, its two neighbours among `small` and the second's weight.
+
+    Pixel centres are aligned, as `cv2.resize` does.
+    """
+    at = ((np.arange(size) + 0.5) * (small / size) - 0.5).astype(np.float32)
+    first = np.floor(at)
+    weight = at - first
+    low = np.clip(first, 0, small - 1).astype(np.uint32)
+    high = np.clip(first + 1, 0, small - 1).astype(np.uint32)
+    return low, high, weight.astype(np.float32)
+
+
+def grid(size: tuple[int, int], small: tuple[int, int]) -> Grid:
+    """Return the taps of a frame of `size`, rows and columns, among arrays of `small`."""
+    (height, width), (h, w) = size, small
+    return taps(height, h), taps(width, w), taps(height // 2, h), taps(width // 2, w)
+
+
+def flat(plane: NDArray[np.uint8]) -> Luma:
+    """Return a plane's memory as one row of bytes, padding included, and its bytes per line.
+
+    The pixels of a row must be adjacent; otherwise the plane is copied first.
+    """
+    h, w = plane.shape
+    line = plane.strides[0]
+    if plane.strides[1] != 1 or line < w:
+        plane = np.ascontiguousarray(plane)
+        line = w
+    if plane.flags.c_contiguous:
+        return plane.reshape(-1), w
+    size = (h - 1) * line + w
+    bytes_: Bytes = np.lib.stride_tricks.as_strided(plane, (size,), (1,), writeable=False)
+    return bytes_, line
+
+
+def flat_chroma(planes: Planes) -> Chroma:
+    """Return a frame's chroma in the form the loops take."""
+    (u, line), (v, v_line) = flat(planes.u), flat(planes.v)
+    if v_line != line:
+        u, line = flat(np.ascontiguousarray(planes.u))
+        v, _ = flat(np.ascontiguousarray(planes.v))
+    return u, v, line, planes.chroma_rows
