@@ -20,8 +20,9 @@ from vcam.errors import BackgroundError, DaemonError, tell
 from vcam.foreign_text import say
 from vcam.matting import Matting
 from vcam.pipeline import Pipeline
-from vcam.running import Daemon, backdrop_of, card_of, user_path
+from vcam.running import Daemon, backdrop_of, card_of
 from vcam.settings.choice import Reveal
+from vcam.settings.config import user_path
 from vcam.settings.live import SAFE_BACKGROUND, Settings
 from vcam.sinks import open_sinks
 from vcam.sinks.demand import Demand

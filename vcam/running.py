@@ -21,7 +21,7 @@ from vcam.errors import BackgroundError
 from vcam.foreign_text import plain
 from vcam.pipeline import Pipeline
 from vcam.settings.choice import LEAST_BLUR, Blur, Reveal
-from vcam.settings.config import awaiting_restart
+from vcam.settings.config import awaiting_restart, user_path
 from vcam.settings.live import SAFE_BACKGROUND, Revealed
 from vcam.sinks import wanted_sinks
 from vcam.sources import source_opener
@@ -320,12 +320,6 @@ def _told(wish: Revealed | None) -> dict[str, Any] | None:
     if wish is None:
         return None
     return {"by": wish.by, "since": wish.since, "standing": wish.standing}
-
-
-def user_path() -> Path:
-    from vcam.settings.config import user_path
-
-    return user_path()
 
 
 def _rss_mb() -> float:

@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("torch", reason="needs the extra: pip install -e .[train]")
 
 from segmentation.bisenet import BiSeNet
-from segmentation.weights_file import fold
+from segmentation.engines.weights_file import fold
 from tests.train.people import write_folder
 from train.__main__ import main
 from train.weights.export import Matting, to_openvino

@@ -18,7 +18,7 @@ import pytest
 import torch
 
 from segmentation.bisenet import BiSeNet
-from segmentation.weights_file import fold, load_weights, save_weights
+from segmentation.engines.weights_file import fold, load_weights, save_weights
 from tests.train.people import write_folder
 from train import engine, start
 from train.__main__ import main

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from segmentation.bisenet import BiSeNet
-from segmentation.weights_file import fold, load_weights
+from segmentation.engines.weights_file import fold, load_weights
 from train.errors import CheckpointError
 
 

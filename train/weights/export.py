@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from segmentation.bisenet import MEAN, STD, BiSeNet
+from segmentation.engines.weights_file import load_weights, save_weights
 from segmentation.sizes import AREAS, input_size
-from segmentation.weights_file import load_weights, save_weights
 from train.data.datasets import Pair, find_pairs, read_image, read_matte
 from train.errors import ExportError, UsageError
 from train.figures.metrics import PERSON, ROOM, Figures

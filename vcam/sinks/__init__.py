@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from vcam.errors import ConfigError, SinkError
 from vcam.sinks.base import Wanted
+from vcam.sinks.outlet import Outlet
 
 if TYPE_CHECKING:
     from vcam.compose.card import Card
     from vcam.sinks.base import Sink
-    from vcam.sinks.outlet import Outlet
     from vcam.stats import Stats
 
 log = logging.getLogger(__name__)
@@ -33,8 +33,6 @@ class Sinks:
 
     def outlet(self, card: Card, stats: Stats, *, fps: float) -> Outlet:
         """Hand the open sinks over to an outlet, which closes them."""
-        from vcam.sinks.outlet import Outlet
-
         opened, self.opened = self.opened, []
         return Outlet(self.wanted, card, stats, fps=fps, opened=opened, problems=self.problems)
 

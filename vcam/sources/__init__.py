@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vcam.errors import BackgroundError, SourceError
+from vcam.media import formats
 from vcam.settings.choice import path_of
+from vcam.sources.fill import Filling
 from vcam.system import patience
 from vcam.system.cameras import find_camera
 from vcam.system.devices import list_cameras
@@ -33,8 +35,6 @@ def source_opener(camera: Camera, output: Output) -> Callable[[], Source]:
         source = _make(camera, output)
         if not camera.fill:
             return source
-        from vcam.sources.fill import Filling
-
         return Filling(source, output.width, output.height)
 
     return opened
@@ -125,7 +125,6 @@ def wait_for_camera(timeout: float) -> object:
 
 
 def _make(camera: Camera, output: Output) -> Source:
-    from vcam.media import formats
     from vcam.media.clip import ClipSource
     from vcam.sources.still import PORTRAIT, StillSource
 
