@@ -38,8 +38,8 @@ class Model:
     def adjust(self, **light: Any) -> None:
         self._house.adjusted.append(light)
 
-    def matte(self, y, u, v, *, full_range, seq, pts):
-        return left_half(Frame(y, u, v, full_range, pts, seq))
+    def matte(self, planes, *, seq, pts):
+        return left_half(Frame(planes, pts, seq))
 
     def reset(self) -> None: ...
     def wipe(self) -> None: ...
@@ -81,6 +81,7 @@ class House:
         self.stop = threading.Event()
         self.daemon = Daemon(self.pipe, folder / "config.toml", self.stop, threading.Event())
         self.settings.check(self.daemon.prepare)
+        self.settings.opens(self.daemon)
         self.settings.subscribe(self.daemon.apply)
         self.loop = threading.Thread(target=self.pipe.run, args=(self.stop,), name="loop")
 
