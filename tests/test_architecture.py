@@ -98,7 +98,6 @@ def calls(path: Path) -> Iterator[str]:
             "show_room",
             {
                 "vcam.settings.live",
-                "train.__main__",  # torch
                 "vcam.daemon",
                 "vcam.control.api",
                 "vcam.commands.ask",
