@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from segmentation.segmenter import Segmenter
-    from vcam.compose.compositor import Blur
+    from vcam.compose.scene import Blur, Picture
     from vcam.frame import Frame
 
 log = logging.getLogger(__name__)
@@ -152,8 +152,9 @@ class _Loop:
     """One case, ready to be run frame by frame as the camera loop does."""
 
     def __init__(self, case: Case, segmenter: Segmenter) -> None:
-        from vcam.compose.compositor import Blur, Compositor, Look
+        from vcam.compose.compositor import Compositor
         from vcam.compose.drawn import draw
+        from vcam.compose.scene import Blur, Look
         from vcam.media.pictures import i420_from_image
         from vcam.sources.decode import MjpegDecoder, Unpacker
 
@@ -164,7 +165,7 @@ class _Loop:
         self._compositor = Compositor(width, height)
         self._decoder = MjpegDecoder()
         self._unpack = Unpacker(width, height).yuyv
-        self._backdrop: NDArray[np.uint8] | Blur = Blur(50.0)
+        self._backdrop: Picture | Blur = Blur(50.0)
         if case.background == "picture":
             self._backdrop = i420_from_image(draw("studio", width, height))
         self._look = Look()
