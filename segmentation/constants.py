@@ -28,7 +28,7 @@ RIM: Final = 0.025  # share of the height: how far from a body alpha may be fain
 LEVELS: Final = (0.1, 0.95)  # alpha outside these is pure background or pure person
 EPSILON: Final = 1e-3  # of the guided filter: how much of an edge in the picture is no edge
 
-# How steady the matte is kept; see `segmentation.temporal`.
+# How steady the matte is kept; see `segmentation.motion.temporal`.
 CUT: Final = 0.14  # mean change of the picture, brightness shift removed, that is a new scene
 STILL: Final = 4.0  # levels of 255: change of colour that counts as movement
 NOISIEST: Final = 8.0  # levels: no sensor is noisier than this, averaged to model size

@@ -10,13 +10,13 @@ import numpy as np
 
 from segmentation.engines import open_engine
 from segmentation.errors import EngineError, SegmentationError
-from segmentation.flow import Carrier
 from segmentation.governor import CHOSEN, LADDER, START, Governor
 from segmentation.kernels import FULL, LIMITED, to_input
 from segmentation.matte import Matte
+from segmentation.motion.flow import Carrier
+from segmentation.motion.temporal import Smoother
 from segmentation.refine import Guided, Tidy
 from segmentation.sizes import AREAS, Shrink, input_size
-from segmentation.temporal import Smoother
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -182,7 +182,7 @@ class Segmenter:
 
     @property
     def info(self) -> dict[str, Any]:
-        """What runs, for `vcam status`; times are a moving average in milliseconds."""
+        """Engine, network and times for `vcam status`; times are moving averages in ms."""
         return {
             "engine": self._engine.name,
             "device": self._engine.device,

@@ -18,6 +18,7 @@ from vcam.guard import Fault
 from vcam.pipeline import Pipeline
 from vcam.settings import config
 from vcam.settings.live import Settings
+from vcam.sinks.base import Wanted
 from vcam.sinks.demand import Demand
 from vcam.sinks.file import check
 from vcam.sinks.outlet import Outlet
@@ -155,17 +156,23 @@ def settings(**changes: dict[str, object]) -> Settings:
     return Settings(base.with_changes(size).with_changes(changes))
 
 
+def outlet(*sinks: ListSink, card: Card | None = None, fps: float = 30) -> Outlet:
+    """An outlet of sinks that are open, each of which opens again as itself; has no thread yet."""
+    wanted = [Wanted(f"list {i}", lambda sink=sink: sink) for i, sink in enumerate(sinks)]
+    shown = card or Card(sinks[0].width, sinks[0].height)
+    return Outlet(wanted, shown, Stats(), fps=fps, opened=sinks)
+
+
 def pipeline(frames, answer=left_half, *, backdrop="#00ff00", on_demand=False, **changes):
     """A pipeline over fakes; returns it with its sink. Nothing runs on a thread of its own."""
     from vcam.compose.backdrops import open_backdrop
 
     chosen = settings(**changes)
-    sink, stats = ListSink(), Stats()
-    outlet = Outlet([lambda: sink], Card(W, H), stats, fps=30, opened=[sink])
-    demand = Demand(outlet, on_demand=on_demand, idle_after=0.2)
-    pipe = Pipeline(
-        Slot(frames), matting(answer), open_backdrop(backdrop, W, H), outlet, chosen, demand, stats
-    )
+    sink = ListSink()
+    shown = outlet(sink)
+    demand = Demand(shown, on_demand=on_demand, idle_after=0.2)
+    behind = open_backdrop(backdrop, W, H)
+    pipe = Pipeline(Slot(frames), matting(answer), behind, shown, chosen, demand, shown.stats)
     return pipe, sink
 
 

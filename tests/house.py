@@ -44,6 +44,7 @@ FLOORS = (
     "vcam.pipeline",
     "vcam.doctor",
     "vcam.control",
+    "vcam.running",
     "vcam.daemon",
     "vcam.tray",
     "vcam.commands",
@@ -69,6 +70,7 @@ class Measured:
     lines: dict[str, int]  # of each module
     functions: dict[str, int]  # lines of each
     parameters: dict[str, int]  # of each function
+    kernels: dict[str, int]  # parameters of each of Triton's, which takes no structures
     inside: list[Arrow]  # arrows inside functions
     up: list[Arrow]  # arrows to a higher floor
     circles: list[str]
@@ -185,6 +187,15 @@ def _documented(name: str) -> Iterator[tuple[str, str]]:
                 yield f"{name}.{getattr(node, 'name', '')}".rstrip("."), text
 
 
+def _is_kernel(node: Function) -> bool:
+    return any(ast.unparse(each).startswith("triton.jit") for each in node.decorator_list)
+
+
+def _count(node: Function) -> int:
+    names = [each.arg for each in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+    return len(names) - (names[:1] in (["self"], ["cls"]))
+
+
 def measure() -> Measured:
     """Measure the tree."""
     functions = [pair for name in modules() for pair in _functions(name)]
@@ -195,11 +206,8 @@ def measure() -> Measured:
         functions={
             name: (node.end_lineno or node.lineno) - node.lineno + 1 for name, node in functions
         },
-        parameters={
-            name: len([*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs])
-            - (bool(node.args.args) and node.args.args[0].arg in ("self", "cls"))
-            for name, node in functions
-        },
+        parameters={name: _count(node) for name, node in functions if not _is_kernel(node)},
+        kernels={name: _count(node) for name, node in functions if _is_kernel(node)},
         inside=[arrow for arrow in everything if arrow.where == "function"],
         up=up(everything),
         circles=circles(everything),
@@ -217,6 +225,7 @@ def main() -> int:
         ("lines of a file", found.lines, 500),
         ("lines of a function", found.functions, 80),
         ("parameters of a function", found.parameters, 8),
+        ("parameters of a Triton kernel", found.kernels, 8),
     ):
         worst = sorted(sizes.items(), key=lambda pair: -pair[1])
         over = [f"{name} {size}" for name, size in worst if size > most]

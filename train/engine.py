@@ -6,7 +6,6 @@ import copy
 import logging
 import math
 import time
-from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -21,12 +20,13 @@ from torch import Tensor, nn
 from segmentation.bisenet import MEAN, STD, BiSeNet, ContextPath, channels
 from segmentation.sizes import input_size
 from train import losses
-from train.checkpoint import load_folded
-from train.datasets import Batch, Pictures
+from train.data.datasets import Pictures
 from train.errors import CheckpointError, NotFiniteError
+from train.figures.metrics import Figures
 from train.losses import MattingLoss
-from train.metrics import Figures
 from train.recipe import Fit, Recipe
+from train.views.on_device import DeviceBatch
+from train.views.plan import Batch
 
 log = logging.getLogger(__name__)
 
@@ -104,13 +104,13 @@ class Stepper:
     def distribute(self) -> None:
         """Share every gradient with the other processes."""
         if self.device.type == "cuda":
-            self.learner = nn.SyncBatchNorm.convert_sync_batchnorm(self.learner)
+            self.learner = nn.SyncBatchNorm.convert_sync_batchnorm(self.learner)  # type: ignore[no-untyped-call]
         ids = [self.device.index] if self.device.type == "cuda" else None
         self._call = nn.parallel.DistributedDataParallel(
             self.learner, device_ids=ids, find_unused_parameters=False
         )
 
-    def __call__(self, batch: Batch, rng: np.random.Generator) -> dict[str, float]:
+    def __call__(self, batch: Batch | DeviceBatch, rng: np.random.Generator) -> dict[str, float]:
         """Learn from one batch; return every term of the loss.
 
         Raises:
@@ -141,7 +141,7 @@ class Stepper:
         if not math.isfinite(sum(values.values())):
             raise _not_finite(values, self.step, part * fit.learning_rate)
         self.optimizer.zero_grad(set_to_none=True)
-        self.scaler.scale(total).backward()
+        self.scaler.scale(total).backward()  # type: ignore[no-untyped-call]
         self.scaler.unscale_(self.optimizer)
         norm = nn.utils.clip_grad_norm_(self.learner.parameters(), fit.clip)
         if not self.scaler.is_enabled() and not torch.isfinite(norm):
@@ -224,7 +224,7 @@ def schedule(step: int, total: int, warmup: int) -> float:
     return rise * (0.5 + 0.5 * math.cos(math.pi * min(1.0, step / total))) + 0.002
 
 
-def to_device(batch: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
+def to_device(batch: Batch | DeviceBatch, device: torch.device) -> tuple[Tensor, Tensor]:
     """Normalise a batch on `device`.
 
     Shapes:
@@ -281,117 +281,6 @@ def _trial(network: BiSeNet, x: Tensor, device: torch.device, amp: torch.dtype |
         outputs[0].float().mean().backward()
         best = min(best, time.perf_counter() - started)
     return best
-
-
-def start_from_imagenet(context: ContextPath, path: Path, photographs: NDArray[np.uint8]) -> None:
-    """Give a full-width trunk ImageNet weights whose BatchNorms were folded away.
-
-    Photographs are run through layer by layer; each BatchNorm takes their mean and variance as
-    its own and undoes them in weight and bias, so that the output is unchanged. The last stage,
-    which the file lacks, starts with residuals of zero.
-
-    Shapes:
-        photographs: (B, H, W, 3) uint8 RGB, two dozen of them
-
-    Raises:
-        CheckpointError: the file is missing, damaged, or for another width.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        weights = {name: value.float() for name, value in load_file(path).items()}
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(
-            f"{path}: not weights that can be read: {error}",
-            hint="Set [network] imagenet to a ResNet-18 with BatchNorm folded.",
-        ) from error
-    kept = {}
-    for name, _ in _after_convolutions(context):
-        if f"{name}.weight" not in weights or f"{name}.bias" not in weights:
-            continue
-        shape = context.get_submodule(name).weight.shape
-        if shape != weights[f"{name}.weight"].shape:
-            raise CheckpointError(
-                f"{path}: {name} is {tuple(weights[f'{name}.weight'].shape)}, the network's "
-                f"{tuple(shape)}; ImageNet weights fit full width only",
-                hint="Set [network] width = 1.0, or learn from its features: [distil] features.",
-            )
-        kept[name] = (weights[f"{name}.weight"], weights[f"{name}.bias"])
-    for block in context.layer4:
-        nn.init.zeros_(block.bn2.weight)
-    _unfold(context, kept, photographs)
-
-
-def start_from_folded(network: BiSeNet, path: Path, photographs: NDArray[np.uint8]) -> None:
-    """Give a network shipped weights, whose BatchNorms were folded away, so that it can learn on.
-
-    Its BatchNorms are found again as `start_from_imagenet` finds them; the auxiliary heads, which
-    are not shipped, start from random weights.
-
-    Shapes:
-        photographs: (B, H, W, 3) uint8 RGB, some dozens of them
-
-    Raises:
-        CheckpointError: the file is missing, damaged, or of another width or depth.
-    """
-    folded = load_folded(path)
-    if folded.layout != network.layout:
-        raise CheckpointError(
-            f"{path}: {folded.layout}, expected {network.layout}",
-            hint="Set the recipe's [network] width, blocks and lean to those of the weights.",
-        )
-    weights = folded.state_dict()
-    kept = {}
-    for name, _ in _after_convolutions(network):
-        kept[name] = (weights.pop(f"{name}.weight"), weights.pop(f"{name}.bias"))
-    network.load_state_dict(weights, strict=False)  # convolutions that no BatchNorm follows
-    _unfold(network, kept, photographs)
-
-
-def _unfold(
-    model: nn.Module, folded: dict[str, tuple[Tensor, Tensor]], photographs: NDArray[np.uint8]
-) -> None:
-    """Set convolutions to `folded` weights and give their biases to the BatchNorms behind them."""
-    hooks = []
-    for name, batch_norm in _after_convolutions(model):
-        if name in folded:
-            weight, bias = folded[name]
-            model.get_submodule(name).weight.data.copy_(weight)
-            hooks.append(batch_norm.register_forward_pre_hook(_calibrate(bias)))
-    was_training = model.training
-    model.eval()
-    with torch.no_grad():
-        device = next(model.parameters()).device
-        alphas = np.zeros(photographs.shape[:3], np.float32)
-        model(to_device((photographs, alphas), device)[0])
-    model.train(was_training)
-    for hook in hooks:
-        hook.remove()
-
-
-def _after_convolutions(model: nn.Module) -> Iterator[tuple[str, nn.BatchNorm2d]]:
-    """Each convolution's name with the BatchNorm that follows it."""
-    before_norm = {"bn1": "conv1", "bn2": "conv2", "bn": "attention", "1": "0"}
-    for name, module in model.named_modules():
-        if not isinstance(module, nn.BatchNorm2d):
-            continue
-        head, _, last = name.rpartition(".")
-        before = before_norm[last]
-        yield f"{head}.{before}" if head else before, module
-
-
-def _calibrate(bias: Tensor) -> Any:
-    def before(module: nn.BatchNorm2d, inputs: tuple[Tensor, ...]) -> None:
-        mean, variance = inputs[0].mean(dim=(0, 2, 3)), inputs[0].var(dim=(0, 2, 3))
-        assert module.running_mean is not None
-        assert module.running_var is not None
-        module.running_mean.copy_(mean)
-        module.running_var.copy_(variance)
-        module.weight.data.copy_((variance + module.eps).sqrt())
-        module.bias.data.copy_(mean + bias.to(mean.device))
-
-    return before
 
 
 @torch.inference_mode()

@@ -1,4 +1,4 @@
-"""What can be wrong with a dataset, a recipe or a checkpoint, with the sentence that mends it.
+"""Faults of a dataset, a recipe or a checkpoint, with the sentence that mends each.
 
 TrainError             exit 1   anything below
 ├── UsageError         exit 2   the command line makes no sense

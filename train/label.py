@@ -8,10 +8,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from train.datasets import PICTURES, find_pairs, read_image, read_matte
+from train.data.datasets import PICTURES, find_pairs, read_image, read_matte
 from train.errors import DataError
-from train.evaluate import open_subject
-from train.teachers import agree
+from train.subjects import open_subject
+from train.views.teachers import agree
 
 
 def label(

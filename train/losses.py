@@ -1,4 +1,4 @@
-"""What the network is told it did wrong."""
+"""Losses: mattes, outlines, features, steadiness."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Terms = dict[str, Tensor]
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """How much each term counts; 0 leaves it out."""
+    """Weight of each term; 0 leaves it out."""
 
     bce: float = 1.0
     dice: float = 0.5
@@ -85,7 +85,7 @@ def outline_weight(truth: Tensor, extra: float) -> Tensor:
 
 
 def temporal(first: Tensor, second: Tensor, truth_change: Tensor) -> Tensor:
-    """How much alpha changes between two views beyond what it should.
+    """Mean change of alpha between two views beyond what it should.
 
     From "Perceptually Motivated Benchmark for Video Matting" (Erofeev et al., BMVC 2015): dtSSD,
     as a mean instead of a root, so that its gradient stays finite.
@@ -113,7 +113,7 @@ def imitated(logits: Tensor, teacher: Tensor) -> Tensor:
 
 
 def features(student: Tensor, teacher: Tensor) -> Tensor:
-    """How far the student's projected features are from the teacher's, in its own deviations.
+    """Distance of the student's projected features from the teacher's, in its own deviations.
 
     From "FitNets" (Romero et al., ICLR 2015, https://arxiv.org/abs/1412.6550).
     Differs: smooth L1 after dividing each channel by its deviation in the batch.

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Annotated, Any, Literal, get_type_hints
 
-from train.augment import Augment
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails
+
 from train.errors import RecipeError
 from train.losses import Weights
+from train.views.draw import Augment
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -21,12 +26,41 @@ else:
 SHIPPED = Path(__file__).parent / "recipes"
 
 
+def ratio(shape: str) -> float:
+    """Width to height of a shape like "16:9"; 0 where it is none."""
+    width, _, height = shape.partition(":")
+    try:
+        return float(width) / float(height)
+    except (ValueError, ZeroDivisionError):
+        return 0.0
+
+
+def _side(pixels: int) -> int:
+    if 0 < pixels < 32 or pixels < 0:
+        raise ValueError("0 or 32 and more")
+    return pixels
+
+
+def _shapes(shapes: tuple[str, ...]) -> tuple[str, ...]:
+    if not shapes or not all(0.2 <= ratio(shape) <= 5 for shape in shapes):
+        raise ValueError('some like "16:9"')
+    return shapes
+
+
+Unit = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+Side = Annotated[int, AfterValidator(_side)]
+Shapes = Annotated[tuple[str, ...], AfterValidator(_shapes)]
+
+
 @dataclass(frozen=True, slots=True)
 class Network:
-    """Which network, and where it starts."""
+    """The network and its first weights."""
 
-    width: float = 0.375  # of the paper's channel counts
-    blocks: int = 2  # in each stage of the trunk; a start with more of them loses the others
+    width: Annotated[float, Field(ge=0.05, le=4)] = 0.375  # of the paper's channel counts
+    blocks: Annotated[int, Field(ge=1, le=8)] = (
+        2  # in each stage; a start with more loses the others
+    )
     lean: bool = False  # without what hardly mattered: `segmentation.bisenet.BiSeNet`
     start: str = ""  # "imagenet", "prune", a path (.pt, .safetensors); or random
     wide: str = ""  # what is pruned, .pt or .safetensors; the teacher where it is not told
@@ -35,7 +69,7 @@ class Network:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """Which pictures; paths are relative to `--data`.
+    """Sets of pictures; paths are relative to `--data`.
 
     A set is a folder with img/ and mask/, a manifest of `train prepare`, or a pattern of .tar
     shards such as "shards/*.tar".
@@ -44,58 +78,56 @@ class Data:
     train: tuple[str, ...] = ()
     validation: tuple[str, ...] = ()
     pseudo: tuple[str, ...] = ()  # sets whose mattes were made by other models
-    pseudo_share: float = 0.35  # of the views
+    pseudo_share: Unit = 0.35  # of the views
     rooms: str = ""  # a folder or a manifest of pictures without people
     licences: tuple[str, ...] = ()  # only what a manifest states to be under these; (): any
-    walls: int = 30  # artificial rooms beside those: cells, checkers, stripes, noise
+    walls: Count = 30  # artificial rooms beside those: cells, checkers, stripes, noise
     longest: int = 384  # longer sides are shrunk to this when read
     memory_gb: float = 4.0  # a set that needs more is read from disk again and again
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How long and how fast."""
+    """Length, speed and precision of a training."""
 
-    epochs: int = 60  # 0: only what it starts from, pruned, say
+    epochs: Count = 60  # 0: only what it starts from, pruned, say
     views: int = 2400  # in an epoch, all processes together
-    batch: int = 16  # all processes together
-    side: int = 224  # square root of the number of pixels the network sees, roughly
-    early_side: int = (
-        0  # the same in the first epochs, where fewer pixels buy more views; 0: `side`
-    )
-    early: float = 0.5  # part of the epochs that is
-    low_side: int = 0  # the same for a fifth of the batches, for quality "low"; 0: `side`
+    batch: Annotated[int, Field(ge=2)] = 16  # all processes together
+    side: Annotated[int, Field(ge=32)] = 224  # root of the pixels the network sees, roughly
+    early_side: Side = 0  # the same in the first epochs: fewer pixels buy more views; 0: `side`
+    early: Unit = 0.5  # part of the epochs that is
+    low_side: Side = 0  # the same for a fifth of the batches, for quality "low"; 0: `side`
     # Width to height of the views; one is drawn for each batch. Upright ones take in the whole of
     # a selfie, of which a webcam's shape shows a strip.
-    shapes: tuple[str, ...] = ("16:9", "4:3", "1:1", "3:4", "3:4", "3:4")
-    optimizer: str = "adamw"  # "adamw", "sgd"
-    learning_rate: float = 2e-3
+    shapes: Shapes = ("16:9", "4:3", "1:1", "3:4", "3:4", "3:4")
+    optimizer: Literal["adamw", "sgd"] = "adamw"
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-3
     trunk: float = 1.0  # of the learning rate, for the pretrained trunk
     weight_decay: float = 0.02
     warmup: int = 200  # steps
     clip: float = 5.0  # greatest norm of the gradient
-    ema: float = 0.999  # decay of the weights that are kept
-    amp: str = "auto"  # "auto", "bf16", "off"; auto takes bf16 only where it is faster
-    mine: int = 0  # every so many epochs: rooms taken for a person come more often; 0: never
-    validate: int = 4  # every so many epochs
+    ema: Annotated[float, Field(ge=0, lt=1)] = 0.999  # decay of the weights that are kept
+    amp: Literal["auto", "bf16", "off"] = "auto"  # auto takes bf16 only where it is faster
+    mine: Count = 0  # every so many epochs: rooms taken for a person come more often; 0: never
+    validate: Annotated[int, Field(ge=1)] = 4  # every so many epochs
     sheet: int = 12  # a sheet of the worst validation pictures every so many epochs
     seed: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Distil:
-    """What else to learn from: a full-width network's features and mattes, other models' mattes."""
+    """Further teachers: a full-width network's features and mattes, other models' mattes."""
 
     teacher: str = ""  # a path (.pt, .safetensors); without one, the ImageNet trunk: no mattes
     features: float = 0.0  # weight of the loss; falls to a fifth of this by the end
     alpha: float = 0.0  # weight of its mattes beside those of the data
     models: tuple[str, ...] = ()  # "FILE=WEIGHT": their mattes of every view are mixed into its own
-    share: float = 0.5  # of the truth that those mattes then are
+    share: Unit = 0.5  # of the truth that those mattes then are
 
 
 @dataclass(frozen=True, slots=True)
 class Card:
-    """What the model card says beside the figures."""
+    """Words of the model card beside the figures."""
 
     about: str = ""
     limits: str = ""
@@ -104,6 +136,8 @@ class Card:
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """One training."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid", strict=True)  # of its tables, too
 
     name: str = "bisenet"
     network: Network = field(default_factory=Network)
@@ -132,11 +166,25 @@ def load_recipe(path: Path) -> Recipe:
         ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise RecipeError(f"{path}: not TOML: {error}", hint="Mend that line.") from error
-    problems: list[str] = []
-    recipe: Recipe = _filled(Recipe, told, "", problems)
-    problems += [] if problems else _wrong(recipe)
+    return validate(told, origin=str(path))
+
+
+def validate(told: Mapping[str, Any], *, origin: str) -> Recipe:
+    """Turn plain values into a recipe.
+
+    Raises:
+        RecipeError: a sentence for each wrong key and value.
+    """
+    try:
+        # As JSON, in which pydantic's strict tables are objects and tuples lists, as in TOML.
+        recipe = TypeAdapter(Recipe).validate_json(json.dumps(told, default=str))
+        problems = _missing(recipe)
+    except ValidationError as error:
+        problems = list(dict.fromkeys(_misfit(told, details) for details in error.errors()))
     if problems:
-        raise RecipeError(f"{path}: " + "; ".join(problems), hint="Mend the recipe.")
+        raise RecipeError(
+            "\n".join(f"{origin}: {problem}" for problem in problems), hint="Mend the recipe."
+        )
     return recipe
 
 
@@ -146,102 +194,87 @@ def find_recipe(path: Path) -> Path:
     return shipped if not path.exists() and shipped.exists() else path
 
 
-def ratio(shape: str) -> float:
-    """Width to height of a shape like "16:9"; 0 where it is none."""
-    width, _, height = shape.partition(":")
-    try:
-        return float(width) / float(height)
-    except (ValueError, ZeroDivisionError):
-        return 0.0
-
-
 def as_dict(recipe: Recipe) -> dict[str, Any]:
     """The recipe as plain values, for a checkpoint."""
     return dataclasses.asdict(recipe)
 
 
-def _filled(kind: Any, told: dict[str, Any], where: str, problems: list[str]) -> Any:
-    """Build `kind` from what a table says, adding every misfit to `problems`."""
-    kinds = get_type_hints(kind)
-    values: dict[str, Any] = {}
-    for key, value in told.items():
-        name = f"[{where}] {key}" if where else key
-        if key not in kinds:
-            near = difflib.get_close_matches(key, kinds, 1)
-            problems.append(f"{name} is unknown" + (f", did you mean {near[0]!r}?" if near else ""))
-        elif dataclasses.is_dataclass(kinds[key]):
-            if isinstance(value, dict):
-                values[key] = _filled(kinds[key], value, key, problems)
-            else:
-                problems.append(f"{name} is {value!r}, expected a table [{key}]")
-        elif kinds[key] == tuple[str, ...]:
-            if isinstance(value, list) and all(isinstance(v, str) for v in value):
-                values[key] = tuple(value)
-            else:
-                problems.append(f"{name} is {value!r}, expected a list of texts")
-        elif kinds[key] is float and type(value) is int:
-            values[key] = float(value)
-        elif type(value) is kinds[key]:
-            values[key] = value
-        else:
-            problems.append(f"{name} is {value!r}, expected {_KINDS[kinds[key]]}")
-    return kind(**values)
+def _misfit(told: Mapping[str, Any], error: ErrorDetails) -> str:
+    """One problem as `[section] key is value, expected …`, in the words of the settings."""
+    where = [str(part) for part in error["loc"]]
+    table: Any = Recipe if len(where) == 1 else getattr(Recipe(), where[0])
+    name = f"[{where[0]}] {where[1]}" if len(where) > 1 else where[0]
+    if error["type"] == "unexpected_keyword_argument":
+        known = [field.name for field in dataclasses.fields(table)]
+        name = f"[{name}]" if name == where[0] and isinstance(told[name], Mapping) else name
+        near = difflib.get_close_matches(where[-1], known, n=1)
+        guess = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}"
+        return f"{name} is not a setting, {guess}"
+    value = told[where[0]] if len(where) == 1 else told[where[0]][where[1]]
+    context = error.get("ctx", {})
+    if error["type"] == "literal_error":
+        expected = f"one of {context['expected']}"
+    elif error["type"] == "value_error":
+        expected = str(context["error"])
+    elif context.keys() & {"ge", "gt", "le", "lt"}:
+        expected = f"a number{_range(table, where[1])}"
+    elif len(where) > 2:
+        expected = "a list of texts"
+    else:
+        expected = _EXPECTED.get(error["type"], error["msg"])
+        if error["type"] in ("int_type", "float_type"):
+            expected += _range(table, where[-1])
+    return f"{name} is {value!r}, expected {expected}"
 
 
-_KINDS = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+_EXPECTED = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "string_type": "text in quotes",
+    "bool_type": "true or false",
+    "tuple_type": "a list of texts",
+    "too_short": "at least one set",
+    "dataclass_type": "a [section] of settings",
+}
 
 
-def _wrong(recipe: Recipe) -> list[str]:
-    """Values of the right kind that cannot be meant."""
-    fit, data = recipe.fit, recipe.data
+def _range(table: Any, key: str) -> str:
+    """The bounds of a field: ` from 1 to 8`, ` of 2 or more`, ` above 0`; empty without any."""
+    rules: dict[str, Any] = {}
+    for rule in getattr(get_type_hints(type(table), include_extras=True)[key], "__metadata__", ()):
+        for part in getattr(rule, "metadata", [rule]):
+            rules |= {n: getattr(part, n) for n in ("ge", "gt", "le", "lt") if hasattr(part, n)}
+    low = f"{rules['ge']}" if "ge" in rules else ""
+    if "le" in rules:
+        return f" from {low} to {rules['le']}"
+    if "lt" in rules:
+        return f" from {low} to below {rules['lt']}"
+    return f" of {low} or more" if low else f" above {rules['gt']}" if rules else ""
+
+
+def _missing(recipe: Recipe) -> list[str]:
+    """Settings without which others make no sense."""
+    fit, data, distil, network = recipe.fit, recipe.data, recipe.distil, recipe.network
+    trunk = network.start == "imagenet" or (distil.features and not distil.teacher)
+    prunes = network.start == "prune" and not distil.teacher
     checks = [
-        (0.05 <= recipe.network.width <= 4, "[network] width", recipe.network.width, "0.05 to 4"),
-        (1 <= recipe.network.blocks <= 8, "[network] blocks", recipe.network.blocks, "1 to 8"),
-        (bool(data.train), "[data] train", list(data.train), "at least one set"),
-        (bool(data.validation), "[data] validation", list(data.validation), "at least one set"),
-        (0 <= data.pseudo_share <= 1, "[data] pseudo_share", data.pseudo_share, "0 to 1"),
-        (data.walls >= 0, "[data] walls", data.walls, "0 or more"),
-        (fit.epochs >= 0, "[fit] epochs", fit.epochs, "0 or more"),
-        (fit.batch >= 2, "[fit] batch", fit.batch, "2 or more"),
-        (fit.views >= fit.batch, "[fit] views", fit.views, "a batch or more"),
-        (fit.side >= 32, "[fit] side", fit.side, "32 or more"),
+        (not data.train, "[data] train is missing, expected at least one set"),
+        (not data.validation, "[data] validation is missing, expected at least one set"),
         (
-            fit.early_side == 0 or fit.early_side >= 32,
-            "[fit] early_side",
-            fit.early_side,
-            "0 or 32 and more",
-        ),
-        (0 <= fit.early <= 1, "[fit] early", fit.early, "0 to 1"),
-        (
-            fit.low_side == 0 or fit.low_side >= 32,
-            "[fit] low_side",
-            fit.low_side,
-            "0 or 32 and more",
+            fit.views < fit.batch,
+            f"[fit] views is {fit.views}, expected a batch, {fit.batch}, or more",
         ),
         (
-            bool(fit.shapes) and all(0.2 <= ratio(shape) <= 5 for shape in fit.shapes),
-            "[fit] shapes",
-            list(fit.shapes),
-            'some like "16:9"',
+            trunk and not network.imagenet,
+            "[network] imagenet is missing, expected the path of the ImageNet trunk",
         ),
-        (0 <= recipe.distil.share <= 1, "[distil] share", recipe.distil.share, "0 to 1"),
-        (fit.optimizer in ("adamw", "sgd"), "[fit] optimizer", fit.optimizer, "adamw or sgd"),
-        (fit.learning_rate > 0, "[fit] learning_rate", fit.learning_rate, "more than 0"),
-        (0 <= fit.ema < 1, "[fit] ema", fit.ema, "0 up to 1"),
-        (fit.amp in ("auto", "bf16", "off"), "[fit] amp", fit.amp, "auto, bf16 or off"),
-        (fit.mine >= 0, "[fit] mine", fit.mine, "0 or more"),
-        (fit.validate >= 1, "[fit] validate", fit.validate, "1 or more"),
+        (
+            prunes and not network.wide,
+            "[network] wide is missing, expected the path of the network to prune",
+        ),
+        (
+            distil.alpha and not distil.teacher,
+            "[distil] teacher is missing, expected the path of a wide checkpoint",
+        ),
     ]
-    wrong = [
-        f"{name} is {value!r}, expected {wanted}" for ok, name, value, wanted in checks if not ok
-    ]
-    distil, network = recipe.distil, recipe.network
-    if (
-        network.start == "imagenet" or (distil.features and not distil.teacher)
-    ) and not network.imagenet:
-        wrong.append("[network] imagenet is missing, expected the path of the ImageNet trunk")
-    if network.start == "prune" and not (network.wide or distil.teacher):
-        wrong.append("[network] wide is missing, expected the path of the network to prune")
-    if distil.alpha and not distil.teacher:
-        wrong.append("[distil] teacher is missing, expected the path of a wide checkpoint")
-    return wrong
+    return [problem for wrong, problem in checks if wrong]

@@ -8,51 +8,38 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
-import numpy as np
+from filelock import FileLock, Timeout
 
-from segmentation import store
-from vcam import __version__
 from vcam.compose.backdrops import Backdrop, open_backdrop
-from vcam.compose.card import Card
 from vcam.errors import BackgroundError, DaemonError, tell
-from vcam.foreign_text import plain, say
+from vcam.foreign_text import say
 from vcam.matting import Matting
 from vcam.pipeline import Pipeline
-from vcam.settings.choice import LEAST_BLUR, Blur, Choice, Reveal
-from vcam.settings.live import SAFE_BACKGROUND, Revealed, Settings
+from vcam.running import Daemon, backdrop_of, card_of
+from vcam.settings.choice import Reveal
+from vcam.settings.config import user_path
+from vcam.settings.live import SAFE_BACKGROUND, Settings
 from vcam.sinks import open_sinks
 from vcam.sinks.demand import Demand
 from vcam.sources import source_opener, wait_for_camera
 from vcam.sources.capture import Capture
 from vcam.stats import Stats
 from vcam.system import paths
-from vcam.system.controls import apply_controls
+from vcam.system.interrupt import terminal_is_there
 from vcam.system.memory import never_dumped, scrub
-from vcam.system.systemd import Notifier, SuspendWatch, give_back, keep_one_heap
+from vcam.system.systemd import Notifier, keep_one_heap
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from vcam.frame import SafeFrame
-    from vcam.room_view import RoomView
     from vcam.settings.config import Config
 
 log = logging.getLogger(__name__)
 
 SWITCH = 0.0005  # seconds a thread keeps the interpreter while another one waits for it
-# Seconds after a wipe at which free memory is cleared. Twice: who still answered with a picture, or
-# drew the next camera's, has let go of what it worked in by then.
-LET_GO = (0.2, 1.0)
-RETIRED = 1.0  # seconds after which nobody draws with a background that was replaced
-SETTLED = 5.0  # seconds after a change by which what it replaced was let go
-# Settings that need a restart: a virtual camera keeps its size for life, or calls would break.
-FIXED = {("output", "sink"), ("output", "width"), ("output", "height"), ("output", "fps")}
 
 
 def run(
@@ -93,9 +80,9 @@ def run(
         if room is not None:
             settings.show_room("command line", room)
         backdrop, problem = _first_backdrop(config)
-        card = Card(
-            out.width, out.height, picture=config.privacy.card, reasons=config.privacy.card_reason
-        )
+        card = card_of(config, out.width, out.height)
+        if card.problem:
+            log.warning("privacy card: %s; the drawn one is shown", card.problem)
         sinks = opened.enter_context(open_sinks(out.sink, out.width, out.height, out.fps))
         outlet = opened.enter_context(sinks.outlet(card, stats, fps=out.fps))
         opened.callback(scrub)  # after the camera and the engine are closed
@@ -108,12 +95,13 @@ def run(
             capture, matting, backdrop, outlet, settings, demand, stats, alive=notifier.watchdog
         )
         opened.callback(pipeline.close)
-        daemon = Daemon(pipeline, config_path, stop, reread, notes=sinks.notes)
+        daemon = Daemon(pipeline, config_path, stop, reread)
         daemon.background_problem = problem
         settings.check(daemon.prepare)
+        settings.opens(daemon)
         settings.subscribe(daemon.apply)
         opened.enter_context(
-            settings.kept_in(config_path or _user_path(), flags=flags, environ=os.environ)
+            settings.kept_in(config_path or user_path(), flags=flags, environ=os.environ)
         )
         doors = opened.enter_context(
             server.serve(daemon, socket_path=paths.socket_path(), port=config.control.port)
@@ -131,279 +119,24 @@ def run(
             pipeline.wipe()
 
 
-class Daemon:
-    """A running daemon as its doors see it; implements `vcam.control.runtime.Runtime`."""
-
-    def __init__(
-        self,
-        pipeline: Pipeline,
-        config_path: Path | None,
-        stop: threading.Event,
-        reread: threading.Event,
-        *,
-        notes: list[str],
-    ) -> None:
-        self.settings = pipeline.settings
-        self._pipeline = pipeline
-        self._config_path = config_path
-        self._stop = stop
-        self._reread = reread  # set by who wants the settings file read again
-        self._notes = notes
-        self._started = time.monotonic()
-        self._cpu = (time.monotonic(), time.process_time())
-        self._cpu_percent = 0.0
-        self._pending: Backdrop | None = None
-        self._give_back_at = float("inf")
-        self._wiped = (0, 0)  # wipes and closed cameras whose leavings are known of
-        self._scrub_at: list[float] = []
-        self._suspend = SuspendWatch()
-        self._camera = self.settings.current.camera.model_dump(exclude={"mirror"})
-        self._logged = self._started
-        self._ready = False
-        self.background_problem = ""  # why the background in the settings could not be opened
-
-    def stop(self) -> None:
-        """Ask the daemon to end; returns at once."""
-        self._stop.set()
-
-    def latest(self) -> SafeFrame | None:
-        """The last frame that reached a sink; asking for it counts as watching."""
-        self._pipeline.demand.glance()
-        return self._pipeline.outlet.latest()
-
-    def matte(self) -> NDArray[np.uint8] | None:
-        """The matte of the last composite, (h, w) uint8, 255 is person; None if there is none."""
-        matte = self._pipeline.matte
-        return None if matte is None else np.rint(matte.alpha * 255).astype(np.uint8)
-
-    def room(self) -> RoomView | None:
-        """The room, for the settings page while its button is held; None if no picture comes."""
-        self._pipeline.demand.glance()
-        return self._pipeline.peek.look()
-
-    def status(self) -> dict[str, Any]:
-        """The state as plain JSON values."""
-        pipe, now = self._pipeline, time.monotonic()
-        wishes = self.settings.now
-        config, revealed = wishes.config, wishes.revealed
-        source = pipe.capture.source
-        pipe.stats.dropped = pipe.capture.dropped
-        info = pipe.matting.info
-        notes = info.pop("notes", [])
-        figures = pipe.stats.snapshot()
-        figures["stages_ms"] = {**info.pop("stages_ms", {}), **figures["stages_ms"]}
-        return {
-            "version": __version__,
-            "pid": os.getpid(),
-            "uptime_s": round(now - self._started, 1),
-            "state": pipe.verdict.state,
-            "reason": pipe.verdict.reason if pipe.verdict.state != "live" else "",
-            "mode": wishes.mode,
-            "source": {
-                "name": plain(source.name if source else config.camera.source),
-                "open": source is not None,
-                "width": getattr(source, "width", 0) or getattr(source, "size", (0, 0))[0],
-                "height": getattr(source, "height", 0) or getattr(source, "size", (0, 0))[1],
-                "fps": round(source.fps, 2) if source else 0.0,
-                "live": bool(source and source.live),
-            },
-            "sinks": [
-                {
-                    "name": plain(sink.name),
-                    "kind": getattr(sink, "kind", type(sink).__name__),
-                    "width": sink.width,
-                    "height": sink.height,
-                    "watchers": sink.watchers(),
-                }
-                for sink in pipe.outlet.sinks
-            ],
-            "problems": [
-                problem
-                for problem in (
-                    *self._notes,
-                    pipe.capture.problem,
-                    *pipe.outlet.problems,
-                    *notes,
-                    *store.notes,
-                    self.background_problem,
-                    pipe.problem,
-                    _weak_blur(config),
-                )
-                if problem
-            ],
-            "watchers": list(pipe.demand.watchers),
-            **figures,
-            "engine": info,
-            "quality": {"asked": config.matte.quality, "now": info.get("quality")},
-            "background": str(revealed.how) if revealed else config.background.use,
-            "revealed": _told(revealed),
-            "settings_revision": self.settings.revision,
-            "restart_needed": self._restart_needed(config),
-            "config_path": str(self._config_path or _user_path()),
-            "config_problem": self.settings.problem,
-            "config_unsaved": self.settings.unsaved,
-            "cpu_percent": self._cpu_percent,
-            "rss_mb": _rss_mb(),
-            "page": None,
-        }
-
-    def prepare(self, old: Config, new: Config) -> None:
-        """Open what a change needs before it takes effect; a VcamError refuses the change."""
-        outlet = self._pipeline.outlet
-        # A slider of the look moves many times a second, and a background takes a while to open.
-        if _behind(old) != _behind(new) or self._pending is not None:
-            if self._pending is not None:
-                self._pending.close()
-            self._pending = _open_backdrop(new, outlet.width, outlet.height)
-            self.background_problem = ""
-
-    def apply(self, config: Config) -> None:
-        """Leave a change to the running loop: nothing that it owns is touched here."""
-        pipe = self._pipeline
-        if self._pending is not None:
-            shown, self._pending = self._pending, None
-            pipe.show(shown)
-        pipe.matting.apply(config.matte)
-        camera = config.camera.model_dump(exclude={"mirror"})
-        if camera != self._camera:
-            before, self._camera = self._camera, camera
-            opener, source = source_opener(config.camera, config.output), pipe.capture.source
-            if camera | {"controls": {}} != before | {"controls": {}}:
-                pipe.capture.switch(opener)
-                pipe.forget("camera switched")
-                self.settings.end_call()
-            else:
-                # The call goes on while somebody turns the exposure.
-                pipe.capture.next_time(opener)
-                if source is not None and source.live and hasattr(source, "path"):
-                    apply_controls(source.path, config.camera.controls)
-        self._give_back_at = min(self._give_back_at, time.monotonic() + SETTLED)
-        level = config.control.log.upper()
-        logging.getLogger().setLevel(level)
-
-    def tend(self, notifier: Notifier) -> None:
-        """What is due twice a second: share of the processor, old backgrounds, SIGHUP, suspend."""
-        pipe = self._pipeline
-        now, cpu = time.monotonic(), time.process_time()
-        then, spent = self._cpu
-        if now - then >= 2:
-            self._cpu_percent = round(100 * (cpu - spent) / (now - then), 1)
-            self._cpu = (now, cpu)
-        # An engine may still be drawing with the one before.
-        while pipe.retired and now >= pipe.retired[0][0] + RETIRED:
-            pipe.retired.popleft()[1].close()
-        self._clear_leavings(now)
-        if now >= self._give_back_at:
-            self._give_back_at = float("inf")
-            give_back()
-        if self._reread.is_set():
-            self._reread.clear()
-            self.settings.reload()
-        if self._suspend.slept() > 1:
-            log.info("woke up from suspend")
-            pipe.guard.doubt("just woke up")
-            self.settings.end_call()
-        if pipe.stats.written and not self._ready:
-            self._ready = True
-            notifier.ready()
-        notifier.status(f"{pipe.verdict.state} {pipe.verdict.reason}")
-        if now - self._logged >= 60:
-            self._logged = now
-            figures = pipe.stats.snapshot()
-            log.info("%s, %.1f fps, %s", pipe.verdict.state, figures["fps"], figures["frames"])
-
-    def _clear_leavings(self, now: float) -> None:
-        """Clear the free memory once what was wiped, and the camera, are let go by everybody."""
-        pipe = self._pipeline
-        if (wiped := (pipe.wipes, pipe.capture.closed)) != self._wiped:
-            self._wiped, self._scrub_at = wiped, [now + seconds for seconds in LET_GO]
-        if self._scrub_at and now >= self._scrub_at[0]:
-            del self._scrub_at[0]
-            scrub()
-
-    def _restart_needed(self, config: Config) -> bool:
-        outlet = self._pipeline.outlet
-        return (config.output.width, config.output.height) != (outlet.width, outlet.height)
-
-
-def _behind(config: Config) -> tuple[Choice, int | None]:
-    """Everything that says how the backdrop looks."""
-    wish = config.background
-    return wish.choice, wish.blur if isinstance(wish.choice, Blur) else None
-
-
-def _open_backdrop(config: Config, width: int, height: int) -> Backdrop:
-    wish = config.background
-    if isinstance(wish.choice, Reveal):  # what is shown once the room is hidden again
-        return open_backdrop(SAFE_BACKGROUND, width, height)
-    return open_backdrop(wish.choice, width, height, blur=wish.blur)
-
-
 def _first_backdrop(config: Config) -> tuple[Backdrop, str]:
     """The background to start with; a drawn one, and why, where the user's cannot be opened."""
     width, height = config.output.width, config.output.height
     try:
-        return _open_backdrop(config, width, height), ""
+        return backdrop_of(config, width, height), ""
     except BackgroundError as error:
         problem = f"{error.message}; {SAFE_BACKGROUND!r} is shown instead"
         log.warning("%s", problem)
         return open_backdrop(SAFE_BACKGROUND, width, height), problem
 
 
-def _weak_blur(config: Config) -> str:
-    """The note that a blur is stronger than asked for; "" where it is not."""
-    wish = config.background.choice
-    if not isinstance(wish, Blur):
-        return ""
-    percent = config.background.blur if wish.percent is None else wish.percent
-    if percent >= LEAST_BLUR:
-        return ""
-    return f"a blur of {percent} % leaves your room readable: {LEAST_BLUR} % is shown instead"
-
-
-def _told(wish: Revealed | None) -> dict[str, Any] | None:
-    """A reveal as plain JSON values; None while the room is hidden."""
-    if wish is None:
-        return None
-    return {"by": wish.by, "since": wish.since, "standing": wish.standing}
-
-
-def _user_path() -> Path:
-    from vcam.settings.config import user_path
-
-    return user_path()
-
-
-def _rss_mb() -> float:
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        return round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, 1)
-    except (OSError, ValueError, IndexError, AttributeError):
-        if sys.platform == "win32":
-            return 0.0
-        import resource
-
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-        return round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1)
-
-
 @contextlib.contextmanager
 def _lock() -> Iterator[None]:
     """Hold the one lock that makes this the only daemon of this user."""
-    path = paths.lock_path()
-    file = path.open("a+")
+    lock = FileLock(paths.lock_path(), timeout=0)
     try:
-        if sys.platform == "win32":
-            import msvcrt
-
-            file.seek(0)
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-        else:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        file.close()
+        lock.acquire()
+    except Timeout:
         raise DaemonError(
             "VBG Camera runs already",
             hint="Run `vcam status` to see it, or `vcam stop` to end it.",
@@ -411,12 +144,16 @@ def _lock() -> Iterator[None]:
     try:
         yield
     finally:
-        file.close()
+        lock.release()
 
 
 @contextlib.contextmanager
 def _stop_on_signal(stop: threading.Event, reread: threading.Event) -> Iterator[None]:
-    """First Ctrl-C or SIGTERM ends gracefully, the second at once; SIGHUP reads the file again."""
+    """First Ctrl-C or SIGTERM ends gracefully, the second at once; SIGHUP reads the file again.
+
+    Unless the terminal that this was started in is gone: SIGHUP ends it then, as any program there.
+    """
+    at_terminal = terminal_is_there()
 
     def ask(signum: int, frame: object) -> None:
         if stop.is_set():
@@ -424,10 +161,14 @@ def _stop_on_signal(stop: threading.Event, reread: threading.Event) -> Iterator[
         stop.set()
 
     def reload(signum: int, frame: object) -> None:
+        if at_terminal and not terminal_is_there():
+            stop.set()
         reread.set()  # no thread of its own: where memory is short, starting one may never end
 
     wanted: dict[int, Callable[[int, object], None]] = {signal.SIGINT: ask, signal.SIGTERM: ask}
     if hasattr(signal, "SIGHUP"):
+        # Who started it with nohup wants it to go on.
+        at_terminal = at_terminal and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
         wanted[signal.SIGHUP] = reload
     before = {number: signal.signal(number, action) for number, action in wanted.items()}
     try:
@@ -457,4 +198,4 @@ def _background(
         yield
     finally:
         done.set()
-        thread.join(2)
+        thread.join(0.3)

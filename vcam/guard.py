@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
-from segmentation.change import moved
+from segmentation.motion.change import moved
 from vcam.system.memory import blank
 
 if TYPE_CHECKING:
@@ -37,14 +37,14 @@ MAX_NEW: Final = 0.3
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """Why there is no matte, or no frame: a value, not an exception, so that the loop runs on."""
+    """Reason for no matte, or no frame: a value, not an exception, so that the loop runs on."""
 
     reason: str  # what the card says: "camera unplugged"
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What the sinks may show for one frame."""
+    """Decision on one frame: the picture of the person, or the card and its reason."""
 
     state: State
     reason: str = ""

@@ -6,6 +6,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -19,6 +20,7 @@ from vcam.compose.compositor import Compositor
 from vcam.compose.scene import Blur, Look, Scene
 from vcam.frame import Frame
 from vcam.guard import Fault
+from vcam.system.reopener import Reopener
 
 if TYPE_CHECKING:
     from segmentation.matte import Matte
@@ -29,8 +31,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Failures in a row before the engine is opened anew; twice as many each time that did not help.
-FAILURES, MOST_FAILURES = 3, 48
+FAILURES = 3  # in a row before the engine is opened anew
 # Seconds between tries to open it. The last is what a model that is mended has to wait at most.
 FIRST_BACK_OFF, LAST_BACK_OFF = 0.25, 1.0
 
@@ -137,32 +138,45 @@ class Matting:
         self._adjusted: MatteSettings | None = None  # what the segmenter in use was told last
         self._cache_dir = cache_dir
         self._opener = opener
-        self._segmenter: Mattes | None = None
-        self._next: Mattes | None = None  # opened, waits to be taken
-        self._wake = threading.Event()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._open_when_asked, name="model", daemon=True)
+        self._segmenter: Mattes | None = None  # the loop's own
+        self._models: Reopener[Mattes] = Reopener(
+            "model",
+            self._open_wanted,
+            lambda segmenter: segmenter.close(),
+            first=FIRST_BACK_OFF,
+            last=LAST_BACK_OFF,
+            # A model in use that works goes on: what was asked for instead stays away.
+            retry=lambda error: self._segmenter is None or self._failures >= FAILURES,
+        )
         self._failures = 0  # in a row
-        self._reopen_at = FAILURES
-        self._gpu_problem = ""  # why the GPU is not used, although there is one or it was asked for
-        self.problem = ""  # why the model that was asked for is not in use
+        self._gpu_words: deque[str] = deque()  # reasons to leave the GPU, "" to try it once more
+        # Why the GPU is not used, although there is one or it was asked for; the model thread's own
+        self._gpu_problem = ""
+        self._misfit = ""  # why the model in use cannot serve this camera; the loop's own
 
     def __enter__(self) -> Matting:
-        self._wake.set()
-        self._thread.start()
+        self._models.now()
+        self._models.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._wake.set()
-        self._thread.join(5)
-        for segmenter in (self._segmenter, self._next):
-            if segmenter is not None:
-                segmenter.close()
+        self._models.close()
+        if self._segmenter is not None:
+            self._segmenter.close()
+
+    @property
+    def problem(self) -> str:
+        """Reason that the model that was asked for is not in use; "" while it is."""
+        return self._models.problem or self._misfit or self._gpu_problem
+
+    @property
+    def ready(self) -> bool:
+        """True if a model is open and will be in use with the next frame."""
+        return self._models.waiting
 
     @property
     def info(self) -> dict[str, Any]:
-        """What runs, for the status."""
+        """Engine, network and times, for the status."""
         segmenter = self._segmenter
         found = {} if segmenter is None else segmenter.info
         return {"engine": None, **found, "problem": self.problem or None}
@@ -182,8 +196,8 @@ class Matting:
         light = {"smoothing": settings.smoothing, "people": settings.people}
         moves = self.info["engine"] == "cuda" and before.people != settings.people
         if self._segmenter is None or moves or before.model_copy(update=light) != settings:
-            self._gpu_problem = ""  # whoever changes settings gets another try
-            self._wake.set()
+            self._gpu_words.append("")  # whoever changes settings gets another try
+            self._models.now()
 
     def reset(self) -> None:
         """Forget the frames before. Pipeline thread only."""
@@ -206,18 +220,17 @@ class Matting:
 
         An engine that draws puts the person into `scene` as well, for the guard to judge.
         """
-        if self._next is not None:
-            old, self._segmenter, self._next = self._segmenter, self._next, None
-            self._failures, self._adjusted = 0, None
+        if (opened := self._models.take()) is not None:
+            old, self._segmenter = self._segmenter, opened
+            self._failures, self._adjusted, self._misfit = 0, None, ""
             if old is not None:
-                old.close()
+                self._models.give_back(old)
         if self._adjusted is not self._settings:
             self._follow()
         if frame is None or isinstance(frame, Fault):
             return Fault("no frame")
         if self._segmenter is None:
-            fatal = self.problem and self.problem != self._gpu_problem
-            return Fault("model cannot be used" if fatal else "starting")
+            return Fault("model cannot be used" if self._models.problem else "starting")
         try:
             matte = self._segmenter.matte(frame.planes, seq=frame.seq, pts=frame.pts, scene=scene)
         except Exception as error:  # whatever it is, the answer is the card
@@ -225,26 +238,24 @@ class Matting:
                 return self._leave_gpu(error)
             self._failures += 1
             if isinstance(error, UntrustedError):  # at the size of this camera, not when opened
-                self.problem = str(error)
+                self._misfit = str(error)
             if self._failures == 1:
                 log.warning("engine: %s", error, exc_info=not isinstance(error, SegmentationError))
-            if self._failures >= self._reopen_at:
-                self._reopen_at = min(self._failures + self._reopen_at, MOST_FAILURES)
-                self._failures = 0
-                self._wake.set()
+            if self._failures >= FAILURES:
+                self._models.again()
             return Fault("engine failed")
-        self._failures, self._reopen_at = 0, FAILURES
+        self._failures = 0
         return Fault("starting") if matte is None else matte
 
     def _leave_gpu(self, error: Exception) -> Fault:
         """Give the GPU up, and have the processor take over; the card is shown until it does."""
         log.warning("GPU: %s", error, exc_info=not isinstance(error, SegmentationError))
-        self._gpu_problem = self.problem = f"{error}; the processor does the work"
+        self._gpu_words.append(f"{error}; the processor does the work")
         lost, self._segmenter = self._segmenter, None
         if lost is not None:
             # A GPU that hangs does not answer to this either, and the loop must go on.
             threading.Thread(target=lost.close, name="gpu", daemon=True).start()
-        self._wake.set()
+        self._models.now()
         return Fault("engine failed")
 
     def _open(self, settings: MatteSettings) -> Mattes:
@@ -268,36 +279,10 @@ class Matting:
                 self._gpu_problem = f"{reason}; the processor does the work"
         return self._opener(settings.model_copy(update={"engine": "cpu"}), self._cache_dir)
 
-    def _open_when_asked(self) -> None:
-        while not self._stop.is_set():
-            try:
-                self._open_again_and_again()
-            except Exception:  # where memory is short even telling of a failure may fail
-                self._stop.wait(FIRST_BACK_OFF)
-                self._wake.set()
-
-    def _open_again_and_again(self) -> None:
-        back_off = FIRST_BACK_OFF
-        while True:
-            self._wake.wait()
-            self._wake.clear()
-            if self._stop.is_set():
-                return
-            settings, started = self._settings, time.monotonic()
-            try:
-                opened = self._open(settings)
-            except Exception as error:  # a damaged model must not end the program
-                self.problem = str(error)
-                hint = getattr(error, "hint", "")
-                log.warning("model: %s %s", error, hint)
-                if self._stop.wait(back_off):
-                    return
-                back_off = min(back_off * 2, LAST_BACK_OFF)
-                if self._segmenter is None or self._failures:
-                    self._wake.set()
-                continue
-            self.problem, back_off = self._gpu_problem, FIRST_BACK_OFF
-            self._next = opened
-            log.info("model: ready after %.1f s", time.monotonic() - started)
-            if settings != self._settings:
-                self._wake.set()
+    def _open_wanted(self) -> Mattes:
+        while self._gpu_words:
+            self._gpu_problem = self._gpu_words.popleft()
+        started = time.monotonic()
+        opened = self._open(self._settings)
+        log.info("model: ready after %.1f s", time.monotonic() - started)
+        return opened

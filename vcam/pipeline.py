@@ -20,6 +20,7 @@ from vcam.system.memory import scrub_own
 if TYPE_CHECKING:
     from segmentation.matte import Matte
     from vcam.compose.backdrops import Backdrop
+    from vcam.compose.card import Card
     from vcam.frame import Frame, SafeFrame
     from vcam.matting import Matting
     from vcam.settings.config import Config
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 CARD_INTERVAL = 0.2  # seconds between cards while paused
+EARLY = 0.6  # of the watchdog's patience: how long a camera is waited for that need not come
 IDLE_INTERVAL = 0.5  # seconds between cards while nobody watches: enough to stay listed
 
 
@@ -67,6 +69,8 @@ class Pipeline:
         self._coming: deque[Backdrop] = deque()  # opened by others, until the next frame
         self.retired: deque[tuple[float, Backdrop]] = deque()  # and what was shown before, since
         self._forgets: deque[str] = deque()  # left by others, until the next frame
+        self._cards: deque[Card] = deque()  # drawn by others, until the next frame
+        self._followed: Config | None = None  # as guard, demand and outlet were told last
         self.guard = Guard(privacy.confident_frames, privacy.deadline)
         self.compositor = Compositor(outlet.width, outlet.height)
         self.peek = Peek(clock)  # for the settings page alone; no sink sees what passes there
@@ -80,6 +84,7 @@ class Pipeline:
         self._soiled = False  # the camera's pixels went through here since the last wipe
         self.wipes = 0  # so far
         self._bare = False  # the last picture that was shown is one of the room
+        self._silent = False  # the camera sent nothing when it was asked last
 
     def run(self, stop: threading.Event) -> None:
         """Pump frames from source to sink until `stop` is set; whatever fails ends in the card."""
@@ -106,6 +111,10 @@ class Pipeline:
     def show(self, backdrop: Backdrop) -> None:
         """Put the person in front of `backdrop` from the next frame on. Any thread."""
         self._coming.append(backdrop)
+
+    def show_card(self, card: Card) -> None:
+        """Show this privacy card from the next frame on. Any thread."""
+        self._cards.append(card)
 
     def forget(self, reason: str) -> None:
         """Have all that the camera showed so far wiped before the next frame. Any thread."""
@@ -140,10 +149,15 @@ class Pipeline:
 
     def _follow(self, config: Config) -> None:
         """Take what other threads left for this frame: settings, a backdrop, a word."""
-        self.guard.confident_frames = config.privacy.confident_frames
-        self.guard.deadline = config.privacy.deadline
-        self.demand.on_demand = config.output.on_demand
-        self.demand.idle_after = config.output.idle_after
+        if config is not self._followed:
+            self._followed = config
+            self.guard.confident_frames = config.privacy.confident_frames
+            self.guard.deadline = config.privacy.deadline
+            self.demand.on_demand = config.output.on_demand
+            self.demand.idle_after = config.output.idle_after
+            self.outlet.interval = 1 / config.output.fps
+        while self._cards:
+            self.outlet.card = self._cards.popleft()
         while self._coming:
             self.retired.append((time.monotonic(), self.backdrop))
             self.backdrop = self._coming.popleft()
@@ -166,8 +180,12 @@ class Pipeline:
             return
         self.outlet.relaxed = False
         self.capture.packed = self.matting.packed
-        frame = self.capture.read(self.outlet.patience)
+        # The watchdog's card comes after `patience`, and would alternate with what the loop shows.
+        silent = mode == "frozen" or self._silent
+        frame = self.capture.read(self.outlet.patience * (EARLY if silent else 1.0))
+        self._silent = frame is None or isinstance(frame, Fault)
         self._soiled = True
+        self.stats.dropped = self.capture.dropped
         self._keep_pace(frame)
         self.peek.offer(None if isinstance(frame, Fault) else frame, mirror=config.camera.mirror)
         scene = self._scene(frame, now)
@@ -260,8 +278,8 @@ class Pipeline:
         self.outlet.write(self.outlet.card.frame(now, -1, "paused" if paused else ""))
         if self._soiled:
             self.wipe()
-        if self._bare and not paused:
-            self._bare = False
+        bare, self._bare = self._bare, False
+        if bare and not paused:
             self.settings.end_call()
         interval = CARD_INTERVAL if paused else IDLE_INTERVAL
         self.demand.wait(stop, interval, self.settings)

@@ -19,8 +19,8 @@ from torch import nn
 from segmentation.bisenet import BiSeNet
 from segmentation.engines import answers, networks
 from segmentation.engines.layout import Layout, weights_dir
+from segmentation.engines.weights_file import load_weights
 from segmentation.errors import EngineError, ModelError
-from segmentation.weights_file import load_weights
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -1,4 +1,4 @@
-"""What each step from network to edge is worth, on a clip whose true alpha is known.
+"""Worth of each step from network to edge, on a clip whose true alpha is known.
 
     python -m tests.bench.ablation --clip CLIP --alpha ALPHA [--model PATH] [--frames N]
 
@@ -11,9 +11,14 @@ amount of work that the governor chooses from costs and gives.
 from __future__ import annotations
 
 import argparse
+import hashlib
+import platform
+import shlex
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,14 +26,15 @@ import av
 import cv2
 import numpy as np
 
-from segmentation.flow import Carrier
 from segmentation.governor import LADDER, Level
 from segmentation.matte import Matte
+from segmentation.motion.flow import Carrier
+from segmentation.motion.temporal import Smoother
 from segmentation.planes import Planes
 from segmentation.refine import Guided, Tidy
 from segmentation.segmenter import Segmenter
-from segmentation.temporal import Smoother
-from tests.bench import figures
+from train.figures import metrics
+from vcam import __version__
 from vcam.compose.compositor import Compositor, alpha_at
 from vcam.compose.drawn import draw
 from vcam.compose.scene import Blur, Look
@@ -159,12 +165,11 @@ def steps(take: Take) -> None:
     print("|---|---|---|---|---|---|---|")
     for name, run in rows.items():
         alphas = run()
-        still = figures.still(alphas, take.truth)
-        moving = figures.moving(np.array(alphas), np.array(take.truth))
+        told = metrics.clip(np.array(alphas), np.array(take.truth))
         print(
-            f"| {name} | {still['person_iou']:.4f} | {still['boundary_f']:.4f} "
-            f"| {still['mad'] * 1000:.2f} | {still['leak']:.4f} "
-            f"| {moving['dtssd']:.2f} | {moving['flicker']:.2f} |",
+            f"| {name} | {told['person_iou']:.4f} | {told['boundary_f']:.4f} "
+            f"| {told['mad'] * 1000:.2f} | {told['leak']:.4f} "
+            f"| {told['dtssd']:.2f} | {told['flicker']:.2f} |",
             flush=True,
         )
 
@@ -175,8 +180,8 @@ def trail(speed: float, take: Take) -> None:
     for smooth in (0.0, SMOOTHING):
         alphas = play(take, tidy=True, smooth=smooth, guide=True)
         pairs = list(zip(alphas, take.truth, strict=True))
-        leaks.append(float(np.mean([figures.leak(a, t) for a, t in pairs])))
-        lights.append(float(np.mean([figures.leaked_light(a, t) for a, t in pairs])))
+        leaks.append(float(np.mean([metrics.leak(a, t) for a, t in pairs])))
+        lights.append(float(np.mean([metrics.light(a, t) for a, t in pairs])))
     print(
         f"| {speed:.0f} | {leaks[0]:.5f} | {leaks[1]:.5f} | {leaks[1] / max(leaks[0], 1e-9):.2f} "
         f"| {lights[0]:.5f} | {lights[1]:.5f} | {lights[1] / max(lights[0], 1e-9):.2f} |",
@@ -236,17 +241,15 @@ def levels(
     tried = [*LADDER, *(Level(level.quality, 1, 0) for level in LADDER if level.every > 1)]
     for level in dict.fromkeys((level.quality, level.every) for level in tried):
         alphas, spent, looks = live(frames, model, *level)
-        truths = [truth for _, truth in frames]
-        still = figures.still(alphas, truths)
-        moving = figures.moving(np.array(alphas), np.array(truths))
+        told = metrics.clip(np.array(alphas), np.array([truth for _, truth in frames]))
         row = (
-            f"| {level[0]}, {level[1]} | {spent:.2f} | {looks:.2f} | {still['person_iou']:.4f} "
-            f"| {still['boundary_f']:.4f} | {still['leak']:.4f} | {moving['dtssd']:.2f} "
-            f"| {moving['flicker']:.2f} |"
+            f"| {level[0]}, {level[1]} | {spent:.2f} | {looks:.2f} | {told['person_iou']:.4f} "
+            f"| {told['boundary_f']:.4f} | {told['leak']:.4f} | {told['dtssd']:.2f} "
+            f"| {told['flicker']:.2f} |"
         )
         for flown in flights.values():
             alphas = live(flown, model, *level)[0]
-            leaks = [figures.leak(a, t) for a, (_, t) in zip(alphas, flown, strict=True)]
+            leaks = [metrics.leak(a, t) for a, (_, t) in zip(alphas, flown, strict=True)]
             row += f" {np.mean(leaks):.4f} |"
         print(row, flush=True)
 
@@ -268,6 +271,20 @@ def live(
     return alphas, float(np.mean(spent[len(spent) // 4 :])) * 1000, looks / len(frames)
 
 
+def stamp(model: str) -> str:
+    """Version, weights, processor, date and command, without which a figure means little."""
+    path = Path(model)
+    files = [each for each in (path, path.with_suffix(".bin")) if each.is_file()]
+    digest = hashlib.sha256(b"".join(each.read_bytes() for each in files)).hexdigest()[:12]
+    cpu = Path("/proc/cpuinfo")
+    lines = cpu.read_text().splitlines() if cpu.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    weights = f"{path.name} (SHA-256 {digest}…)" if files else model
+    words = shlex.join(["python", "-m", "tests.bench.ablation", *sys.argv[1:]])
+    machine = names[0] if names else platform.processor()
+    return f"vcam {__version__}, {weights}, {machine}, {date.today()}: `{words}`"
+
+
 def main() -> None:
     """Print all tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -278,6 +295,7 @@ def main() -> None:
     parser.add_argument("--frames", type=int, default=1000)
     options = parser.parse_args()
     cv2.setNumThreads(1)
+    print(f"{stamp(options.model)}\n")
     frames = list(clip(options.clip, options.alpha, options.frames))
     take = shoot(options.model, options.quality, iter(frames))
     steps(take)

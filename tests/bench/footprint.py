@@ -1,4 +1,4 @@
-"""What the program takes on the disk, part by part, from pip and after install/trim.py.
+"""Disk space of the program, part by part, from pip and after install/trim.py.
 
 python -m tests.bench.footprint          makes a wheel and a clean environment; a minute or two
 """

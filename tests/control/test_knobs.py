@@ -11,7 +11,7 @@ from types import SimpleNamespace
 import pytest
 
 from tests.fakes import ListSource, room
-from vcam.daemon import Daemon
+from vcam.running import Daemon
 from vcam.settings import config
 from vcam.settings.live import Settings
 from vcam.sources.base import Source
@@ -118,7 +118,7 @@ def daemon(path: Path) -> tuple[Daemon, list[str]]:
             next_time=lambda _: done.append("next time"),
         ),
     )
-    return Daemon(pipeline, None, SimpleNamespace(), SimpleNamespace(), notes=[]), done  # type: ignore[arg-type]
+    return Daemon(pipeline, None, SimpleNamespace(), SimpleNamespace()), done  # type: ignore[arg-type]
 
 
 def test_a_turned_knob_leaves_the_camera_open_and_the_next_opening_has_it(webcam):

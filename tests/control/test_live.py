@@ -154,7 +154,7 @@ def test_a_dragged_slider_does_not_open_the_model_again():
 
     first = config.load(config.default_path(), environ={}).matte
     with Matting(first, None, opener) as matting:
-        until(lambda: len(opened) == 1 and matting._next is not None)
+        until(lambda: len(opened) == 1 and matting.ready)
         matting.matte(None)
 
         for percent in range(0, 100, 5):

@@ -184,6 +184,7 @@ def test_sliders_switches_and_choices_reach_the_settings(window, runtime):
     window.get_by_label("Blur strength").fill("80")
     window.get_by_label("Light wrap").fill("0.4")
     window.get_by_role("switch", name="Only me").check()
+    window.get_by_role("switch", name="Fill the frame").check()
     window.get_by_role("button", name="Mirror").click()
     window.get_by_role("radio", name="High").check()
     window.get_by_label("Picture asked of it").select_option("640x480")
@@ -194,7 +195,8 @@ def test_sliders_switches_and_choices_reach_the_settings(window, runtime):
             (now.background.use, now.background.blur, now.background.light_wrap)
             == ("blur", 80, 0.4)
             and (now.matte.people, now.matte.quality) == ("only-me", "high")
-            and (now.camera.mirror, now.camera.width, now.camera.height) == (True, 640, 480)
+            and (now.camera.mirror, now.camera.fill) == (True, True)
+            and (now.camera.width, now.camera.height) == (640, 480)
         )
 
     until(settled, window)

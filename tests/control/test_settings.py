@@ -322,3 +322,34 @@ def test_dotted_and_inline_tables_of_a_hand_written_file_are_kept():
     changed = edited(text, {"background": {"use": "dusk"}, "camera": {"mirror": False}})
 
     assert changed == 'background.use = "dusk"\ncamera = { mirror = false } # mine\n'
+
+
+BOM = "\ufeff"
+
+
+def test_a_mark_of_windows_editors_before_the_settings_is_skipped_and_kept(file):
+    file.write_text(BOM + OWN, encoding="utf-8")
+    settings = loaded(file)
+    with settings.kept_in(file, environ={}):
+        settings.change({"background": {"blur": 77}})
+        assert settings.flush()
+        assert settings.problem is None
+
+    text = file.read_text(encoding="utf-8")
+    assert text.startswith(BOM)
+    assert text.count(BOM) == 1
+    assert config.load(file, environ={}).background.blur == 77
+
+
+@pytest.mark.parametrize("empty", ["", "\n\n", BOM])
+def test_a_file_that_stays_empty_for_long_does_not_count_and_what_is_written_then_does(file, empty):
+    settings = loaded(file)
+    before = settings.current
+    with settings.kept_in(file, environ={}):
+        file.write_text(empty, encoding="utf-8")
+        time.sleep(3)
+        settings.reload()
+        assert settings.current == before
+        assert settings.problem is None
+        file.write_text(OWN.replace("blur = 30", "blur = 44"))
+        until(lambda: settings.current.background.blur == 44)

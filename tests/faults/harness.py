@@ -13,20 +13,17 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tests.fakes import ListSink, Slot, StepClock, matting, settings
+from tests.fakes import ListSink, Slot, StepClock, matting, outlet, settings
 from tests.faults import canary
 from tests.faults.kinds import CARD, Scene, Spoil, truth
 from tests.vcam.clips import make_clip
 from vcam import guard as guard_module
 from vcam.compose.backdrops import Backdrop, open_backdrop
-from vcam.compose.card import Card
 from vcam.compose.scene import Blur
 from vcam.frame import Frame, SafeFrame
 from vcam.guard import Fault, Verdict
 from vcam.pipeline import Pipeline
 from vcam.sinks.demand import Demand
-from vcam.sinks.outlet import Outlet
-from vcam.stats import Stats
 
 PHASES = ("start", "live", "idle")
 FAULTY = 3  # frames in a row that are spoiled
@@ -70,11 +67,9 @@ class Bench:
     def __init__(self, background: str) -> None:
         chosen = settings(output={"width": canary.W, "height": canary.H})
         self.sink = ListSink(canary.W, canary.H)
-        stats = Stats()
-        outlet = Outlet(
-            [lambda: self.sink], Card(canary.W, canary.H), stats, fps=30, opened=[self.sink]
-        )
-        self.demand = Demand(outlet, on_demand=True, idle_after=0.0)
+        self.outlet = outlet(self.sink)
+        (self.place,) = self.outlet.places
+        self.demand = Demand(self.outlet, on_demand=True, idle_after=0.0)
         self.backdrop = _Spoilable(open_backdrop(background, canary.W, canary.H))
         self.blurred = isinstance(self.backdrop.real.at(0.0), Blur)
         self.slot = Slot([])
@@ -84,10 +79,10 @@ class Bench:
             self.slot,
             matting(lambda frame: self.answer),
             self.backdrop,
-            outlet,
+            self.outlet,
             chosen,
             self.demand,
-            stats,
+            self.outlet.stats,
             clock=self.clock,
         )
         compose = self.pipe.compositor.compose
@@ -98,8 +93,6 @@ class Bench:
             return compose(*args)
 
         self.pipe.compositor.compose = fragile
-        outlet._retry_at = [0.0]
-        self.outlet = outlet
         self.seq = 0
         self.recent: deque[Frame] = deque(maxlen=3)
         self.last: tuple[Frame, object] | None = None
@@ -123,7 +116,9 @@ class Bench:
         self.sink.broken = scene.sink_broken
         self.sink.who = ["Meeting"] if watched else []
         self.demand._asked_at = 0.0
-        self.outlet._retry_at = [0.0]
+        if self.place.sink is None:  # opened again between two frames, without the pause
+            self.place.reopener.now()
+            self.place.reopener.turn()
         before = len(self.sink.frames)
         try:
             self.pipe.step(self._stop)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from segmentation.flow import Carrier
+from segmentation.motion.flow import Carrier
 from tests.faults import dim
 
 

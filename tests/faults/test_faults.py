@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 
-from tests.fakes import ListSink, left_half, matting, room, settings
+from tests.fakes import ListSink, left_half, matting, outlet, room, settings
 from tests.faults import canary
 from tests.faults.harness import run, without_guard
 from tests.faults.kinds import ALL, CARD
@@ -17,8 +17,6 @@ from vcam.compose.card import Card
 from vcam.guard import Fault
 from vcam.pipeline import Pipeline
 from vcam.sinks.demand import Demand
-from vcam.sinks.outlet import Outlet
-from vcam.stats import Stats
 
 
 def test_no_fault_shows_the_room_and_every_one_ends_in_the_card(tmp_path):
@@ -72,20 +70,20 @@ def test_an_engine_that_hangs_shows_the_card_within_two_frames_and_nothing_old_a
             self.seq += 1
             return room(self.seq)
 
-    sink, stats, stop = ListSink(), Stats(), threading.Event()
+    sink, stop = ListSink(), threading.Event()
     times = []
     real = sink.write
     sink.write = lambda frame: (times.append((time.monotonic(), frame.is_card)), real(frame))
-    with Outlet([lambda: sink], Card(192, 108), stats, fps=1 / interval, opened=[sink]) as outlet:
-        demand = Demand(outlet, on_demand=False, idle_after=1)
+    with outlet(sink, fps=1 / interval) as shown:
+        demand = Demand(shown, on_demand=False, idle_after=1)
         pipe = Pipeline(
             Camera(),
             matting(answer),
             open_backdrop("#00ff00", 192, 108),
-            outlet,
+            shown,
             settings(output={"fps": 1 / interval}),
             demand,
-            stats,
+            shown.stats,
         )
         thread = threading.Thread(target=pipe.run, args=(stop,))
         thread.start()
@@ -121,16 +119,16 @@ def test_a_fault_is_not_forgotten_by_freezing():
 def test_who_asks_for_the_last_picture_does_not_wait_for_a_sink_that_blocks():
     sink, blocked, go_on = ListSink(), threading.Event(), threading.Event()
     card = Card(192, 108)
-    outlet = Outlet([lambda: sink], card, Stats(), fps=30, opened=[sink])
-    outlet.write(card.frame(0.0, 0))
-    assert outlet.latest() is not None
+    shown = outlet(sink, card=card)
+    shown.write(card.frame(0.0, 0))
+    assert shown.latest() is not None
 
     sink.write = lambda frame: (blocked.set(), go_on.wait(20))
-    thread = threading.Thread(target=outlet.write, args=(card.frame(1.0, 1),))
+    thread = threading.Thread(target=shown.write, args=(card.frame(1.0, 1),))
     thread.start()
     blocked.wait(5)
     started = time.monotonic()
-    answer = outlet.latest()
+    answer = shown.latest()
     waited = time.monotonic() - started
     go_on.set()
     thread.join(5)
@@ -147,15 +145,13 @@ def test_no_error_of_a_sink_ends_the_watchdog_or_keeps_the_frame_from_the_others
             raise MemoryError
 
     broken.write = out_of_memory
-    sinks = [broken, working]
-    openers = [lambda: broken, lambda: working]
-    with Outlet(openers, Card(192, 108), Stats(), fps=30, opened=sinks) as outlet:
+    with outlet(broken, working) as shown:
         time.sleep(0.8)  # nobody writes: the watchdog does
-        assert outlet.problems[0] == "MemoryError"
+        assert shown.problems[0] == "MemoryError"
         before = len(working.frames)
         stop.set()
         time.sleep(1.6)
 
         assert before >= 2
         assert len(working.frames) > before
-        assert broken in outlet.sinks  # open again
+        assert broken in shown.sinks  # open again

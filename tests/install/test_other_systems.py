@@ -200,5 +200,5 @@ def test_elsewhere_without_obs_the_note_says_what_to_install(
     monkeypatch.setattr("vcam.sinks.obs.pyvirtualcam.Camera", absent)
 
     with open_sinks("auto", 640, 360, 30) as sinks:
-        assert sinks.opened == []
-        assert "Install OBS Studio" in sinks.notes[0]
+        assert sinks.opened == [None]
+        assert "Install OBS Studio" in sinks.problems[0]

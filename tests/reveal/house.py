@@ -16,26 +16,23 @@ from unittest import mock
 import numpy as np
 from PIL import Image
 
-from tests.fakes import ListSink, Slot, StepClock, matting
+from tests.fakes import ListSink, Slot, StepClock, matting, outlet
 from tests.faults import canary
 from tests.faults.kinds import truth
 from vcam import cli
 from vcam.client import Client
 from vcam.commands import options
 from vcam.compose.backdrops import open_backdrop
-from vcam.compose.card import Card
 from vcam.control import server
-from vcam.daemon import Daemon
 from vcam.errors import VcamError
 from vcam.frame import SafeFrame
 from vcam.guard import Fault
 from vcam.pipeline import Pipeline
+from vcam.running import Daemon
 from vcam.settings import config
 from vcam.settings.file import SettingsFile
 from vcam.settings.live import Settings
 from vcam.sinks.demand import Demand
-from vcam.sinks.outlet import Outlet
-from vcam.stats import Stats
 from vcam.system import paths
 from vcam.tray.app import Tray
 
@@ -94,11 +91,9 @@ class House:
             self.wishes, self.file, options.flags_of(typed) | {"output": SIZE}, environ
         )
         self.wishes._file = self._disk
-        self.sink, stats = ListSink(canary.W, canary.H), Stats()
-        outlet = Outlet(
-            [lambda: self.sink], Card(canary.W, canary.H), stats, fps=30, opened=[self.sink]
-        )
-        demand = Demand(outlet, on_demand=True, idle_after=0.0)
+        self.sink = ListSink(canary.W, canary.H)
+        shown = outlet(self.sink)
+        demand = Demand(shown, on_demand=True, idle_after=0.0)
         demand.wait = lambda *_: None  # type: ignore[method-assign]  # idle without sleeping
         self.slot = Slot([])
         from vcam.daemon import _first_backdrop
@@ -107,15 +102,16 @@ class House:
             self.slot,  # type: ignore[arg-type]
             matting(lambda frame: truth(frame)),  # type: ignore[arg-type]
             _first_backdrop(self.wishes.current)[0],
-            outlet,
+            shown,
             self.wishes,
             demand,
-            stats,
+            shown.stats,
             clock=self.clock,
         )
         self.pipe.guard.confident_frames = 1
-        self.daemon = Daemon(self.pipe, self.file, self.stop, threading.Event(), notes=[])
+        self.daemon = Daemon(self.pipe, self.file, self.stop, threading.Event())
         self.wishes.check(self.daemon.prepare)
+        self.wishes.opens(self.daemon)
         self.wishes.subscribe(self.daemon.apply)
 
     def save(self) -> None:

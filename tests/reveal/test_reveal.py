@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tests.reveal.deeds import DEEDS, Seen, play
 from tests.reveal.house import NAMES, House, house
-from vcam import cli, daemon
+from vcam import cli, running
 from vcam.client import Client
 from vcam.commands import options
 from vcam.control import jobs
@@ -281,13 +281,13 @@ def test_the_sequences_find_each_gate_that_is_left_open(home, broken: str, monke
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Backgrounds do not open before this is set, as from a disk that does not answer."""
-    opened, real = threading.Event(), daemon._open_backdrop
+    opened, real = threading.Event(), running.backdrop_of
 
     def wait(*args: object) -> object:
         opened.wait(20)
         return real(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(daemon, "_open_backdrop", wait)
+    monkeypatch.setattr(running, "backdrop_of", wait)
     yield opened
     opened.set()
 

@@ -12,7 +12,7 @@ pytest.importorskip("safetensors", reason="needs the extra: pip install -e .[cud
 from safetensors import safe_open  # noqa: E402
 
 from segmentation.bisenet import BiSeNet, channels  # noqa: E402
-from segmentation.weights_file import fold, load_weights, save_weights  # noqa: E402
+from segmentation.engines.weights_file import fold, load_weights, save_weights  # noqa: E402
 
 WIDTH = 0.125
 

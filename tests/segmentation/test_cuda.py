@@ -29,12 +29,12 @@ from segmentation.bisenet import BiSeNet
 from segmentation.engines import networks
 from segmentation.engines.cuda import CudaEngine
 from segmentation.engines.layout import Layout, weights_dir
+from segmentation.engines.weights_file import fold
 from segmentation.errors import EngineError, ModelError
 from segmentation.governor import Level
 from segmentation.planes import Planes
 from segmentation.segmenter import Segmenter
 from segmentation.sizes import AREAS, Shrink
-from segmentation.weights_file import fold
 from vcam.compose.compositor import Compositor
 from vcam.compose.scene import Blur, Look, Scene
 from vcam.frame import Frame
@@ -338,7 +338,7 @@ def test_memory_that_is_full_is_said_in_words(weights, monkeypatch):
 
 
 def test_the_network_alone_answers_as_its_weights_say(weights):
-    from segmentation.weights_file import load_weights
+    from segmentation.engines.weights_file import load_weights
 
     engine = CudaEngine(str(weights), device="cpu")
     x = np.random.default_rng(0).normal(0, 1, (1, 3, 64, 96)).astype(np.float32)

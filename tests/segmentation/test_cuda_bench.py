@@ -15,7 +15,7 @@ pytest.importorskip("safetensors", reason="needs the extra: pip install -e .[cud
 from segmentation.bisenet import BiSeNet
 from segmentation.engines import nvidia
 from segmentation.engines.layout import weights_dir
-from segmentation.weights_file import fold
+from segmentation.engines.weights_file import fold
 from vcam.cli import main
 from vcam.commands import bench, bench_gpu
 from vcam.gpu.plan import STAGES

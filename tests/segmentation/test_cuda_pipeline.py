@@ -18,9 +18,8 @@ from segmentation.engines.layout import weights_dir
 from segmentation.errors import EngineError, UntrustedError
 from segmentation.segmenter import Segmenter
 from segmentation.sizes import AREAS
-from tests.fakes import ListSink, Slot, room, settings
+from tests.fakes import ListSink, Slot, outlet, room, settings
 from vcam.compose.backdrops import open_backdrop
-from vcam.compose.card import Card
 from vcam.compose.scene import Blur, Look, Scene
 from vcam.gpu.packing import Packing
 from vcam.gpu.plan import AREA
@@ -29,9 +28,7 @@ from vcam.guard import Fault
 from vcam.matting import Matting
 from vcam.pipeline import Pipeline
 from vcam.sinks.demand import Demand
-from vcam.sinks.outlet import Outlet
 from vcam.sources.still import StillSource
-from vcam.stats import Stats
 
 W, H = 640, 360
 PICTURE = np.full((H * 3 // 2, W), 128, np.uint8)
@@ -67,17 +64,17 @@ def loop(gpu):
         chosen = settings(output={"width": W, "height": H}, **changes)
         with StillSource(width=W, height=H, realtime=False) as source:
             frames = [source.read(0.0) for _ in range(count)]
-        sink, stats = ListSink(W, H), Stats()
-        outlet = Outlet([lambda: sink], Card(W, H), stats, fps=30, opened=[sink])
-        demand = Demand(outlet, on_demand=False, idle_after=0.2)
+        sink = ListSink(W, H)
+        shown = outlet(sink)
+        demand = Demand(shown, on_demand=False, idle_after=0.2)
         matting = Matting(chosen.current.matte, None, gpu.opener).__enter__()
         opened.append(matting)
-        wait(lambda: matting._next is not None)
+        wait(lambda: matting.ready)
         backdrop = open_backdrop("#00ff00", W, H)
         slot = Slot(frames)
         # Frames of a moment ago are late on a slow machine; the clock of this test never is.
         pipe = Pipeline(
-            slot, matting, backdrop, outlet, chosen, demand, stats, clock=lambda: slot.now
+            slot, matting, backdrop, shown, chosen, demand, shown.stats, clock=lambda: slot.now
         )
         slot.now = 0.0
         read = slot.read
@@ -170,7 +167,7 @@ def test_a_gpu_that_fails_hands_over_to_the_processor(loop, gpu, error):
 
     gpu.last._plan.stages = broken
     drain(pipe, 1)
-    wait(lambda: pipe.matting._next is not None)
+    wait(lambda: pipe.matting.ready)
     shown = len(sink.frames)
     drain(pipe, 6)
 
@@ -288,7 +285,7 @@ def test_a_gpu_that_answers_wrongly_makes_place_for_the_processor(gpu, monkeypat
     gpu.fails = UntrustedError("the model bisenet-r18 (fp16, cuda) is not used", hint="")
 
     with Matting(settings().current.matte, None, gpu.opener) as matting:
-        wait(lambda: matting._next is not None)
+        wait(lambda: matting.ready)
 
         assert gpu.opened == ["cuda", "cpu"]
         assert "not used; the processor does the work" in matting.info["problem"]

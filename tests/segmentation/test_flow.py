@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from segmentation.flow import LOOKS, Carrier
+from segmentation.motion.flow import LOOKS, Carrier
 
 
 def scene(shift: float, radius: int = 35) -> tuple[np.ndarray, np.ndarray]:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segmentation.temporal import Smoother
+from segmentation.motion.temporal import Smoother
 
 SIZE = (90, 160)
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from segmentation.planes import Planes
 from segmentation.segmenter import Segmenter
-from train.augment import walls
+from train.views.walls import walls
 
 ROOT = Path(__file__).parents[2]
 WEIGHTS = ROOT / "segmentation" / "weights"

@@ -1,4 +1,4 @@
-"""What all training tests need."""
+"""Threads of all training tests."""
 
 from __future__ import annotations
 

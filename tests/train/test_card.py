@@ -10,10 +10,10 @@ import pytest
 pytest.importorskip("torch", reason="needs the extra: pip install -e .[train]")
 
 from segmentation.bisenet import BiSeNet
-from segmentation.weights_file import fold
+from segmentation.engines.weights_file import fold
 from tests.train.people import write_folder
 from train.__main__ import main
-from train.export import Matting, to_openvino
+from train.weights.export import Matting, to_openvino
 
 RECIPE = """
 name = "bisenet-tiny"
@@ -64,9 +64,9 @@ def test_a_card_names_figures_data_failures_and_recipe(tmp_path: Path):
 
 
 def test_a_card_that_cannot_be_written_is_told(tmp_path: Path, capsys):
-    from train.card import write_card
     from train.errors import DataError
-    from train.evaluate import Result
+    from train.figures.model_card import write_card
+    from train.figures.result import Result
 
     with pytest.raises(DataError, match=r"gone.card\.md: cannot be written: No such file"):
         write_card(tmp_path / "gone" / "card.md", [Result("x")], weights=[], manifest={},

@@ -12,12 +12,13 @@ import pytest
 pytest.importorskip("torch", reason="needs the extra: pip install -e .[train]")
 
 from segmentation.bisenet import BiSeNet
-from segmentation.weights_file import fold
+from segmentation.engines.weights_file import fold
 from tests.train.people import person, write_folder
-from train import metrics
 from train.__main__ import main
-from train.evaluate import Network, Program, frames, planes
-from train.export import Matting, to_openvino
+from train.figures import metrics
+from train.figures.evaluate import frames
+from train.subjects import Network, Program, planes
+from train.weights.export import Matting, to_openvino
 
 
 @pytest.fixture(scope="module")

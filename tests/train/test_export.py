@@ -14,13 +14,13 @@ pytest.importorskip("safetensors", reason="needs the extra: pip install -e .[tra
 
 from segmentation.bisenet import BiSeNet  # noqa: E402
 from segmentation.engines.openvino import OpenVinoEngine  # noqa: E402
-from segmentation.weights_file import load_weights  # noqa: E402
+from segmentation.engines.weights_file import load_weights  # noqa: E402
 from tests.train.people import write_folder  # noqa: E402
-from train import export as exporting  # noqa: E402
 from train.__main__ import main  # noqa: E402
-from train.checkpoint import load_network, save_checkpoint  # noqa: E402
-from train.datasets import find_pairs, read_matte  # noqa: E402
+from train.data.datasets import find_pairs, read_matte  # noqa: E402
 from train.errors import CheckpointError, ExportError  # noqa: E402
+from train.weights import export as exporting  # noqa: E402
+from train.weights.checkpoint import load_network, save_checkpoint  # noqa: E402
 
 WIDTH = 0.125
 

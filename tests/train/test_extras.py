@@ -1,4 +1,4 @@
-"""What is not installed is asked for by name."""
+"""Extras: a missing one is asked for by name."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from train import export, fit
+from train import run
 from train.errors import UsageError
+from train.weights import export
 
 
 def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch):
@@ -18,4 +19,4 @@ def test_a_missing_extra_is_named(tmp_path: Path, monkeypatch):
     with pytest.raises(UsageError, match="NNCF"):
         export.quantise(None, [])
     with pytest.raises(UsageError, match="TensorBoard"):
-        fit._tensorboard(tmp_path)
+        run._tensorboard(tmp_path)

@@ -18,16 +18,22 @@ import pytest
 import torch
 
 from segmentation.bisenet import BiSeNet
-from segmentation.weights_file import fold, load_weights, save_weights
+from segmentation.engines.weights_file import fold, load_weights, save_weights
 from tests.train.people import write_folder
-from train import engine, teachers
+from train import engine, start
 from train.__main__ import main
-from train.checkpoint import load_checkpoint, load_mean, load_network
-from train.datasets import find_pairs, write_shards
+from train.data.datasets import find_pairs
+from train.data.shards import write_shards
 from train.engine import Learner, Stepper
 from train.errors import CheckpointError, NotFiniteError, RecipeError
-from train.fit import Place, Run, fit, make_learner, read_sets
+from train.fit import fit
+from train.place import Place
 from train.recipe import Data, Distil, Fit, Network, Recipe
+from train.run import Run
+from train.start import make_learner
+from train.views import teachers
+from train.views.sets import read_sets
+from train.weights.checkpoint import load_checkpoint, load_mean, load_network
 
 ROOT = Path(__file__).parents[2]
 ALONE = Place(workers=0)
@@ -285,7 +291,7 @@ def test_an_imagenet_trunk_gives_what_it_gave_before_its_batchnorms_were_unfolde
     torch.manual_seed(0)
     folded, biases = {}, {}
     reference = BiSeNet(1.0).context
-    for name, _ in engine._after_convolutions(reference):
+    for name, _ in start._after_convolutions(reference):
         weight = reference.get_submodule(name).weight
         biases[name] = torch.randn(len(weight)) * 0.1
         if not (name.startswith("layer4") and "downsample" not in name):
@@ -294,7 +300,7 @@ def test_an_imagenet_trunk_gives_what_it_gave_before_its_batchnorms_were_unfolde
     pictures = np.random.default_rng(0).integers(0, 255, (4, 64, 64, 3), np.uint8)
     context = BiSeNet(1.0).context
 
-    engine.start_from_imagenet(context, tmp_path / "trunk.safetensors", pictures)
+    start.start_from_imagenet(context, tmp_path / "trunk.safetensors", pictures)
 
     x, _ = engine.to_device((pictures, np.zeros((4, 64, 64), np.float32)), ALONE.device)
     context.eval()
@@ -311,7 +317,7 @@ def test_a_narrow_network_learns_from_the_wide_trunk_s_features(data, tmp_path: 
 
     context = BiSeNet(1.0).context
     folded = {}
-    for name, norm in engine._after_convolutions(context):
+    for name, norm in start._after_convolutions(context):
         folded[f"{name}.weight"] = context.get_submodule(name).weight.detach()
         folded[f"{name}.bias"] = norm.bias.detach()
     save_file(folded, str(tmp_path / "trunk.safetensors"))

@@ -10,9 +10,9 @@ import pytest
 
 from tests.train.people import write_folder
 from train.__main__ import main
-from train.datasets import read_matte
+from train.data.datasets import read_matte
 from train.errors import UsageError
-from train.teachers import Teachers, weighted
+from train.views.teachers import Teachers, weighted
 
 
 def test_labels_are_the_weighted_mean_of_models_and_mirror_images(tmp_path: Path, monkeypatch):
@@ -82,7 +82,7 @@ def test_a_weight_that_is_no_number_is_told(tmp_path: Path, capsys):
 
 
 def test_a_teacher_s_share_goes_into_every_view_that_shows_somebody(monkeypatch):
-    from train import teachers
+    from train.views import teachers
 
     class Wider:
         def alpha(self, image):
@@ -115,7 +115,7 @@ def test_weights_of_models_add_up_to_one_and_must_be_positive():
 
 
 def test_the_mattes_that_models_disagree_with_are_listed_first(tmp_path: Path, monkeypatch):
-    from train import doubts
+    from train.figures import doubts
 
     class Truth:
         def alpha(self, image):

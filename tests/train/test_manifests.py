@@ -11,9 +11,9 @@ import pytest
 
 from tests.train.people import write_folder
 from train.__main__ import main
+from train.data.manifests import find_rooms, find_set, read_room, read_rooms
+from train.data.sources import KEPT_OUT
 from train.errors import DataError
-from train.manifests import find_rooms, find_set, read_room, read_rooms
-from train.sets import KEPT_OUT
 
 
 def write_rooms(folder: Path, rows: list[dict[str, str]]) -> None:

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import pytest
 
-from train import metrics
+from train.figures import metrics
 
 
 @pytest.fixture(scope="module")

@@ -14,15 +14,21 @@ from torch import nn
 
 from segmentation.bisenet import MEAN, STD
 from tests.train.people import write_folder
-from train.augment import Augment
-from train.checkpoint import load_checkpoint
-from train.datasets import Pictures, Plan, find_pairs
-from train.engine import Stepper
+from train.data.datasets import Pictures, find_pairs
+from train.engine import Stepper, predict
 from train.errors import DataError
-from train.fit import Place, Run, fit, make_learner, read_sets
-from train.gpu import DeviceViews
-from train.mining import MOST, drawn_from, shares
+from train.fit import fit
+from train.place import Place
 from train.recipe import Data, Fit, Network, Recipe
+from train.run import Run
+from train.start import make_learner
+from train.views.batches import Material
+from train.views.draw import Augment
+from train.views.mining import MOST, drawn_from, shares
+from train.views.on_device import DeviceViews
+from train.views.plan import Plan
+from train.views.sets import read_sets
+from train.weights.checkpoint import load_checkpoint
 
 ALONE = Place(workers=0)
 
@@ -68,7 +74,7 @@ def recipe(**changes) -> Recipe:
 
 
 def test_the_share_taken_for_a_person_is_found_for_each_room():
-    found = shares(BrightIsPerson(), rooms(), 64, None)
+    found = shares(lambda room: predict(BrightIsPerson(), room, 64), rooms())
 
     assert found == pytest.approx([0, 0.5, 1], abs=0.03)
 
@@ -119,8 +125,7 @@ def test_on_a_device_rooms_come_as_often(tmp_path: Path):
     empty = Augment(**dict.fromkeys((f.name for f in dataclasses.fields(Augment)), 0.0)
                     | {"empty": 1.0, "zoom": 1.0})  # fmt: skip
     plan = Plan(0, 64, 16, ((64, 64),))
-    views = DeviceViews(pictures, None, rooms()[::2], plan, empty, pseudo_share=0.0,
-                        device=torch.device("cpu"))  # fmt: skip
+    views = DeviceViews(Material(pictures, None, 0, rooms()[::2], empty), plan, ALONE.device)
 
     views.draw_rooms([0, 1, 1, 1, 1, 1, 1])
     images, _ = views(0, 0)

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from tests.train.people import person, write_folder
-from train import prepare as preparing
 from train.__main__ import main
+from train.data import prepare as preparing
+from train.data.manifests import find_set
+from train.data.prepare import find, prepare, split
 from train.errors import DataError
-from train.manifests import find_set
-from train.prepare import find, prepare, split
 
 
 def write_aisegment(root: Path, count: int) -> Path:

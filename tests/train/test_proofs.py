@@ -12,10 +12,10 @@ import pytest
 pytest.importorskip("torch", reason="needs the extra: pip install -e .[train]")
 
 from tests.train.people import person, write_folder
-from train import proofs
 from train.__main__ import main
-from train.datasets import find_pairs
-from train.manifests import find_rooms
+from train.data.datasets import find_pairs
+from train.data.manifests import find_rooms
+from train.figures import proofs
 
 
 class Bright:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from segmentation.bisenet import BiSeNet
-from train.prune import prune
+from train.weights.prune import prune
 
 WIDE = 0.25
 

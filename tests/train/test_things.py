@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from train.augment import Augment, view
-from train.things import KINDS, held, paste, seat, thing
+from train.views.draw import Augment
+from train.views.render import view
+from train.views.things import KINDS, held, paste, seat, thing
 
 STUFF = np.random.default_rng(0).integers(0, 255, (96, 128, 3), np.uint8)
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 import vcam.sources.capture
+import vcam.system.reopener
 from segmentation.planes import Planes
 from vcam.errors import SourceError, tell
 from vcam.frame import Frame
@@ -116,7 +117,7 @@ def test_the_camera_comes_back_although_not_even_the_failure_could_be_told(monke
     def tell(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(vcam.sources.capture, "tell", tell)
+    monkeypatch.setattr(vcam.system.reopener, "tell", tell)
     opened = 0
 
     class Camera(SlowToClose):

@@ -324,6 +324,42 @@ def test_freezing_before_anybody_was_shown_is_the_card():
     assert all(f.is_card for f in sink.frames)
 
 
+@pytest.mark.parametrize("lost", [[Fault("camera unplugged")], []])
+def test_frozen_without_a_camera_is_one_steady_picture(lost):
+    """Beside the watchdog, which shows a card of its own where the loop is late."""
+
+    class Lost:
+        """A camera that sends five pictures and is gone."""
+
+        source, dropped = None, 0
+
+        def __init__(self):
+            self.items = [*(room(i) for i in range(5)), *lost]
+
+        def want(self, wanted):
+            pass
+
+        def read(self, timeout):
+            if self.items:
+                return self.items.pop(0)
+            time.sleep(timeout)
+            return None
+
+    pipe, sink = pipeline([])
+    pipe.capture = Lost()
+    with pipe.outlet:
+        drain(pipe, 4)
+        pipe.settings.set_mode("frozen")
+        drain(pipe, 2)
+        begun = len(sink.frames)
+        drain(pipe, 40)
+
+    shown = sink.frames[begun:]
+    assert len(shown) >= 40
+    assert {f.is_card for f in shown} == {bool(lost)}
+    assert all(np.array_equal(f.data, shown[0].data) for f in shown)
+
+
 def test_nobody_watching_closes_the_camera_and_keeps_the_card_coming():
     pipe, sink = pipeline([room(i) for i in range(50)], on_demand=True)
     sink.who = []

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-import vcam.matting
+import vcam.system.reopener
 from segmentation.errors import EngineError, UntrustedError
 from tests.fakes import left_half, room, settings
 from tests.segmentation import tiny_models
@@ -71,7 +71,7 @@ def test_an_engine_that_fails_for_long_is_opened_again_ever_less_often(matting, 
 
     for _ in range(100):  # three seconds of a camera
         assert isinstance(matting.matte(room(1)), Fault)
-        time.sleep(0.005)
+        time.sleep(0.03)
 
     assert 3 <= Engine.opened <= 7
 
@@ -109,7 +109,7 @@ def test_the_engine_is_opened_although_not_even_a_failure_could_be_told(tmp_path
     def forget(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(vcam.matting.log, "warning", forget)
+    monkeypatch.setattr(vcam.system.reopener.log, "warning", forget)
     tries = []
 
     def opener(chosen, cache_dir):

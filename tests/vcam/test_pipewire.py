@@ -6,17 +6,20 @@ import ctypes
 import json
 import struct
 import sys
+import threading
 import time
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from vcam.compose.card import Card
 from vcam.errors import SinkError
 from vcam.frame import SafeFrame
-from vcam.sinks import pipewire
+from vcam.sinks import open_sinks, pipewire
 from vcam.sinks.obs import ObsSink
 from vcam.sinks.pipewire import PAUSED, STREAMING, UNCONNECTED, PipeWireSink
+from vcam.stats import Stats
 
 W, H = 64, 36
 
@@ -105,13 +108,29 @@ def test_a_server_that_ended_is_an_error(streams):
     assert streams[0].closed
 
 
-def test_a_reader_that_died_with_every_buffer_makes_the_stream_anew(streams):
-    with PipeWireSink(W, H, 30) as sink:
-        streams[0].starved = True
-        sink.write(frame())
+def test_a_reader_that_died_with_every_buffer_makes_the_stream_anew_off_the_loop(streams):
+    made, where = streams, []
+    with open_sinks("pipewire", W, H, 30) as sinks:
+        shown = sinks.outlet(Card(W, H), Stats(), fps=30)
+        shown.patience = 1e9
+        with shown:
+            made[0].starved = True
+            made[0].close = lambda: where.append(threading.current_thread().name)
+            shown.write(frame())
+            assert "a program left with all of PipeWire's buffers" in shown.problems[0]
+            until(lambda: len(made) == 2)
+            until(lambda: (shown.write(frame()), made[1].sent)[1])
 
-    assert [stream.sent for stream in streams] == [0, 1]
-    assert all(stream.closed for stream in streams)
+    assert made[0].sent == 0
+    assert where == ["sink"]
+    assert made[1].closed
+
+
+def until(holds):
+    end = time.monotonic() + 10
+    while not holds():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def test_nobody_watches_a_paused_stream_and_an_unnamed_program_is_unknown(streams, monkeypatch):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import pty
+import signal
 import socket
 import stat
 import subprocess
@@ -232,3 +234,51 @@ def test_threads_share_one_heap(heaps: str, several: bool):
     )
 
     assert (int(asked.stdout) > 2) is several
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs a terminal of Unix")
+@pytest.mark.parametrize("alive", [True, False], ids=["told to read again", "terminal gone"])
+def test_a_hangup_ends_what_was_started_in_a_terminal_only_when_that_is_gone(tmp_path, alive):
+    script = (
+        "import signal, threading\n"
+        "from vcam.daemon import _stop_on_signal\n"
+        "stop, again = threading.Event(), threading.Event()\n"
+        "with _stop_on_signal(stop, again):\n"
+        "    print('ready', flush=True)\n"
+        "    while not again.wait(0.1): pass\n"
+        f"    open({str(tmp_path / 'told')!r}, 'w').write(f'stop={{stop.is_set()}}')\n"
+    )
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execv(sys.executable, [sys.executable, "-c", script])
+    heard = b""
+    while b"ready" not in heard:
+        heard += os.read(terminal, 1000)
+    if alive:
+        os.kill(pid, signal.SIGHUP)
+    else:
+        os.close(terminal)
+    os.waitpid(pid, 0)
+
+    assert (tmp_path / "told").read_text() == f"stop={not alive}"
+
+
+def test_a_hangup_without_a_terminal_reads_the_settings_again():
+    script = (
+        "import os, signal, threading\n"
+        "from vcam.daemon import _stop_on_signal\n"
+        "stop, again = threading.Event(), threading.Event()\n"
+        "with _stop_on_signal(stop, again):\n"
+        "    os.kill(os.getpid(), signal.SIGHUP)\n"
+        "    print(again.wait(5), stop.is_set())\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        start_new_session=True,
+        check=True,
+    )
+
+    assert done.stdout.split() == ["True", "False"]

@@ -473,7 +473,7 @@ def without_the_module_and_pipewire_each_is_missed_in_one_sentence(_: Path) -> d
 
     (found,) = errors()
     with open_sinks("auto", W, H, FPS) as sinks:
-        loopback, pipewire = sinks.notes
+        loopback, pipewire = sinks.problems
 
     assert "not loaded" in found
     assert loopback.startswith("v4l2loopback: there is no virtual camera named 'VBG Camera'")

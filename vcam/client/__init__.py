@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from vcam import __version__
 from vcam.errors import ConfigError, DaemonError, VcamError
+from vcam.foreign_text import plain
 from vcam.system import paths
 
 VERSION_HEADER = "X-Vcam-Version"
@@ -100,7 +101,7 @@ class Client:
 
     def add_preset(self, file: Path) -> dict[str, Any]:
         """Keep a picture or clip as a preset."""
-        return self._ask("POST", f"/presets?name={quote(file.name)}", file.read_bytes())
+        return self._ask("POST", f"/presets?name={quote(plain(file.name))}", file.read_bytes())
 
     def use(self, name: str) -> str:
         """Choose a background or look by its name."""

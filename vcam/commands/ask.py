@@ -15,6 +15,7 @@ from vcam.foreign_text import plain, say
 from vcam.settings import choice
 from vcam.settings.choice import Reveal
 from vcam.settings.config import load
+from vcam.system import patience
 
 
 def status(options: argparse.Namespace) -> int:
@@ -124,7 +125,7 @@ def _choose(client: Client, wish: str) -> str:
     # Too large a clip stays where it is and is used from there.
     if isinstance(chosen, choice.File):
         file = Path(chosen.path)
-        if file.is_file() and file.stat().st_size <= MAX_UPLOAD:
+        if patience.within(file, lambda: file.is_file() and file.stat().st_size <= MAX_UPLOAD):
             return str(client.use(client.add_preset(file)["name"]))
     client.change({"background": {"use": use}})
     return wish

@@ -23,17 +23,25 @@ from typing import TYPE_CHECKING, Any, Final
 import cv2
 import numpy as np
 
+from segmentation.engines.nvidia import why_not
 from segmentation.errors import SegmentationError
 from segmentation.planes import i420_shape
+from segmentation.segmenter import Segmenter
 from vcam import foreign_text
+from vcam.compose.compositor import Compositor
+from vcam.compose.drawn import draw
+from vcam.compose.scene import Blur, Look
 from vcam.errors import ModelError, UsageError
+from vcam.frame import Frame
+from vcam.media.pictures import i420_from_image, image_from_i420
+from vcam.sources.decode import MjpegDecoder, Unpacker
+from vcam.sources.still import StillSource
+from vcam.system.paths import cache_dir
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from segmentation.segmenter import Segmenter
-    from vcam.compose.scene import Blur, Picture
-    from vcam.frame import Frame
+    from vcam.compose.scene import Picture
 
 log = logging.getLogger(__name__)
 
@@ -152,12 +160,6 @@ class _Loop:
     """One case, ready to be run frame by frame as the camera loop does."""
 
     def __init__(self, case: Case, segmenter: Segmenter) -> None:
-        from vcam.compose.compositor import Compositor
-        from vcam.compose.drawn import draw
-        from vcam.compose.scene import Blur, Look
-        from vcam.media.pictures import i420_from_image
-        from vcam.sources.decode import MjpegDecoder, Unpacker
-
         self.case = case
         width, height = SIZES[case.size]
         self.jpegs, self.yuyv = pack(width, height)
@@ -175,8 +177,6 @@ class _Loop:
 
     def step(self, index: int) -> None:
         """Take one frame from memory to the sink; `marks` are the CPU times between the stages."""
-        from vcam.frame import Frame
-
         clock = time.process_time
         marks = self.marks
         marks[0] = clock()
@@ -239,9 +239,6 @@ def pack(width: int, height: int) -> tuple[list[bytes], list[NDArray[np.uint8]]]
     """Return the moving portrait as JPEGs (4:2:2) and as YUYV, as a webcam sends it."""
     from PIL import Image
 
-    from vcam.media.pictures import image_from_i420
-    from vcam.sources.still import StillSource
-
     jpegs, packed = [], []
     with StillSource(width=width, height=height, realtime=False) as source:
         for _ in range(PICTURES):
@@ -300,9 +297,6 @@ def _process_started() -> float:
 
 
 def _open(model: str, quality: str, threads: int) -> Segmenter:
-    from segmentation.segmenter import Segmenter
-    from vcam.system.paths import cache_dir
-
     try:
         return Segmenter(model, quality=quality, threads=threads, cache_dir=cache_dir())
     except SegmentationError as error:
@@ -311,10 +305,6 @@ def _open(model: str, quality: str, threads: int) -> Segmenter:
 
 def _cuda(options: argparse.Namespace) -> int:
     """Measure the GPU and print JSON; the processor's table has other columns."""
-    from segmentation.engines.nvidia import why_not
-    from vcam.compose.drawn import draw
-    from vcam.media.pictures import i420_from_image
-
     reason = why_not()
     if reason:
         raise ModelError(f"CUDA cannot be used: {reason}", hint="Run `vcam bench`.")

@@ -20,6 +20,8 @@ from vcam.compose.scene import Scene
 from vcam.gpu.packing import Packing
 from vcam.gpu.plan import STAGES, Plan
 from vcam.gpu.segmenter import CudaSegmenter
+from vcam.sources.decode import MjpegDecoder
+from vcam.system.paths import cache_dir
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -51,8 +53,6 @@ def measure(
     Raises:
         SegmentationError: the GPU or the weights cannot be used.
     """
-    from vcam.system.paths import cache_dir
-
     first = CudaSegmenter(model, device=device)
     weights, where = first._weights, first.device
     dtype = PRECISIONS[first.precision]
@@ -245,7 +245,6 @@ def apart(model: str, packed: list[NDArray[np.uint8]], scene: Scene, device: str
 def jpeg(jpegs: list[bytes], device: torch.device) -> dict[str, Any]:
     """Return what a JPEG costs on the processor and in nvJPEG, and how far its levels are apart."""
     from vcam.gpu import nvjpeg
-    from vcam.sources.decode import MjpegDecoder
 
     host, spent, cpu = MjpegDecoder(), [], []
     wanted = [host.decode(data) for data in jpegs]

@@ -77,7 +77,8 @@ def absolute(value: str, option: str) -> str:
     if option == "source" and value in ("", "auto", "demo"):
         return value  # whatever lies here under that name
     if prefix or path.exists():
-        return prefix + str(path.absolute())
+        text = str(path.absolute())
+        return prefix + (choice.text_of(text) if option == "source" else text)
     return value
 
 
@@ -88,13 +89,13 @@ def absolute_background(value: str) -> str:
     except ValueError:
         return value  # who validates it says what is wrong
     if isinstance(wish, choice.File):
-        return str(Path(wish.path).expanduser().absolute())
+        return str(choice.File(str(Path(wish.path).expanduser().absolute())))
     if not isinstance(wish, choice.Preset) or not Path(wish.name).is_file():
         return value
     from vcam.compose import backdrops  # slow to import, for such names alone
 
     known = wish.name in {preset.name for preset in backdrops.presets()}
-    return value if known else str(Path(wish.name).absolute())
+    return value if known else str(choice.File(str(Path(wish.name).absolute())))
 
 
 def running() -> dict[str, Any] | None:

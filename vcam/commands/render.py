@@ -20,6 +20,7 @@ from PIL import Image
 
 from segmentation.errors import SegmentationError
 from segmentation.planes import i420
+from segmentation.segmenter import Segmenter
 from vcam.commands.options import load_config
 from vcam.compose.backdrops import open_backdrop
 from vcam.compose.compositor import Compositor, alpha_at
@@ -35,12 +36,11 @@ from vcam.media import formats, pictures
 from vcam.media.clip import ClipSource
 from vcam.settings.choice import Reveal
 from vcam.system.interrupt import Interrupt
-from vcam.system.paths import backgrounds_dir
+from vcam.system.paths import backgrounds_dir, cache_dir
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from segmentation.segmenter import Segmenter
     from vcam.compose.backdrops import Backdrop
     from vcam.settings.config import Config
 
@@ -125,9 +125,6 @@ def _make_folder(path: Path) -> None:
 
 
 def _open(config: Config, *, still: bool) -> Segmenter:
-    from segmentation.segmenter import Segmenter
-    from vcam.system.paths import cache_dir
-
     # Offline there is time: the largest input unless the user chose one, and every core.
     quality = "high" if config.matte.quality == "auto" else config.matte.quality
     try:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import logging
+import os
 import re
 import threading
 import time
@@ -23,6 +25,7 @@ from vcam.media import formats, pictures, thumbnails
 from vcam.media.clip import ClipSource
 from vcam.settings import choice as choices
 from vcam.settings.choice import Choice, parse
+from vcam.system import patience
 from vcam.system.paths import backgrounds_dir
 
 if TYPE_CHECKING:
@@ -34,6 +37,8 @@ MAX_UPLOAD: Final = 64 * 1024 * 1024  # bytes of a picture or clip that is added
 DRAWN_MOST: Final = 2560  # pixels of the longer side of a scene; larger outputs enlarge it
 READ_MOST: Final = 6144  # and of a picture that is read for one
 AHEAD: Final = 3  # decoded clip frames kept ready
+CLOSED_WITHIN: Final = 0.5  # seconds that are waited for a clip to be closed
+LISTED_WITHIN: Final = 0.5  # seconds that files which hang may hold up a list of presets
 
 
 class Backdrop(Protocol):
@@ -69,31 +74,28 @@ class Fixed:
 
 
 class Looping:
-    """A clip at its own speed, decoded ahead on a thread; a damaged clip stands still.
+    """A clip at its own speed, decoded ahead; one that is damaged or hangs stands still.
+
+    Its thread alone opens, reads and closes the file: nobody waits for a share that hangs.
 
     Raises:
-        BackgroundError: nothing in the clip can be decoded.
+        BackgroundError: nothing in the clip can be decoded, or it does not answer.
     """
 
     def __init__(self, path: Path, width: int, height: int) -> None:
         self.name = str(path)
-        self.problem: str | None = None
-        self._size = (width, height)
+        self._path, self._size = path, (width, height)
         self._source = ClipSource(path, live=False, cover=(width, height))
-        try:
-            self._source.__enter__()
-            self._now = self._decode()[1]
-        except (SourceError, EOFError) as error:
-            raise BackgroundError(
-                getattr(error, "message", f"{str(path)!r} holds no picture"),
-                hint=getattr(error, "hint", "Give a video file that plays in a media player."),
-            ) from error
+        self._fault = ""
+        self._reading = float("inf")  # since when, while a picture is being decoded
         self._started: float | None = None
         self._ready: deque[tuple[float, NDArray[np.uint8]]] = deque()
         self._room = threading.Semaphore(AHEAD)
         self._stop = threading.Event()
+        self._opening: patience.Job[NDArray[np.uint8]] = patience.Job(path)
         self._thread = threading.Thread(target=self._run, name="backdrop", daemon=True)
         self._thread.start()
+        self._now = self._opening.wait()
 
     def at(self, pts: float) -> NDArray[np.uint8]:
         if self._started is None:
@@ -107,16 +109,42 @@ class Looping:
             self._started = pts - self._ready[0][0]
         return self._now
 
+    @property
+    def problem(self) -> str:
+        """Reason that it stands still; "" while it plays."""
+        if time.monotonic() - self._reading > patience.PATIENCE:
+            return f"background clip {self.name!r} does not answer and stands still"
+        return self._fault
+
     def close(self) -> None:
+        """Have its thread close the file; a moment is waited for that, but not for a share."""
         self._stop.set()
         self._room.release()
-        self._thread.join(2)
-        self._source.__exit__(None, None, None)
+        if time.monotonic() - self._reading < CLOSED_WITHIN:
+            self._thread.join(CLOSED_WITHIN)
 
     def _run(self) -> None:
+        with contextlib.ExitStack() as opened:
+            if self._opening.do(lambda: self._open(opened)):
+                self._play()
+
+    def _open(self, opened: contextlib.ExitStack) -> NDArray[np.uint8]:
+        try:
+            opened.enter_context(self._source)
+            return self._decode()[1]
+        except (SourceError, EOFError) as error:
+            raise BackgroundError(
+                getattr(error, "message", f"{str(self._path)!r} holds no picture"),
+                hint=getattr(error, "hint", "Give a video file that plays in a media player."),
+            ) from error
+
+    def _play(self) -> None:
         base, last = 0.0, 0.0
-        while not self._stop.is_set():
+        while True:
             self._room.acquire()
+            if self._stop.is_set():
+                return
+            self._reading = time.monotonic()
             try:
                 at, data = self._decode()
                 last = at
@@ -132,11 +160,13 @@ class Looping:
             except (SourceError, ValueError, OSError) as error:
                 self._fail(error)
                 return
+            finally:
+                self._reading = float("inf")
             self._ready.append((base + at, data))
 
     def _fail(self, error: Exception) -> None:
-        self.problem = f"background clip {self.name!r} stopped: {error}"
-        log.warning("%s", self.problem)
+        self._fault = f"background clip {self.name!r} stopped: {error}"
+        log.warning("%s", self._fault)
 
     def _decode(self) -> tuple[float, NDArray[np.uint8]]:
         frame = self._source.read(0)
@@ -166,11 +196,20 @@ def open_backdrop(use: str | Choice, width: int, height: int, *, blur: int = 50)
         return Fixed(name, _drawn(choice.name, width, height))
     if not isinstance(choice, choices.Preset | choices.File):
         raise ValueError(f"{name!r} is no background")
-    path = _resolve(choice)
+    path = _named(choice)
+    still = patience.within(path, lambda: _still(path, choice, width, height))
+    return Looping(path, width, height) if still is None else Fixed(name, still)
+
+
+def _still(
+    path: Path, choice: choices.Preset | choices.File, width: int, height: int
+) -> NDArray[np.uint8] | None:
+    """The picture at `path`, filling width x height; None if the file moves."""
+    _exists(path, choice)
     if formats.readable(path, BackgroundError).kind != "picture":
-        return Looping(path, width, height)
+        return None
     image = pictures.read_image(path, bound=min(2 * max(width, height), READ_MOST))
-    return Fixed(name, pictures.i420_from_image(pictures.cover(image, width, height)))
+    return pictures.i420_from_image(pictures.cover(image, width, height))
 
 
 @functools.lru_cache(4)  # 1.4 MB each at 720p: going back and forth between scenes is free
@@ -193,18 +232,42 @@ class Preset:
 def presets() -> list[Preset]:
     """Every background with a name: the drawn ones first, then the user's, by name."""
     found = [Preset(name, "drawn", None) for name in drawn.SCENES]
-    try:
-        files = sorted(backgrounds_dir().iterdir())
-    except OSError:
-        files = []
-    for file in files:
-        if file.name.startswith(".") or not file.is_file() or file.stem in drawn.SCENES:
-            continue
-        kind = formats.kind_of(file)
-        if kind != "refused":
+    for file, kind in patience.each(_files(), formats.kind_of, seconds=LISTED_WITHIN).items():
+        if kind != "refused" and file.stem not in drawn.SCENES:
             shown: Literal["picture", "clip"] = "picture" if kind == "picture" else "clip"
             found.append(Preset(plain(file.stem), shown, file))
     return found
+
+
+def stamps() -> list[tuple[str, int, int]]:
+    """Name, size and time of each file that may be a preset."""
+    found = patience.each(_files(), _facts, seconds=LISTED_WITHIN)
+    return [(file.name, *facts) for file, facts in found.items() if facts is not None]
+
+
+def _files() -> list[Path]:
+    """The user's files, by name; none where the folder does not answer."""
+    folder = backgrounds_dir()
+
+    def names() -> list[str]:
+        try:
+            return sorted(os.listdir(folder))
+        except OSError:
+            return []
+
+    try:
+        found = patience.within(folder, names, seconds=LISTED_WITHIN)
+    except BackgroundError:
+        return []
+    return [folder / name for name in found if not name.startswith(".")]
+
+
+def _facts(file: Path) -> tuple[int, int] | None:
+    try:
+        facts = file.stat()
+    except OSError:
+        return None
+    return facts.st_size, facts.st_mtime_ns
 
 
 def small(use: choices.Preset | choices.File, width: int = 256, height: int = 144) -> bytes:
@@ -215,7 +278,13 @@ def small(use: choices.Preset | choices.File, width: int = 256, height: int = 14
     """
     if isinstance(use, choices.Preset) and use.name in drawn.SCENES:
         return thumbnails.jpeg(pictures.image_from_i420(_drawn(use.name, width, height)))
-    return thumbnails.thumbnail(_resolve(use), width, height)
+    path = _named(use)
+
+    def draw() -> bytes:
+        _exists(path, use)
+        return thumbnails.thumbnail(path, width, height)
+
+    return patience.within(path, draw)
 
 
 def add_file(content: bytes | Path, name: str) -> Preset:
@@ -224,6 +293,10 @@ def add_file(content: bytes | Path, name: str) -> Preset:
     Raises:
         BackgroundError: too large, not a picture or clip, or the folder cannot be written.
     """
+    return patience.within(backgrounds_dir(), lambda: _added(content, name))
+
+
+def _added(content: bytes | Path, name: str) -> Preset:
     stem = re.sub(r"[^\w\- ]+", "", Path(name).stem).strip()[:60] or "background"
     folder = backgrounds_dir()
     part = folder / f".{stem}.{time.monotonic_ns()}.part"
@@ -289,7 +362,7 @@ def remove(name: str) -> None:
             f"{name!r} is not a background of yours", hint="Run `vcam background` to list presets."
         )
     try:
-        preset.path.unlink()
+        patience.within(preset.path, preset.path.unlink)
     except OSError as error:
         raise BackgroundError(
             f"{str(preset.path)!r} cannot be deleted: {error.strerror}",
@@ -311,13 +384,18 @@ def _preset(name: str) -> Preset | None:
     return next((p for p in known if p.name == name), next(by_file, None))
 
 
-def _resolve(choice: choices.Preset | choices.File) -> Path:
-    """The file of a preset, or of a path; a name that is no preset may be a file's."""
+def _named(choice: choices.Preset | choices.File) -> Path:
+    """The path of a preset or file, which nobody looked at yet; a name may be a file's too."""
     use = choice.name if isinstance(choice, choices.Preset) else choice.path
     preset = _preset(use) if isinstance(choice, choices.Preset) else None
     if preset is not None and preset.path is not None:
         return preset.path
-    path = Path(use).expanduser()
+    return Path(use).expanduser()
+
+
+def _exists(path: Path, choice: choices.Preset | choices.File) -> None:
+    """Refuse what is not there, or a folder."""
+    use = choice.name if isinstance(choice, choices.Preset) else choice.path
     if not _present(path):
         near = [p.name for p in presets()]
         raise BackgroundError(
@@ -329,4 +407,3 @@ def _resolve(choice: choices.Preset | choices.File) -> Path:
             f"background {use!r} is a folder, expected a picture or a clip",
             hint="Give one file of it.",
         )
-    return path

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -13,11 +12,11 @@ from vcam.compose import drawn
 from vcam.errors import BackgroundError
 from vcam.frame import SafeFrame
 from vcam.media import pictures
+from vcam.settings.choice import path_of
+from vcam.system import patience
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-log = logging.getLogger(__name__)
 
 NAME: Final = "VBG Camera"
 _KEPT: Final = 16  # cards with a reason that stay drawn
@@ -39,6 +38,11 @@ class Card:
         self._plain = self._render("")
         self._drawn: dict[str, NDArray[np.uint8]] = {"": self._plain}
 
+    def prepare(self, other: Card) -> None:
+        """Draw every reason that `other` shows by now, so that none is drawn in the frame loop."""
+        for reason in tuple(other._drawn):
+            self.frame(0.0, -1, reason)
+
     def frame(self, pts: float, seq: int, reason: str = "") -> SafeFrame:
         """Return the card as a frame; with `reason` if it was prepared or can be drawn now."""
         data = self._plain
@@ -54,13 +58,12 @@ class Card:
     def _base(self, picture: str) -> NDArray[np.uint8]:
         if picture:
             try:
-                image = pictures.read_image(
-                    Path(picture).expanduser(), bound=2 * max(self.width, self.height)
-                )
+                path = Path(path_of(picture)).expanduser()
+                bound = 2 * max(self.width, self.height)
+                image = patience.within(path, lambda: pictures.read_image(path, bound=bound))
                 return pictures.cover(image, self.width, self.height)
             except BackgroundError as error:
                 self.problem = str(error)
-                log.warning("privacy card: %s; showing the drawn one", error)
         return drawn.draw("slate", self.width, self.height)
 
     def _render(self, reason: str) -> NDArray[np.uint8]:

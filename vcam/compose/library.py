@@ -11,7 +11,6 @@ import functools
 import io
 import json
 import logging
-import os
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,16 +170,7 @@ def thumbnail(name: str) -> bytes:
 
 def stamp() -> str:
     """A word that changes whenever a preset comes, goes or changes; cheap enough to ask often."""
-    seen = []
-    try:
-        with os.scandir(backgrounds_dir()) as files:
-            for file in files:
-                if not file.name.startswith("."):
-                    facts = file.stat()
-                    seen.append((file.name, facts.st_size, facts.st_mtime_ns))
-    except OSError:
-        pass
-    return f"{hash((tuple(sorted(seen)), _mtime(_path()))) & 0xFFFFFFFF:x}"
+    return f"{hash((tuple(backdrops.stamps()), _mtime(_path()))) & 0xFFFFFFFF:x}"
 
 
 def _fits(entry: Entry, now: Config) -> bool:

@@ -17,7 +17,7 @@ from aiohttp import web
 from vcam.compose import backdrops, library
 from vcam.control import camera_controls, guards
 from vcam.control.description import Endpoint, describe
-from vcam.control.jobs import aside, start_workers
+from vcam.control.jobs import aside, start_workers, with_files
 from vcam.control.metrics import CONTENT_TYPE, prometheus
 from vcam.control.preview import Preview, jpeg_of_room
 from vcam.doctor import report
@@ -235,12 +235,12 @@ class Api:
         if (request.content_length or 0) > backdrops.MAX_UPLOAD:
             raise web.HTTPRequestEntityTooLarge(backdrops.MAX_UPLOAD, request.content_length or 0)
         content = await _in_time(request.read(), UPLOAD_TIMEOUT)
-        preset = await aside(backdrops.add_file, content, name)
+        preset = await with_files(backdrops.add_file, content, name)
         return web.json_response({"name": preset.name, "kind": preset.kind}, status=201)
 
     async def thumbnail(self, request: web.Request) -> web.Response:
         try:
-            picture = await aside(library.thumbnail, request.match_info["name"])
+            picture = await with_files(library.thumbnail, request.match_info["name"])
         except VcamError as error:
             return guards.refusal(404, error.message, error.hint)
         return web.Response(body=picture, content_type="image/jpeg")
@@ -250,7 +250,7 @@ class Api:
         try:
             if await aside(library.shows, name, settings.current):
                 await aside(settings.choose, {"background": {"use": SAFE_BACKGROUND}})
-            await aside(library.remove, name)
+            await with_files(library.remove, name)
         except VcamError as error:
             return guards.refusal(404, error.message, error.hint)
         return web.json_response({})

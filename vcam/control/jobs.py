@@ -12,13 +12,17 @@ from typing import Final, TypeVar
 
 T = TypeVar("T")
 
+Jobs = queue.SimpleQueue[Callable[[], None]]
+
 WORKERS: Final = 8  # threads for what blocks
-_jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+FILE_WORKERS: Final = 3  # threads for what may wait for a disk: the others go on meanwhile
+_jobs: Jobs = queue.SimpleQueue()
+_file_jobs: Jobs = queue.SimpleQueue()
 
 
-def _work() -> None:
+def _work(jobs: Jobs) -> None:
     while True:
-        job = _jobs.get()
+        job = jobs.get()
         with contextlib.suppress(Exception):
             job()
         del job  # it holds its answer, which may be a picture of the room, until the next one comes
@@ -27,12 +31,22 @@ def _work() -> None:
 @functools.cache
 def start_workers() -> None:
     """Have threads ready: where memory is short, starting one may wait for ever."""
-    for _ in range(WORKERS):
-        threading.Thread(target=_work, name="control-aside", daemon=True).start()
+    for jobs, count in ((_jobs, WORKERS), (_file_jobs, FILE_WORKERS)):
+        for _ in range(count):
+            threading.Thread(target=_work, args=(jobs,), name="control-aside", daemon=True).start()
 
 
 async def aside(call: Callable[..., T], *args: object) -> T:
     """Run a blocking call on a thread that neither a door nor the program's end waits for."""
+    return await _run(_jobs, call, *args)
+
+
+async def with_files(call: Callable[..., T], *args: object) -> T:
+    """The same for what opens pictures and clips, on the few threads that may wait for a share."""
+    return await _run(_file_jobs, call, *args)
+
+
+async def _run(jobs: Jobs, call: Callable[..., T], *args: object) -> T:
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[T] = loop.create_future()
 
@@ -54,5 +68,5 @@ async def aside(call: Callable[..., T], *args: object) -> T:
             loop.call_soon_threadsafe(settle, result, failure)
 
     start_workers()
-    _jobs.put(work)
+    jobs.put(work)
     return await answer

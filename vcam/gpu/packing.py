@@ -53,7 +53,7 @@ class Plane:
 
 @dataclass(frozen=True, slots=True)
 class Packing:
-    """How a frame's luma and chroma lie in memory; any format is three sets of strides."""
+    """Layout of a frame's luma and chroma in memory; any format is three sets of strides."""
 
     y: Plane
     u: Plane

@@ -272,7 +272,7 @@ class Plan:
         )
 
     def infer(self, turn: int) -> None:
-        """What the network says."""
+        """Run the network."""
         h, w = self.size
         logits = self._network(self._x)
         self._raw = torch.sigmoid(logits[0, 0, :h, :w].float())
@@ -363,7 +363,7 @@ class Plan:
 
     @property
     def kernels(self) -> str:
-        """Whose kernels do everything but the network: "torch" or "triton"."""
+        """Maker of the kernels that do everything but the network: "torch" or "triton"."""
         return "torch" if self._shapers is None else "triton"
 
     def try_triton(self) -> None:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 import torch
 
-from segmentation import temporal
-from segmentation.change import moved
 from segmentation.engines import answers, networks
 from segmentation.errors import EngineError
 from segmentation.matte import Matte
+from segmentation.motion import temporal
+from segmentation.motion.change import moved
 from segmentation.sizes import input_size
 from vcam.compose.scene import Scene
 from vcam.gpu.packing import Packing, packing_of
@@ -138,7 +138,7 @@ class CudaSegmenter:
 
     @property
     def info(self) -> dict[str, Any]:
-        """What runs, for `vcam status`; times are a moving average in milliseconds."""
+        """Engine, network and times for `vcam status`; times are moving averages in ms."""
         plan = self._plan
         return {
             "engine": "cuda",

@@ -129,7 +129,7 @@ class Fit:
         return torch.cat([plane.reshape(-1) for plane in self.planes(packing, data)])
 
     def packing(self, *, full_range: bool) -> Packing:
-        """How `flat` packs the planes."""
+        """Layout of the planes that `flat` packs."""
         luma, chroma = (self.height, self.width), (self.height // 2, self.width // 2)
         return Packing.planar(luma, chroma, full_range=full_range)
 

@@ -163,7 +163,7 @@ def grown(mask: Tensor) -> Tensor:
 
 
 class Smoother:
-    """Moving average of mattes, as `segmentation.temporal.Smoother` computes it."""
+    """Moving average of mattes, as `segmentation.motion.temporal.Smoother` computes it."""
 
     def __init__(self, h: int, w: int, device: torch.device) -> None:
         self.held = torch.zeros((h, w), device=device)

@@ -20,7 +20,7 @@ def blocks(pixels: int) -> tuple[int]:
 
 @triton.jit
 def _number(at, inside):
-    """What lies there, 0 if it is no number."""
+    """The value there, 0 if it is no number."""
     x = tl.load(at, mask=inside, other=0)
     return tl.where(x == x, x, 0.0)
 

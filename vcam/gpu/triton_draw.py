@@ -31,7 +31,7 @@ SPILL_GAIN, SPILL_SHIFT, SPILL_LEAST = (
 
 
 class Colours:
-    """What colours person and room have near each pixel, as `torch_draw.Colours` computes them."""
+    """Colours of person and room near each pixel, as in `torch_draw.Colours`."""
 
     def __init__(
         self, twin: torch_draw.Colours, fit: Fit, scene: Scene, size: tuple[int, int]
@@ -364,7 +364,7 @@ def _light(
     Y_ROWS: tl.constexpr, Y_COLUMNS: tl.constexpr, C_ROWS: tl.constexpr, C_COLUMNS: tl.constexpr,
     MIRROR: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """How far each pixel is none of the person's, and the backdrop, at the model's size."""
+    """Share of each pixel that is not the person's, and the backdrop, at the model's size."""
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     n = h * w
     inside = place < n

@@ -370,7 +370,7 @@ def _believe(
     half, trust, table, counts, sum_, present, first, h, w, rim,
     arrive, leave, sure, doubt, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """How far alpha is believed, by the most that is around it; and is somebody there?"""
+    """Alpha weighted by the largest around it; and the evidence of a person."""
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = place < h * w
     row, column = place // w, place % w
@@ -393,7 +393,7 @@ def _believe(
 
 @triton.jit
 def _look(picture, before, both, counts, n, BLOCK: tl.constexpr):
-    """What changed since the picture before, which the new one replaces."""
+    """Change since the picture before, which the new one replaces."""
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = place < n
     luma = tl.load(picture + place, mask=inside, other=0)

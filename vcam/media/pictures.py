@@ -20,6 +20,7 @@ from vcam.errors import BackgroundError
 from vcam.media import colour, formats, heif, turns
 from vcam.media.recognise import HEAD
 from vcam.media.toned import Toned, on_black
+from vcam.system import patience
 from vcam.system.systemd import give_back
 
 if TYPE_CHECKING:
@@ -47,7 +48,32 @@ DAMAGE: Final = (OSError, ValueError, SyntaxError, struct.error, TypeError, Inde
 # Pieces of memory this large go back to the system at once, whichever thread had them.
 Image.core.set_block_size(64 << 20)  # type: ignore[attr-defined]
 
-_one = threading.Lock()
+
+class _Turn:
+    """The right to decode, which one thread has at a time; one whose file hangs loses it."""
+
+    def __init__(self) -> None:
+        self._free = threading.Condition()
+        self._holder: object | None = None
+
+    def take(self, patience: float) -> object | None:
+        """Wait for the turn; None if it did not come."""
+        mine = object()
+        with self._free:
+            if not self._free.wait_for(lambda: self._holder is None, patience):
+                return None
+            self._holder = mine
+        return mine
+
+    def give(self, mine: object) -> None:
+        """Let the next one have it, unless it was lost."""
+        with self._free:
+            if self._holder is mine:
+                self._holder = None
+                self._free.notify()
+
+
+_turn = _Turn()
 
 
 @contextlib.contextmanager
@@ -57,16 +83,21 @@ def alone(path: Path) -> Iterator[None]:
     Raises:
         BackgroundError: another one takes longer than anybody should wait.
     """
-    if not _one.acquire(timeout=PATIENCE):
+    with patience.excused():
+        mine = _turn.take(PATIENCE)
+    if mine is None:
         raise BackgroundError(
             f"{str(path)!r} has to wait for another file, which takes over {PATIENCE:.0f} seconds",
             hint="Try again, and keep large files on a fast disk.",
         )
+    job = patience.at_hand()
+    if job is not None:
+        job.if_given_up(lambda: _turn.give(mine))
     try:
         yield
     finally:
         give_back()
-        _one.release()
+        _turn.give(mine)
 
 
 def read_image(path: Path, *, bound: int | None = None) -> NDArray[np.uint8]:

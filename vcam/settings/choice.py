@@ -7,7 +7,7 @@ inside, a file's or a preset's name is a `File` or a `Preset` and cannot be take
     blur, blur:N        Blur        the room, made unreadable
     #rrggbb             Colour
     preset:NAME, NAME   Preset      drawn by the program, or a file in the backgrounds folder
-    file:PATH, a path   File
+    file:PATH, a path   File; file://PATH, percent-encoded, for one whose name is not UTF-8
     look:NAME           Look        a background and how the person is set into it
 """
 
@@ -17,12 +17,15 @@ import os
 import re
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import quote, unquote_to_bytes
 
 # The least blur that counts as hiding the room, in percent: letters up to a fifteenth of the
 # picture's height are unreadable from here on, see `tests/vcam/test_blur.py`.
 LEAST_BLUR: Final = 25
 KEYWORDS: Final = frozenset({"none", "blur", "next", "previous"})
 EXPECTED: Final = 'expected a file, a preset name, "blur", "blur:N", "#rrggbb" or "none"'
+
+URL: Final = "file://"
 
 _COLOUR: Final = re.compile(r"#[0-9a-fA-F]{6}")
 _BLUR: Final = re.compile(r"blur:(\d{1,3})")
@@ -83,6 +86,8 @@ class File:
     path: str
 
     def __str__(self) -> str:
+        if (text := text_of(self.path)) != self.path:
+            return text
         plain = (
             _is_path(self.path) and _kind(self.path) is File and not self.path.startswith("file:")
         )
@@ -122,8 +127,24 @@ def parse(text: str) -> Choice:
     if kind is Look:
         return Look(text.removeprefix("look:"))
     if kind is File:
-        return File(text.removeprefix("file:"))
+        return File(path_of(text) if text.startswith(URL) else text.removeprefix("file:"))
     return Preset(text.removeprefix("preset:"))
+
+
+def text_of(path: str) -> str:
+    """The path as text that settings and doors can carry: an address if it is not UTF-8."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return URL + quote(os.fsencode(path))
+    return path
+
+
+def path_of(text: str) -> str:
+    """The path that `text` is, or that the `file://` address in it names."""
+    if not text.startswith(URL):
+        return text
+    return os.fsdecode(unquote_to_bytes(text.removeprefix(URL)))
 
 
 def reveal_of(text: str) -> Reveal:

@@ -18,6 +18,7 @@ from typing import Annotated, Any, Final, Literal
 
 import platformdirs
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic.fields import FieldInfo
 
 from vcam.errors import ConfigError
 from vcam.settings.choice import Choice, Look, parse
@@ -40,6 +41,8 @@ Width = Annotated[int, Field(ge=64, le=3840), Even]
 Height = Annotated[int, Field(ge=64, le=2160), Even]
 Fps = Annotated[float, Field(ge=1, le=120)]
 Unit = Annotated[float, Field(ge=0, le=1)]
+# Beside a type: a change of the setting is kept, and takes effect when the daemon starts again.
+Restart: Final = Field(json_schema_extra={"restart": True})
 
 
 def _even(n: int) -> int:
@@ -75,8 +78,9 @@ class Output(_Section):
     """Where pictures go."""
 
     sink: str = Field(min_length=1)
-    width: Width
-    height: Height
+    # A virtual camera keeps its size for life, or calls would break.
+    width: Annotated[Width, Restart]
+    height: Annotated[Height, Restart]
     fps: Fps
     on_demand: bool
     idle_after: Annotated[float, Field(ge=0, le=3600)]
@@ -120,7 +124,7 @@ class Privacy(_Section):
 class Control(_Section):
     """The doors to the daemon."""
 
-    port: Annotated[int, Field(ge=0, le=65535)]
+    port: Annotated[int, Field(ge=0, le=65535), Restart]
     log: Literal["debug", "info", "warning", "error"]
 
 
@@ -141,6 +145,23 @@ class Config(_Section):
             ConfigError: a key is unknown or a value is out of its range.
         """
         return validate(_merge(self.model_dump(), changes), origin="settings")
+
+
+def awaiting_restart(running: Config, wanted: Config) -> list[str]:
+    """Settings, as "section.key", that differ and take effect only when the daemon starts again."""
+    return [
+        f"{section}.{key}"
+        for section in Config.model_fields
+        for key, field in getattr(wanted, section).__class__.model_fields.items()
+        if needs_restart(field)
+        and getattr(getattr(running, section), key) != getattr(getattr(wanted, section), key)
+    ]
+
+
+def needs_restart(field: FieldInfo) -> bool:
+    """True for a setting that is marked with `Restart`."""
+    extra = field.json_schema_extra
+    return isinstance(extra, dict) and extra.get("restart") is True
 
 
 def default_path() -> Path:
@@ -211,7 +232,8 @@ def _exists(path: Path) -> bool:
 def _parse(path: Path, text: str | None = None) -> dict[str, Any]:
     try:
         known = None if text is None else text.encode(errors="surrogateescape")
-        return tomllib.loads((path.read_bytes() if known is None else known).decode())
+        raw = path.read_bytes() if known is None else known
+        return tomllib.loads(raw.decode("utf-8-sig"))  # Windows' editors begin with a mark
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(
             f"{path}: not valid TOML: {error}", hint=f"Mend that line of {path}."

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from vcam.errors import ConfigError
 from vcam.settings import config as configuration
 from vcam.settings.config import Changes
+
+BOM: Final = "\ufeff"  # the mark that editors of Windows put before a text
 
 HEADER = (
     "# VBG Camera: your own settings. Only the lines that differ from the defaults are needed;\n"
@@ -25,6 +27,7 @@ def edited(text: str, changes: Changes) -> str:
     from tomlkit.exceptions import TOMLKitError
 
     try:
+        mark, text = text[: text.startswith(BOM)], text.removeprefix(BOM)
         document = tomlkit.parse(_under_new_names(text))
         for section, keys in changes.items():
             if section not in document:
@@ -41,7 +44,7 @@ def edited(text: str, changes: Changes) -> str:
                     table[key].update(value)
         result = document.as_string()
         tomlkit.parse(result)  # never write what could not be read again
-        return result
+        return mark + result
     except (TOMLKitError, TypeError, AttributeError) as error:
         raise ConfigError(
             f"your settings file is not valid TOML: {error}", hint="Mend that line of the file."

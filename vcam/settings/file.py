@@ -16,7 +16,7 @@ from vcam.files.whole import replace_file
 from vcam.settings import config as configuration
 from vcam.settings.choice import Reveal
 from vcam.settings.config import Changes, Config
-from vcam.settings.edit import HEADER, edited, old_names
+from vcam.settings.edit import BOM, HEADER, edited, old_names
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 SAVE_AFTER = 0.25  # seconds of quiet before the file is written: a dragged slider is one write
 SAVE_WITHIN = 1.0  # seconds after which it is written even while changes keep coming
 QUIET = 0.1  # seconds without a write after which an edited file is taken as it is
+ENDED_WITHIN = 1.0  # seconds in which the file has to take the last changes at the end
 WRITTEN_WITHIN = 2.0  # seconds after which it is taken even while somebody keeps writing
 
 
@@ -36,13 +37,17 @@ class InForce(Protocol):
     @property
     def current(self) -> Config: ...
 
-    def take(self, read: Callable[[], Config]) -> None: ...
+    def take(self, make: Callable[[Config], Config]) -> None: ...
 
     def end_reveal(self) -> None: ...
 
     def withdraw(self) -> None: ...
 
     def report(self, *, problem: str | None, unsaved: str | None) -> None: ...
+
+
+class _OutdatedError(Exception):
+    """The file says something else by now."""
 
 
 class SettingsFile:
@@ -64,7 +69,9 @@ class SettingsFile:
         self._first = self._last = 0.0  # when the oldest and newest pending change came
         self._hurry = False
         self._wake = threading.Condition()
+        self._loading = threading.Lock()  # held until what was read is in force
         self._io = threading.Lock()  # one reader or writer of the file at a time
+        self._writes = 0  # of the file, so far
         self._seen: str | None = None  # what was read or written last
         with contextlib.suppress(OSError):
             self._seen = _read(path)
@@ -83,8 +90,9 @@ class SettingsFile:
         with self._wake:
             self._stop.set()
             self._wake.notify_all()
+        until = time.monotonic() + ENDED_WITHIN
         for thread in self._threads:
-            thread.join(2.0)
+            thread.join(max(0.0, until - time.monotonic()))
 
     def save(self, changes: Changes) -> None:
         """Remember to write `changes`; returns at once."""
@@ -113,51 +121,68 @@ class SettingsFile:
 
     def load(self) -> None:
         """Take up what the file says now, unless it is what was read or written last."""
+        with self._loading:
+            while True:
+                with contextlib.suppress(_OutdatedError):
+                    self._load()
+                    break
+        with self._wake:
+            self._wake.notify_all()  # a file that was mended can be written again
+
+    def _load(self) -> None:
         settings = self._settings
         with self._io:
-            readable = True
             try:
                 text = self._settled()
             except OSError:
                 text, readable = "", False  # `configuration.load` says what is wrong with it
-            if text is None:  # some editors remove the file before they write it again
-                if isinstance(settings.current.background.choice, Reveal):
-                    self._seen = None  # what comes then is read, even if it is the same
-                    settings.withdraw()
-                return
+            else:
+                readable = True
+                if text is None or _is_empty(text):
+                    # Some editors remove the file, or empty it, before they write it again.
+                    if isinstance(settings.current.background.choice, Reveal):
+                        self._seen = None  # what comes then is read, even if it is the same
+                        settings.withdraw()
+                    return
             known, self._seen = text == self._seen, text
-            if known and not settings.problem:
-                return
-            problem = None
-            try:
-                config = configuration.load(
-                    self.path,
-                    flags=self._flags,
-                    environ=self._environ,
-                    text=text if readable else None,
-                )
-                merged = config.with_changes(self._unwritten())
-                if merged.background.use != settings.current.background.use:
-                    settings.end_reveal()  # what it names now may take long to open
-                # No change may come in between, or the file's older value would undo it.
-                settings.take(lambda: config.with_changes(self._unwritten()))
-                log.info("Settings read again from %s", self.path)
-            except ConfigError as error:
-                problem = f"{error.message}\nThe settings in force stay as they were."
-            except VcamError as error:
-                problem = f"{self.path}: {error.message}\nThe settings in force stay as they were."
-            if problem:
-                settings.withdraw()
-            # Told before the next reader may come in, who would find the text known and no problem.
-            settings.report(problem=problem, unsaved=settings.unsaved)
-        with self._wake:
-            self._wake.notify_all()  # a file that was mended can be written again
+            writes = self._writes
+        if known and not settings.problem:
+            return
+        problem = None
+        try:
+            config = configuration.load(
+                self.path,
+                flags=self._flags,
+                environ=self._environ,
+                text=text if readable else None,
+            )
+            merged = config.with_changes(self._unwritten())
+            if merged.background.use != settings.current.background.use:
+                settings.end_reveal()  # what it names now may take long to open
+
+            def newest(_: Config) -> Config:
+                unwritten = self._unwritten()
+                # What was written since would be undone by the file's older value.
+                if writes != self._writes:
+                    raise _OutdatedError
+                return config.with_changes(unwritten)
+
+            settings.take(newest)
+            log.info("Settings read again from %s", self.path)
+        except ConfigError as error:
+            problem = f"{error.message}\nThe settings in force stay as they were."
+        except VcamError as error:
+            problem = f"{self.path}: {error.message}\nThe settings in force stay as they were."
+        if problem:
+            settings.withdraw()
+        # Told before the next reader may come in, who would find the text known and no problem.
+        settings.report(problem=problem, unsaved=settings.unsaved)
 
     def _settled(self) -> str | None:
         """The file's text once nobody has written to it for a moment.
 
         Most editors empty a file before they fill it, and an empty one is valid: all defaults. So
-        an empty one is waited for as long as it takes a machine that stands still to go on.
+        an empty one is waited for, and does not count if it stays so.
         """
         until = time.monotonic() + WRITTEN_WITHIN
         while True:
@@ -166,7 +191,7 @@ class SettingsFile:
                 return text
             try:
                 # A clock that was set back leaves files from the future.
-                quiet = QUIET if text.strip() else WRITTEN_WITHIN
+                quiet = WRITTEN_WITHIN if _is_empty(text) else QUIET
                 if abs(time.time() - self.path.stat().st_mtime) > quiet:
                     return text
             except FileNotFoundError:
@@ -234,6 +259,7 @@ class SettingsFile:
                     if _read(self.path) == before:
                         if after != before:
                             replace_file(self.path, after)
+                            self._writes += 1
                             # An edit by hand that was not read yet must still be noticed.
                             if before == self._seen:
                                 self._seen = after
@@ -286,3 +312,7 @@ def _read(path: Path) -> str | None:
 
 def _only(name: str) -> Callable[[object, str], bool]:
     return lambda _, changed: Path(changed).name == name
+
+
+def _is_empty(text: str) -> bool:
+    return not text.removeprefix(BOM).strip()

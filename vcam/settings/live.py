@@ -10,10 +10,10 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, Protocol
 
 from vcam.errors import ConfigError, VcamError
 from vcam.settings.choice import Reveal
@@ -45,6 +45,34 @@ class Now(NamedTuple):
     revealed: Revealed | None
 
 
+class Opened(Protocol):
+    """Something that was opened for a change, until the change takes effect or does not."""
+
+    def use(self) -> None:
+        """Take it into use: the change is in force."""
+        ...
+
+    def close(self) -> None:
+        """Give it up: the change is not."""
+        ...
+
+
+class Opener(Protocol):
+    """Opens what some changes need before they can take effect."""
+
+    def needs(self, config: Config) -> Hashable:
+        """Needs of `config`, comparable; as long as they stay the same, nothing is opened."""
+        ...
+
+    def open(self, config: Config) -> Opened:
+        """Open it, on the thread of who asked for the change.
+
+        Raises:
+            VcamError: it cannot be opened, which refuses the change.
+        """
+        ...
+
+
 SAFE_BACKGROUND: Final = "studio"  # drawn by the program: always there
 _HIDING: Final = {"background": {"use": SAFE_BACKGROUND}}
 
@@ -66,7 +94,10 @@ class Settings:
         self._listeners: list[Callable[[Config], None]] = []
         self._checks: list[Callable[[Config, Config], None]] = []
         self._observers: list[Callable[[], None]] = []
-        self._changing = threading.Lock()  # held while a change is checked, which may take a while
+        self._opener: Opener | None = None
+        self._asked = 0  # changes that were asked for so far
+        self._chosen = 0  # number of the one that named the background in force
+        self._changing = threading.Lock()  # held while a change takes effect; no file is opened
         self._counting = threading.Lock()  # held for an instant, so that a pause never waits
         self._file: SettingsFile | None = None
 
@@ -165,29 +196,84 @@ class Settings:
             return
         if isinstance(self.current.background.choice, Reveal):
             self.end_reveal()
-            with self._changing:  # in force, and not written: the file is its owner's to mend
-                self._swap(self.current.with_changes(_HIDING), hide=True)
+            # In force, and not written: the file is its owner's to mend.
+            self._take(_without_room, hide=True)
             self._tell()
 
     def _change(self, changes: Changes, *, hide: bool) -> Config:
         self.current.with_changes(changes)  # a mistake is told of before anything is changed
         if hide:  # a background may take long to open, or not open at all
             self.end_reveal()
-        with self._changing:
-            try:
-                config = self.current.with_changes(changes)
-                self._swap(config, hide=hide)
-            except VcamError:
-                if not hide or not isinstance(self.current.background.choice, Reveal):
-                    raise
-                self._swap(self.current.with_changes(_HIDING), hide=True)
-                if self._file:
-                    self._file.save(_HIDING)
-                raise
+        with self._counting:
+            self._asked += 1
+            number = self._asked
+
+        def newest() -> Changes:
+            # What was opened for a background may be there after one that was chosen later.
+            late = number < self._chosen and "use" in changes.get("background", {})
+            return _without_use(changes) if late else changes
+
+        def keep() -> None:
+            if "use" in newest().get("background", {}):
+                self._chosen = number
             if self._file:
-                self._file.save(changes)
+                self._file.save(newest())
+
+        try:
+            config = self._take(lambda now: now.with_changes(newest()), hide=hide, then=keep)
+        except VcamError:
+            if hide and isinstance(self.current.background.choice, Reveal):
+                self._take(_without_room, hide=True, then=self._save_hiding)
+            raise
         self._tell()
         return config
+
+    def _save_hiding(self) -> None:
+        if self._file:
+            self._file.save(_HIDING)
+
+    def _take(
+        self,
+        make: Callable[[Config], Config],
+        *,
+        hide: bool = False,
+        then: Callable[[], None] = lambda: None,
+    ) -> Config:
+        """Put what `make` makes of the settings in force, once what it needs is open.
+
+        Opening takes as long as a disk takes, so other changes go on meanwhile, and `make` is asked
+        again afterwards. `then` is called while no other change can come in between.
+        """
+        opener, opened, need = self._opener, None, None
+        try:
+            while True:
+                before = self.current
+                config = make(before)
+                if config != before:
+                    for check in self._checks:
+                        check(before, config)
+                if opener is not None and opener.needs(config) not in (opener.needs(before), need):
+                    if opened is not None:
+                        opened.close()
+                        opened = None
+                    need = opener.needs(config)
+                    opened = opener.open(config)
+                with self._changing:
+                    before, config = self.current, make(self.current)
+                    unmet = opener is not None and opener.needs(config) not in (
+                        opener.needs(before),
+                        need,
+                    )
+                    if unmet:
+                        continue
+                    changed = opener is not None and opener.needs(config) != opener.needs(before)
+                    self._swap(config, opened if changed else None, hide=hide)
+                    opened = None if changed else opened
+                    then()
+                    return config
+        finally:
+            if opened is not None:
+                opened.close()
 
     def _end_reveal(self) -> Revealed | None:
         """End a reveal and return it; `_counting` is held."""
@@ -198,11 +284,12 @@ class Settings:
         return ended
 
     def check(self, check: Callable[[Config, Config], None]) -> None:
-        """Call `check(old, new)` before each change; a VcamError from it refuses the change.
-
-        The daemon opens the new background here, so that the loop never waits for a file.
-        """
+        """Call `check(old, new)` before each change; a VcamError from it refuses the change."""
         self._checks.append(check)
+
+    def opens(self, opener: Opener) -> None:
+        """Have `opener` open what a change needs, so that the loop never waits for a file."""
+        self._opener = opener
 
     def replace(self, config: Config) -> None:
         """Take a whole new configuration, as after an edit of the file.
@@ -210,9 +297,7 @@ class Settings:
         Raises:
             VcamError: a check refused it; nothing changed.
         """
-        with self._changing:
-            self._swap(config)
-        self._tell()
+        self.take(lambda _: config)
 
     def set_mode(self, mode: Mode) -> None:
         """Pause, freeze or go live; never waits for a change that is being checked."""
@@ -266,12 +351,9 @@ class Settings:
         if self._file:
             self._file.load()
 
-    def _swap(self, config: Config, *, hide: bool = False) -> None:
+    def _swap(self, config: Config, opened: Opened | None, *, hide: bool = False) -> None:
         """Put `config` in force; with `hide`, or another background, a reveal ends first."""
         before = self.current
-        if config != before:
-            for check in self._checks:
-                check(before, config)
         another = config.background.use != before.background.use
         begun, ended = _standing(config) if another else None, None
         with self._counting:
@@ -285,13 +367,18 @@ class Settings:
             _announce(begun)
         if config == before:
             return
+        if opened is not None:
+            opened.use()
         for listener in self._listeners:
             listener(config)
 
-    def take(self, read: Callable[[], Config]) -> None:
-        """Put in force what `read` returns, which sees no change come in between."""
-        with self._changing:
-            self._swap(read())
+    def take(self, make: Callable[[Config], Config]) -> None:
+        """Put in force what `make` makes of the settings in force.
+
+        Raises:
+            VcamError: what it needs cannot be opened, or a check refused it; nothing changed.
+        """
+        self._take(make)
         self._tell()
 
     def report(self, *, problem: str | None, unsaved: str | None) -> None:
@@ -326,6 +413,12 @@ def _announce(wish: Revealed) -> None:
 def _farewell(ended: Revealed | None) -> None:
     if ended is not None:
         log.warning("your room is hidden again, after %.1f s", time.time() - ended.since)
+
+
+def _without_room(config: Config) -> Config:
+    """`config` with a drawn background where it shows the room."""
+    hidden = not isinstance(config.background.choice, Reveal)
+    return config if hidden else config.with_changes(_HIDING)
 
 
 def _without_use(changes: Changes) -> dict[str, dict[str, Any]]:

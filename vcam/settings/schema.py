@@ -10,7 +10,11 @@ from vcam.settings import config
 
 @functools.cache
 def settings_schema() -> dict[str, dict[str, dict[str, Any]]]:
-    """Return `{section: {key: {type, default, description, minimum?, maximum?, choices?}}}`."""
+    """Every setting as `{section: {key: {type, default, description, restart, …}}}`.
+
+    `minimum`, `maximum` and `choices` are there where a setting has them; `restart` is true where a
+    change takes effect only when the daemon starts again.
+    """
     model = config.Config.model_json_schema()
     text = config.default_path().read_text(encoding="utf-8")
     words, defaults = descriptions(text), config.load(config.default_path(), environ={})
@@ -24,6 +28,7 @@ def settings_schema() -> dict[str, dict[str, dict[str, Any]]]:
                 "type": field.get("type", "string"),
                 "default": plain[section][key],
                 "description": words.get((section, key), ""),
+                "restart": field.get("restart", False),
             }
             for name, ours in (("minimum", "minimum"), ("maximum", "maximum"), ("enum", "choices")):
                 if name in field:

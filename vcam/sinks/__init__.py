@@ -10,11 +10,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from vcam.errors import ConfigError, SinkError
+from vcam.sinks.base import Wanted
+from vcam.sinks.outlet import Outlet
 
 if TYPE_CHECKING:
     from vcam.compose.card import Card
     from vcam.sinks.base import Sink
-    from vcam.sinks.outlet import Outlet
     from vcam.stats import Stats
 
 log = logging.getLogger(__name__)
@@ -24,18 +25,16 @@ Opener = Callable[[], "Sink"]
 
 @dataclass(slots=True)
 class Sinks:
-    """The sinks that are open, how to open each again, and what to tell the user."""
+    """The sinks that are wanted, which of them are open, and the reason that one is not."""
 
-    openers: list[Opener] = field(default_factory=list)
+    wanted: list[Wanted] = field(default_factory=list)
     opened: list[Sink | None] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)  # "" for a sink that is open
 
     def outlet(self, card: Card, stats: Stats, *, fps: float) -> Outlet:
         """Hand the open sinks over to an outlet, which closes them."""
-        from vcam.sinks.outlet import Outlet
-
         opened, self.opened = self.opened, []
-        return Outlet(self.openers, card, stats, fps=fps, opened=opened)
+        return Outlet(self.wanted, card, stats, fps=fps, opened=opened, problems=self.problems)
 
 
 @contextlib.contextmanager
@@ -50,15 +49,18 @@ def open_sinks(names: str, width: int, height: int, fps: float) -> Iterator[Sink
     """
     sinks = Sinks()
     try:
-        for name in (part.strip() for part in names.split(",")):
-            if name == "auto":
-                _open_auto(sinks, width, height, fps)
-            elif name != "none":
-                opener = _opener(name, width, height, fps)
-                sink = opener()
-                sink.__enter__()
-                sinks.openers.append(opener)
-                sinks.opened.append(sink)
+        for wanted in wanted_sinks(names, width, height, fps):
+            sink, problem = None, ""
+            try:
+                sink = wanted.open()
+            except SinkError as error:
+                if not wanted.hoped:
+                    raise
+                problem = str(error)
+                log.info("no %s", problem)
+            sinks.wanted.append(wanted)
+            sinks.opened.append(sink)
+            sinks.problems.append(problem)
         yield sinks
     finally:
         for left in sinks.opened:
@@ -66,22 +68,22 @@ def open_sinks(names: str, width: int, height: int, fps: float) -> Iterator[Sink
                 left.__exit__(None, None, None)
 
 
-def _open_auto(sinks: Sinks, width: int, height: int, fps: float) -> None:
-    """Every virtual camera there is; one that is missing now is tried again while running."""
-    for kind in ("v4l2loopback", "pipewire") if sys.platform.startswith("linux") else ("obs",):
-        opener = _opener(kind, width, height, fps)
-        try:
-            sink: Sink | None = opener()
-            assert sink is not None
-            sink.__enter__()
-        except SinkError as error:
-            sinks.notes.append(f"{kind}: {error} {error.hint}".strip())
-            log.info("no %s: %s", kind, error)
-            if kind != "v4l2loopback":
-                continue
-            sink = None
-        sinks.openers.append(opener)
-        sinks.opened.append(sink)
+def wanted_sinks(names: str, width: int, height: int, fps: float) -> list[Wanted]:
+    """The sinks in `names`, each once; "auto" is every virtual camera there may be.
+
+    Raises:
+        ConfigError: a name means nothing.
+    """
+    found: dict[str, Wanted] = {}
+    for name in (part.strip() for part in names.split(",")):
+        if name == "auto":
+            linux = sys.platform.startswith("linux")
+            for kind in ("v4l2loopback", "pipewire") if linux else ("obs",):
+                opener = _opener(kind, width, height, fps)
+                found.setdefault(kind, Wanted(kind, opener, True, kind == "v4l2loopback"))
+        elif name != "none":
+            found[name] = Wanted(name, _opener(name, width, height, fps))
+    return list(found.values())
 
 
 def _opener(name: str, width: int, height: int, fps: float) -> Opener:

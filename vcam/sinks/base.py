@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
+
+from vcam.errors import SinkError
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -43,3 +47,32 @@ class Sink(Protocol):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One sink that the settings ask for, by its name in them. `opener` makes it; it is not open.
+
+    A sink that is `hoped` for may be missing. One that is not `lasting` is not looked for again
+    while it never was there.
+    """
+
+    name: str
+    opener: Callable[[], Sink]
+    hoped: bool = False
+    lasting: bool = True
+
+    def open(self) -> Sink:
+        """The sink, open.
+
+        Raises:
+            SinkError: it cannot be opened.
+        """
+        try:
+            sink = self.opener()
+            sink.__enter__()
+        except SinkError as error:
+            if not self.hoped:
+                raise
+            raise SinkError(f"{self.name}: {error} {error.hint}".strip()) from error
+        return sink

@@ -1,4 +1,4 @@
-"""Whether anybody wants to see you: the webcam is open only then."""
+"""Demand for the webcam, which is open only while somebody watches."""
 
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ class Demand:
         self.idle_after = idle_after
         self.watchers: list[str] = []
         self._asked_at = 0.0
+        self._asked_of = 0  # sinks
         self._seen_at = float("-inf")
         self._glanced_at = float("-inf")
         self._known = True
@@ -37,12 +38,14 @@ class Demand:
 
     def wanted(self, mode: Mode) -> bool:
         """True if the camera should be open: somebody watches, and it is not paused."""
-        now = time.monotonic()
-        if now - self._asked_at >= ASK_EVERY:
+        now, sinks = time.monotonic(), len(self._outlet.sinks)
+        # Nobody was asked yet who watches a sink that opened just now.
+        if now - self._asked_at >= ASK_EVERY or sinks != self._asked_of:
+            self._asked_of = sinks
             self._ask(now)
         if mode == "paused":
             return False
-        if not self.on_demand or not self._known or not self._outlet.sinks:
+        if not self.on_demand or not self._known or not sinks:
             return True
         return now - self._seen_at <= max(self.idle_after, ASK_EVERY)
 
@@ -59,8 +62,7 @@ class Demand:
         self._asked_at = now
         found = self._outlet.watchers()
         self._known = found is not None
-        self.watchers = list(found or ())
-        if now - self._glanced_at < VIEWER_STAYS:
-            self.watchers.append("settings page")
+        glance = ["settings page"] if now - self._glanced_at < VIEWER_STAYS else []
+        self.watchers = [*(found or ()), *glance]  # others read it: replaced, never altered
         if self.watchers:
             self._seen_at = now

@@ -10,48 +10,121 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from vcam.errors import SinkEnded, tell
 from vcam.frame import SafeFrame
+from vcam.system.reopener import Reopener
 
 if TYPE_CHECKING:
     from vcam.compose.card import Card
-    from vcam.sinks.base import Sink
+    from vcam.sinks.base import Sink, Wanted
     from vcam.stats import Stats
 
 log = logging.getLogger(__name__)
 
-REOPEN_AFTER = 1.0  # seconds between tries to open a sink that failed
+# Seconds between tries to open a sink that failed.
+FIRST_BACK_OFF, REOPEN_AFTER = 0.25, 1.0
+CLOSE_WITHIN = 5.0  # seconds all sinks together may take to close in the end
+
+
+class Place:
+    """One sink that is wanted: open, or being opened on a thread of its own.
+
+    `sink` and `take` belong to the one who writes; the name and opener may be `wanted` anew by any
+    thread.
+    """
+
+    def __init__(self, wanted: Wanted, sink: Sink | None = None, problem: str = "") -> None:
+        self.wanted = wanted  # replaced as a whole
+        self.sink = sink
+        self._was_open = sink is not None  # once; written by the thread that opens it
+        self.reopener: Reopener[Sink] = Reopener(
+            "sink",
+            self._open,
+            lambda sink: sink.__exit__(None, None, None),
+            first=FIRST_BACK_OFF,
+            last=REOPEN_AFTER,
+            retry=self._is_worth_a_try,
+        )
+        self.reopener.problem = problem
+
+    @property
+    def missing(self) -> bool:
+        """True if it was looked for, never was there, and is not looked for again."""
+        return bool(self.reopener.problem) and not (self.wanted.lasting or self._was_open)
+
+    def start(self) -> Place:
+        """Open the sink in a moment, unless it is open or missing."""
+        if not self.missing:
+            if self.sink is None:
+                self.reopener.now()
+            self.reopener.__enter__()
+        return self
+
+    def take(self) -> Sink | None:
+        """The sink, if it was opened just now."""
+        self.sink = self.reopener.take()
+        return self.sink
+
+    def lose(self, error: Exception) -> None:
+        """Have the sink, which failed, closed and opened again, unless it is over for good."""
+        if (lost := self._given_up()) is not None:
+            self.reopener.give_back(lost)
+        self.reopener.again(error)
+
+    def leave(self) -> None:
+        """Have the sink closed, and no other opened."""
+        if (left := self._given_up()) is not None:
+            self.reopener.give_back(left)
+        self.reopener.end()
+
+    def _given_up(self) -> Sink | None:
+        sink, self.sink = self.sink, None
+        return sink
+
+    def _open(self) -> Sink:
+        sink = self.wanted.open()
+        self._was_open = True
+        log.info("virtual camera: %s", sink.name)
+        return sink
+
+    def _is_worth_a_try(self, error: Exception) -> bool:
+        return not isinstance(error, SinkEnded) and (self.wanted.lasting or self._was_open)
 
 
 class Outlet:
     """Writes to every sink under one lock. Opened on entry; sinks are closed on exit.
 
-    `openers` make sinks that are not open yet; one that fails is closed and tried again while
-    the others go on, unless it says that it is over for good.
+    No sink is opened or closed here: each has a thread for that, so that one which takes its time
+    costs the others no frame. `choose` may be called from any thread, one at a time.
     """
 
     def __init__(
         self,
-        openers: Sequence[Callable[[], Sink]],
+        wanted: Sequence[Wanted],
         card: Card,
         stats: Stats,
         *,
         fps: float,
         opened: Sequence[Sink | None] = (),
+        problems: Sequence[str] = (),
     ) -> None:
-        self.card = card
+        self.card = card  # the loop's to replace
         self.width, self.height = card.width, card.height
         self.interval = 1 / fps
         self.patience = 0.25  # seconds without a write before the watchdog shows the card
         self.relaxed = False  # idle: the card comes a few times a second, which is not late
-        self._openers = list(openers)
-        self._sinks: list[Sink | None] = list(opened) or [None] * len(self._openers)
-        self._retry_at = [0.0] * len(self._openers)
-        self.problems: list[str] = [""] * len(self._openers)
-        self._stats = stats
+        none = [None] * len(wanted)
+        self.places = tuple(
+            map(Place, wanted, opened or none, problems or [""] * len(wanted))
+        )  # replaced as a whole, under the lock
+        self._chosen = self.places  # what the settings ask for; whoever chooses
+        self._coming: deque[tuple[Place, ...]] = deque()  # chosen, until the next write
+        self._leaving: list[Place] = []  # still closing what they had open; under the lock
+        self.stats = stats
         self._lock = threading.Lock()
         self._last_write = time.monotonic()
         self._last: SafeFrame | None = None
@@ -60,6 +133,8 @@ class Outlet:
         self.late_reason = "one moment"
 
     def __enter__(self) -> Outlet:
+        for place in self.places:
+            place.start()
         self._watchdog.start()
         return self
 
@@ -67,18 +142,42 @@ class Outlet:
         self._stop.set()
         self._watchdog.join(2)
         with self._lock:
-            for sink in self._sinks:
-                if sink is not None:
-                    _close(sink)
-            self._sinks = [None] * len(self._openers)
+            self._settle()
+            self._part(self.places)
+            self.places = ()
+        until = time.monotonic() + CLOSE_WITHIN
+        for place in self._leaving:
+            place.reopener.close(max(0.0, until - time.monotonic()))
 
     @property
     def sinks(self) -> list[Sink]:
         """The sinks that are open now."""
-        return [s for s in self._sinks if s is not None]
+        return [sink for place in self.places if (sink := place.sink) is not None]
+
+    @property
+    def problems(self) -> list[str]:
+        """Reasons that sinks are not open; "" for one that is."""
+        return [place.reopener.problem for place in self.places]
+
+    def choose(self, wanted: Sequence[Wanted]) -> None:
+        """Show frames on these sinks: others are closed, new ones opened, the rest goes on.
+
+        A sink that stays is opened as `wanted` says the next time, and one that is missing is
+        looked for once more. Nothing waits here.
+        """
+        known = {place.wanted.name: place for place in self._chosen}
+        chosen = []
+        for each in wanted:
+            place = known.get(each.name)
+            if place is None or place.missing:
+                place = Place(each).start()
+            place.wanted = each
+            chosen.append(place)
+        self._chosen = tuple(chosen)
+        self._coming.append(self._chosen)
 
     def watchers(self) -> list[str] | None:
-        """Who streams from any sink; None if at least one cannot know."""
+        """Names of the programs that stream from any sink; None if one sink cannot know."""
         names: list[str] = []
         for sink in self.sinks:
             found = sink.watchers()
@@ -103,46 +202,40 @@ class Outlet:
 
     def _write(self, frame: SafeFrame) -> None:
         now = time.monotonic()
-        for i, sink in enumerate(self._sinks):
+        if self._coming:
+            self._settle()
+        for place in self.places:
+            sink, shown = place.sink, frame
             if sink is None:
-                if now < self._retry_at[i]:
+                if (sink := place.take()) is None:
                     continue
-                sink = self._open(i, now)
-                if sink is None:
-                    continue
+                if not frame.is_card:  # the first picture on a sink is the card, whatever is on
+                    shown = self.card.frame(now, -1)
             try:
-                sink.write(frame)
+                sink.write(shown)
             except Exception as error:  # out of memory too: the other sinks still need the frame
                 log.warning("%s: %s", sink.name, error or type(error).__name__)
-                again = float("inf") if isinstance(error, SinkEnded) else now + REOPEN_AFTER
-                self._drop(i, str(error) or type(error).__name__, again)
+                place.lose(error)
         self._last = frame
         self._last_write = now
-        self._stats.wrote(card=frame.is_card, revealed=frame.revealed)
+        self.stats.wrote(card=frame.is_card, revealed=frame.revealed)
 
-    def _open(self, i: int, now: float) -> Sink | None:
-        try:
-            sink = self._openers[i]()
-            sink.__enter__()
-        except Exception as error:
-            problem = str(error) or type(error).__name__
-            if self.problems[i] != problem:
-                log.warning("%s", problem)
-            self.problems[i] = problem
-            self._retry_at[i] = now + REOPEN_AFTER
-            return None
-        self._sinks[i] = sink
-        self.problems[i] = ""
-        log.info("virtual camera: %s", sink.name)
-        return sink
+    def _settle(self) -> None:
+        """Go over to the sinks that were chosen; one that leaves shows the card last."""
+        while self._coming:
+            before, self.places = self.places, self._coming.popleft()
+            gone = [place for place in before if place not in self.places]
+            for place in gone:
+                if place.sink is not None:
+                    with contextlib.suppress(Exception):
+                        place.sink.write(self.card.frame(time.monotonic(), -1))
+            self._part(gone)
 
-    def _drop(self, i: int, problem: str, again: float) -> None:
-        """Close a sink that failed; it is tried again at `again`."""
-        sink, self._sinks[i] = self._sinks[i], None
-        self.problems[i] = problem
-        self._retry_at[i] = again
-        if sink is not None:
-            _close(sink)
+    def _part(self, places: Iterable[Place]) -> None:
+        self._leaving = [place for place in self._leaving if not place.reopener.over]
+        for place in places:
+            place.leave()
+            self._leaving.append(place)
 
     def _watch(self) -> None:
         pause = self.interval
@@ -162,8 +255,3 @@ class Outlet:
                 tell(log, "the card could not be shown")
             finally:
                 self._lock.release()
-
-
-def _close(sink: Sink) -> None:
-    with contextlib.suppress(Exception):
-        sink.__exit__(None, None, None)

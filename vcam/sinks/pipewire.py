@@ -288,7 +288,7 @@ class _Stream:
 
     @property
     def starved(self) -> bool:
-        """True if every buffer has been with the readers for longer than any reader is slow."""
+        """True once every buffer has been with the readers for longer than any reader is slow."""
         return self._starved_at is not None and time.monotonic() - self._starved_at > STARVED
 
     def send(self, data: NDArray[np.uint8]) -> None:
@@ -349,8 +349,8 @@ def _no_session() -> SinkError:
 class PipeWireSink:
     """Shows frames as a camera node of the user's PipeWire session. One writer.
 
-    A server that restarts and a consumer that died with all buffers are noticed; the stream is
-    made anew under the same name.
+    A server that restarts and a consumer that died with all buffers are noticed: `write` says so,
+    and the sink has to be opened anew. The name stays the same.
 
     Raises:
         SinkError: libpipewire or a running session is missing.
@@ -394,10 +394,10 @@ class PipeWireSink:
                     "PipeWire ended or restarted", hint="It is tried again every few seconds."
                 )
             if stream.starved:
-                log.info("%s: a program left with all buffers; starting anew", self.name)
-                self._stream = None
-                stream.close()
-                stream = self._stream = self._connected()
+                raise SinkError(
+                    "a program left with all of PipeWire's buffers",
+                    hint="The camera starts anew by itself.",
+                )
             stream.send(frame.data)
 
     def watchers(self) -> list[str] | None:
@@ -426,8 +426,8 @@ class PipeWireSink:
     ) -> None:
         with self._lock:
             stream, self._stream = self._stream, None
-            if stream is not None:
-                stream.close()
+        if stream is not None:
+            stream.close()
 
 
 def _linked(node: int) -> list[str]:

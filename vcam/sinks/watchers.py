@@ -8,11 +8,12 @@ import os
 import threading
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from vcam.errors import tell
 from vcam.system import fd_store, v4l2
-from vcam.system.devices import Holder, holders
+from vcam.system.devices import Holder, holders, loopback_openings
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +28,8 @@ class Answer:
 
     begun: float = float("-inf")  # when the search began, on the monotonic clock
     held: tuple[Holder, ...] = ()
+    # Openings of the module's devices by no process that we may look into; None: nobody knows.
+    unseen: int | None = None
 
 
 class Lookup:
@@ -63,7 +66,7 @@ class Lookup:
             self._asked.clear()
             begun = time.monotonic()
             try:
-                self.answer = Answer(begun, tuple(holders(self._path)))
+                self.answer = Answer(begun, tuple(holders(self._path)), _unseen(self._path))
                 self._answered.set()
             except Exception:  # out of memory, say: the next look may go better
                 tell(log, "who watches could not be found out")
@@ -91,20 +94,28 @@ class Consumers:
     """Watches one v4l2loopback device through its writer's descriptor. Any thread may ask.
 
     Since 0.13 the module itself says whether somebody streams. Before, whoever holds the device
-    open for longer than a probe counts; inotify tells when it is worth looking again.
+    open for longer than a probe counts; inotify tells when it is worth looking again. It is no
+    count of who came and went: equal events in a row are told as one. Names come a moment after
+    the fact, for they are looked up elsewhere.
     """
 
     def __init__(self, path: str, fd: int) -> None:
-        self._path, self._fd = path, fd
+        self._fd = fd
         self._lock = threading.Lock()
         self._ours = {os.getpid(), fd_store.keeper()}
         self.told = v4l2.subscribe(fd, v4l2.CLIENT_USAGE)
         self._streaming = False
-        self._opens = 0  # opened minus closed by anybody since we began
+        self._opened = False  # the last that was heard is an opening, not a closing
+        self._heard = False  # somebody opened it since nobody was unseen
+        self._least: int | None = None  # openings that were unseen while nobody watched
+        self._hidden: float | None = None  # first of the looks in a row at which one was
+        self._closed_at = float("-inf")
         self._held: list[Holder] = []
         self._since: dict[int, float] = {}
-        self._looked_at = float("-inf")
-        self._changed = True
+        self._changed_at = time.monotonic()
+        self._not_before = float("-inf")  # what was seen before is about another stream
+        self._taken = Answer()
+        self._lookup = Lookup(path)
         self._ears: v4l2.Inotify | None = None
         with contextlib.suppress(OSError):
             self._ears = v4l2.Inotify(
@@ -112,7 +123,10 @@ class Consumers:
             )
 
     def names(self) -> list[str]:
-        """Programs that stream now, each once; a program that cannot be seen is "unknown"."""
+        """Programs that stream now, each once; a program that cannot be seen is "unknown".
+
+        Never waits: who it is comes from the last look.
+        """
         with self._lock:
             now = time.monotonic()
             if self.told:
@@ -124,9 +138,11 @@ class Consumers:
         with contextlib.suppress(OSError):
             for kind, value in v4l2.events(self._fd):
                 if kind == v4l2.CLIENT_USAGE:
+                    if value and not self._streaming:
+                        self._held, self._not_before = [], now
                     self._streaming = bool(value)
-                    self._changed = True
-        self._listen()
+                    self._changed_at = now
+        self._listen(now)
         if not self._streaming:
             return []
         self._look(now)
@@ -134,43 +150,83 @@ class Consumers:
 
     def _guessed(self, now: float) -> list[str]:
         """By who holds the device open."""
-        self._listen()
-        young = any(now - since < STAYS for since in self._since.values())
-        if self._changed or young or now - self._looked_at > STALE:
-            self._look(now)
-        long_enough = [h for h in self._held if now - self._since[h.pid] >= STAYS]
-        if not self._held and self._opens > 0:
-            # Another user's program, or one in a sandbox, whose descriptors cannot be read.
-            hidden = self._since.setdefault(0, now)
-            return [UNKNOWN] if now - hidden >= STAYS else []
-        return _unique(long_enough)
+        self._listen(now)
+        self._look(now)
+        answer = self._taken
+        # After a closing, who was seen before it may be gone: it takes a second look to be sure.
+        until = answer.begun if self._closed_at >= answer.begun else now
+        if self._held or self._hidden is None:
+            return _unique([h for h in self._held if until - self._since[h.pid] >= STAYS])
+        # Another user's program, or one in a sandbox, whose descriptors cannot be read.
+        if answer.unseen is not None:
+            return [UNKNOWN] if answer.begun - self._hidden >= STAYS else []
+        return [UNKNOWN] if self._opened and now - self._hidden >= STAYS else []
 
-    def _listen(self) -> None:
+    def _listen(self, now: float) -> None:
         if self._ears is None:
-            self._changed = True
+            self._changed_at = now
             return
         for mask, _ in self._ears.heard():
-            self._changed = True
-            if mask & v4l2.IN_OPEN:
-                self._opens += 1
-            elif mask & (v4l2.IN_CLOSE_WRITE | v4l2.IN_CLOSE_NOWRITE):
-                # Who opened it before we began may close it too.
-                self._opens = max(0, self._opens - 1)
+            self._changed_at = now
+            self._opened = bool(mask & v4l2.IN_OPEN)
+            if not self._opened:
+                self._closed_at = now
+            self._heard = self._heard or self._opened
 
     def _look(self, now: float) -> None:
-        if not self._changed and self._held and now - self._looked_at <= STALE:
-            return
-        self._held = [h for h in holders(self._path) if h.pid not in self._ours]
-        self._since = {h.pid: self._since.get(h.pid, now) for h in self._held}
-        self._looked_at = now
-        self._changed = False
+        """Take the last answer in, and ask for another where it is no longer true."""
+        answer = self._lookup.answer
+        if answer.begun > max(self._taken.begun, self._not_before):
+            self._taken = answer
+            self._held = [h for h in answer.held if h.pid not in self._ours]
+            first = answer.begun if self._hidden is None else self._hidden
+            self._since = {h.pid: self._since.get(h.pid, first) for h in self._held}
+            self._hidden = first if self._is_hidden(answer) else None
+        young = any(now - since < STAYS for since in self._since.values())
+        old = answer.begun <= self._changed_at or now - answer.begun > STALE
+        if old or young or (self._hidden is not None and now - answer.begun > STAYS):
+            self._lookup.ask()
+
+    def _is_hidden(self, answer: Answer) -> bool:
+        """True if somebody opened the device and still has it, and no process we see does."""
+        if answer.unseen is None:
+            return self._opened and not self._held
+        if self._least is None or answer.unseen <= self._least:
+            self._least = answer.unseen
+            self._heard = answer.begun <= self._changed_at and self._opened
+            return False
+        return self._heard and not self._held
 
     def close(self) -> None:
         """Stop watching; the descriptor stays open."""
         with self._lock:
+            self._lookup.close()
             if self._ears is not None:
                 self._ears.close()
                 self._ears = None
+
+
+def _unseen(path: str) -> int | None:
+    """Openings of the module's devices by no process that we may look into; None: not known.
+
+    The kernel counts who uses a module: one for each opened file.
+    """
+    users = _module_users(path)
+    if users is None:
+        return None
+    seen = loopback_openings(without=fd_store.keeper())
+    # Whoever came or went meanwhile is no program that stays.
+    return max(0, min(users, _module_users(path) or 0) - seen)
+
+
+def _module_users(path: str) -> int | None:
+    try:
+        driver = Path("/sys/class/video4linux") / Path(path).name / "max_openers"
+        if not driver.exists():  # not a device of this module
+            return None
+        return int(Path("/sys/module/v4l2loopback/refcnt").read_text())
+    except (OSError, ValueError):
+        return None
 
 
 def _unique(held: list[Holder]) -> list[str]:

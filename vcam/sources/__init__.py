@@ -14,6 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vcam.errors import BackgroundError, SourceError
+from vcam.media import formats
+from vcam.settings.choice import path_of
+from vcam.sources.fill import Filling
+from vcam.system import patience
 from vcam.system.cameras import find_camera
 from vcam.system.devices import list_cameras
 
@@ -31,8 +35,6 @@ def source_opener(camera: Camera, output: Output) -> Callable[[], Source]:
         source = _make(camera, output)
         if not camera.fill:
             return source
-        from vcam.sources.fill import Filling
-
         return Filling(source, output.width, output.height)
 
     return opened
@@ -61,7 +63,16 @@ def check_source(camera: Camera, output: Output) -> None:
     wanted = camera.source
     if wanted in ("auto", "demo"):
         return
-    path = Path(wanted).expanduser()
+    if wanted.startswith("/dev/") or not _like_a_file(wanted):
+        _check(camera, output)
+    else:
+        about = Path(path_of(wanted)).expanduser()
+        patience.within(about, lambda: _check(camera, output), fault=SourceError)
+
+
+def _check(camera: Camera, output: Output) -> None:
+    wanted = camera.source
+    path = Path(path_of(wanted)).expanduser()
     if path.is_dir() or not wanted.strip():
         raise SourceError(
             f"camera source {wanted!r} is {'a folder' if wanted.strip() else 'empty'}, "
@@ -88,7 +99,7 @@ _CHOOSE = "Run `vcam devices` to list cameras, or give a clip, a picture or demo
 
 def _like_a_file(wanted: str) -> bool:
     """True if a person who typed this meant a file."""
-    return wanted.startswith(("/", "./", "../", "~")) or bool(
+    return wanted.startswith(("/", "./", "../", "~", "file://")) or bool(
         re.search(r"\.[A-Za-z0-9]{2,4}$", wanted)
     )
 
@@ -114,7 +125,6 @@ def wait_for_camera(timeout: float) -> object:
 
 
 def _make(camera: Camera, output: Output) -> Source:
-    from vcam.media import formats
     from vcam.media.clip import ClipSource
     from vcam.sources.still import PORTRAIT, StillSource
 
@@ -123,7 +133,7 @@ def _make(camera: Camera, output: Output) -> Source:
         log.info("camera: auto is %s", wanted)
     if wanted == "demo":
         return StillSource(PORTRAIT, output.width, output.height, output.fps)
-    path = Path(wanted).expanduser()
+    path = Path(path_of(wanted)).expanduser()
     if path.is_file() or path.suffix.lower() in formats.SUFFIXES:
         if formats.readable(path, SourceError).kind != "picture":
             return ClipSource(path)

@@ -16,6 +16,7 @@ from vcam.foreign_text import plain
 from vcam.frame import Frame
 from vcam.media.pictures import i420_from_image, read_image
 from vcam.sources.frame_pool import Stock
+from vcam.system import patience
 from vcam.system.memory import blank
 
 if TYPE_CHECKING:
@@ -52,11 +53,13 @@ class StillSource:
         demo = self.path == PORTRAIT
         self.name = "demo picture" if demo else f"picture {plain(self.path.name)}"
         self.width, self.height, self.fps = width, height, fps
+        self._pace = fps  # replaced by any thread, until the next frame
         self.motion = motion
         self.live = realtime
 
     def __enter__(self) -> Self:
-        image = read_image(self.path, bound=3 * max(self.width, self.height))
+        bound = 3 * max(self.width, self.height)
+        image = patience.within(self.path, lambda: read_image(self.path, bound=bound))
         image = _cropped(image, self.width / self.height)
         h, w = image.shape[:2]
         # A little larger than the frame, so that panning never shows an edge.
@@ -73,6 +76,7 @@ class StillSource:
         ]
         self._stock = Stock()
         self._seq = 0
+        self._since = 0, 0.0  # a frame at this rate, and when it was due
         self._started = time.monotonic()
         return self
 
@@ -86,9 +90,16 @@ class StillSource:
         self._stock.wipe()
         del self._image, self._planes
 
+    def pace(self, fps: float) -> None:
+        """Go on at so many frames per second. Any thread."""
+        self._pace = fps
+
     def read(self, timeout: float) -> Frame | None:
         """Return the next frame when it is due; `timeout` is never reached."""
-        offset = self._seq / self.fps
+        seq, since = self._since
+        offset = since + (self._seq - seq) / self.fps
+        if self._pace != self.fps:
+            self.fps, self._since = self._pace, (self._seq, offset)
         pts = offset
         if self.live:
             delay = self._started + offset - time.monotonic()

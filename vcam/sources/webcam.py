@@ -20,17 +20,18 @@ from segmentation.planes import Planes, i420
 from vcam.errors import SourceError
 from vcam.foreign_text import plain
 from vcam.frame import Frame
+from vcam.sources.decode import MjpegDecoder, Unpacker
 from vcam.system import v4l2
 from vcam.system.cameras import find_camera
 from vcam.system.controls import controls_for, manual_last_key
 from vcam.system.devices import READABLE, CameraInfo, Mode, held_by, holders, modes_of
+from vcam.system.v4l2 import wait_for_nodes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from typing_extensions import Self
 
     from vcam.sources.base import Source
-    from vcam.sources.decode import MjpegDecoder, Unpacker
     from vcam.system.controls import Controls
     from vcam.system.v4l2 import Buffer, Mapped, PixelFormat
 
@@ -66,8 +67,6 @@ def open_webcam(
 
 def wait_for_change(timeout: float) -> bool:
     """Sleep until a video device comes or goes, at most `timeout` seconds; True if one did."""
-    from vcam.system.v4l2 import wait_for_nodes
-
     return wait_for_nodes(timeout)
 
 
@@ -166,8 +165,6 @@ class Webcam:
         return self
 
     def _configure(self, kind: int) -> None:
-        from vcam.sources.decode import MjpegDecoder, Unpacker
-
         width, height, fps, wanted = self._asked
         mode = choose(modes_of(self._fd), width, height, fps, wanted)
         granted = v4l2.set_format(self._fd, kind, mode.width, mode.height, mode.format)

@@ -138,6 +138,20 @@ def held_by(process: int | str, path: str | Path) -> bool:
     return _holds(str(process), os.path.realpath(path))
 
 
+def loopback_openings(*, without: int | None = None) -> int:
+    """Descriptors of v4l2loopback's devices in processes of this user, less one process's."""
+    targets = {str(node) for node in nodes() if (SYS / node.name / "max_openers").exists()}
+    count = 0
+    for process in os.listdir("/proc"):
+        if not process.isdigit() or int(process) == without:
+            continue
+        with contextlib.suppress(OSError):
+            for number in os.listdir(f"/proc/{process}/fd"):
+                with contextlib.suppress(OSError):
+                    count += os.readlink(f"/proc/{process}/fd/{number}") in targets
+    return count
+
+
 def _holds(process: str, target: str) -> bool:
     with contextlib.suppress(OSError):
         for number in os.listdir(f"/proc/{process}/fd"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from typing import TYPE_CHECKING, Final
@@ -49,3 +50,12 @@ class Interrupt:
         if self._signum:
             raise KeyboardInterrupt
         self._signum = signum
+
+
+def terminal_is_there() -> bool:
+    """True if this process has a terminal that nobody closed."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDWR | getattr(os, "O_NOCTTY", 0)))
+    except OSError:
+        return False
+    return True

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+from filelock import FileLock, Timeout
+
 from vcam.client import Client, PageFile, browser
 from vcam.errors import DaemonError, VcamError
 from vcam.foreign_text import block, plain
@@ -361,17 +363,15 @@ def only_one() -> Iterator[None]:
     Raises:
         VcamError: another tray runs.
     """
-    if sys.platform == "win32":
+    lock = FileLock(runtime_dir() / "tray.lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise VcamError("The tray icon is there already", hint="Look at the panel.") from None
+    try:
         yield
-        return
-    import fcntl
-
-    with (runtime_dir() / "tray.lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise VcamError("The tray icon is there already", hint="Look at the panel.") from None
-        yield
+    finally:
+        lock.release()
 
 
 def video_nodes() -> tuple[str, ...]:

@@ -1,0 +1,1 @@
+"""Pictures and mattes on disk: folders, manifests and shards."""

@@ -1,0 +1,1 @@
+"""Figures of person models, and the cards and sheets that show them."""

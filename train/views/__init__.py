@@ -1,0 +1,1 @@
+"""Random views of pictures, as webcams would show them: drawn once, rendered anywhere."""

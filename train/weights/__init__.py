@@ -1,0 +1,1 @@
+"""Weights on disk: checkpoints, wide ones made narrow, files for the program."""

@@ -1,0 +1,335 @@
+"""A running daemon as the control doors see it: its status, and changes of the settings."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Hashable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from segmentation import store
+from vcam import __version__
+from vcam.compose.backdrops import Backdrop, open_backdrop
+from vcam.compose.card import Card
+from vcam.errors import BackgroundError
+from vcam.foreign_text import plain
+from vcam.pipeline import Pipeline
+from vcam.settings.choice import LEAST_BLUR, Blur, Reveal
+from vcam.settings.config import awaiting_restart, user_path
+from vcam.settings.live import SAFE_BACKGROUND, Revealed
+from vcam.sinks import wanted_sinks
+from vcam.sources import source_opener
+from vcam.system.controls import apply_controls
+from vcam.system.memory import scrub
+from vcam.system.systemd import Notifier, SuspendWatch, give_back
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from vcam.frame import SafeFrame
+    from vcam.room_view import RoomView
+    from vcam.settings.config import Config, Output
+    from vcam.sinks.base import Wanted
+
+log = logging.getLogger(__name__)
+
+
+# Seconds after a wipe at which free memory is cleared. Twice: who still answered with a picture, or
+# drew the next camera's, has let go of what it worked in by then.
+LET_GO = (0.2, 1.0)
+RETIRED = 1.0  # seconds after which nobody draws with a background that was replaced
+SETTLED = 5.0  # seconds after a change by which what it replaced was let go
+
+
+class Daemon:
+    """A running daemon as its doors see it; implements `vcam.control.runtime.Runtime`."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        config_path: Path | None,
+        stop: threading.Event,
+        reread: threading.Event,
+    ) -> None:
+        self.settings = pipeline.settings
+        self._pipeline = pipeline
+        self._config_path = config_path
+        self._stop = stop
+        self._reread = reread  # set by who wants the settings file read again
+        self._started = time.monotonic()
+        self._cpu = (time.monotonic(), time.process_time())
+        self._cpu_percent = 0.0
+        self._in_use = self.needs(self.settings.current)
+        self._give_back_at = float("inf")
+        self._wiped = (0, 0)  # wipes and closed cameras whose leavings are known of
+        self._scrub_at: list[float] = []
+        self._suspend = SuspendWatch()
+        self._begun_with = self.settings.current
+        self._output = self._begun_with.output
+        self._size = {"width": self._output.width, "height": self._output.height}
+        self._camera = self._begun_with.camera.model_dump(exclude={"mirror"})
+        self._logged = self._started
+        self._ready = False
+        self.background_problem = ""  # why the background in the settings could not be opened
+
+    def stop(self) -> None:
+        """Ask the daemon to end; returns at once."""
+        self._stop.set()
+
+    def latest(self) -> SafeFrame | None:
+        """The last frame that reached a sink; asking for it counts as watching."""
+        self._pipeline.demand.glance()
+        return self._pipeline.outlet.latest()
+
+    def matte(self) -> NDArray[np.uint8] | None:
+        """The matte of the last composite, (h, w) uint8, 255 is person; None if there is none."""
+        matte = self._pipeline.matte
+        return None if matte is None else np.rint(matte.alpha * 255).astype(np.uint8)
+
+    def room(self) -> RoomView | None:
+        """The room, for the settings page while its button is held; None if no picture comes."""
+        self._pipeline.demand.glance()
+        return self._pipeline.peek.look()
+
+    def status(self) -> dict[str, Any]:
+        """The state as plain JSON values."""
+        pipe, now = self._pipeline, time.monotonic()
+        wishes = self.settings.now
+        config, revealed = wishes.config, wishes.revealed
+        source = pipe.capture.source
+        info = pipe.matting.info
+        notes = info.pop("notes", [])
+        figures = pipe.stats.snapshot()
+        figures["stages_ms"] = {**info.pop("stages_ms", {}), **figures["stages_ms"]}
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "uptime_s": round(now - self._started, 1),
+            "state": pipe.verdict.state,
+            "reason": pipe.verdict.reason if pipe.verdict.state != "live" else "",
+            "mode": wishes.mode,
+            "source": {
+                "name": plain(source.name if source else config.camera.source),
+                "open": source is not None,
+                "width": getattr(source, "width", 0) or getattr(source, "size", (0, 0))[0],
+                "height": getattr(source, "height", 0) or getattr(source, "size", (0, 0))[1],
+                "fps": round(source.fps, 2) if source else 0.0,
+                "live": bool(source and source.live),
+            },
+            "sinks": [
+                {
+                    "name": plain(sink.name),
+                    "kind": getattr(sink, "kind", type(sink).__name__),
+                    "width": sink.width,
+                    "height": sink.height,
+                    "watchers": sink.watchers(),
+                }
+                for sink in pipe.outlet.sinks
+            ],
+            "problems": [
+                problem
+                for problem in (
+                    pipe.capture.problem,
+                    *pipe.outlet.problems,
+                    *notes,
+                    *store.notes,
+                    self.background_problem,
+                    pipe.outlet.card.problem,
+                    getattr(pipe.backdrop, "problem", ""),
+                    pipe.problem,
+                    _weak_blur(config),
+                )
+                if problem
+            ],
+            "watchers": list(pipe.demand.watchers),
+            **figures,
+            "engine": info,
+            "quality": {"asked": config.matte.quality, "now": info.get("quality")},
+            "background": str(revealed.how) if revealed else config.background.use,
+            "revealed": _told(revealed),
+            "settings_revision": self.settings.revision,
+            "restart_needed": bool(awaiting_restart(self._begun_with, config)),
+            "config_path": plain(self._config_path or user_path(), None),
+            "config_problem": self.settings.problem,
+            "config_unsaved": self.settings.unsaved,
+            "cpu_percent": self._cpu_percent,
+            "rss_mb": _rss_mb(),
+            "page": None,
+        }
+
+    def needs(self, config: Config) -> tuple[Hashable, Hashable]:
+        """Everything that says how the backdrop and the card look; no slider of the look does."""
+        wish = config.background
+        behind = wish.choice, wish.blur if isinstance(wish.choice, Blur) else None
+        return behind, _shown_instead(config)
+
+    def open(self, config: Config) -> _Coming:
+        """Open the backdrop and the card of `config`; a VcamError refuses the change."""
+        outlet, card = self._pipeline.outlet, None
+        (behind, instead), (behind_now, instead_now) = self.needs(config), self._in_use
+        if instead != instead_now:
+            card = card_of(config, outlet.width, outlet.height)
+            if card.problem is not None:
+                raise BackgroundError(card.problem, hint="Choose another picture for the card.")
+            card.prepare(outlet.card)
+        backdrop = None
+        if behind != behind_now:
+            backdrop = backdrop_of(config, outlet.width, outlet.height)
+        return _Coming(self, config, backdrop, card)
+
+    def prepare(self, old: Config, new: Config) -> None:
+        """Refuse outputs that are not there; a VcamError refuses the change."""
+        if old.output != new.output:
+            self._wanted_sinks(new.output)
+
+    def show(self, config: Config, backdrop: Backdrop | None, card: Card | None) -> None:
+        """Hand the loop what was opened for `config`, for its next frame."""
+        self._in_use = self.needs(config)
+        if backdrop is not None:
+            self._pipeline.show(backdrop)
+            self.background_problem = ""
+        if card is not None:
+            self._pipeline.show_card(card)
+
+    def apply(self, config: Config) -> None:
+        """Leave a change to the running loop: nothing that it owns is touched here."""
+        pipe = self._pipeline
+        pipe.matting.apply(config.matte)
+        output = config.output.model_copy(update=self._size)
+        if output != self._output:
+            self._output = output
+            pipe.outlet.choose(self._wanted_sinks(output))
+            pipe.capture.next_time(source_opener(config.camera, output))
+            pace = getattr(pipe.capture.source, "pace", None)
+            if pace is not None:
+                pace(output.fps)
+        camera = config.camera.model_dump(exclude={"mirror"})
+        if camera != self._camera:
+            before, self._camera = self._camera, camera
+            opener, source = source_opener(config.camera, output), pipe.capture.source
+            if camera | {"controls": {}} != before | {"controls": {}}:
+                pipe.capture.switch(opener)
+                pipe.forget("camera switched")
+                self.settings.end_call()
+            else:
+                # The call goes on while somebody turns the exposure.
+                pipe.capture.next_time(opener)
+                if source is not None and source.live and hasattr(source, "path"):
+                    apply_controls(source.path, config.camera.controls)
+        self._give_back_at = min(self._give_back_at, time.monotonic() + SETTLED)
+        level = config.control.log.upper()
+        logging.getLogger().setLevel(level)
+
+    def tend(self, notifier: Notifier) -> None:
+        """Work that is due twice a second: CPU share, old backgrounds, SIGHUP, suspend."""
+        pipe = self._pipeline
+        now, cpu = time.monotonic(), time.process_time()
+        then, spent = self._cpu
+        if now - then >= 2:
+            self._cpu_percent = round(100 * (cpu - spent) / (now - then), 1)
+            self._cpu = (now, cpu)
+        # An engine may still be drawing with the one before.
+        while pipe.retired and now >= pipe.retired[0][0] + RETIRED:
+            pipe.retired.popleft()[1].close()
+        self._clear_leavings(now)
+        if now >= self._give_back_at:
+            self._give_back_at = float("inf")
+            give_back()
+        if self._reread.is_set():
+            self._reread.clear()
+            self.settings.reload()
+        if self._suspend.slept() > 1:
+            log.info("woke up from suspend")
+            pipe.guard.doubt("just woke up")
+            self.settings.end_call()
+        if pipe.stats.written and not self._ready:
+            self._ready = True
+            notifier.ready()
+        notifier.status(f"{pipe.verdict.state} {pipe.verdict.reason}")
+        if now - self._logged >= 60:
+            self._logged = now
+            figures = pipe.stats.snapshot()
+            log.info("%s, %.1f fps, %s", pipe.verdict.state, figures["fps"], figures["frames"])
+
+    def _clear_leavings(self, now: float) -> None:
+        """Clear the free memory once what was wiped, and the camera, are let go by everybody."""
+        pipe = self._pipeline
+        if (wiped := (pipe.wipes, pipe.capture.closed)) != self._wiped:
+            self._wiped, self._scrub_at = wiped, [now + seconds for seconds in LET_GO]
+        if self._scrub_at and now >= self._scrub_at[0]:
+            del self._scrub_at[0]
+            scrub()
+
+    def _wanted_sinks(self, output: Output) -> list[Wanted]:
+        return wanted_sinks(output.sink, **self._size, fps=output.fps)
+
+
+def card_of(config: Config, width: int, height: int) -> Card:
+    picture, reasons = _shown_instead(config)
+    return Card(width, height, picture=picture, reasons=reasons)
+
+
+def _shown_instead(config: Config) -> tuple[str, bool]:
+    """Everything that says how the card looks."""
+    return config.privacy.card, config.privacy.card_reason
+
+
+class _Coming:
+    """Backdrop and card that are open for a change that is not in force yet."""
+
+    def __init__(
+        self, daemon: Daemon, config: Config, backdrop: Backdrop | None, card: Card | None
+    ) -> None:
+        self._daemon, self._config = daemon, config
+        self._backdrop, self._card = backdrop, card
+
+    def use(self) -> None:
+        self._daemon.show(self._config, self._backdrop, self._card)
+
+    def close(self) -> None:
+        if self._backdrop is not None:
+            self._backdrop.close()
+
+
+def backdrop_of(config: Config, width: int, height: int) -> Backdrop:
+    wish = config.background
+    if isinstance(wish.choice, Reveal):  # what is shown once the room is hidden again
+        return open_backdrop(SAFE_BACKGROUND, width, height)
+    return open_backdrop(wish.choice, width, height, blur=wish.blur)
+
+
+def _weak_blur(config: Config) -> str:
+    """The note that a blur is stronger than asked for; "" where it is not."""
+    wish = config.background.choice
+    if not isinstance(wish, Blur):
+        return ""
+    percent = config.background.blur if wish.percent is None else wish.percent
+    if percent >= LEAST_BLUR:
+        return ""
+    return f"a blur of {percent} % leaves your room readable: {LEAST_BLUR} % is shown instead"
+
+
+def _told(wish: Revealed | None) -> dict[str, Any] | None:
+    """A reveal as plain JSON values; None while the room is hidden."""
+    if wish is None:
+        return None
+    return {"by": wish.by, "since": wish.since, "standing": wish.standing}
+
+
+def _rss_mb() -> float:
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        return round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, 1)
+    except (OSError, ValueError, IndexError, AttributeError):
+        if sys.platform == "win32":
+            return 0.0
+        import resource
+
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return round(peak / (1e6 if sys.platform == "darwin" else 1e3), 1)
