@@ -42,6 +42,8 @@ class Segmenter:
         EngineError: the engine does not work on this machine.
     """
 
+    draws = False  # others, that also set the person into a scene, do
+
     def __init__(
         self,
         model: str = "auto",
@@ -104,8 +106,8 @@ class Segmenter:
             size, _ = input_size(height, width, AREAS[quality], self._engine.layout.size)
             self._engine.prepare(*size)
 
-    def matte(self, planes: Planes, *, seq: int, pts: float) -> Matte:
-        """Return the matte of the frame of these planes.
+    def matte(self, planes: Planes, *, seq: int, pts: float, scene: object = None) -> Matte:
+        """Return the matte of the frame of these planes; `scene` is for engines that draw.
 
         Raises:
             EngineError: the engine failed; try again with the next frame, or open another.

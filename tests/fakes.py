@@ -136,7 +136,7 @@ class Slot:
 def matting(answer) -> SimpleNamespace:
     """A matting that answers every frame with `answer(frame)`, a Matte or a Fault."""
 
-    def matte(frame: Frame | Fault | None, scenery: object = None) -> Matte | Fault:
+    def matte(frame: Frame | Fault | None, scene: object = None) -> Matte | Fault:
         return answer(frame) if isinstance(frame, Frame) else Fault("no frame")
 
     return SimpleNamespace(

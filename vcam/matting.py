@@ -9,23 +9,23 @@ import time
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from segmentation.engines import nvidia
 from segmentation.errors import EngineError, SegmentationError, UntrustedError
 from segmentation.planes import Planes
-from vcam.compose.compositor import Blur, Compositor, Look
+from vcam.compose.compositor import Compositor
+from vcam.compose.scene import Blur, Look, Scene
 from vcam.frame import Frame
 from vcam.guard import Fault
 from vcam.system.reopener import Reopener
 
 if TYPE_CHECKING:
     from segmentation.matte import Matte
+    from segmentation.refine import People
     from segmentation.segmenter import Segmenter
-    from vcam.compose.compositor import Scenery
-    from vcam.gpu.scene import Scene
     from vcam.gpu.segmenter import CudaSegmenter
     from vcam.settings.config import MatteSettings
 
@@ -35,10 +35,44 @@ FAILURES = 3  # in a row before the engine is opened anew
 # Seconds between tries to open it. The last is what a model that is mended has to wait at most.
 FIRST_BACK_OFF, LAST_BACK_OFF = 0.25, 1.0
 
-Opener = Callable[["MatteSettings", Path | None], "Segmenter | CudaSegmenter"]
+
+class Mattes(Protocol):
+    """An engine that makes mattes. Owned by one thread, closed by who opened it."""
+
+    draws: bool  # it sets the person into the scene as well: its mattes come with a composite
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What runs, for the status."""
+        ...
+
+    def matte(
+        self, planes: Planes, *, seq: int, pts: float, scene: Scene | None = None
+    ) -> Matte | None:
+        """Return the matte of the frame of these planes; None while the engine is made ready."""
+        ...
+
+    def adjust(self, *, smoothing: float, people: People) -> None:
+        """Smooth by another strength and show other people from the next frame on; any thread."""
+        ...
+
+    def reset(self) -> None:
+        """Forget the frames before."""
+        ...
+
+    def wipe(self) -> None:
+        """Forget the frames before, and overwrite all that is kept of them."""
+        ...
+
+    def close(self) -> None:
+        """Give the engine back."""
+        ...
 
 
-def open_segmenter(settings: MatteSettings, cache_dir: Path | None) -> Segmenter | CudaSegmenter:
+Opener = Callable[["MatteSettings", Path | None], Mattes]
+
+
+def open_segmenter(settings: MatteSettings, cache_dir: Path | None) -> Mattes:
     """Open the segmenter that `settings` ask for, and warm the pixel kernels.
 
     Choosing one person among several needs the processor: then only the network runs on the GPU.
@@ -70,28 +104,11 @@ def _open_cuda(settings: MatteSettings, cache_dir: Path | None) -> CudaSegmenter
     reason = nvidia.why_not()
     if reason:
         raise EngineError(f"CUDA cannot be used: {reason}", hint='Set engine = "cpu".')
-    from vcam.gpu.scene import Scene
     from vcam.gpu.segmenter import CudaSegmenter  # torch takes seconds
 
     segmenter = CudaSegmenter(settings.model, smoothing=settings.smoothing, cache_dir=cache_dir)
     segmenter.warm(1280, 720, Scene(1280, 720, np.full((1080, 1280), 128, np.uint8)))
     return segmenter
-
-
-def _scene(scenery: Scenery) -> Scene:
-    """`Scene` of a drawing engine; for the bare room it draws a default, which nobody will see."""
-    from vcam.gpu.scene import Scene
-
-    behind, look = scenery.behind, scenery.look
-    return Scene(
-        scenery.width,
-        scenery.height,
-        backdrop=behind if isinstance(behind, np.ndarray) else None,
-        blur=behind.strength if isinstance(behind, Blur) else 50.0,
-        decontaminate=look.decontaminate,
-        light_wrap=look.light_wrap,
-        mirror=look.mirror,
-    )
 
 
 def _warm(segmenter: Segmenter) -> None:
@@ -121,8 +138,8 @@ class Matting:
         self._adjusted: MatteSettings | None = None  # what the segmenter in use was told last
         self._cache_dir = cache_dir
         self._opener = opener
-        self._segmenter: Segmenter | CudaSegmenter | None = None  # the loop's own
-        self._models: Reopener[Segmenter | CudaSegmenter] = Reopener(
+        self._segmenter: Mattes | None = None  # the loop's own
+        self._models: Reopener[Mattes] = Reopener(
             "model",
             self._open_wanted,
             lambda segmenter: segmenter.close(),
@@ -167,7 +184,7 @@ class Matting:
     @property
     def packed(self) -> bool:
         """True if the engine takes a camera's packed pictures apart itself."""
-        return getattr(self._segmenter, "draws", False)
+        return self._segmenter is not None and self._segmenter.draws
 
     def apply(self, settings: MatteSettings) -> None:
         """Open what `settings` ask for; the matte in use goes on until the new one is ready."""
@@ -177,9 +194,8 @@ class Matting:
         # A dragged slider must not open the model again. Choosing one person takes another engine
         # where there is a GPU.
         light = {"smoothing": settings.smoothing, "people": settings.people}
-        heavy = getattr(self._segmenter, "adjust", None) is None
         moves = self.info["engine"] == "cuda" and before.people != settings.people
-        if heavy or moves or before.model_copy(update=light) != settings:
+        if self._segmenter is None or moves or before.model_copy(update=light) != settings:
             self._gpu_words.append("")  # whoever changes settings gets another try
             self._models.now()
 
@@ -196,14 +212,13 @@ class Matting:
     def _follow(self) -> None:
         """Tell the segmenter what the settings say now and it can do without being opened anew."""
         settings, self._adjusted = self._settings, self._settings
-        adjust = getattr(self._segmenter, "adjust", None)
-        if adjust is not None:
-            adjust(smoothing=settings.smoothing, people=settings.people)
+        if self._segmenter is not None:
+            self._segmenter.adjust(smoothing=settings.smoothing, people=settings.people)
 
-    def matte(self, frame: Frame | Fault | None, scenery: Scenery | None = None) -> Matte | Fault:
+    def matte(self, frame: Frame | Fault | None, scene: Scene | None = None) -> Matte | Fault:
         """Return the matte of `frame`, or the reason why there is none.
 
-        An engine that draws puts the person into `scenery` as well, for the guard to judge.
+        An engine that draws puts the person into `scene` as well, for the guard to judge.
         """
         if (opened := self._models.take()) is not None:
             old, self._segmenter = self._segmenter, opened
@@ -216,17 +231,10 @@ class Matting:
             return Fault("no frame")
         if self._segmenter is None:
             return Fault("model cannot be used" if self._models.problem else "starting")
-        draws = getattr(self._segmenter, "draws", False)
-        scene = {"scene": _scene(scenery)} if draws and scenery is not None else {}
         try:
-            matte = self._segmenter.matte(
-                frame.planes,
-                seq=frame.seq,
-                pts=frame.pts,
-                **scene,
-            )
+            matte = self._segmenter.matte(frame.planes, seq=frame.seq, pts=frame.pts, scene=scene)
         except Exception as error:  # whatever it is, the answer is the card
-            if draws:
+            if self._segmenter.draws:
                 return self._leave_gpu(error)
             self._failures += 1
             if isinstance(error, UntrustedError):  # at the size of this camera, not when opened
@@ -250,7 +258,7 @@ class Matting:
         self._models.now()
         return Fault("engine failed")
 
-    def _open(self, settings: MatteSettings) -> Segmenter | CudaSegmenter:
+    def _open(self, settings: MatteSettings) -> Mattes:
         """Open on the GPU where there is a usable one, else on the processor, noting why."""
         only_gpu = settings.model.endswith(".safetensors")
         if settings.engine == "auto" and settings.model != "auto" and not only_gpu:
@@ -271,7 +279,7 @@ class Matting:
                 self._gpu_problem = f"{reason}; the processor does the work"
         return self._opener(settings.model_copy(update={"engine": "cpu"}), self._cache_dir)
 
-    def _open_wanted(self) -> Segmenter | CudaSegmenter:
+    def _open_wanted(self) -> Mattes:
         while self._gpu_words:
             self._gpu_problem = self._gpu_words.popleft()
         started = time.monotonic()

@@ -10,7 +10,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from vcam.compose.compositor import Blur, Compositor, Look, Scenery
+from vcam.compose.compositor import Compositor
+from vcam.compose.scene import Blur, Look, Scene
 from vcam.errors import tell
 from vcam.guard import Fault, Guard, Verdict
 from vcam.room_view import Peek
@@ -187,10 +188,10 @@ class Pipeline:
         self.stats.dropped = self.capture.dropped
         self._keep_pace(frame)
         self.peek.offer(None if isinstance(frame, Fault) else frame, mirror=config.camera.mirror)
-        scenery = self._scenery(frame, now)
-        matte = self.matting.matte(frame, scenery) if mode == "live" else Fault(mode)
+        scene = self._scene(frame, now)
+        matte = self.matting.matte(frame, scene) if mode == "live" else Fault(mode)
         self.verdict = self.guard.judge(frame, matte, mode)
-        shown = self._picture(self.verdict, frame, matte, scenery, now.revealed)
+        shown = self._picture(self.verdict, frame, matte, scene, now.revealed)
         if reason := _taken_back(shown, now, self.settings.now):
             shown = self.outlet.card.frame(self._clock(), -1, reason)
         self._bare = shown.revealed
@@ -212,7 +213,7 @@ class Pipeline:
         verdict: Verdict,
         frame: Frame | Fault | None,
         matte: Matte | Fault,
-        scenery: Scenery | None,
+        scene: Scene | None,
         wish: Revealed | None,
     ) -> SafeFrame:
         now = self._clock()
@@ -222,10 +223,10 @@ class Pipeline:
             assert frame is not None
             assert not isinstance(frame, Fault)
             assert not isinstance(matte, Fault)
-            assert scenery is not None
+            assert scene is not None
             started = time.perf_counter()
             self._kept = None  # the compositor draws into its memory
-            shown = self._compose(frame, matte, scenery, wish)
+            shown = self._compose(frame, matte, scene, wish)
             self.stats.stage("compose", time.perf_counter() - started)
             now = self._clock()
             if self.guard.in_time(frame.pts, now):
@@ -244,7 +245,7 @@ class Pipeline:
             self.stats.stalled += 1
         return self.outlet.card.frame(now, -1, verdict.reason)
 
-    def _scenery(self, frame: Frame | Fault | None, now: Now) -> Scenery | None:
+    def _scene(self, frame: Frame | Fault | None, now: Now) -> Scene | None:
         """The background and look this frame's person is set into; None where there is no frame."""
         if frame is None or isinstance(frame, Fault):
             return None
@@ -256,14 +257,14 @@ class Pipeline:
         )
         weak = wish.how.blur if wish else None
         behind = self._behind.at(frame.pts) if weak is None else Blur(weak)
-        return Scenery(behind, look, self.compositor.width, self.compositor.height)
+        return Scene(self.compositor.width, self.compositor.height, behind, look)
 
     def _compose(
-        self, frame: Frame, matte: Matte, scenery: Scenery, wish: Revealed | None
+        self, frame: Frame, matte: Matte, scene: Scene, wish: Revealed | None
     ) -> SafeFrame:
         if wish is not None and wish.how.blur is None:
-            return self.compositor.reveal(frame, scenery.look)
-        shown = self.compositor.compose(frame, matte, scenery.behind, scenery.look)
+            return self.compositor.reveal(frame, scene.look)
+        shown = self.compositor.compose(frame, matte, scene.behind, scene.look)
         return shown if wish is None else shown.as_revealed()
 
     def _rest(self, stop: threading.Event, *, paused: bool) -> None:

@@ -35,8 +35,9 @@ from segmentation.refine import Guided, Tidy
 from segmentation.segmenter import Segmenter
 from train.figures import metrics
 from vcam import __version__
-from vcam.compose.compositor import Blur, Compositor, Look, alpha_at
+from vcam.compose.compositor import Compositor, alpha_at
 from vcam.compose.drawn import draw
+from vcam.compose.scene import Blur, Look
 from vcam.frame import Frame
 from vcam.media.clip import ClipSource
 from vcam.media.pictures import i420_from_image, image_from_i420

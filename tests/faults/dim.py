@@ -30,8 +30,9 @@ from numpy.typing import NDArray
 from segmentation.governor import LADDER, Level
 from segmentation.planes import Planes
 from segmentation.segmenter import Segmenter
-from vcam.compose.compositor import Compositor, Look
+from vcam.compose.compositor import Compositor
 from vcam.compose.drawn import draw
+from vcam.compose.scene import Look
 from vcam.frame import Frame
 from vcam.guard import Guard
 from vcam.media.pictures import i420_from_image, read_image

@@ -19,7 +19,7 @@ from tests.faults.kinds import CARD, Scene, Spoil, truth
 from tests.vcam.clips import make_clip
 from vcam import guard as guard_module
 from vcam.compose.backdrops import Backdrop, open_backdrop
-from vcam.compose.compositor import Blur
+from vcam.compose.scene import Blur
 from vcam.frame import Frame, SafeFrame
 from vcam.guard import Fault, Verdict
 from vcam.pipeline import Pipeline

@@ -266,6 +266,6 @@ def test_a_cropped_frame_is_composited_as_its_copy_is():
     whole = [np.ascontiguousarray(p) for p in frame.planes.each]
 
     cropped = Compositor(128, 72).reveal(frame).data
-    copied = Compositor(128, 72).reveal(replace(frame, y=whole[0], u=whole[1], v=whole[2])).data
+    copied = Compositor(128, 72).reveal(replace(frame, planes=Planes(*whole))).data
 
     assert np.array_equal(cropped, copied)

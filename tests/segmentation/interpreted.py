@@ -16,8 +16,8 @@ import triton
 
 from segmentation.engines.layout import weights_dir
 from tests.segmentation.test_cuda import CPU, H, W, backdrop, blobs, moving, parts_of, torn
+from vcam.compose.scene import Blur, Look, Scene
 from vcam.gpu import packing, torch_matte, triton_draw, triton_matte
-from vcam.gpu.scene import Scene
 from vcam.gpu.segmenter import CudaSegmenter
 from vcam.gpu.torch_matte import guided
 
@@ -50,7 +50,7 @@ def asked(kind, size, full_range, look, kernels, precision=""):
     """A segmenter with such kernels, and such a frame and scene."""
     look = dict(look)
     blur = look.pop("blur", False)
-    scene = Scene(W, H, None if blur else backdrop(W, H), blur=60.0, **look)
+    scene = Scene(W, H, Blur(60.0) if blur else backdrop(W, H), Look(**look))
     frame = moving(0, *size, halves=1 if kind in ("yuyv", "4:2:2") else 2, full_range=full_range)
     path = weights_dir() / "bisenet-small.safetensors"
     segmenter = CudaSegmenter(
@@ -78,7 +78,7 @@ def worst(*case) -> dict[str, float]:
         "picture": float((plan._picture - reference._picture).abs().max()),
         "input": float((plan._x - reference._x).abs().max()),
         "colours": float((plan._shapers._colours.near() - reference._colours.near()).abs().max())
-        if plan.scene.decontaminate
+        if plan.scene.look.decontaminate
         else 0.0,
         "composite": float(np.abs(shown.composite.astype(int) - wanted.composite).max()),
         "apart_from_backdrop": float(

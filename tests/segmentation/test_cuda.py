@@ -35,12 +35,12 @@ from segmentation.governor import Level
 from segmentation.planes import Planes
 from segmentation.segmenter import Segmenter
 from segmentation.sizes import AREAS, Shrink
-from vcam.compose.compositor import Blur, Compositor, Look
+from vcam.compose.compositor import Compositor
+from vcam.compose.scene import Blur, Look, Scene
 from vcam.frame import Frame
 from vcam.gpu import resample, torch_matte
 from vcam.gpu.packing import Packing, packing_of
 from vcam.gpu.plan import Plan
-from vcam.gpu.scene import Scene
 from vcam.gpu.segmenter import CudaSegmenter
 from vcam.sources.still import StillSource
 
@@ -138,7 +138,7 @@ def test_coefficients_are_those_of_the_guided_filter():
 )
 @pytest.mark.parametrize("blur", [None, 60.0])
 def test_composites_are_those_of_the_processor(weights, look, blur):
-    scene = Scene(W, H, None if blur else backdrop(W, H), blur or 0.0, **look)
+    scene = Scene(W, H, Blur(blur) if blur else backdrop(W, H), Look(**look))
 
     worst = compare(weights, scene, [moving(seq) for seq in range(6)])
 
@@ -394,7 +394,7 @@ def test_weights_that_are_missing_or_foreign_are_named(tmp_path):
 @pytest.mark.parametrize("kernels", ["torch", "triton"])
 @pytest.mark.parametrize("blur", [None, 60.0])
 def test_a_real_gpu_gives_the_processors_composite(weights, blur, kernels):
-    scene = Scene(W, H, None if blur else backdrop(W, H), blur or 0.0)
+    scene = Scene(W, H, Blur(blur) if blur else backdrop(W, H))
     frames = [moving(seq) for seq in range(6)]
 
     assert compare(weights, scene, frames, device="cuda", kernels=kernels) <= 2
@@ -419,7 +419,7 @@ class OnTheHost(TorchDispatchMode):
 
 @pytest.mark.parametrize("blur", [None, 60.0])
 def test_a_graph_can_record_every_stage(weights, blur):
-    scene = Scene(W, H + 40, None if blur else backdrop(W, H + 40), blur or 0.0, light_wrap=0.5)
+    scene = Scene(W, H + 40, Blur(blur) if blur else backdrop(W, H + 40), Look(light_wrap=0.5))
     segmenter = CudaSegmenter(str(weights), device="cpu", area=AREA)
     matte(segmenter, moving(0), scene)
     plan = segmenter._plan
@@ -499,16 +499,15 @@ def launched(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("look", "most"),
+    ("scene", "most"),
     [
-        ({}, 24),
-        ({"backdrop": None, "blur": 60.0, "mirror": True}, 33),
-        ({"backdrop": None, "blur": 60.0, "light_wrap": 0.7, "width": W + 80}, 40),
+        (Scene(W, H, np.full((H * 3 // 2, W), 90, np.uint8)), 24),
+        (Scene(W, H, Blur(60), Look(mirror=True)), 33),
+        (Scene(W + 80, H, Blur(60), Look(light_wrap=0.7)), 40),
     ],
     ids=["picture", "blur", "everything"],
 )
-def test_a_frame_is_few_launches(weights, launched, look, most):
-    scene = Scene(**{"width": W, "height": H, "backdrop": backdrop(W, H), **look})
+def test_a_frame_is_few_launches(weights, launched, scene, most):
     plans = []
     for kernels in ("torch", "triton"):
         segmenter = CudaSegmenter(
@@ -643,12 +642,10 @@ def compare(path, scene, frames, *, device="cpu", kernels="") -> int:
     if device == "cuda":
         mine.warm(W, H, scene)
     compositor = Compositor(scene.width, scene.height)
-    look = Look(scene.light_wrap, scene.decontaminate, scene.mirror)
     worst = 0
     for frame in frames:
         wanted = theirs.matte(frame.planes, seq=frame.seq, pts=frame.pts)
-        behind = Blur(scene.blur) if scene.backdrop is None else scene.backdrop
-        shown = compositor.compose(frame, wanted, behind, look).data
+        shown = compositor.compose(frame, wanted, scene.behind, scene.look).data
         found = matte(mine, frame, scene)
         assert found.present == wanted.present
         assert found.cut == wanted.cut

@@ -20,9 +20,9 @@ from segmentation.segmenter import Segmenter
 from segmentation.sizes import AREAS
 from tests.fakes import ListSink, Slot, outlet, room, settings
 from vcam.compose.backdrops import open_backdrop
+from vcam.compose.scene import Blur, Look, Scene
 from vcam.gpu.packing import Packing
 from vcam.gpu.plan import AREA
-from vcam.gpu.scene import Scene
 from vcam.gpu.segmenter import CudaSegmenter
 from vcam.guard import Fault
 from vcam.matting import Matting
@@ -137,11 +137,11 @@ def test_a_freeze_after_refused_frames_shows_the_last_one_that_was_trusted(loop,
 @pytest.mark.parametrize(
     ("old", "new", "may"),
     [
-        (Scene(W, H), Scene(W, H, PICTURE), False),  # a blurred room where a picture was chosen
-        (Scene(W, H, blur=20.0), Scene(W, H, blur=80.0), False),
-        (Scene(W, H, blur=80.0), Scene(W, H, blur=20.0), True),
-        (Scene(W, H, PICTURE), Scene(W, H, blur=80.0), True),
-        (Scene(W, H, PICTURE), Scene(W, H, PICTURE, mirror=True), True),
+        (Scene(W, H, Blur()), Scene(W, H, PICTURE), False),  # a blurred room for a picture
+        (Scene(W, H, Blur(20.0)), Scene(W, H, Blur(80.0)), False),
+        (Scene(W, H, Blur(80.0)), Scene(W, H, Blur(20.0)), True),
+        (Scene(W, H, PICTURE), Scene(W, H, Blur(80.0)), True),
+        (Scene(W, H, PICTURE), Scene(W, H, PICTURE, Look(mirror=True)), True),
     ],
 )
 def test_until_a_new_look_is_ready_only_one_that_hides_as_much_stands_in(gpu, old, new, may):

@@ -38,7 +38,7 @@ class Model:
     def adjust(self, **light: Any) -> None:
         self._house.adjusted.append(light)
 
-    def matte(self, planes, *, seq, pts):
+    def matte(self, planes, *, seq, pts, scene=None):
         return left_half(Frame(planes, pts, seq))
 
     def reset(self) -> None: ...

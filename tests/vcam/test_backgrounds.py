@@ -12,7 +12,7 @@ from tests.media.made import png
 from tests.vcam.clips import make_clip
 from vcam.compose import backdrops, drawn
 from vcam.compose.backdrops import open_backdrop
-from vcam.compose.compositor import Blur
+from vcam.compose.scene import Blur
 from vcam.errors import BackgroundError
 from vcam.settings.choice import LEAST_BLUR, Preset
 from vcam.system import paths

@@ -14,7 +14,8 @@ from PIL import Image, ImageDraw, ImageFont
 from segmentation.matte import Matte
 from segmentation.planes import Planes
 from vcam.compose.backdrops import open_backdrop
-from vcam.compose.compositor import Blur, Compositor, Look
+from vcam.compose.compositor import Compositor
+from vcam.compose.scene import Blur, Look
 from vcam.frame import Frame
 from vcam.media.pictures import i420_from_image, image_from_i420
 from vcam.settings.choice import LEAST_BLUR

@@ -13,7 +13,8 @@ from segmentation.matte import Matte
 from segmentation.planes import Planes
 from segmentation.refine import Guided
 from segmentation.sizes import Shrink, input_size
-from vcam.compose.compositor import Blur, Compositor, Look, alpha_at
+from vcam.compose.compositor import Compositor, alpha_at
+from vcam.compose.scene import Blur, Look
 from vcam.frame import Frame
 
 W, H = 640, 360

@@ -24,10 +24,13 @@ class Engine:
         self.faults = faults
         Engine.opened += 1
 
-    def matte(self, planes, *, seq, pts):
+    def matte(self, planes, *, seq, pts, scene=None):
         if self.faults["inference"]:
             raise EngineError("it failed", hint="")
         return left_half(room(seq))
+
+    def adjust(self, *, smoothing, people):
+        pass
 
     def reset(self):
         pass

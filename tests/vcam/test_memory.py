@@ -18,7 +18,8 @@ from segmentation.planes import Planes
 from segmentation.segmenter import Segmenter
 from tests.fakes import H, W, drain, left_half, pipeline, room
 from tests.vcam.test_decode import jpeg, picture
-from vcam.compose.compositor import Blur, Compositor, Look
+from vcam.compose.compositor import Compositor
+from vcam.compose.scene import Blur, Look
 from vcam.frame import Frame
 from vcam.guard import Guard
 from vcam.room_view import Peek

@@ -28,8 +28,9 @@ from segmentation.errors import SegmentationError
 from segmentation.planes import i420_shape
 from segmentation.segmenter import Segmenter
 from vcam import foreign_text
-from vcam.compose.compositor import Blur, Compositor, Look
+from vcam.compose.compositor import Compositor
 from vcam.compose.drawn import draw
+from vcam.compose.scene import Blur, Look
 from vcam.errors import ModelError, UsageError
 from vcam.frame import Frame
 from vcam.media.pictures import i420_from_image, image_from_i420
@@ -40,7 +41,7 @@ from vcam.system.paths import cache_dir
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from vcam.compose.compositor import Blur
+    from vcam.compose.scene import Picture
 
 log = logging.getLogger(__name__)
 
@@ -166,7 +167,7 @@ class _Loop:
         self._compositor = Compositor(width, height)
         self._decoder = MjpegDecoder()
         self._unpack = Unpacker(width, height).yuyv
-        self._backdrop: NDArray[np.uint8] | Blur = Blur(50.0)
+        self._backdrop: Picture | Blur = Blur(50.0)
         if case.background == "picture":
             self._backdrop = i420_from_image(draw("studio", width, height))
         self._look = Look()

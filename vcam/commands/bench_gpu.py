@@ -16,9 +16,9 @@ import torch
 
 from segmentation.engines import networks
 from segmentation.engines.cuda import PRECISIONS
+from vcam.compose.scene import Scene
 from vcam.gpu.packing import Packing
 from vcam.gpu.plan import STAGES, Plan
-from vcam.gpu.scene import Scene
 from vcam.gpu.segmenter import CudaSegmenter
 from vcam.sources.decode import MjpegDecoder
 from vcam.system.paths import cache_dir

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol
 import numpy as np
 
 from vcam.compose import drawn
-from vcam.compose.compositor import Blur
+from vcam.compose.scene import Blur
 from vcam.errors import BackgroundError, SourceError
 from vcam.files.whole import write_file
 from vcam.foreign_text import plain

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 import cv2
@@ -22,6 +21,7 @@ from vcam.compose.constants import (
     SPILL_MOST,
     SPILL_SHIFT,
 )
+from vcam.compose.scene import Blur
 from vcam.frame import SafeFrame
 from vcam.system.memory import blank
 
@@ -29,36 +29,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from segmentation.matte import Matte
+    from vcam.compose.scene import Look, Picture
     from vcam.frame import Frame
 
 BUFFERS: Final = 2  # a composite stays valid while the next one is drawn
 ROWS: Final = 256  # of a matte at full size, made at once
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """How the person is set into the backdrop."""
-
-    light_wrap: float = 0.0  # how much of a bright backdrop spills over the edges, 0..1
-    decontaminate: bool = True  # take the room's colour out of soft edges
-    mirror: bool = False  # flip the person left to right; the backdrop stays
-
-
-@dataclass(frozen=True, slots=True)
-class Blur:
-    """The room itself as backdrop, blurred; `strength` is 0..100 percent."""
-
-    strength: float = 50.0
-
-
-@dataclass(frozen=True, slots=True)
-class Scenery:
-    """What one frame's person is set into: for engines that draw the composite themselves."""
-
-    behind: NDArray[np.uint8] | Blur
-    look: Look
-    width: int
-    height: int
 
 
 class Compositor:
@@ -83,12 +58,9 @@ class Compositor:
                 fit.wipe()
 
     def compose(
-        self, frame: Frame, matte: Matte, backdrop: NDArray[np.uint8] | Blur, look: Look
+        self, frame: Frame, matte: Matte, backdrop: Picture | Blur, look: Look
     ) -> SafeFrame:
         """Return the person of `frame` in front of `backdrop`; valid until the call after next.
-
-        Shapes:
-            backdrop: (H * 3 // 2, W) uint8 I420, limited range, of the output's size
 
         Raises:
             ValueError: `matte` belongs to another frame, or `backdrop` has another size.

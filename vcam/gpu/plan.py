@@ -19,10 +19,11 @@ from segmentation.engines.layout import Layout
 from segmentation.errors import EngineError
 from segmentation.kernels import FULL, LIMITED
 from segmentation.matte import Matte
+from segmentation.planes import i420_shape
 from segmentation.sizes import input_size
+from vcam.compose.scene import Blur, Scene
 from vcam.gpu import resample, torch_draw, torch_matte
 from vcam.gpu.packing import HEADER, SAMPLE, Packing
-from vcam.gpu.scene import Scene
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,6 +35,7 @@ log = logging.getLogger(__name__)
 
 AREA: Final = 512 * 512  # pixels of the network's input; its shape follows the frame
 PATIENCE: Final = 0.5  # seconds a frame may take before the GPU counts as lost
+NO_PICTURE: Final = np.zeros((0, 0), np.uint8)
 NAP: Final = 5e-5  # seconds between looks at whether the GPU is done
 STAGES: Final = ("upload", "prepare", "infer", "refine", "draw", "download")
 
@@ -54,8 +56,10 @@ class Plan:
         dtype: torch.dtype,
         area: int = AREA,
     ) -> None:
-        self.packing, self.scene, self.device = packing, replace(scene, backdrop=None), device
-        self._pictured = scene.backdrop is not None
+        self._pictured = scene.blur is None
+        # The picture comes with each frame.
+        self.scene = replace(scene, behind=scene.blur or NO_PICTURE)
+        self.packing, self.device = packing, device
         self._network, self._dtype = network, dtype
         frame = packing.y
         self.full, self.size = input_size(frame.height, frame.width, area)
@@ -85,8 +89,8 @@ class Plan:
 
     def _buffers(self, scene: Scene) -> None:
         h, w = self.size
-        pixels = scene.width * scene.height * 3 // 2
-        self._shape = (scene.height * 3 // 2, scene.width)
+        self._shape = i420_shape(scene.width, scene.height)
+        pixels = self._shape[0] * self._shape[1]
         self._thin = (-(-h // SAMPLE), -(-w // SAMPLE))
         n = self._thin[0] * self._thin[1]
         self._floats = slice(HEADER, HEADER + 16 * n)
@@ -110,10 +114,10 @@ class Plan:
 
     def fits(self, packing: Packing, scene: Scene) -> bool:
         """True if frames packed so, in such a scene, are what this is made for."""
+        mine = self.scene
+        same = (scene.width, scene.height) == (mine.width, mine.height)
         return (
-            packing == self.packing
-            and replace(scene, backdrop=None) == self.scene
-            and (scene.backdrop is not None) == self._pictured
+            packing == self.packing and same and (scene.look, scene.blur) == (mine.look, mine.blur)
         )
 
     def may_stand_in(self, packing: Packing, scene: Scene) -> bool:
@@ -122,7 +126,8 @@ class Plan:
         It must hide the room as well as the new one would: a picture does, a weaker blur does not.
         """
         same = (scene.width, scene.height) == (self.scene.width, self.scene.height)
-        blurs_enough = scene.backdrop is None and self.scene.blur >= scene.blur
+        mine, wanted = self.scene.blur, scene.blur
+        blurs_enough = mine is not None and wanted is not None and mine.strength >= wanted.strength
         return packing == self.packing and same and (self._pictured or blurs_enough)
 
     def inherit(self, other: Plan) -> None:
@@ -154,8 +159,8 @@ class Plan:
             at += part.size
         if at != place.size:
             raise ValueError(f"a frame of {at - HEADER} bytes, expected {self.packing.size}")
-        backdrop = scene.backdrop
-        if not self._pictured or backdrop is None or backdrop is self._backdrop:
+        backdrop = scene.behind
+        if not self._pictured or isinstance(backdrop, Blur) or backdrop is self._backdrop:
             return
         if backdrop.shape != self._shape or backdrop.dtype != np.uint8:
             raise ValueError(f"backdrop is {backdrop.dtype} {backdrop.shape}, not {self._shape}")
@@ -295,18 +300,18 @@ class Plan:
             self._shapers.draw(self._data, picture, made, self._behind, out, self._pictured)
             return
         purity = wrap = None
-        if scene.decontaminate or not self._pictured:
+        if scene.look.decontaminate or not self._pictured:
             self._colours.take(picture, self._alpha, full_range=full_range)
         if not self._pictured:
             small = self._colours.blurred(torch_draw.sigma(scene, self.size))
             torch_draw.blur(self._behind, small, fit, scene)
-        if scene.decontaminate:
+        if scene.look.decontaminate:
             purity = self._colours.near()
-        if scene.light_wrap > 0:
+        if scene.look.light_wrap > 0:
             wrap = self._spill(self._alpha, self._behind)
         a, b = self._a, self._b
         planes = fit.planes(self.packing, self._data)
-        if scene.mirror:
+        if scene.look.mirror:
             planes = [plane.flip(-1) for plane in planes]
             a, b = a.flip(-1), b.flip(-1)
             purity = None if purity is None else purity.flip(-1)

@@ -17,9 +17,9 @@ from segmentation.matte import Matte
 from segmentation.motion import temporal
 from segmentation.motion.change import moved
 from segmentation.sizes import input_size
+from vcam.compose.scene import Scene
 from vcam.gpu.packing import Packing, packing_of
 from vcam.gpu.plan import AREA, Plan
-from vcam.gpu.scene import Scene
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -99,13 +99,16 @@ class CudaSegmenter:
         *,
         seq: int,
         pts: float,
-        scene: Scene,
+        scene: Scene | None = None,
     ) -> Matte | None:
         """Return the matte of a frame with its composite; None while the GPU is made ready.
 
         Raises:
+            ValueError: there is no scene to draw.
             EngineError: the GPU failed, went away, or answers nonsense.
         """
+        if scene is None:
+            raise ValueError("a composite is drawn into a scene, and none is given")
         packing, parts = packing_of(planes)
         return self.run(packing, parts, seq=seq, pts=pts, scene=scene)
 

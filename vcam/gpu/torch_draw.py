@@ -24,9 +24,9 @@ from vcam.compose.constants import (
     SPILL_SHIFT,
     TRUST,
 )
+from vcam.compose.scene import Scene
 from vcam.gpu.packing import Packing
 from vcam.gpu.resample import Bytes, Resize, box, resampler, whole
-from vcam.gpu.scene import Scene
 
 
 class Colours:
@@ -78,7 +78,8 @@ class Colours:
 
 def sigma(scene: Scene, size: tuple[int, int]) -> float:
     """Return by how many pixels of the model's size a scene's room is blurred."""
-    return max(0.0, min(scene.blur, 100.0)) / 100 * BLUR_MOST * max(size)
+    strength = scene.blur.strength if scene.blur else 0.0
+    return max(0.0, min(strength, 100.0)) / 100 * BLUR_MOST * max(size)
 
 
 def width(sigma: float) -> int:
@@ -210,7 +211,7 @@ def blur(behind: Tensor, small: Tensor, fit: Fit, scene: Scene) -> None:
     """
     for channel in range(3):
         plane = (fit.blur_c if channel else fit.blur_y)(small[channel])
-        plane = plane.flip(-1) if scene.mirror else plane
+        plane = plane.flip(-1) if scene.look.mirror else plane
         part(behind, channel, fit, scene).copy_(plane)
         if not fit.fills:
             spread(behind, channel, fit, scene)
@@ -225,7 +226,7 @@ class Spill:
             Resize((fit.height // n, fit.width // n), size, device, area=True) for n in (1, 2)
         ]
         self.reach = max(3, round(SPILL * size[0])) | 1
-        self.most = SPILL_MOST * scene.light_wrap
+        self.most = SPILL_MOST * scene.look.light_wrap
 
     def __call__(self, alpha: Tensor, behind: Tensor) -> Tensor:
         """Return how much, and that much of the light, (4, h, w).
@@ -237,7 +238,7 @@ class Spill:
         around = box(box(1 - alpha[None], reach, "reflect"), reach, "reflect")[0]
         spill = (around * SPILL_GAIN - SPILL_SHIFT).clamp_(0, 1) * self.most
         spill = spill.masked_fill(spill < SPILL_LEAST, 0)
-        if scene.mirror:
+        if scene.look.mirror:
             spill = spill.flip(-1)
         parts = [part(behind, channel, self._fit, scene).float() for channel in range(3)]
         light = torch.stack([self.light[min(i, 1)](plane) for i, plane in enumerate(parts)])

@@ -11,10 +11,10 @@ from torch import Tensor
 
 from segmentation.constants import BLACK, CHROMA_SLOPE, GREY, LUMA_SLOPE
 from vcam.compose import constants
+from vcam.compose.scene import Scene
 from vcam.gpu import torch_draw
 from vcam.gpu.packing import Packing
 from vcam.gpu.resample import Bytes, Resize
-from vcam.gpu.scene import Scene
 from vcam.gpu.torch_draw import Fit
 from vcam.gpu.triton_common import BLOCK, _clamped, _linear, _mirrored, _ramp, _shrunk, blocks
 
@@ -98,7 +98,7 @@ class Colours:
         _spread[blocks(scene.height * scene.width // 4)](
             self._small, behind, *self._enlarge, h, w,
             scene.height // 2, scene.width // 2, fit.height, fit.width, fit.top, fit.left,
-            MIRROR=scene.mirror, BLOCK=BLOCK,
+            MIRROR=scene.look.mirror, BLOCK=BLOCK,
         )  # fmt: skip
 
 
@@ -123,7 +123,7 @@ class Spill:
         _light[blocks(h * w)](
             alpha, behind, first, *luma, *chroma, h, w, scene.height, scene.width,
             fit.top, fit.left, Y_ROWS=len(luma[0]), Y_COLUMNS=len(luma[2]),
-            C_ROWS=len(chroma[0]), C_COLUMNS=len(chroma[2]), MIRROR=scene.mirror, BLOCK=BLOCK,
+            C_ROWS=len(chroma[0]), C_COLUMNS=len(chroma[2]), MIRROR=scene.look.mirror, BLOCK=BLOCK,
         )  # fmt: skip
         slide(self._planes, self._twin.reach, reflect=True)
         slide(self._planes[:, :1], self._twin.reach, reflect=True)
@@ -186,7 +186,7 @@ class Draw:
             a.shape[0], a.shape[1], height, width,
             scene.height, scene.width, fit.top, fit.left,
             Y_STEP=p.y.step, C_STEP=p.u.step, TALL=p.u.height == p.y.height,
-            FULL_RANGE=self.full_range, MIRROR=scene.mirror,
+            FULL_RANGE=self.full_range, MIRROR=scene.look.mirror,
             PURITY=purity is not None, WRAP=wrap is not None,
             BLOCK=BLOCK,
         )  # fmt: skip

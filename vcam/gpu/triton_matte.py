@@ -192,13 +192,13 @@ class Shapers:
         """Put the person in front of the backdrop; see `Plan.draw`."""
         scene, colours = self._draw.scene, self._colours
         (alpha, a, b), purity, wrap = made, None, None
-        if scene.decontaminate or not pictured:
+        if scene.look.decontaminate or not pictured:
             colours.take(picture, alpha, full_range=self._draw.full_range)
         if not pictured:
             colours.blur(behind)
-        if scene.decontaminate:
+        if scene.look.decontaminate:
             purity = colours.near()
-        if scene.light_wrap > 0:
+        if scene.look.light_wrap > 0:
             wrap = self._spill(alpha, behind)
         self._draw(data, a, b, purity, wrap, behind, out)
 
