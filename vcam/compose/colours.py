@@ -1,4 +1,4 @@
-"""What colours the person and the room have near each pixel; and the room alone, blurred.
+"""Colours of the person and of the room near each pixel; and the room alone, blurred.
 
 All of it is a normalised convolution, blur(colour * weight) / blur(weight), whose weight is
 nothing where the other one is: so neither ever bleeds into the other. It happens at half the

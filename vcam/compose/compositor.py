@@ -164,7 +164,7 @@ class Compositor:
 
 
 class _Fit:
-    """How frames of one shape sit in the output, and the buffers that takes."""
+    """Place of frames of one shape in the output, and the buffers that takes."""
 
     def __init__(self, frame: Frame, small: tuple[int, ...], width: int, height: int) -> None:
         self._key = (frame.planes.y.shape, frame.planes.u.shape, tuple(small))

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How the person is set into the backdrop."""
+    """Ways in which the person is joined with the backdrop."""
 
     light_wrap: float = 0.0  # how much of a bright backdrop spills over the edges, 0..1
     decontaminate: bool = True  # take the room's colour out of soft edges
@@ -31,7 +31,7 @@ class Blur:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Scene:
-    """What one frame's person is set into, of the output's size."""
+    """Backdrop and look of one frame, at the output's size."""
 
     width: int
     height: int
