@@ -43,7 +43,7 @@ class Mattes(Protocol):
 
     @property
     def info(self) -> dict[str, Any]:
-        """What runs, for the status."""
+        """Engine, network and times, for the status."""
         ...
 
     def matte(
