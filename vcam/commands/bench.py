@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 import cv2
 import numpy as np
 
-from segmentation.engines.nvidia import why_not
+from segmentation.engines import nvidia
 from segmentation.errors import SegmentationError
 from segmentation.planes import i420_shape
 from segmentation.segmenter import Segmenter
@@ -305,7 +305,7 @@ def _open(model: str, quality: str, threads: int) -> Segmenter:
 
 def _cuda(options: argparse.Namespace) -> int:
     """Measure the GPU and print JSON; the processor's table has other columns."""
-    reason = why_not()
+    reason = nvidia.why_not()
     if reason:
         raise ModelError(f"CUDA cannot be used: {reason}", hint="Run `vcam bench`.")
     from vcam.commands import bench_gpu
