@@ -272,14 +272,14 @@ def test_another_camera_is_taken_up_while_a_clip_that_stood_for_one_hangs(share)
         capture.want(True)
         until(lambda: capture.read(1.0) is not None)
         share.hang()
-        until(capture._hangs)
-        before = capture._thread
+        until(lambda: capture._reader.hangs)
+        before = capture._camera
 
         capture.switch(opener("demo"))
 
         until(lambda: capture.source is not None and capture.source.name == "demo picture", 5)
         share.answer()
-        until(lambda: not before.is_alive(), 10)
+        until(lambda: before.over, 10)
         assert capture.source is not None
         assert capture.source.name == "demo picture"
 
