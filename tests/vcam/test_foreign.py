@@ -150,7 +150,7 @@ def test_everything_that_is_printed_goes_through_one_function():
                 ), file
 
     # The line of progress, which wipes itself, and generated pages.
-    assert found == {"cli.py": ["sys.stderr.write"], "manual.py": ["sys.stdout.write"]}
+    assert found == {"render.py": ["sys.stderr.write"], "manual.py": ["sys.stdout.write"]}
 
 
 NAMELESS = """
