@@ -253,7 +253,7 @@ def test_a_hangup_ends_what_was_started_in_a_terminal_only_when_that_is_gone(tmp
         signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may ignore it
         os.execv(sys.executable, [sys.executable, "-c", script])
     heard = b""
-    while b"ready" not in heard:
+    while not heard.endswith(b"ready\r\n"):
         heard += os.read(terminal, 1000)
     if alive:
         os.kill(pid, signal.SIGHUP)

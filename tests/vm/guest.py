@@ -165,7 +165,7 @@ def the_webcam_sends_pictures_with_time_and_number_of_its_own(_: Path) -> dict[s
     assert times == sorted(times)
     assert 0 <= ages[0] < 5
     white = frames[-1]
-    assert white.y[int(PERSON[1] * H), int(PERSON[0] * W)] > 150  # 75 % white
+    assert white.planes.y[int(PERSON[1] * H), int(PERSON[0] * W)] > 150  # 75 % white
     return {"fps": round(19 / (times[-1] - times[0]), 1)}
 
 
