@@ -919,7 +919,7 @@ class Systemd:
         environ = surroundings(out)
         self.environ = os.environ | environ
         units = Path(os.environ["HOME"], ".config/systemd/user")
-        (units / "vcam.system.systemd.d").mkdir(parents=True)
+        (units / "vcam.service.d").mkdir(parents=True)
         shutil.copy("install/vcam.service", units)
         # What differs here: where the program is, and a processor on which it starts in a minute.
         kept = environ | {key: os.environ[key] for key in os.environ if key.startswith("NUMBA_")}
@@ -928,7 +928,7 @@ class Systemd:
             here=Path.cwd(),
             environment="\n".join(f'Environment="{key}={value}"' for key, value in kept.items()),
         )
-        (units / "vcam.system.systemd.d/guest.conf").write_text(told)
+        (units / "vcam.service.d/guest.conf").write_text(told)
         os.makedirs("/run/systemd/system", exist_ok=True)  # by this systemd knows a real boot
         group = Path("/sys/fs/cgroup/user")
         if not group.parent.joinpath("cgroup.procs").exists():
