@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from vcam.system.memory import mapped_array
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -88,8 +90,10 @@ class SafeFrame:
         return self._like(self.data, self.pts, revealed=True)
 
     def copy(self) -> SafeFrame:
-        """The same picture in memory of its own, valid for as long as it is kept."""
-        return self._like(self.data.copy(), self.pts, revealed=self.revealed)
+        """The same picture in a mapping of its own, valid for as long as it is kept."""
+        data = mapped_array(*self.data.shape)
+        data[:] = self.data
+        return self._like(data, self.pts, revealed=self.revealed)
 
     def _like(self, data: NDArray[np.uint8], pts: float, *, revealed: bool) -> SafeFrame:
         maker = "vcam.compose.card" if self.is_card else "vcam.compose.compositor"

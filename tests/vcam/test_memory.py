@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import mmap
 import os
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from tests.fakes import H, W, drain, left_half, pipeline, room
 from tests.vcam.test_decode import jpeg, picture
 from vcam.compose.compositor import Compositor
 from vcam.compose.scene import Blur, Look
+from vcam.control.preview import shrunk
 from vcam.frame import Frame
 from vcam.guard import Guard
 from vcam.room_view import Peek
@@ -202,6 +204,20 @@ def test_a_decoder_that_was_wiped_decodes_the_next_picture():
 
     assert not any(decoder._inbox[:])
     assert np.array_equal(decoder.decode(jpeg(picture(4))).y, first)
+
+
+def is_mapped(array: np.ndarray) -> bool:
+    """True if the array's memory is a mapping of its own, which the system clears."""
+    while isinstance(array, np.ndarray):
+        array = array.base
+    return isinstance(getattr(array, "obj", array), mmap.mmap)
+
+
+def test_copies_of_what_is_shown_leave_nothing_in_free_memory():
+    shown = Compositor(1280, 720).reveal(room(0))
+
+    assert is_mapped(shown.copy().data)
+    assert is_mapped(shrunk(shown))
 
 
 def given_back(size: int) -> tuple[int, int]:

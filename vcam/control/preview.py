@@ -12,6 +12,7 @@ import numpy as np
 from aiohttp import web
 
 from vcam.control import guards
+from vcam.system.memory import mapped_array
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -117,7 +118,9 @@ def _offer(queue: asyncio.Queue[bytes], jpeg: bytes) -> None:
 
 def encode(frame: SafeFrame) -> bytes:
     """Turn a frame into a JPEG that fits into `SIZE`."""
-    return jpeg_from(cv2.cvtColor(shrunk(frame), cv2.COLOR_YUV2BGR_I420))
+    small = shrunk(frame)
+    image = mapped_array(small.shape[0] * 2 // 3, small.shape[1], 3)
+    return jpeg_from(cv2.cvtColor(small, cv2.COLOR_YUV2BGR_I420, image))
 
 
 def jpeg_of_room(view: RoomView) -> bytes:
@@ -137,7 +140,7 @@ def shrunk(frame: SafeFrame) -> NDArray[np.uint8]:
     old_w, old_h = frame.width, frame.height
     w, h = int(old_w * scale) // 4 * 4, int(old_h * scale) // 4 * 4
     flat = frame.data.reshape(-1)
-    small = np.empty(w * h * 3 // 2, np.uint8)
+    small = mapped_array(w * h * 3 // 2)
     at, to = 0, 0
     for (ow, oh), (nw, nh) in (
         ((old_w, old_h), (w, h)),
@@ -145,8 +148,8 @@ def shrunk(frame: SafeFrame) -> NDArray[np.uint8]:
         ((old_w // 2, old_h // 2), (w // 2, h // 2)),
     ):
         plane = flat[at : at + ow * oh].reshape(oh, ow)
-        resized = cv2.resize(plane, (nw, nh), interpolation=cv2.INTER_LINEAR)
-        small[to : to + nw * nh] = resized.reshape(-1)
+        part = small[to : to + nw * nh].reshape(nh, nw)
+        cv2.resize(plane, (nw, nh), part, interpolation=cv2.INTER_LINEAR)
         at, to = at + ow * oh, to + nw * nh
     return small.reshape(h * 3 // 2, w)
 

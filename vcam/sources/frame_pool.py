@@ -5,11 +5,10 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Final
 
-import numpy as np
-
-from vcam.system.memory import blank, mapped
+from vcam.system.memory import blank, mapped_array
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
 MOST: Final = 12  # pieces on their way at once, at most, before memory is taken afresh
@@ -31,7 +30,7 @@ class Stock:
             # The stock, this name and the call itself: nobody else.
             if piece.size == size and sys.getrefcount(piece) <= 3:
                 return piece
-        piece = np.frombuffer(mapped(size), np.uint8)
+        piece = mapped_array(size)
         if len(self._pieces) >= MOST:
             self._pieces.pop(0)
         self._pieces.append(piece)
