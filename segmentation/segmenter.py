@@ -228,8 +228,12 @@ class Segmenter:
             shrink.wipe()
 
     def close(self) -> None:
-        """Give the engine back."""
-        self._engine.close()
+        """Overwrite what is kept of the frames before, and give the engine back."""
+        try:
+            if self._frame is not None:
+                self.wipe()
+        finally:
+            self._engine.close()
 
     def _fit(self, luma: tuple[int, ...], chroma: tuple[int, ...]) -> None:
         """Choose sizes for frames of this shape and allocate what they need."""

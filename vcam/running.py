@@ -25,7 +25,7 @@ from vcam.settings.config import awaiting_restart, user_path
 from vcam.settings.live import SAFE_BACKGROUND, Revealed
 from vcam.sinks import wanted_sinks
 from vcam.sources import source_opener
-from vcam.system.controls import apply_controls
+from vcam.system.controls import Controls, apply_controls
 from vcam.system.memory import scrub
 from vcam.system.systemd import Notifier, SuspendWatch, give_back
 
@@ -67,6 +67,7 @@ class Daemon:
         self._cpu_percent = 0.0
         self._in_use = self.needs(self.settings.current)
         self._give_back_at = float("inf")
+        self._to_turn: tuple[str, Controls] | None = None  # a camera and its controls, for `tend`
         self._wiped = (0, 0)  # wipes and closed cameras whose leavings are known of
         self._scrub_at: list[float] = []
         self._suspend = SuspendWatch()
@@ -221,7 +222,7 @@ class Daemon:
                 # The call goes on while somebody turns the exposure.
                 pipe.capture.next_time(opener)
                 if source is not None and source.live and hasattr(source, "path"):
-                    apply_controls(source.path, config.camera.controls)
+                    self._to_turn = (source.path, config.camera.controls)  # `tend` opens the device
         self._give_back_at = min(self._give_back_at, time.monotonic() + SETTLED)
         level = config.control.log.upper()
         logging.getLogger().setLevel(level)
@@ -241,6 +242,7 @@ class Daemon:
         if now >= self._give_back_at:
             self._give_back_at = float("inf")
             give_back()
+        self.turn_controls()
         if self._reread.is_set():
             self._reread.clear()
             self.settings.reload()
@@ -256,6 +258,12 @@ class Daemon:
             self._logged = now
             figures = pipe.stats.snapshot()
             log.info("%s, %.1f fps, %s", pipe.verdict.state, figures["fps"], figures["frames"])
+
+    def turn_controls(self) -> None:
+        """Set the open camera's controls as changed settings say; on the thread of `tend`."""
+        turn, self._to_turn = self._to_turn, None
+        if turn is not None:
+            apply_controls(*turn)
 
     def _clear_leavings(self, now: float) -> None:
         """Clear the free memory once what was wiped, and the camera, are let go by everybody."""

@@ -128,6 +128,10 @@ def test_a_turned_knob_leaves_the_camera_open_and_the_next_opening_has_it(webcam
     made.apply(made.settings.current)
 
     assert done == ["next time"]
+    assert webcam.knobs[0x980900][4] != 99  # no device is opened while a change takes effect
+
+    made.turn_controls()
+
     assert webcam.knobs[0x980900][4] == 99
 
     made.settings.change({"camera": {"width": 640, "controls": {"brightness": 5}}})
