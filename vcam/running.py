@@ -7,6 +7,7 @@ import os
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Hashable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -67,7 +68,7 @@ class Daemon:
         self._cpu_percent = 0.0
         self._in_use = self.needs(self.settings.current)
         self._give_back_at = float("inf")
-        self._to_turn: tuple[str, Controls] | None = None  # a camera and its controls, for `tend`
+        self._to_turn: deque[tuple[str, Controls]] = deque(maxlen=1)  # newest, for `tend`
         self._wiped = (0, 0)  # wipes and closed cameras whose leavings are known of
         self._scrub_at: list[float] = []
         self._suspend = SuspendWatch()
@@ -222,7 +223,9 @@ class Daemon:
                 # The call goes on while somebody turns the exposure.
                 pipe.capture.next_time(opener)
                 if source is not None and source.live and hasattr(source, "path"):
-                    self._to_turn = (source.path, config.camera.controls)  # `tend` opens the device
+                    self._to_turn.append(
+                        (source.path, config.camera.controls)
+                    )  # for `tend` to open
         self._give_back_at = min(self._give_back_at, time.monotonic() + SETTLED)
         level = config.control.log.upper()
         logging.getLogger().setLevel(level)
@@ -261,9 +264,8 @@ class Daemon:
 
     def turn_controls(self) -> None:
         """Set the open camera's controls as changed settings say; on the thread of `tend`."""
-        turn, self._to_turn = self._to_turn, None
-        if turn is not None:
-            apply_controls(*turn)
+        while self._to_turn:
+            apply_controls(*self._to_turn.popleft())
 
     def _clear_leavings(self, now: float) -> None:
         """Clear the free memory once what was wiped, and the camera, are let go by everybody."""
