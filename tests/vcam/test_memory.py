@@ -182,6 +182,22 @@ def test_a_switched_camera_wipes_before_the_next_frame_and_starts_over():
     assert pipe.wipes == 1
 
 
+def test_a_piece_is_not_taken_again_while_a_view_of_it_is_held():
+    stock = Stock()
+    held = []
+    for seq in range(8):  # as frames are made: views of views, the piece itself let go
+        view = stock.take(H * W).reshape(H, W)[: H // 2].reshape(-1, W)
+        view[:] = seq
+        held.append(view)
+
+    assert [int(view[0, 0]) for view in held] == list(range(8))
+    address = {view.ctypes.data for view in held}
+    del view, held
+
+    assert stock.take(H * W).ctypes.data in address, "what nobody holds is taken again"
+
+
+
 def test_pieces_nobody_holds_are_overwritten_and_the_others_let_go():
     stock = Stock()
     held, free = stock.take(100), stock.take(200)

@@ -49,7 +49,9 @@ def mapped_array(*shape: int) -> NDArray[np.uint8]:
     Shapes:
         returns: `shape` uint8
     """
-    return np.frombuffer(mapped(math.prod(shape)), np.uint8).reshape(shape)
+    # Not a view of another array: views of this one would hold that one instead (numpy shortens
+    # chains of bases), and a stock could not tell from its reference count that it is in use.
+    return np.ndarray(shape, np.uint8, mapped(math.prod(shape)))
 
 
 def never_dumped() -> None:
