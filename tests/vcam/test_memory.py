@@ -197,7 +197,6 @@ def test_a_piece_is_not_taken_again_while_a_view_of_it_is_held():
     assert stock.take(H * W).ctypes.data in address, "what nobody holds is taken again"
 
 
-
 def test_pieces_nobody_holds_are_overwritten_and_the_others_let_go():
     stock = Stock()
     held, free = stock.take(100), stock.take(200)
