@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from segmentation.constants import ROOM_INPUTS
 from segmentation.layers import AttentionRefinement, BasicBlock, ConvBnRelu, FeatureFusion
 
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet, RGB in 0..1
@@ -19,16 +20,18 @@ class ContextPath(nn.Module):
     Differs: where it is `lean`, as `BiSeNet` says.
 
     Shapes:
-        x: (B, 3, H, W) float
+        x: (B, inputs, H, W) float
         returns: features at strides 2, 4, 8, 16, 32 with 64, 64, 128, 256, 512 times width
             channels; at 32 a lean one has as many as at 16
     """
 
-    def __init__(self, width: float, blocks: int = 2, *, lean: bool = False) -> None:
+    def __init__(
+        self, width: float, blocks: int = 2, *, lean: bool = False, inputs: int = 3
+    ) -> None:
         super().__init__()
         c = trunk_channels(width, lean=lean)
         stem = 7 if width >= 0.75 else 3  # a 7x7 stem is 15 % of a narrow network's cost
-        self.conv1 = nn.Conv2d(3, c[0], stem, 2, stem // 2, bias=False)
+        self.conv1 = nn.Conv2d(inputs, c[0], stem, 2, stem // 2, bias=False)
         self.bn1 = nn.BatchNorm2d(c[0])
         self.layer1 = _stage(c[0], c[1], 1, blocks)
         self.layer2 = _stage(c[1], c[2], 2, blocks)
@@ -49,15 +52,15 @@ class SpatialPath(nn.Module):
     From "BiSeNet" (Yu et al., ECCV 2018, https://arxiv.org/abs/1808.00897), section 3.1.
 
     Shapes:
-        x: (B, 3, H, W) float
+        x: (B, inputs, H, W) float
         returns: (B, 128 * width, H/8, W/8)
     """
 
-    def __init__(self, width: float) -> None:
+    def __init__(self, width: float, inputs: int = 3) -> None:
         super().__init__()
         c = channels(64, width)
         self.layers = nn.Sequential(
-            ConvBnRelu(3, c, 7, 2),
+            ConvBnRelu(inputs, c, 7, 2),
             ConvBnRelu(c, c, 3, 2),
             ConvBnRelu(c, c, 3, 2),
             ConvBnRelu(c, channels(128, width), 1),
@@ -82,8 +85,14 @@ class BiSeNet(nn.Module):
     half the channels of the last stage. In its context path, features are joined at the smaller of
     two sizes. It multiplies four fifths as often.
 
+    With `room` it also sees what a fixed webcam knows of the room behind, after "Background
+    Matting" (Sengupta et al., CVPR 2020, https://arxiv.org/abs/2004.00626).
+    Differs: the difference to the room instead of the room, and what is not known of it is told.
+
     Shapes:
-        x: (B, 3, H, W) float, RGB normalised by `MEAN` and `STD`; H, W multiples of 32
+        x: (B, `inputs`, H, W) float, RGB normalised by `MEAN` and `STD`; with `room` then four
+            more: `ROOM_SCALE` times (room - picture) of R, G and B, normalised alike, 0 where the
+            room is not known, and 1 where it is; H, W multiples of 32
         returns: (B, 1, H, W) logits, positive is person; while training also the auxiliary
             logits of the 1/16 and 1/32 context features, at a quarter of the input's size
     """
@@ -95,17 +104,20 @@ class BiSeNet(nn.Module):
         blocks: int = 2,
         lean: bool = False,
         spatial_path: bool | None = None,
+        room: bool = False,
     ) -> None:
         super().__init__()
         self.width = width
         self.blocks = blocks
         self.lean = lean
+        self.room = room
+        self.inputs = 3 + ROOM_INPUTS if room else 3
         c = trunk_channels(width, lean=lean)
         self._tent: Tensor
-        self.context = ContextPath(width, blocks, lean=lean)
+        self.context = ContextPath(width, blocks, lean=lean, inputs=self.inputs)
         deep = width >= 0.75 and blocks >= 2 and not lean
         has_spatial = deep if spatial_path is None else spatial_path
-        self.spatial = SpatialPath(width) if has_spatial else None
+        self.spatial = SpatialPath(width, self.inputs) if has_spatial else None
         mid = channels(128, width)
         self.arm16 = AttentionRefinement(c[3], mid)
         self.arm32 = AttentionRefinement(c[4], mid)
@@ -130,7 +142,8 @@ class BiSeNet(nn.Module):
     def layout(self) -> str:
         """Which member of the family it is, in words; weights of one do not fit another."""
         lean = ", lean" if self.lean else ""
-        return f"of width {self.width:g} with {self.blocks} blocks a stage{lean}"
+        room = ", with the room" if self.room else ""
+        return f"of width {self.width:g} with {self.blocks} blocks a stage{lean}{room}"
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor, Tensor]:
         half, quarter, eighth, sixteenth, last = self.context(x)
@@ -161,6 +174,33 @@ class BiSeNet(nn.Module):
         """
         padded = F.pad(logits, (1, 1, 1, 1), mode="replicate")
         return F.conv_transpose2d(padded, self._tent.to(padded.dtype), stride=2, padding=3)
+
+
+def without_room(model: BiSeNet) -> BiSeNet:
+    """Take the inputs for the room away, in place: the same answers as with nothing known."""
+    if model.room:
+        stems = [model.context.conv1]
+        if model.spatial is not None:
+            stems.append(model.spatial.layers[0][0])
+        for stem in stems:
+            stem.weight = nn.Parameter(stem.weight[:, :3].detach().clone())
+            stem.in_channels = 3
+        model.room, model.inputs = False, 3
+    return model
+
+
+def with_room(model: BiSeNet) -> BiSeNet:
+    """Give inputs for the room, in place, with weights of zero: the same answers as before."""
+    if not model.room:
+        stems = [model.context.conv1]
+        if model.spatial is not None:
+            stems.append(model.spatial.layers[0][0])
+        for stem in stems:
+            more = stem.weight.new_zeros((len(stem.weight), ROOM_INPUTS, *stem.kernel_size))
+            stem.weight = nn.Parameter(torch.cat((stem.weight.detach(), more), dim=1))
+            stem.in_channels = 3 + ROOM_INPUTS
+        model.room, model.inputs = True, 3 + ROOM_INPUTS
+    return model
 
 
 def channels(full: int, width: float) -> int:

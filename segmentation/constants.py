@@ -28,6 +28,10 @@ RIM: Final = 0.025  # share of the height: how far from a body alpha may be fain
 LEVELS: Final = (0.1, 0.95)  # alpha outside these is pure background or pure person
 EPSILON: Final = 1e-3  # of the guided filter: how much of an edge in the picture is no edge
 
+# What the network is told of the room; see `segmentation.motion.room`.
+ROOM_INPUTS: Final = 4  # inputs: its difference to the picture in R, G and B, and where it is known
+ROOM_SCALE: Final = 0.5  # of the difference: it then spans as much as the picture, as int8 likes
+
 # How steady the matte is kept; see `segmentation.motion.temporal`.
 CUT: Final = 0.14  # mean change of the picture, brightness shift removed, that is a new scene
 STILL: Final = 4.0  # levels of 255: change of colour that counts as movement

@@ -74,8 +74,8 @@ def _to_input_plain(
         a = (a + planes[2] * m[2]) + m[3]
         a = np.clip(a, np.float32(0), np.float32(1))
         x[0, c, :h, :w] = a * scale[c, 0] + scale[c, 1]
-    x[0, :, :h, w:] = x[0, :, :h, w - 1 : w]
-    x[0, :, h:] = x[0, :, h - 1 : h]
+    x[0, :3, :h, w:] = x[0, :3, :h, w - 1 : w]
+    x[0, :3, h:] = x[0, :3, h - 1 : h]
 
 
 to_input = _to_input_compiled if COMPILED else _to_input_plain

@@ -14,6 +14,7 @@ from segmentation.governor import CHOSEN, LADDER, START, Governor
 from segmentation.kernels import FULL, LIMITED, to_input
 from segmentation.matte import Matte
 from segmentation.motion.flow import Carrier
+from segmentation.motion.room import Room
 from segmentation.motion.temporal import Smoother
 from segmentation.refine import Guided, Tidy
 from segmentation.sizes import AREAS, Shrink, input_size
@@ -79,6 +80,7 @@ class Segmenter:
         self.still = still
         self._carrier = Carrier()
         self._carried = 0  # frames since the network looked
+        self._room = Room()
         self._smoother = Smoother(0.0 if still else smoothing)
         self._tidy = Tidy(people)
         self._guided = Guided()
@@ -88,7 +90,8 @@ class Segmenter:
         self._shrink_y = self._shrink_c = Shrink((0, 0), (1, 1))
         self._sets: list[tuple[NDArray[np.float32], ...]] = []
         self._pictures: list[NDArray[np.uint8]] = []
-        self._x: NDArray[np.float32] = np.zeros((1, 3, 0, 0), np.float32)
+        self._raw_before: NDArray[np.float32] = np.zeros((0, 0), np.float32)
+        self._x: NDArray[np.float32] = np.zeros((1, self._engine.layout.inputs, 0, 0), np.float32)
         layout = self._engine.layout
         self._matrix = [layout.matrix(to_rgb) for to_rgb in (LIMITED, FULL)]
         self._scale = layout.scale()
@@ -136,6 +139,8 @@ class Segmenter:
         np.copyto(alpha, raw)
         self._tidy(alpha, picture, pts)
         cut = self._smoother(alpha, picture)
+        if cut:
+            self._room.forget("the scene changed")
         smoothened = clock()
         self._guided(alpha, picture[0], a, b)
         done = clock()
@@ -160,7 +165,14 @@ class Segmenter:
             self._carried += 1
             return
         to_input(picture, self._matrix[full_range], self._scale, self._x)
+        if not self.still:
+            colours = self._matrix[full_range], self._scale
+            self._room.look(picture, self._raw_before, colours, self._x)
         self._infer(raw)
+        if not self.still:
+            self._room.object_to(raw)
+            self._room.learn(picture, raw, pts)
+            self._raw_before = raw
         self._carried = 1
         if every > 1:
             self._carrier.keep(picture, raw, pts)
@@ -194,6 +206,7 @@ class Segmenter:
             "governed": self._governor is not None,
             "cpu_percent": round(self._governor.load * 100, 1) if self._governor else None,
             "present": self._tidy.present,
+            "room": self._room.info,
             "notes": list(self._engine.notes),
             "stages_ms": {name: round(s * 1000, 2) for name, s in self._spent.items()},
         }
@@ -213,12 +226,14 @@ class Segmenter:
         self._tidy.reset()
         self._carrier.reset()
         self._carried = 0
+        self._room.forget("another camera")
         self._engine.reset()
 
     def wipe(self) -> None:
         """Forget the frames before, and overwrite all that is kept of them, the network's too."""
         self.reset()
-        for part in (self._smoother, self._carrier, self._tidy, self._guided, self._engine):
+        owners = (self._smoother, self._carrier, self._room, self._tidy, self._guided, self._engine)
+        for part in owners:
             part.wipe()
         planes: list[NDArray[Any]] = [plane for each in self._sets for plane in each]
         pictures: list[NDArray[Any]] = [self._x, *self._pictures]
@@ -241,13 +256,15 @@ class Segmenter:
         height, width = luma
         layout = self._engine.layout
         (full_h, full_w), (h, w) = input_size(height, width, AREAS[self.level.quality], layout.size)
-        self._x = np.zeros((1, 3, full_h, full_w), np.float32)
+        self._x = np.zeros((1, layout.inputs, full_h, full_w), np.float32)
         self._sets = [tuple(np.zeros((h, w), np.float32) for _ in range(4)) for _ in range(2)]
         self._pictures = [np.zeros((3, h, w), np.uint8) for _ in range(2)]
+        self._raw_before = self._sets[0][3]
         self._shrink_y, self._shrink_c = Shrink(luma, (h, w)), Shrink(chroma, (h, w))
         if not fresh:
             # Another input size for the same camera: nobody should see the change.
             self._smoother.resize(h, w)
+            self._room.resize(h, w)
             self._carrier.reset()
             self._carried = 0
             return

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from segmentation.bisenet import MEAN, STD, BiSeNet, ContextPath, channels
+from segmentation.constants import ROOM_INPUTS, ROOM_SCALE
 from segmentation.sizes import input_size
 from train import losses
 from train.data.datasets import Pictures
@@ -39,7 +40,7 @@ class Learner(nn.Module):
     The teacher is a whole network, or a trunk alone, which has features but no mattes.
 
     Shapes:
-        x: (B, 3, H, W) float, normalised
+        x: (B, inputs, H, W) float, normalised; a teacher sees the picture alone
         returns: logits (B, 1, H, W) and auxiliary logits (B, 1, H/4, W/4); what imitation of the
             teacher costs, by name: "features" and "alpha", as far as there is one
     """
@@ -68,7 +69,7 @@ class Learner(nn.Module):
         if not self._teacher:
             return outputs, {}
         with torch.no_grad():
-            answer = self._teacher[0](x)
+            answer = self._teacher[0](x[:, :3])
         got, wanted = self._seen.pop()[2:4], self._shown.pop()[2:4]  # 1/8 and 1/16
         self._seen.clear()
         self._shown.clear()
@@ -173,6 +174,7 @@ class Stepper:
             "width": self.network.width,
             "blocks": self.network.blocks,
             "lean": self.network.lean,
+            "room": self.network.room,
         }
 
     def restore(self, state: dict[str, Any], path: Path) -> None:
@@ -228,14 +230,22 @@ def to_device(batch: Batch | DeviceBatch, device: torch.device) -> tuple[Tensor,
     """Normalise a batch on `device`.
 
     Shapes:
-        batch: (B, H, W, 3) uint8 RGB, (B, H, W) float32
-        returns: (B, 3, H, W) float32 in channels-last memory, (B, 1, H, W) float32
+        batch: (B, H, W, 3) uint8 RGB, or with the room (B, H, W, 7): RGB, the room's RGB, and 255
+            where it is known; (B, H, W) float32
+        returns: (B, 3 or 7, H, W) float32 in channels-last memory, (B, 1, H, W) float32
     """
     images, alphas = (torch.as_tensor(array) for array in batch)
     images = images.to(device, non_blocking=True).permute(0, 3, 1, 2)  # (B, 3, H, W)
     mean = torch.tensor(MEAN, device=device).view(1, 3, 1, 1) * 255
     std = torch.tensor(STD, device=device).view(1, 3, 1, 1) * 255
-    x = ((images.float() - mean) / std).contiguous(memory_format=torch.channels_last)
+    if images.shape[1] == 3:
+        x = (images.float() - mean) / std
+    else:
+        picture, room, known = (part.float() for part in images.split((3, 3, 1), dim=1))
+        known = known / 255
+        apart = (room - picture) / std * known * ROOM_SCALE
+        x = torch.cat(((picture - mean) / std, apart, known), dim=1)
+    x = x.contiguous(memory_format=torch.channels_last)
     return x, alphas.to(device, non_blocking=True)[:, None]
 
 
@@ -244,7 +254,8 @@ def jittered(x: Tensor, rng: np.random.Generator) -> Tensor:
     generator = torch.Generator(x.device).manual_seed(int(rng.integers(2**31)))
     noise = torch.randn(x.shape, generator=generator, device=x.device) * 0.12
     gain = 1 + 0.05 * torch.randn((len(x), 1, 1, 1), generator=generator, device=x.device)
-    return x * gain + noise
+    picture = x[:, :3] * gain + noise[:, :3]
+    return torch.cat((picture, x[:, 3:]), dim=1)  # what is known of the room stays
 
 
 def autocast(device: torch.device, amp: torch.dtype | None) -> AbstractContextManager[Any]:
@@ -262,7 +273,7 @@ def choose_amp(learner: Learner, fit: Fit, device: torch.device) -> torch.dtype 
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     trial = copy.deepcopy(learner.network).train()
     side = fit.side // 32 * 32  # a smaller trial than the batches to come would mislead
-    x = torch.zeros(4, 3, side, side).contiguous(memory_format=torch.channels_last)
+    x = torch.zeros(4, learner.network.inputs, side, side).contiguous(memory_format=torch.channels_last)
     seconds = {amp: _trial(trial, x, device, amp) for amp in (None, torch.bfloat16)}
     log.info(
         "A trial step takes %.0f ms in float32, %.0f ms in bfloat16",
@@ -295,6 +306,8 @@ def predict(network: BiSeNet, image: NDArray[np.uint8], side: int) -> NDArray[np
     (rows, columns), _ = input_size(height, width, side * side)
     small = cv2.resize(image, (columns, rows), interpolation=cv2.INTER_AREA)
     device = next(network.parameters()).device
+    if network.room:  # of which a single picture knows nothing
+        small = np.dstack((small, np.zeros((rows, columns, ROOM_INPUTS), np.uint8)))
     x, _ = to_device((small[None], np.zeros((1, rows, columns), np.float32)), device)
     alpha = network(x).float().sigmoid()[0, 0].cpu().numpy()
     return np.asarray(cv2.resize(alpha, (width, height), interpolation=cv2.INTER_LINEAR))

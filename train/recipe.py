@@ -62,6 +62,7 @@ class Network:
         2  # in each stage; a start with more loses the others
     )
     lean: bool = False  # without what hardly mattered: `segmentation.bisenet.BiSeNet`
+    room: bool = False  # with inputs for what a fixed webcam knows of the room
     start: str = ""  # "imagenet", "prune", a path (.pt, .safetensors); or random
     wide: str = ""  # what is pruned, .pt or .safetensors; the teacher where it is not told
     imagenet: str = ""  # ResNet-18 trunk with BatchNorm folded, .safetensors

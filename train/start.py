@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from segmentation.bisenet import BiSeNet, ContextPath
+from segmentation.bisenet import BiSeNet, ContextPath, with_room
 from segmentation.layers import BasicBlock
 from train.data.shards import read_shard
 from train.engine import Learner, to_device
@@ -86,6 +86,8 @@ def start_from_folded(network: BiSeNet, path: Path, photographs: NDArray[np.uint
         CheckpointError: the file is missing, damaged, or of another width or depth.
     """
     folded = load_folded(path)
+    if network.room:
+        with_room(folded)
     if folded.layout != network.layout:
         raise CheckpointError(
             f"{path}: {folded.layout}, expected {network.layout}",
@@ -153,7 +155,7 @@ def _calibrate(bias: Tensor) -> Any:
 def make_network(recipe: Recipe) -> BiSeNet:
     """The recipe's network with random weights."""
     told = recipe.network
-    return BiSeNet(told.width, blocks=told.blocks, lean=told.lean)
+    return BiSeNet(told.width, blocks=told.blocks, lean=told.lean, room=told.room)
 
 
 def make_learner(recipe: Recipe, root: Path, sets: Sets, device: torch.device) -> Learner:

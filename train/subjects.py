@@ -16,6 +16,7 @@ from segmentation.segmenter import Segmenter
 from segmentation.sizes import AREAS, input_size
 from train.data.datasets import Alpha, Image
 from train.errors import UsageError
+from train.weights.export import widened
 
 WAYS = ("network", "still", "live")
 
@@ -55,7 +56,7 @@ class Network:
         small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
         x = (small.astype(np.float32) / 255 - layout.mean) / layout.std
         x = x[..., ::-1] if layout.order == "bgr" else x
-        x = np.ascontiguousarray(x.transpose(2, 0, 1)[None], np.float32)
+        x = widened(np.ascontiguousarray(x.transpose(2, 0, 1)[None], np.float32), layout.inputs)
         started = time.process_time()
         out = self._engine.infer(x)
         self.seconds.append(time.process_time() - started)

@@ -46,7 +46,7 @@ def examine(engine: Engine, h: int, w: int) -> None:
         return
     answers = []
     for picture in pictures(rows, columns):
-        x = np.zeros((1, 3, h, w), np.float32)
+        x = np.zeros((1, engine.layout.inputs, h, w), np.float32)
         to_input(picture, engine.layout.matrix(LIMITED), engine.layout.scale(), x)
         engine.reset()
         answers.append(engine.infer(x)[:rows, :columns].copy())

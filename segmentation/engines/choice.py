@@ -263,7 +263,7 @@ def _best_of(engine: OpenVinoEngine, x: NDArray[np.float32]) -> float:
 
 def _trial(engine: OpenVinoEngine, size: tuple[int, int]) -> NDArray[np.float32]:
     """Return the person before the room as this network wants its picture."""
-    x = np.zeros((1, 3, *size), np.float32)
+    x = np.zeros((1, engine.layout.inputs, *size), np.float32)
     picture = answers.pictures(*answers.part(*size))[0]
     to_input(picture, engine.layout.matrix(LIMITED), engine.layout.scale(), x)
     return x

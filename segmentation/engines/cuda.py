@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from segmentation.bisenet import BiSeNet
+from segmentation.bisenet import BiSeNet, without_room
 from segmentation.engines import answers, networks
 from segmentation.engines.layout import Layout, weights_dir
 from segmentation.engines.weights_file import load_weights
@@ -145,7 +145,7 @@ def read_weights(path: Path) -> BiSeNet:
             hint='Install the program again, or set engine = "cpu".',
         )
     try:
-        return load_weights(path)
+        return without_room(load_weights(path))  # the GPU learns no room
     except ValueError as error:
         raise ModelError(str(error), hint='Set model = "auto", or fetch the file again.') from error
 

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 import numpy as np
 
+from segmentation.constants import ROOM_INPUTS
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -30,6 +32,12 @@ class Layout:
     size: tuple[int, int] | None = None  # (h, w) where fixed; None: any multiple of 32
     channel: int = 0  # of the output: the person
     logits: bool = False  # the output still needs a sigmoid
+    room: bool = False  # it has inputs for the room that is known: `segmentation.constants.ROOM_INPUTS`
+
+    @property
+    def inputs(self) -> int:
+        """Planes of the input."""
+        return 3 + ROOM_INPUTS if self.room else 3
 
     def matrix(self, to_rgb: NDArray[np.float64]) -> NDArray[np.float32]:
         """Return `to_rgb`, rows for R, G and B, in the order of the network's planes."""
@@ -63,7 +71,8 @@ class Engine(Protocol):
         """Return the person's alpha; the array is overwritten by the next call.
 
         Shapes:
-            x: (1, 3, h, w) float32, normalised and ordered as `layout` says, C-contiguous
+            x: (1, layout.inputs, h, w) float32, normalised and ordered as `layout` says,
+                C-contiguous
             returns: (h, w) float32 in 0..1
 
         Raises:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from segmentation import store
+from segmentation.constants import ROOM_INPUTS
 from segmentation.engines import answers
 from segmentation.engines.layout import Layout
 from segmentation.errors import EngineError, ModelError, UntrustedError
@@ -101,7 +102,7 @@ class OpenVinoEngine:
             UntrustedError: it answers wrongly.
             EngineError: OpenVINO does not work on this machine.
         """
-        key = (1, 3, h, w) if self._sized else ()
+        key = (1, self.layout.inputs, h, w) if self._sized else ()
         if key in self._made:
             return
         if len(self._made) == SIZES_KEPT:
@@ -170,7 +171,8 @@ class OpenVinoEngine:
         """Return the person's alpha; the array is overwritten by the next call.
 
         Shapes:
-            x: (1, 3, h, w) float32, normalised and ordered as `layout` says, C-contiguous
+            x: (1, layout.inputs, h, w) float32, normalised and ordered as `layout` says,
+                C-contiguous
             returns: (h, w) float32 in 0..1
 
         Raises:
@@ -234,7 +236,7 @@ class OpenVinoEngine:
         """Try the model: some end before the sigmoid, and nothing in the file says so."""
         assert self.layout.size is not None
         h, w = self.layout.size
-        x = np.random.default_rng(0).random((1, 3, h, w), np.float32)
+        x = np.random.default_rng(0).random((1, self.layout.inputs, h, w), np.float32)
         answer = self.infer(x)
         return bool(answer.min() < -0.01 or answer.max() > 1.01)
 
@@ -327,6 +329,8 @@ def recognise(graph: Any, path: Path) -> Layout:
             channel=outs[3] - 1,
         )
     size = None if dims[2] is None or dims[3] is None else (dims[2], dims[3])
+    if dims[1] == 3 + ROOM_INPUTS and outs[1] == 1:
+        return Layout("bisenet", size=size, room=True)
     if dims[1] != 3 or outs[1] not in (1, 2):
         raise _unfit(graph, path, f"its input is {shape} and its output {result}")
     if outs[1] == 1:

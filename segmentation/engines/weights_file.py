@@ -58,6 +58,7 @@ def save_weights(model: BiSeNet, path: Path, *, compact: bool = False, note: str
         "width": str(model.width),
         "blocks": str(model.blocks),
         "lean": str(int(model.lean)),
+        "room": str(int(model.room)),
         "note": note,
     }
     save_file(state, str(path), metadata=header)
@@ -87,6 +88,7 @@ def load_weights(path: Path) -> BiSeNet:
                 float(header["width"]),
                 blocks=int(header.get("blocks", "2")),
                 lean=header.get("lean") == "1",
+                room=header.get("room") == "1",
             )
         )
     try:

@@ -31,6 +31,7 @@ class Augment:
     occlude: float = 0.06  # a part of some room passing before the person
     held: float = 0.0  # a drawn thing before the body: a mug, a phone, a microphone
     seat: float = 0.0  # the drawn back of a chair behind the shoulders
+    known: float = 0.0  # a webcam that stands still knows the room, or some of it
     head: float = 0.85  # the top of the person is in view, as it is before a webcam
     whole: float = 0.4  # as much of the picture as the view's shape takes in
     zoom: float = 1.9  # otherwise crop at most this much closer
@@ -46,7 +47,7 @@ class Augment:
 
 
 PLAIN = Augment(
-    plain=1, empty=0, composite=0, occlude=0, held=0, seat=0, head=1, whole=0.8, zoom=1.25,
+    plain=1, empty=0, composite=0, occlude=0, held=0, seat=0, known=0, head=1, whole=0.8, zoom=1.25,
     stretch=0.05, rotate=0, colour=0.3, dark=0, blur=0, soft=0, noise=0, jpeg=0, chroma=0,
 )  # fmt: skip
 

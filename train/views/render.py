@@ -14,7 +14,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 
 from train.data.datasets import Alpha, Image
-from train.views import draw, things
+from train.views import draw, known_room, things
 from train.views.draw import Augment, Camera, Cover, Framed, Light, Moved, Part, Scene, Size
 
 MARGIN = 4  # pixels around a view in which a transplanted person's edge is looked for
@@ -32,17 +32,31 @@ def view(
 
     Shapes:
         rooms: each (H, W, 3) uint8 RGB
-        returns: (h, w, 3) uint8 RGB, (h, w) float32 in 0..1
+        returns: (h, w, 3) uint8 RGB, (h, w) float32 in 0..1; where `options.known` is set the
+            picture has four more channels: the room's RGB, and 255 where it is known
     """
+    with_room, known = options.known > 0, options.known
     options = draw.chosen(rng, options)
     drawn = draw.scene(matte, rooms, size, rng, options)
     seen, alpha = scene(drawn, image, matte, rooms)
+    bare = part(drawn.room, rooms, size) if with_room and drawn.room else None
     # Things are put where the body is seen, which only the pixels tell.
     if drawn.person and rooms and options.seat and rng.random() < options.seat:
-        seen = things.seat(seen, alpha, part(draw.part(rooms, size, rng), rooms, size), rng)
+        stuff = part(draw.part(rooms, size, rng), rooms, size)
+        seen, bare = things.seat(seen, alpha, stuff, rng, bare)
     if drawn.person and rooms and options.held and rng.random() < options.held:
         seen, alpha = things.held(seen, alpha, part(draw.part(rooms, size, rng), rooms, size), rng)
-    return camera(draw.camera(rng, options, grain=size), seen), alpha
+    if not with_room:
+        return camera(draw.camera(rng, options, grain=size), seen), alpha
+    behind = known_room.nothing(size)
+    if rng.random() < known:
+        other = part(draw.part(rooms, size, rng), rooms, size) if rooms else seen
+        seen, behind = known_room.scene(seen, alpha, bare, other, rng)
+    lens = draw.camera(rng, options, grain=size)
+    image = behind.image
+    if behind.known.any():
+        image = known_room.drifted(camera(known_room.camera_of(lens), image), rng)
+    return np.dstack((camera(lens, seen), image, behind.known)), alpha
 
 
 def scene(drawn: Scene, image: Image, matte: Image, rooms: Sequence[Image]) -> tuple[Image, Alpha]:

@@ -102,18 +102,22 @@ def paste(
     return np.clip(seen, 0, 255).astype(np.uint8), where
 
 
-def seat(image: Image, alpha: Alpha, stuff: Image, rng: Generator) -> Image:
+def seat(
+    image: Image, alpha: Alpha, stuff: Image, rng: Generator, room: Image | None = None
+) -> tuple[Image, Image | None]:
     """Put the back of a chair or a sofa behind the person, a little wider than the shoulders.
 
+    Where there is a picture of the `room` alone, it stands in that too.
+
     Shapes:
-        image, stuff: (H, W, 3) uint8 RGB; alpha: (H, W) float32 in 0..1
-        returns: (H, W, 3) uint8 RGB
+        image, stuff, room: (H, W, 3) uint8 RGB; alpha: (H, W) float32 in 0..1
+        returns: image and room
     """
     h, w = alpha.shape
     person = alpha > 0.5
     columns, rows = np.flatnonzero(person.any(axis=0)), np.flatnonzero(person.any(axis=1))
     if not columns.size or person.mean() > 0.8:
-        return image
+        return image, room
     left, right, top = float(columns[0]), float(columns[-1]), float(rows[0])
     wide, tall = right - left, h - top
     middle = (left + right) / 2 + rng.uniform(-0.35, 0.35) * wide
@@ -144,8 +148,13 @@ def seat(image: Image, alpha: Alpha, stuff: Image, rng: Generator) -> Image:
     cloth = cloth * shade[:, None, None]
     soft = cv2.GaussianBlur(cover, (0, 0), rng.uniform(0.5, 1.2)).astype(np.float32) / 255
     grain = rng.uniform(0, 8) * rng.standard_normal((h, w, 1), np.float32)
-    where = (soft * (1 - alpha))[..., None]
-    seen = image * (1 - where) + (cloth + grain.astype(np.float32)) * where
+    cloth = cloth + grain.astype(np.float32)
+    seen = _laid(image, cloth, soft * (1 - alpha))
+    return seen, None if room is None else _laid(room, cloth, soft)
+
+
+def _laid(image: Image, cloth: NDArray[np.float32], where: Alpha) -> Image:
+    seen = image * (1 - where[..., None]) + cloth * where[..., None]
     return np.asarray(np.clip(seen, 0, 255), np.uint8)
 
 

@@ -110,6 +110,7 @@ def load_network(path: Path, *, folded: bool = True) -> BiSeNet:
         float(state["width"]),
         blocks=int(state.get("blocks", 2)),
         lean=bool(state.get("lean", False)),
+        room=bool(state.get("room", False)),
     )
     fill(model, state["ema"], path)
     model.eval()

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from segmentation.bisenet import MEAN, STD, BiSeNet
+from segmentation.constants import ROOM_INPUTS, ROOM_SCALE
 from segmentation.engines.weights_file import load_weights, save_weights
 from segmentation.sizes import AREAS, input_size
 from train.data.datasets import Pair, find_pairs, read_image, read_matte
@@ -54,7 +55,7 @@ class Matting(nn.Module):
         self.network = network
 
     def forward(self, x: Tensor) -> Tensor:
-        """Shapes: x: (B, 3, H, W) float, normalised RGB; returns: (B, 1, H, W) alpha in 0..1."""
+        """Shapes: x: (B, inputs, H, W) float, normalised; returns: (B, 1, H, W) alpha in 0..1."""
         return torch.sigmoid(self.network(x))
 
 
@@ -100,7 +101,7 @@ def export(
     stem.parent.mkdir(parents=True, exist_ok=True)
     exported = [_export_weights(network, stem, probes, compact=compact)]
 
-    graph = to_openvino(eager)
+    graph = to_openvino(eager, network.inputs)
     full = stem.with_name(stem.name + ".xml")
     _write_graph(graph, full)
     halved = ov.Core().read_model(full)
@@ -108,12 +109,15 @@ def export(
 
     if onnx:
         portable = stem.with_name(stem.name + ".onnx")
-        _write_onnx(eager, portable)
+        _write_onnx(eager, portable, network.inputs)
         read = runner(ov.Core().read_model(portable))
         exported.append(_compared(portable, _eager(eager), read, probes, TOLERANCE))
 
     if calibrate:
-        int8 = quantise(graph, [_prepared(p, webcam=i % 3 == 0) for i, p in enumerate(calibration)])
+        seen = [_prepared(p, webcam=i % 3 == 0) for i, p in enumerate(calibration)]
+        if network.room:
+            seen = [_before_a_room(x, seen[i - 1], i) for i, x in enumerate(seen)]
+        int8 = quantise(graph, seen)
         if even:  # rounding moves what is shown and what is lost apart again
             shift = excess(_logits_of_alpha(runner(int8)), pairs)
             log.info("In int8 it goes down by %.2f more", shift)
@@ -203,7 +207,7 @@ def lower(graph: Any, shift: float) -> None:
 def _logits(network: BiSeNet) -> Run:
     def run(x: NDArray[np.float32]) -> NDArray[np.float32]:
         with torch.inference_mode():
-            return np.asarray(network(torch.from_numpy(x))[0, 0].numpy())
+            return np.asarray(network(torch.from_numpy(widened(x, network.inputs)))[0, 0].numpy())
 
     return run
 
@@ -216,27 +220,27 @@ def _logits_of_alpha(alpha_of: Any) -> Run:
     return run
 
 
-def to_openvino(eager: nn.Module) -> Any:
-    """Convert to an OpenVINO model: "x" (1, 3, H, W) to "alpha" (1, 1, H, W), any H and W."""
+def to_openvino(eager: nn.Module, inputs: int = 3) -> Any:
+    """Convert to an OpenVINO model: "x" (1, inputs, H, W) to "alpha" (1, 1, H, W), any H and W."""
     import openvino as ov
 
-    shape = ov.PartialShape([1, 3, -1, -1])
+    shape = ov.PartialShape([1, inputs, -1, -1])
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # OpenVINO traces, which newer releases of torch lament
-        graph = ov.convert_model(eager, example_input=torch.zeros(1, 3, 160, 288), input=[shape])
+        graph = ov.convert_model(eager, example_input=torch.zeros(1, inputs, 160, 288), input=[shape])
     graph.inputs[0].get_tensor().set_names({"x"})
     graph.outputs[0].get_tensor().set_names({"alpha"})
     return graph
 
 
-def _write_onnx(eager: nn.Module, path: Path) -> None:
+def _write_onnx(eager: nn.Module, path: Path, inputs: int) -> None:
     axes = {2: "height", 3: "width"}
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 eager,
-                (torch.zeros(1, 3, 160, 288),),
+                (torch.zeros(1, inputs, 160, 288),),
                 str(path),
                 input_names=["x"],
                 output_names=["alpha"],
@@ -283,9 +287,10 @@ def runner(graph: Any) -> Any:
     options = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
     compiled = ov.Core().compile_model(graph, "CPU", options)
     request = compiled.create_infer_request()
+    inputs = graph.inputs[0].partial_shape[1].get_length()
 
     def run(x: NDArray[np.float32]) -> NDArray[np.float32]:
-        request.infer([x])
+        request.infer([widened(x, inputs)])
         return np.array(request.get_output_tensor(0).data, np.float32)
 
     return run
@@ -312,6 +317,38 @@ def normalise(image: NDArray[np.uint8], height: int, width: int) -> NDArray[np.f
     small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     x = (small.astype(np.float32) / 255 - MEAN) / STD
     return np.ascontiguousarray(x.transpose(2, 0, 1)[None], np.float32)
+
+
+def widened(x: NDArray[np.float32], inputs: int) -> NDArray[np.float32]:
+    """Add inputs that tell that nothing is known of the room, up to so many.
+
+    Shapes:
+        x: (1, 3, h, w) float32; returns: (1, inputs, h, w) float32
+    """
+    more = np.zeros((1, inputs - x.shape[1], *x.shape[2:]), np.float32)
+    return np.concatenate((x, more), axis=1) if inputs > x.shape[1] else x
+
+
+def _before_a_room(
+    x: NDArray[np.float32], other: NDArray[np.float32], number: int
+) -> NDArray[np.float32]:
+    """Add what a webcam would tell of a room, for every second picture, of another one's colours.
+
+    Quantisation looks at how large numbers get, and nowhere at what they mean.
+
+    Shapes:
+        x, other: (1, 3, h, w) float32, normalised; returns: (1, 7, h, w) float32
+    """
+    wide = widened(x, 3 + ROOM_INPUTS)
+    if number % 2:
+        size = x.shape[:1:-1]
+        room = cv2.resize(other[0].transpose(1, 2, 0), size).transpose(2, 0, 1)
+        noise = np.random.default_rng(number).normal(0, 0.05, x[0].shape)
+        rows = x.shape[2] // 3  # above there is nothing but room
+        wide[0, 3:6] = ROOM_SCALE * noise
+        wide[0, 3:6, rows:] = ROOM_SCALE * (room - x[0])[:, rows:]
+        wide[0, 6] = 1
+    return wide
 
 
 def _prepared(pair: Pair, *, webcam: bool = False) -> NDArray[np.float32]:
@@ -347,10 +384,11 @@ def _noise() -> list[NDArray[np.float32]]:
     return [normalise(image, *size) for image, size in zip(coarse, SIZES, strict=True)]
 
 
-def _eager(module: nn.Module) -> Any:
+def _eager(module: Matting) -> Any:
     def run(x: NDArray[np.float32]) -> NDArray[np.float32]:
         with torch.inference_mode():
-            return np.asarray(module(torch.from_numpy(x)), np.float32)
+            wide = torch.from_numpy(widened(x, module.network.inputs))
+            return np.asarray(module(wide), np.float32)
 
     return run
 

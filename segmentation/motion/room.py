@@ -1,0 +1,287 @@
+"""The room behind the person, as a fixed webcam learns it: a picture of it, and where it is known.
+
+What looks as it looked when nobody was there is the room. That is told to the network, and where
+a textured part of the room is found again in what the network calls a person, it has the last word.
+It is a picture of the room: in memory alone, overwritten with all the rest.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import cv2
+import numpy as np
+
+from segmentation.motion.room_kernels import compare, learn
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+ALONE: Final = 1.0  # seconds without anybody, after which all that is seen is room
+NOBODY: Final = 0.001  # share of the picture called person, below which nobody is there
+FIRST: Final = 2.0  # seconds that a pixel is no person before it is learnt while somebody is there
+AGAIN: Final = 60.0  # the same once it was called a person
+TICK: Final = 0.2  # seconds from one lesson to the next while somebody is there
+NEAR: Final = 0.05  # alpha from which a pixel may be a person,
+MARGIN: Final = 0.05  # and part of the height around it that may be, too
+KNOWN: Final = 3  # lessons after which a pixel is known
+MOST: Final = 24  # lessons that its mean is taken of: what changes slowly is followed
+PATIENCE: Final = 5  # lessons in a row that differ, after which it is learnt anew
+
+ROWS: Final = 18  # of samples for the fit
+FEWEST: Final = 40  # samples that a fit needs
+GAINS: Final = (0.6, 1.6)  # of the picture to the room; beyond it is another light
+OTHER: Final = (10.0, 5.0)  # levels, and times the noise, from which a sample shows something else
+CHANGED: Final = 0.35  # share of samples that do, from which it is another light or another room
+MOVED: Final = 0.5  # the same of those on an edge, from which the camera was moved
+EDGE: Final = 6.0  # levels that an edge differs from what is around it
+
+CELL: Final = 8  # pixels a side of the parts in which the room is found again
+TEXTURE: Final = (6.0, 3.0)  # levels, and times the noise, that a part of the room varies by
+SAME: Final = (1.2, 1.5)  # levels more than the noise's own mean, and times that, that it differs by
+PIXEL: Final = 2.5  # times the noise that it differs by around a pixel
+SHOWN: Final = 0.003  # share of the picture, of the room within the person, that is told
+FRAMES: Final = 5  # looks in a row, likewise
+
+
+class Room:
+    """Remembers the room at the model's size, whatever the light. Owned by one thread.
+
+    Shapes:
+        picture: (3, h, w) uint8, Y, U and V at model size; alpha: (h, w) float32
+    """
+
+    def __init__(self) -> None:
+        self.forgotten = ""  # the reason it was forgotten last
+        self._size = (0, 0)
+        self._empty = True  # nothing is known
+        self._clear()
+
+    def _clear(self) -> None:
+        self.since: float | None = None  # time of the first lesson
+        self.noise = 2.0  # levels, deviation of a pixel from the room
+        self.shown = 0.0  # share of the picture that was room within the person at the last look
+        self._known = 0.0  # share of the picture
+        self._fit = np.array([[1, 0]] * 3, np.float32)  # gain and offset of Y, U and V
+        self._settled = False
+        self._person: float | None = None  # when somebody was there last
+        self._lesson = float("-inf")
+        self._strange = self._suspicious = 0
+        self._turn = 1
+
+    @property
+    def known(self) -> float:
+        """Share of the picture whose room is known, 0..1."""
+        return self._known
+
+    @property
+    def showing(self) -> bool:
+        """True if the network keeps on taking a part of the room for the person."""
+        return self._suspicious >= FRAMES
+
+    @property
+    def map(self) -> NDArray[np.uint8]:
+        """Where the room is known: (h, w) uint8, 255 where it is."""
+        if self._size == (0, 0):
+            return np.zeros((1, 1), np.uint8)
+        return np.asarray((self._weight >= KNOWN).view(np.uint8) * np.uint8(255))
+
+    def forget(self, why: str = "") -> None:
+        """Know nothing of the room from now on."""
+        if not self._empty and why:
+            self.forgotten = why
+        if self._size != (0, 0):
+            for kept in (self._room, self._weight, self._differs, self._apart, self._texture):
+                kept.fill(0)
+            self._edges.fill(False)
+            self._last_person.fill(-np.inf)
+        self._empty = True
+        self._clear()
+
+    def wipe(self) -> None:
+        """Overwrite all that is kept of the room."""
+        self.forget()
+
+    def resize(self, h: int, w: int) -> None:
+        """Go on at another size; what is known is scaled to it."""
+        if self._size in ((0, 0), (h, w)):
+            return
+        before = self._room, self._weight, self._last_person
+        empty, told = self._empty, dict(self.__dict__)
+        self._allocate(h, w)
+        if not empty:
+            for plane, old in zip(self._room, before[0], strict=True):
+                cv2.resize(old, (w, h), plane, interpolation=cv2.INTER_LINEAR)
+            self._weight[:] = cv2.resize(before[1], (w, h), interpolation=cv2.INTER_NEAREST)
+            self._last_person[:] = cv2.resize(before[2], (w, h), interpolation=cv2.INTER_NEAREST)
+            self._describe()
+        for name in ("since", "noise", "_known", "_fit", "_settled", "_person", "_lesson"):
+            setattr(self, name, told[name])
+        self._empty = empty
+        for kept in before:
+            kept.fill(0)
+
+    def look(
+        self,
+        picture: NDArray[np.uint8],
+        before: NDArray[np.float32],
+        colours: tuple[NDArray[np.float32], NDArray[np.float32]],
+        x: NDArray[np.float32],
+    ) -> None:
+        """Fill the network's inputs for the room, if it has some, and remember what differs.
+
+        `before` is the last matte, where samples of the room's light are not taken; `colours` are
+        the layout's matrix and scale, as for `to_input`.
+
+        Shapes:
+            x: (1, 3 or 7, H, W) float32
+        """
+        if picture.shape[1:] != self._size:
+            self._allocate(*picture.shape[1:])
+        if self._empty or not self._matches(picture, before):
+            if x.shape[1] > 3:
+                x[0, 3:].fill(0)
+            return
+        compare(picture, self._room, self._weight, self._fit, colours, KNOWN, x, self._apart)
+
+    def object_to(self, alpha: NDArray[np.float32]) -> None:
+        """Take out of `alpha`, in place, what is surely the room: found again, and textured."""
+        self.shown = 0.0
+        if self._empty or not self._settled:
+            self._suspicious = 0
+            return
+        cells = self._texture.shape[::-1]
+        apart = cv2.resize(self._apart, cells, interpolation=cv2.INTER_AREA)
+        # The greatest of three planes' noise has a mean of 1.2 times the deviation of one.
+        same = apart <= SAME[0] + SAME[1] * self.noise
+        room = same & (self._texture >= max(TEXTURE[0], TEXTURE[1] * self.noise))
+        room = room.view(np.uint8)
+        # One cell alone may be chance: what is found again has a neighbour that is, too.
+        room &= (cv2.boxFilter(room, cv2.CV_8U, (3, 3), normalize=False) >= 3).view(np.uint8)
+        if not room.any():
+            self._suspicious = 0
+            return
+        h, w = alpha.shape
+        whole = cv2.resize(room * np.float32(1), (w, h), interpolation=cv2.INTER_LINEAR)
+        whole *= cv2.blur(self._apart, (3, 3)) <= SAME[0] + PIXEL * self.noise  # a body's rim stays
+        self.shown = float(np.count_nonzero((whole > 0.5) & (alpha > 0.5))) / alpha.size
+        self._suspicious = self._suspicious + 1 if self.shown > SHOWN else 0
+        np.subtract(1, whole, out=whole)
+        np.minimum(alpha, whole, out=alpha)
+
+    def learn(self, picture: NDArray[np.uint8], alpha: NDArray[np.float32], pts: float) -> None:
+        """Learn what is surely room in a picture whose matte is `alpha`; `pts` in seconds."""
+        if pts < self._lesson:  # the clock went back
+            self._lesson = pts
+        somebody = np.count_nonzero(alpha > 0.5) > NOBODY * alpha.size
+        if somebody or self._person is None:
+            self._person = pts
+        alone = pts - self._person >= ALONE
+        if not alone and pts - self._lesson < TICK:
+            return
+        self._lesson = pts
+        if alone:
+            near = self._nobody
+        else:
+            margin = max(1, round(MARGIN * alpha.shape[0]))
+            square = np.ones((2 * margin + 1,) * 2, np.uint8)
+            near = cv2.dilate((alpha > NEAR).view(np.uint8), square)
+        if self.since is None:
+            self.since = pts
+            self._last_person.fill(pts - AGAIN + FIRST)
+        self._empty = False
+        limit = max(OTHER[0] * 0.8, OTHER[1] * self.noise)
+        learn(
+            picture,
+            near,
+            self._fit,
+            (pts, -np.inf if alone else AGAIN, limit, MOST, PATIENCE),
+            (self._room, self._weight, self._differs, self._last_person),
+        )
+        self._describe()
+
+    def _matches(self, picture: NDArray[np.uint8], alpha: NDArray[np.float32]) -> bool:
+        """Fit the room's light to the picture's; False if it is no longer the same room."""
+        if alpha.shape != self._size:
+            alpha = np.zeros(self._size, np.float32)
+        grid = self._grid
+        chosen = (self._weight[grid] >= KNOWN) & (alpha[grid] < NEAR)
+        if np.count_nonzero(chosen) < FEWEST:
+            return True
+        there, edges = picture[(slice(None), *grid)][:, chosen].astype(np.float32), self._edges[chosen]
+        room = self._room[(slice(None), *grid)][:, chosen]
+        if self._settled:  # light drifts slowly: one plane of colour at a look is enough
+            self._turn = 3 - self._turn
+            planes: tuple[int, ...] = (0, self._turn)
+        else:
+            planes = (0, 1, 2) * 4
+        for c in planes:
+            self._refit(c, room[c], there[c])
+        residue = np.abs(there[0] - room[0] * self._fit[0, 0] - self._fit[0, 1])
+        middle = float(np.median(residue))
+        strange = residue > max(OTHER[0], OTHER[1] * self.noise)
+        self._settled = True
+        moved = False
+        if np.count_nonzero(edges) >= FEWEST / 2:  # light changes plain walls as well
+            at_edges = float(strange[edges].mean())
+            moved = at_edges > MOVED and at_edges > 1.5 * float(strange.mean())
+        if not (strange.mean() > CHANGED or moved or not GAINS[0] < self._fit[0, 0] < GAINS[1]):
+            self.noise += 0.1 * (min(max(1.48 * middle, 0.5), 8.0) - self.noise)
+            self._strange = 0
+            return True
+        self._strange += 1
+        if self._strange >= 2:
+            self.forget("the camera was moved" if moved else "the light or the room changed")
+        return False
+
+    def _refit(self, c: int, room: NDArray[np.float32], there: NDArray[np.float32]) -> None:
+        """One step of trimmed least squares from plane c's fit so far."""
+        gain, offset = self._fit[c]
+        residue = np.abs(there - room * gain - offset)
+        kept = residue <= 2.5 * float(np.median(residue)) + 1
+        r, t = room[kept], there[kept]
+        mean_r, mean_t = float(r.mean()), float(t.mean())
+        r -= mean_r
+        # Hardly any contrast says hardly anything of a gain: one, and the offset does the rest.
+        firm = 25.0 if c == 0 else 9.0
+        slope = (float(r @ t) / len(t) + firm) / (float(r @ r) / len(r) + firm)
+        self._fit[c] = slope, mean_t - slope * mean_r
+
+    def _describe(self) -> None:
+        """Note where the room is known, textured, and has edges."""
+        known = self._weight >= KNOWN
+        self._known = float(np.count_nonzero(known)) / known.size
+        luma = self._room[0]
+        cells = self._texture.shape[::-1]
+        mean, square, whole = (
+            cv2.resize(plane, cells, interpolation=cv2.INTER_AREA)
+            for plane in (luma, luma * luma, known.view(np.uint8) * np.uint8(255))
+        )
+        np.sqrt(np.maximum(square - mean * mean, 0), out=self._texture)
+        self._texture[whole < 255] = 0
+        self._edges = np.abs(luma - cv2.blur(luma, (9, 9)))[self._grid] > EDGE
+
+    def _allocate(self, h: int, w: int) -> None:
+        self._size = (h, w)
+        self._room = np.zeros((3, h, w), np.float32)
+        self._weight = np.zeros((h, w), np.uint8)
+        self._differs = np.zeros((h, w), np.uint8)
+        self._last_person = np.full((h, w), -np.inf, np.float64)
+        self._apart = np.zeros((h, w), np.uint8)
+        self._nobody = np.zeros((h, w), np.uint8)
+        self._texture = np.zeros((max(1, h // CELL), max(1, w // CELL)), np.float32)
+        step = max(1, h // ROWS)
+        self._grid = (slice(step // 2, None, step),) * 2
+        self._edges = np.zeros(self._weight[self._grid].shape, np.bool_)
+        self._empty = True
+        self._clear()
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """What the status says of it: share known, and the reason it was forgotten last."""
+        return {
+            "known": round(self._known, 3),
+            "since": self.since,
+            "forgotten": self.forgotten or None,
+            "showing": self.showing,
+        }
