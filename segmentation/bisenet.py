@@ -179,10 +179,7 @@ class BiSeNet(nn.Module):
 def without_room(model: BiSeNet) -> BiSeNet:
     """Take the inputs for the room away, in place: the same answers as with nothing known."""
     if model.room:
-        stems = [model.context.conv1]
-        if model.spatial is not None:
-            stems.append(model.spatial.layers[0][0])
-        for stem in stems:
+        for stem in _stems(model):
             stem.weight = nn.Parameter(stem.weight[:, :3].detach().clone())
             stem.in_channels = 3
         model.room, model.inputs = False, 3
@@ -192,15 +189,22 @@ def without_room(model: BiSeNet) -> BiSeNet:
 def with_room(model: BiSeNet) -> BiSeNet:
     """Give inputs for the room, in place, with weights of zero: the same answers as before."""
     if not model.room:
-        stems = [model.context.conv1]
-        if model.spatial is not None:
-            stems.append(model.spatial.layers[0][0])
-        for stem in stems:
+        for stem in _stems(model):
             more = stem.weight.new_zeros((len(stem.weight), ROOM_INPUTS, *stem.kernel_size))
             stem.weight = nn.Parameter(torch.cat((stem.weight.detach(), more), dim=1))
             stem.in_channels = 3 + ROOM_INPUTS
         model.room, model.inputs = True, 3 + ROOM_INPUTS
     return model
+
+
+def _stems(model: BiSeNet) -> list[nn.Conv2d]:
+    """The convolutions that see the input."""
+    stems: list[nn.Conv2d] = [model.context.conv1]
+    if model.spatial is not None:
+        first = model.spatial.layers.get_submodule("0.0")
+        assert isinstance(first, nn.Conv2d)
+        stems.append(first)
+    return stems
 
 
 def channels(full: int, width: float) -> int:

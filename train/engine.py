@@ -241,7 +241,7 @@ def to_device(batch: Batch | DeviceBatch, device: torch.device) -> tuple[Tensor,
     if images.shape[1] == 3:
         x = (images.float() - mean) / std
     else:
-        picture, room, known = (part.float() for part in images.split((3, 3, 1), dim=1))
+        picture, room, known = (part.float() for part in torch.split(images, [3, 3, 1], dim=1))
         known = known / 255
         apart = (room - picture) / std * known * ROOM_SCALE
         x = torch.cat(((picture - mean) / std, apart, known), dim=1)
@@ -273,7 +273,9 @@ def choose_amp(learner: Learner, fit: Fit, device: torch.device) -> torch.dtype 
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float16
     trial = copy.deepcopy(learner.network).train()
     side = fit.side // 32 * 32  # a smaller trial than the batches to come would mislead
-    x = torch.zeros(4, learner.network.inputs, side, side).contiguous(memory_format=torch.channels_last)
+    x = torch.zeros(4, learner.network.inputs, side, side).contiguous(
+        memory_format=torch.channels_last
+    )
     seconds = {amp: _trial(trial, x, device, amp) for amp in (None, torch.bfloat16)}
     log.info(
         "A trial step takes %.0f ms in float32, %.0f ms in bfloat16",

@@ -161,7 +161,7 @@ class Run:
         sets, device = self.sets, self.place.device
         pictures = [p for p in (sets.train, sets.pseudo) if p is not None]
         drawn = self.recipe.augment.held or self.recipe.augment.seat  # by the processor
-        drawn = drawn or recipe.network.room
+        drawn = drawn or self.recipe.network.room
         if sets.teachers or not self.place.resident or sets.train is None or drawn:
             return None
         if not fits(pictures, sets.rooms, device):

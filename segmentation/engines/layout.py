@@ -32,7 +32,9 @@ class Layout:
     size: tuple[int, int] | None = None  # (h, w) where fixed; None: any multiple of 32
     channel: int = 0  # of the output: the person
     logits: bool = False  # the output still needs a sigmoid
-    room: bool = False  # it has inputs for the room that is known: `segmentation.constants.ROOM_INPUTS`
+    room: bool = (
+        False  # it has inputs for the room that is known: `segmentation.constants.ROOM_INPUTS`
+    )
 
     @property
     def inputs(self) -> int:

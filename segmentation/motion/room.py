@@ -38,7 +38,10 @@ EDGE: Final = 6.0  # levels that an edge differs from what is around it
 
 CELL: Final = 8  # pixels a side of the parts in which the room is found again
 TEXTURE: Final = (6.0, 3.0)  # levels, and times the noise, that a part of the room varies by
-SAME: Final = (1.2, 1.5)  # levels more than the noise's own mean, and times that, that it differs by
+SAME: Final = (
+    1.2,
+    1.5,
+)  # levels more than the noise's own mean, and times that, that it differs by
 PIXEL: Final = 2.5  # times the noise that it differs by around a pixel
 SHOWN: Final = 0.003  # share of the picture, of the room within the person, that is told
 FRAMES: Final = 5  # looks in a row, likewise
@@ -208,7 +211,10 @@ class Room:
         chosen = (self._weight[grid] >= KNOWN) & (alpha[grid] < NEAR)
         if np.count_nonzero(chosen) < FEWEST:
             return True
-        there, edges = picture[(slice(None), *grid)][:, chosen].astype(np.float32), self._edges[chosen]
+        there, edges = (
+            picture[(slice(None), *grid)][:, chosen].astype(np.float32),
+            self._edges[chosen],
+        )
         room = self._room[(slice(None), *grid)][:, chosen]
         if self._settled:  # light drifts slowly: one plane of colour at a look is enough
             self._turn = 3 - self._turn
@@ -221,17 +227,14 @@ class Room:
         middle = float(np.median(residue))
         strange = residue > max(OTHER[0], OTHER[1] * self.noise)
         self._settled = True
-        moved = False
-        if np.count_nonzero(edges) >= FEWEST / 2:  # light changes plain walls as well
-            at_edges = float(strange[edges].mean())
-            moved = at_edges > MOVED and at_edges > 1.5 * float(strange.mean())
+        moved = np.count_nonzero(edges) >= FEWEST / 2 and strange[edges].mean() > MOVED
         if not (strange.mean() > CHANGED or moved or not GAINS[0] < self._fit[0, 0] < GAINS[1]):
             self.noise += 0.1 * (min(max(1.48 * middle, 0.5), 8.0) - self.noise)
             self._strange = 0
             return True
         self._strange += 1
         if self._strange >= 2:
-            self.forget("the camera was moved" if moved else "the light or the room changed")
+            self.forget("the camera was moved, or the light or the room changed")
         return False
 
     def _refit(self, c: int, room: NDArray[np.float32], there: NDArray[np.float32]) -> None:

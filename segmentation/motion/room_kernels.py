@@ -60,7 +60,13 @@ def _compare_compiled(
         if not wide:
             continue
         for c in range(3):
-            m0, m1, m2, s, out = matrix[c, 0], matrix[c, 1], matrix[c, 2], scale[c, 0], x[0, 3 + c, i]
+            m0, m1, m2, s, out = (
+                matrix[c, 0],
+                matrix[c, 1],
+                matrix[c, 2],
+                scale[c, 0],
+                x[0, 3 + c, i],
+            )
             for j in range(w):
                 t = (d[0, j] * m0 + d[1, j] * m1) + d[2, j] * m2
                 out[j] = ((t * s) * part) * there[j]
@@ -102,9 +108,7 @@ compare = _compare_compiled if COMPILED else _compare_plain
     f"void({_PICTURE}, u1[:, ::1], f4[:, ::1], Tuple((f8, f8, f8, i8, i8)), "
     f"Tuple(({_PLANES}, u1[:, ::1], u1[:, ::1], f8[:, ::1])))"
 )
-def _learn_compiled(
-    picture: Bytes, near: Bytes, fit: Floats, terms: Terms, memory: Memory
-) -> None:
+def _learn_compiled(picture: Bytes, near: Bytes, fit: Floats, terms: Terms, memory: Memory) -> None:
     now, again, limit, most, patience = terms
     room, weight, differs, last = memory
     h, w = weight.shape

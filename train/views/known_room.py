@@ -87,7 +87,11 @@ def drifted(room: Image, rng: Generator) -> Image:
 
 
 def _changed(
-    now: NDArray[np.float32], behind: NDArray[np.float32], alpha: Alpha, other: Image, rng: Generator
+    now: NDArray[np.float32],
+    behind: NDArray[np.float32],
+    alpha: Alpha,
+    other: Image,
+    rng: Generator,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Shadow, bounce light, lamps, and things that are no longer where they were."""
     h, w = alpha.shape
@@ -120,7 +124,7 @@ def _ghost(
         place = place @ np.array([[-1, 0, w - 1], [0, 1, 0], [0, 0, 1]], np.float32)
     there = cv2.warpAffine(alpha, place, (w, h)).astype(np.float32)[..., None]
     person = cv2.warpAffine(seen, place, (w, h)).astype(np.float32)
-    return behind + (person - behind) * there
+    return np.asarray(behind + (person - behind) * there, np.float32)
 
 
 def _trodden(alpha: Alpha, rng: Generator) -> NDArray[np.uint8]:

@@ -227,7 +227,9 @@ def to_openvino(eager: nn.Module, inputs: int = 3) -> Any:
     shape = ov.PartialShape([1, inputs, -1, -1])
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # OpenVINO traces, which newer releases of torch lament
-        graph = ov.convert_model(eager, example_input=torch.zeros(1, inputs, 160, 288), input=[shape])
+        graph = ov.convert_model(
+            eager, example_input=torch.zeros(1, inputs, 160, 288), input=[shape]
+        )
     graph.inputs[0].get_tensor().set_names({"x"})
     graph.outputs[0].get_tensor().set_names({"alpha"})
     return graph
