@@ -11,7 +11,7 @@ pytest.importorskip("safetensors", reason="needs the extra: pip install -e .[cud
 
 from safetensors import safe_open  # noqa: E402
 
-from segmentation.bisenet import BiSeNet, channels  # noqa: E402
+from segmentation.bisenet import BiSeNet, channels, with_room, without_room  # noqa: E402
 from segmentation.engines.weights_file import fold, load_weights, save_weights  # noqa: E402
 
 WIDTH = 0.125
@@ -166,6 +166,27 @@ def test_a_lean_network_has_less_to_do_and_comes_back_from_disk_lean(tmp_path: P
     assert reread.lean
     assert operations(model, x) < 0.82 * operations(whole, x)
     torch.testing.assert_close(reread(x), model(x), rtol=1e-2, atol=1e-2)
+
+
+@pytest.mark.parametrize("width", [0.25, 0.75])
+def test_with_nothing_known_of_the_room_it_answers_as_without(width, tmp_path: Path):
+    torch.manual_seed(0)
+    model = fold(BiSeNet(width, room=True))
+    path = tmp_path / "room.safetensors"
+    save_weights(model, path)
+    seen = torch.randn(1, 3, 64, 96)
+    known = torch.cat((seen, torch.randn(1, 4, 64, 96)), dim=1)
+    nothing = torch.cat((seen, torch.zeros(1, 4, 64, 96)), dim=1)
+
+    reread = load_weights(path)
+
+    assert reread.room
+    assert reread.inputs == 7
+    torch.testing.assert_close(reread(known), model(known), rtol=1e-2, atol=1e-2)
+    assert not torch.allclose(model(known), model(nothing), atol=1e-3)
+    wanted = model(nothing)
+    torch.testing.assert_close(without_room(model)(seen), wanted)
+    torch.testing.assert_close(with_room(model)(known), wanted)  # new inputs weigh nothing yet
 
 
 def operations(model: BiSeNet, x: torch.Tensor) -> int:

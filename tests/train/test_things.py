@@ -64,8 +64,11 @@ def test_a_seat_stands_behind_the_person_and_beside_them():
     beside = 0
 
     for seed in range(40):
-        seen = seat(grey(), body(), STUFF, np.random.default_rng(seed))
+        seen, none = seat(grey(), body(), STUFF, np.random.default_rng(seed))
+        _, room = seat(grey(), body(), STUFF, np.random.default_rng(seed), grey())
 
+        assert none is None
+        assert np.array_equal(room[body() == 0], seen[body() == 0]), "it stands in the room as well"
         assert np.array_equal(seen[body() > 0], grey()[body() > 0])
         changed = (seen != 128).any(axis=2)
         beside += changed[:, 30:40].any() or changed[:, 90:100].any()
