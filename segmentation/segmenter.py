@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,7 +15,7 @@ from segmentation.governor import CHOSEN, LADDER, START, Governor
 from segmentation.kernels import FULL, LIMITED, to_input
 from segmentation.matte import Matte
 from segmentation.motion.flow import Carrier
-from segmentation.motion.room import Room
+from segmentation.motion.room import Room, RoomWord
 from segmentation.motion.temporal import Smoother
 from segmentation.refine import Guided, Tidy
 from segmentation.sizes import AREAS, Shrink, input_size
@@ -81,6 +82,7 @@ class Segmenter:
         self._carrier = Carrier()
         self._carried = 0  # frames since the network looked
         self._room = Room()
+        self._room_words: deque[RoomWord] = deque()  # left by any thread, taken at the next look
         self._smoother = Smoother(0.0 if still else smoothing)
         self._tidy = Tidy(people)
         self._guided = Guided()
@@ -166,6 +168,7 @@ class Segmenter:
             return
         to_input(picture, self._matrix[full_range], self._scale, self._x)
         if not self.still:
+            self._take_room_words(pts)
             colours = self._matrix[full_range], self._scale
             self._room.look(picture, self._raw_before, colours, self._x)
         self._infer(raw)
@@ -215,6 +218,26 @@ class Segmenter:
         """Smooth by another strength and show other people from the next frame on; any thread."""
         self._smoother.steady(0.0 if self.still else smoothing)
         self._tidy.people = people
+
+    def tell_room(self, word: RoomWord) -> bool:
+        """Learn the room alone from the next look on, or forget it; any thread.
+
+        Returns False where none is learnt.
+        """
+        self._room_words.append(word)
+        return True
+
+    @property
+    def room_map(self) -> NDArray[np.uint8]:
+        """Where the room is known: (h, w) uint8, 255 where it is; any thread."""
+        return self._room.map
+
+    def _take_room_words(self, pts: float) -> None:
+        while self._room_words:
+            if self._room_words.popleft() == "learn":
+                self._room.learn_all(pts)
+            else:
+                self._room.forget("by your word")
 
     def choose_anew(self) -> None:
         """With `people` "only-me", take the most central person for me from now on; any thread."""

@@ -83,6 +83,10 @@ def build_parser() -> argparse.ArgumentParser:
     background.add_argument(
         "--show-my-room", action="store_true", help="others see your room, until a pause"
     )
+    room = add("room", "room.run", "how much of the room behind is known; learn or forget it")
+    room.add_argument(
+        "what", nargs="?", choices=("learn", "forget"), help="learn: step aside for three seconds"
+    )
     devices = add("devices", "devices.run", "list cameras and virtual cameras, set camera controls")
     devices.add_argument(
         "--set", metavar="NAME=VALUE", action="append", help="set a control and keep it"

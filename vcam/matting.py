@@ -23,7 +23,10 @@ from vcam.guard import Fault
 from vcam.system.reopener import Reopener
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from segmentation.matte import Matte
+    from segmentation.motion.room import RoomWord
     from segmentation.refine import People
     from segmentation.segmenter import Segmenter
     from vcam.gpu.segmenter import CudaSegmenter
@@ -54,6 +57,15 @@ class Mattes(Protocol):
 
     def adjust(self, *, smoothing: float, people: People) -> None:
         """Smooth by another strength and show other people from the next frame on; any thread."""
+        ...
+
+    def tell_room(self, word: RoomWord) -> bool:
+        """Learn the room alone now, or forget it; any thread. False where none is learnt."""
+        ...
+
+    @property
+    def room_map(self) -> NDArray[np.uint8] | None:
+        """Where the room is known, (h, w) uint8, 255 where it is; None where none is learnt."""
         ...
 
     def reset(self) -> None:
@@ -198,6 +210,17 @@ class Matting:
         if self._segmenter is None or moves or before.model_copy(update=light) != settings:
             self._gpu_words.append("")  # whoever changes settings gets another try
             self._models.now()
+
+    def tell_room(self, word: RoomWord) -> bool:
+        """Learn the room alone now, or forget it; any thread. False where none is learnt."""
+        segmenter = self._segmenter
+        return segmenter is not None and segmenter.tell_room(word)
+
+    @property
+    def room_map(self) -> NDArray[np.uint8] | None:
+        """Where the room is known, (h, w) uint8, 255 where it is; None where none is learnt."""
+        segmenter = self._segmenter
+        return None if segmenter is None else segmenter.room_map
 
     def reset(self) -> None:
         """Forget the frames before. Pipeline thread only."""

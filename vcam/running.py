@@ -33,6 +33,7 @@ from vcam.system.systemd import Notifier, SuspendWatch, give_back
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from segmentation.motion.room import RoomWord
     from vcam.frame import SafeFrame
     from vcam.room_view import RoomView
     from vcam.settings.config import Config, Output
@@ -93,6 +94,15 @@ class Daemon:
         """The matte of the last composite, (h, w) uint8, 255 is person; None if there is none."""
         matte = self._pipeline.matte
         return None if matte is None else np.rint(matte.alpha * 255).astype(np.uint8)
+
+    def tell_room(self, word: RoomWord) -> bool:
+        """Learn the room behind now, or forget it; False where none is learnt."""
+        self._pipeline.demand.glance()
+        return self._pipeline.matting.tell_room(word)
+
+    def room_map(self) -> NDArray[np.uint8] | None:
+        """Where the room is known, (h, w) uint8, 255 where it is; None where none is learnt."""
+        return self._pipeline.matting.room_map
 
     def room(self) -> RoomView | None:
         """The room, for the settings page while its button is held; None if no picture comes."""

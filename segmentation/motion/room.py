@@ -7,7 +7,7 @@ It is a picture of the room: in memory alone, overwritten with all the rest.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 import cv2
 import numpy as np
@@ -17,6 +17,9 @@ from segmentation.motion.room_kernels import compare, learn
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+RoomWord = Literal["learn", "forget"]  # of the user
+
+ASKED: Final = 2.0  # seconds that all that is seen is room, by the user's word
 ALONE: Final = 1.0  # seconds without anybody, after which all that is seen is room
 NOBODY: Final = 0.001  # share of the picture called person, below which nobody is there
 FIRST: Final = 2.0  # seconds that a pixel is no person before it is learnt while somebody is there
@@ -57,6 +60,7 @@ class Room:
     def __init__(self) -> None:
         self.forgotten = ""  # the reason it was forgotten last
         self._size = (0, 0)
+        self._weight = np.zeros((1, 1), np.uint8)
         self._empty = True  # nothing is known
         self._clear()
 
@@ -68,7 +72,7 @@ class Room:
         self._fit = np.array([[1, 0]] * 3, np.float32)  # gain and offset of Y, U and V
         self._settled = False
         self._person: float | None = None  # when somebody was there last
-        self._lesson = float("-inf")
+        self._lesson = self._asked = float("-inf")
         self._strange = self._suspicious = 0
         self._turn = 1
 
@@ -85,9 +89,8 @@ class Room:
     @property
     def map(self) -> NDArray[np.uint8]:
         """Where the room is known: (h, w) uint8, 255 where it is."""
-        if self._size == (0, 0):
-            return np.zeros((1, 1), np.uint8)
-        return np.asarray((self._weight >= KNOWN).view(np.uint8) * np.uint8(255))
+        weight = self._weight  # one object, whatever the owner's thread puts there next
+        return np.asarray((weight >= KNOWN).view(np.uint8) * np.uint8(255))
 
     def forget(self, why: str = "") -> None:
         """Know nothing of the room from now on."""
@@ -172,6 +175,11 @@ class Room:
         np.subtract(1, whole, out=whole)
         np.minimum(alpha, whole, out=alpha)
 
+    def learn_all(self, pts: float) -> None:
+        """Take all that is seen from `pts` on, for `ASKED` seconds, for the room, learnt anew."""
+        self.forget()
+        self._asked = pts + ASKED
+
     def learn(self, picture: NDArray[np.uint8], alpha: NDArray[np.float32], pts: float) -> None:
         """Learn what is surely room in a picture whose matte is `alpha`; `pts` in seconds."""
         if pts < self._lesson:  # the clock went back
@@ -179,7 +187,7 @@ class Room:
         somebody = np.count_nonzero(alpha > 0.5) > NOBODY * alpha.size
         if somebody or self._person is None:
             self._person = pts
-        alone = pts - self._person >= ALONE
+        alone = pts - self._person >= ALONE or pts < self._asked
         if not alone and pts - self._lesson < TICK:
             return
         self._lesson = pts
@@ -281,7 +289,7 @@ class Room:
 
     @property
     def info(self) -> dict[str, Any]:
-        """What the status says of it: share known, and the reason it was forgotten last."""
+        """Share known, since when, and the reason it was forgotten last, for the status."""
         return {
             "known": round(self._known, 3),
             "since": self.since,

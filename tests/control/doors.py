@@ -42,6 +42,7 @@ class PlayRuntime:
         self.settings = Settings(config.load(config.default_path(), environ={}))
         self.stopped = threading.Event()
         self.glances = 0
+        self.learns, self.told = True, []  # the room, and words about it
         self._size = (width, height)
         self._started = time.monotonic()
 
@@ -61,6 +62,14 @@ class PlayRuntime:
 
     def stop(self) -> None:
         self.stopped.set()
+
+    def tell_room(self, word: str) -> bool:
+        self.told.append(word)
+        return self.learns
+
+    def room_map(self) -> np.ndarray | None:
+        """The left half is known."""
+        return np.repeat(np.uint8([[255, 0]]), 8, axis=1) if self.learns else None
 
     def room(self) -> RoomView | None:
         """What only the page's own button may show: red all over; nothing while paused."""

@@ -50,6 +50,25 @@ def test_modes_change_at_once(client, runtime):
         assert client.status()["mode"] == expected
 
 
+def test_the_room_is_learnt_and_forgotten_by_word_and_its_map_is_no_picture_of_it(client, runtime):
+    client.learn_room()
+    client.forget_room()
+    known = np.asarray(Image.open(io.BytesIO(client.room_map())))
+
+    assert runtime.told == ["learn", "forget"]
+    assert known.shape == (1, 16)
+    assert set(np.unique(known)) == {0, 255}
+
+
+def test_an_engine_that_learns_no_room_says_so(client, runtime):
+    runtime.learns = False
+
+    with pytest.raises(VcamError, match="not learnt") as caught:
+        client.learn_room()
+
+    assert "cpu" in caught.value.hint
+
+
 def test_stop_answers_before_the_daemon_ends(client, runtime):
     client.stop()
 

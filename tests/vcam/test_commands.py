@@ -120,6 +120,20 @@ def test_pause_freeze_and_resume_show_in_the_status(home):
     assert seen[2] in ("live", "starting")
 
 
+def test_the_room_is_learnt_by_word_told_and_forgotten(home):
+    vcam(home, "start", "--source", "demo", "--sink", "none")
+
+    learnt = vcam(home, "room", "learn")
+    told = vcam(home, "room")
+    forgotten = vcam(home, "room", "forget")
+
+    assert learnt.returncode == 0, learnt.stderr
+    assert "Step out of the picture.\n3 …\n2 …\n1 …\n" in learnt.stdout
+    assert "of the room is known" in told.stdout
+    assert "forgotten" in forgotten.stdout
+    assert status(home)["engine"]["room"]["forgotten"] == "by your word"
+
+
 def test_a_picture_becomes_a_preset_a_look_is_kept_and_next_goes_on(home, tmp_path):
     Image.new("RGB", (64, 36), (20, 200, 40)).save(tmp_path / "green.png")
     vcam(home, "start", "--source", "demo", "--sink", "none")

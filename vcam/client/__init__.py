@@ -115,6 +115,18 @@ class Client:
         """Show the room to others: as it is, or under a blur too weak to hide it."""
         self._ask("POST", "/reveal", {"use": use, "by": by})
 
+    def learn_room(self) -> None:
+        """Learn the room: nobody is there for the next seconds."""
+        self._ask("POST", "/known-room")
+
+    def forget_room(self) -> None:
+        """Forget the room."""
+        self._ask("DELETE", "/known-room")
+
+    def room_map(self) -> bytes:
+        """A PNG that is white where the room is known; nothing where none is learnt."""
+        return self._fetch("GET", "/known-room.png")
+
     def hide(self) -> None:
         """Put the background back in front of the room."""
         self._ask("POST", "/hide")

@@ -38,6 +38,9 @@ def status(options: argparse.Namespace) -> int:
     say(f"speed       {status['fps']} fps, {latency['p50']} ms from camera to output")
     say(f"model       {engine.get('model')} on {engine.get('device')}, {engine.get('precision')}")
     say(f"costs       {status['cpu_percent']} % of a core, {status['rss_mb']} MB")
+    known = (engine.get("room") or {}).get("known")
+    if known:
+        say(f"room        {known:.0%} known")
     for problem in (*status["problems"], engine.get("problem"), status["config_problem"]):
         if problem:
             say(f"note        {problem}")

@@ -19,7 +19,7 @@ from vcam.control import camera_controls, guards
 from vcam.control.description import Endpoint, describe
 from vcam.control.jobs import aside, start_workers, with_files
 from vcam.control.metrics import CONTENT_TYPE, prometheus
-from vcam.control.preview import Preview, jpeg_of_room
+from vcam.control.preview import Preview, jpeg_of_room, png_of
 from vcam.doctor import report
 from vcam.errors import VcamError
 from vcam.settings import choice
@@ -29,6 +29,7 @@ from vcam.system import devices
 from vcam.system.memory import blank
 
 if TYPE_CHECKING:
+    from segmentation.motion.room import RoomWord
     from vcam.control.page_door import PageDoor
     from vcam.control.runtime import Runtime
 
@@ -41,6 +42,7 @@ BODY_TIMEOUT: Final = 10.0  # seconds in which a change has to arrive
 UPLOAD_TIMEOUT: Final = 120.0  # seconds in which a picture or clip has to
 EVENT_INTERVAL: Final = 1.0  # seconds between statuses when nothing changes
 ASKERS: Final = ("command line", "tray", "settings page")  # who may be named for a reveal
+LEARNS_HINT: Final = 'Set engine = "cpu" under [matte], and wait until it is ready.'
 REVEAL_HINT: Final = "Send {} to show the room as it is."
 HINT: Final = 'Send {"section": {"key": value}}.'
 
@@ -143,6 +145,8 @@ class Api:
                     "properties": {"use": {"type": "string"}, "by": {"enum": list(ASKERS)}},
                 },
             ),
+            Endpoint("POST", "/known-room", self.learn_room, "Learn the room; nobody is there."),
+            Endpoint("DELETE", "/known-room", self.forget_room, "Forget the room."),
             Endpoint("POST", "/hide", self.hide, "Put the background back in front of the room."),
             Endpoint("POST", "/pause", self.mode("paused"), "Show the privacy card."),
             Endpoint("POST", "/resume", self.mode("live"), "Show the person again."),
@@ -159,6 +163,13 @@ class Api:
                 "What others see, live; with view=matte the matte instead.",
                 answers="multipart/x-mixed-replace",
                 query={"view": "composite or matte"},
+            ),
+            Endpoint(
+                "GET",
+                "/known-room.png",
+                self.known_room,
+                "Where the room behind is known: white; no picture of it.",
+                answers="image/png",
             ),
             Endpoint(
                 "GET",
@@ -265,6 +276,23 @@ class Api:
         by = by if by in ASKERS else "a program"
         await aside(self._runtime.settings.show_room, by, how)
         return web.json_response(self._settings())
+
+    async def learn_room(self, request: web.Request) -> web.Response:
+        return self._told_room("learn")
+
+    async def forget_room(self, request: web.Request) -> web.Response:
+        return self._told_room("forget")
+
+    def _told_room(self, word: RoomWord) -> web.Response:
+        if not self._runtime.tell_room(word):
+            return guards.refusal(409, "The room is not learnt by this engine.", LEARNS_HINT)
+        return web.json_response({})
+
+    async def known_room(self, request: web.Request) -> web.Response:
+        known = await aside(self._runtime.room_map)
+        if known is None:
+            return web.Response(status=204)
+        return web.Response(body=png_of(known), content_type="image/png")
 
     async def hide(self, request: web.Request) -> web.Response:
         self._runtime.settings.end_reveal()  # at once, however many wait for a thread

@@ -123,6 +123,12 @@ def encode(frame: SafeFrame) -> bytes:
     return jpeg_from(cv2.cvtColor(small, cv2.COLOR_YUV2BGR_I420, image))
 
 
+def png_of(known: NDArray[np.uint8]) -> bytes:
+    """A map of the known room, (h, w) uint8, as a PNG."""
+    _, data = cv2.imencode(".png", known)
+    return data.tobytes()
+
+
 def jpeg_of_room(view: RoomView) -> bytes:
     """Turn a view of the room into a JPEG, for the answer to the page that asked for it."""
     return jpeg_from(view.bgr)

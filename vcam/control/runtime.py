@@ -5,6 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from segmentation.motion.room import RoomWord
     from vcam.frame import SafeFrame
     from vcam.room_view import RoomView
     from vcam.settings.live import Settings
@@ -25,6 +29,14 @@ class Runtime(Protocol):
 
     def latest(self) -> SafeFrame | None:
         """The last frame that reached a sink, as a copy that stays valid; None before the first."""
+        ...
+
+    def tell_room(self, word: RoomWord) -> bool:
+        """Learn the room behind now, or forget it; False where none is learnt."""
+        ...
+
+    def room_map(self) -> NDArray[np.uint8] | None:
+        """Where the room is known, (h, w) uint8, 255 where it is; None where none is learnt."""
         ...
 
     def room(self) -> RoomView | None:

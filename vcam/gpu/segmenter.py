@@ -24,6 +24,7 @@ from vcam.gpu.plan import AREA, Plan
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from segmentation.motion.room import RoomWord
     from segmentation.planes import Planes
     from segmentation.refine import People
 from segmentation.engines.cuda import (
@@ -161,6 +162,15 @@ class CudaSegmenter:
     def memory(self) -> int:
         """Bytes that torch holds on the GPU, the driver's own share not counted."""
         return torch.cuda.memory_reserved(self.device) if self._gpu else 0
+
+    def tell_room(self, word: RoomWord) -> bool:
+        """No room is learnt on the GPU."""
+        return False
+
+    @property
+    def room_map(self) -> None:
+        """No room is learnt on the GPU."""
+        return
 
     def adjust(self, *, smoothing: float, people: People) -> None:
         """Smooth by another strength from the next frame on; any thread.
