@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import cv2
 import numpy as np
 
-from segmentation.motion.room_kernels import compare, learn
+from segmentation.motion.room_kernels import PERSON, UNSTEADY, compare, learn
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -29,7 +29,11 @@ NEAR: Final = 0.05  # alpha from which a pixel may be a person,
 MARGIN: Final = 0.05  # and part of the height around it that may be, too
 KNOWN: Final = 3  # lessons after which a pixel is known
 MOST: Final = 24  # lessons that its mean is taken of: what changes slowly is followed
-PATIENCE: Final = 5  # lessons in a row that differ, after which it is learnt anew
+PATIENCE: Final = 15  # lessons in a row that differ and rest, after which it is learnt anew
+RESTLESS: Final = (5.0, 3.0)  # levels, and times the noise, that a pixel changes by from lesson to
+AROUND: Final = 0.1  # lesson; nothing is learnt within this part of the height around it
+COMES: Final = 0.02  # share of the room that looks otherwise, from which somebody may be there
+TOLD: Final = (0.5, 0.6)  # known part of what is around the person, to stay told and to be told
 
 ROWS: Final = 18  # of samples for the fit
 FEWEST: Final = 40  # samples that a fit needs
@@ -75,6 +79,8 @@ class Room:
         self._lesson = self._asked = float("-inf")
         self._strange = self._suspicious = 0
         self._turn = 1
+        self._told = False  # enough is known of where it matters
+        self._comes = False  # something stands in the room that was not there
 
     @property
     def known(self) -> float:
@@ -97,7 +103,8 @@ class Room:
         if not self._empty and why:
             self.forgotten = why
         if self._size != (0, 0):
-            for kept in (self._room, self._weight, self._differs, self._apart, self._texture):
+            planes = self._room, self._weight, self._differs, self._apart, self._seen
+            for kept in (*planes, self._texture):
                 kept.fill(0)
             self._edges.fill(False)
             self._last_person.fill(-np.inf)
@@ -144,11 +151,12 @@ class Room:
         """
         if picture.shape[1:] != self._size:
             self._allocate(*picture.shape[1:])
-        if self._empty or not self._matches(picture, before):
-            if x.shape[1] > 3:
-                x[0, 3:].fill(0)
-            return
-        compare(picture, self._room, self._weight, self._fit, colours, KNOWN, x, self._apart)
+        known = not self._empty and self._matches(picture, before)
+        if known:
+            told = x if self._told else x[:, :3]
+            compare(picture, self._room, self._weight, self._fit, colours, KNOWN, told, self._apart)
+        if x.shape[1] > 3 and not (known and self._told):
+            x[0, 3:].fill(0)
 
     def object_to(self, alpha: NDArray[np.float32]) -> None:
         """Take out of `alpha`, in place, what is surely the room: found again, and textured."""
@@ -184,19 +192,18 @@ class Room:
         """Learn what is surely room in a picture whose matte is `alpha`; `pts` in seconds."""
         if pts < self._lesson:  # the clock went back
             self._lesson = pts
-        somebody = np.count_nonzero(alpha > 0.5) > NOBODY * alpha.size
+        somebody = self._comes or np.count_nonzero(alpha > 0.5) > NOBODY * alpha.size
         if somebody or self._person is None:
             self._person = pts
         alone = pts - self._person >= ALONE or pts < self._asked
-        if not alone and pts - self._lesson < TICK:
+        if pts - self._lesson < TICK and not (alone and self._known < 1):
             return
         self._lesson = pts
         if alone:
             near = self._nobody
+            self._told = True
         else:
-            margin = max(1, round(MARGIN * alpha.shape[0]))
-            square = np.ones((2 * margin + 1,) * 2, np.uint8)
-            near = cv2.dilate((alpha > NEAR).view(np.uint8), square)
+            near = self._near(picture, alpha)
         if self.since is None:
             self.since = pts
             self._last_person.fill(pts - AGAIN + FIRST)
@@ -209,7 +216,22 @@ class Room:
             (pts, -np.inf if alone else AGAIN, limit, MOST, PATIENCE),
             (self._room, self._weight, self._differs, self._last_person),
         )
+        np.copyto(self._seen, picture[0])
         self._describe()
+
+    def _near(self, picture: NDArray[np.uint8], alpha: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Where somebody may be: near what is called a person, or what does not keep still."""
+        h = alpha.shape[0]
+        person = cv2.dilate((alpha > NEAR).view(np.uint8), _square(MARGIN * h))
+        ring = (person > 0) & (alpha <= 0.5)
+        around = np.count_nonzero(ring)
+        known = np.count_nonzero(ring & (self._weight >= KNOWN)) / around if around else 1.0
+        self._told = known >= TOLD[0 if self._told else 1]
+        change = cv2.blur(cv2.absdiff(picture[0], self._seen), (3, 3))
+        restless = change > max(RESTLESS[0], RESTLESS[1] * self.noise)
+        near = cv2.dilate(restless.view(np.uint8), _square(AROUND * h))
+        np.copyto(self._differs, 0, where=near > 0)
+        return np.where(person > 0, PERSON, near * UNSTEADY)
 
     def _matches(self, picture: NDArray[np.uint8], alpha: NDArray[np.float32]) -> bool:
         """Fit the room's light to the picture's; False if it is no longer the same room."""
@@ -235,6 +257,7 @@ class Room:
         middle = float(np.median(residue))
         strange = residue > max(OTHER[0], OTHER[1] * self.noise)
         self._settled = True
+        self._comes = bool(strange.mean() > COMES)
         moved = np.count_nonzero(edges) >= FEWEST / 2 and strange[edges].mean() > MOVED
         if not (strange.mean() > CHANGED or moved or not GAINS[0] < self._fit[0, 0] < GAINS[1]):
             self.noise += 0.1 * (min(max(1.48 * middle, 0.5), 8.0) - self.noise)
@@ -279,6 +302,7 @@ class Room:
         self._differs = np.zeros((h, w), np.uint8)
         self._last_person = np.full((h, w), -np.inf, np.float64)
         self._apart = np.zeros((h, w), np.uint8)
+        self._seen = np.zeros((h, w), np.uint8)  # luma at the last lesson
         self._nobody = np.zeros((h, w), np.uint8)
         self._texture = np.zeros((max(1, h // CELL), max(1, w // CELL)), np.float32)
         step = max(1, h // ROWS)
@@ -296,3 +320,8 @@ class Room:
             "forgotten": self.forgotten or None,
             "showing": self.showing,
         }
+
+
+def _square(reach: float) -> NDArray[np.uint8]:
+    """What a mask is dilated by to reach so many pixels farther."""
+    return np.ones((2 * max(1, round(reach)) + 1,) * 2, np.uint8)

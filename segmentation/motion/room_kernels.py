@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     Terms = tuple[float, float, float, int, int]
     Memory = tuple[Floats, Bytes, Bytes, NDArray[np.float64]]
 
+# What may stand in a pixel of `near` but nothing, 0: whoever is learnt there is not the room.
+PERSON: Final = np.uint8(1)  # it is called a person, or is next to one: it must wait
+UNSTEADY: Final = np.uint8(2)  # something moves there: not now
+
 _PICTURE: Final = "Array(u1, 3, 'C', readonly=True)"
 _PLANES: Final = "f4[:, :, ::1]"
 
@@ -116,8 +120,9 @@ def _learn_compiled(picture: Bytes, near: Bytes, fit: Floats, terms: Terms, memo
     far = np.float32(limit)
     for i in range(h):
         for j in range(w):
-            if near[i, j]:
+            if near[i, j] == PERSON:
                 last[i, j] = now
+            if near[i, j]:
                 continue
             if now - last[i, j] < again:
                 continue
@@ -147,7 +152,7 @@ def _learn_compiled(picture: Bytes, near: Bytes, fit: Floats, terms: Terms, memo
 def _learn_plain(picture: Bytes, near: Bytes, fit: Floats, terms: Terms, memory: Memory) -> None:
     now, again, limit, most, patience = terms
     room, weight, differs, last = memory
-    last[near > 0] = now
+    last[near == PERSON] = now
     chosen = (near == 0) & ~(now - last < again)
     gain, offset = fit[:, 0, None, None], fit[:, 1, None, None]
     seen = (picture.astype(np.float32) - offset) / gain
