@@ -44,6 +44,7 @@ class Segmenter:
         EngineError: the engine does not work on this machine.
     """
 
+    learns = True  # the room behind, except from stills
     draws = False  # others, that also set the person into a scene, do
 
     def __init__(
@@ -167,12 +168,13 @@ class Segmenter:
             self._carried += 1
             return
         to_input(picture, self._matrix[full_range], self._scale, self._x)
-        if not self.still:
+        learns = self.learns and not self.still
+        if learns:
             self._take_room_words(pts)
             colours = self._matrix[full_range], self._scale
             self._room.look(picture, self._raw_before, colours, self._x)
         self._infer(raw)
-        if not self.still:
+        if learns:
             self._room.object_to(raw)
             self._room.learn(picture, raw, pts)
             self._raw_before = raw

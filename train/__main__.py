@@ -55,6 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_doubts(commands)
     _add_fit(commands)
     _add_export(commands)
+    _add_film(commands)
     _add_evaluate(commands)
     return parser
 
@@ -150,6 +151,15 @@ def _add_export(commands: Commands) -> None:
     )
 
 
+def _add_film(commands: Commands) -> None:
+    told = commands.add_parser("film", help="make clips of a fixed webcam, with their true alpha")
+    told.add_argument("people", type=Path, metavar="MANIFEST", help="or a folder, img/ and mask/")
+    told.add_argument("--rooms", type=Path, required=True, metavar="MANIFEST", help="or a folder")
+    told.add_argument("--split", default="report", choices=("choose", "report", "train"))
+    told.add_argument("--count", type=int, default=14, metavar="N")
+    told.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
+
+
 def _add_evaluate(commands: Commands) -> None:
     told = commands.add_parser("evaluate", help="figures of models on pictures and clips")
     told.add_argument(
@@ -179,9 +189,10 @@ def _add_evaluate(commands: Commands) -> None:
     told.add_argument(
         "--way",
         action="append",
-        choices=("network", "still", "live"),
+        choices=("network", "still", "live", "unlearnt"),
         default=None,
-        help="the network alone, as the program treats pictures, or clips; default network",
+        help="the network alone, or as the program treats pictures, clips, or clips of which it "
+        "learns no room; default network",
     )
     told.add_argument(
         "--peer", type=Path, action="append", default=[], metavar="FILE", help="network alone"

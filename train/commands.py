@@ -16,7 +16,7 @@ from train.data.manifests import find_rooms, find_set, read_manifest, read_room
 from train.data.prepare import prepare
 from train.data.shards import write_shards
 from train.data.sources import write_sets
-from train.figures import proofs
+from train.figures import film, proofs
 from train.figures.doubts import find_doubts, write_doubts
 from train.figures.evaluate import Exam, evaluate, pictures_of, table, write_held, write_worst
 from train.figures.model_card import write_card
@@ -90,6 +90,16 @@ def run_fit(options: argparse.Namespace) -> int:
         if place.first:
             print(f"Stopped; go on with --resume -o {folder}", file=sys.stderr)
         return 130
+
+
+def run_film(options: argparse.Namespace) -> int:
+    """Make clips of a fixed webcam."""
+    pairs, _ = pictures_of(options.people, options.split)
+    rooms = find_rooms(options.rooms, options.split)
+    for scene in film.scenes(pairs, rooms, options.count):
+        film.write(scene, options.output)
+        print(options.output / f"{scene.name}.mp4")
+    return 0
 
 
 def run_evaluate(options: argparse.Namespace) -> int:

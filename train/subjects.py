@@ -18,7 +18,7 @@ from train.data.datasets import Alpha, Image
 from train.errors import UsageError
 from train.weights.export import widened
 
-WAYS = ("network", "still", "live")
+WAYS = ("network", "still", "live", "unlearnt")
 
 
 class Subject(Protocol):
@@ -69,13 +69,18 @@ class Network:
 
 
 class Program:
-    """The program's own mattes: network, people, edges; and smoothing where it is a clip."""
+    """The program's own mattes: network, people, edges; and smoothing where it is a clip.
+
+    Live, it learns the room behind; `unlearnt` does not.
+    """
 
     def __init__(
-        self, path: Path, *, still: bool, quality: str = "balanced", fps: float = 30.0
+        self, path: Path, way: str, *, quality: str = "balanced", fps: float = 30.0
     ) -> None:
+        still = way == "still"
         self._segmenter = Segmenter(str(path), quality=quality, still=still, examine=False)
-        self.name = f"{path.stem} ({'still' if still else 'live'})"
+        self._segmenter.learns = way == "live"
+        self.name = f"{path.stem} ({way})"
         self._interval = 1 / fps
         self._seq = 0
 
@@ -110,7 +115,7 @@ def open_subject(path: Path, way: str, *, quality: str = "balanced", fps: float 
     try:
         if way == "network":
             return Network(path, quality=quality)
-        return Program(path, still=way == "still", quality=quality, fps=fps)
+        return Program(path, way, quality=quality, fps=fps)
     except SegmentationError as error:
         raise UsageError(error.message, hint="Give an .xml, .onnx or .tflite file.") from error
 

@@ -93,7 +93,7 @@ def test_planes_are_limited_range_at_half_the_chroma():
 def test_a_matte_has_the_size_of_its_picture(model, size):
     image, _ = person(0, *size)
 
-    for subject in (Network(model), Program(model, still=True), Program(model, still=False)):
+    for subject in (Network(model), Program(model, "still"), Program(model, "live")):
         alpha = subject.alpha(image)
 
         assert alpha.shape == size

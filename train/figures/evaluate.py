@@ -156,8 +156,8 @@ def evaluate(models: list[tuple[Path, str]], exam: Exam) -> list[Result]:
     pairs, manifest = pictures_of(exam.pictures, exam.split)
     results = []
     for path, way in models:
-        if way == "live":
-            result = Result(f"{path.stem} (live)")
+        if way in ("live", "unlearnt"):
+            result = Result(f"{path.stem} ({way})")
         else:
             subject = open_subject(path, way, quality=exam.quality)
             result = on_pictures(subject, pairs, manifest)
