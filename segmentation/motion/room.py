@@ -323,5 +323,5 @@ class Room:
 
 
 def _square(reach: float) -> NDArray[np.uint8]:
-    """What a mask is dilated by to reach so many pixels farther."""
+    """The kernel that dilates a mask by so many pixels."""
     return np.ones((2 * max(1, round(reach)) + 1,) * 2, np.uint8)

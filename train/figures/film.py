@@ -84,10 +84,8 @@ def frames(scene: Scene) -> Iterator[tuple[Image, Alpha]]:
         sway = 0.04 + 0.03 * math.sin(number / 5)
         behind = behind * (1 - 0.22 * shade) * (1 + sway * light * min(1, 4 * alpha.mean()))
         if scene.kind == "lamp" and happened:
-            behind = behind * np.array((1.1, 0.97, 0.85), np.float32) + np.array(
-                (14, 6, 0), np.float32
-            )
-            seen = seen * np.array((1.06, 0.98, 0.9), np.float32) + np.array((8, 4, 0), np.float32)
+            behind = behind * _colour(1.1, 0.97, 0.85) + _colour(14, 6, 0)
+            seen = seen * _colour(1.06, 0.98, 0.9) + _colour(8, 4, 0)
         x = seen * alpha[..., None] + behind * (1 - alpha[..., None])
         there = min(1.0, 3 * float(alpha.mean()))
         x = x * (1 + drift * there) * (1 + (tint - 1) * there)
@@ -144,6 +142,10 @@ def _placed(
     alpha = cv2.warpAffine(scene.alpha, matrix, (WIDTH, HEIGHT))
     seen = cv2.warpAffine(person, matrix, (WIDTH, HEIGHT), borderMode=cv2.BORDER_REPLICATE)
     return np.clip(alpha, 0, 1).astype(np.float32), np.asarray(seen, np.float32)
+
+
+def _colour(red: float, green: float, blue: float) -> NDArray[np.float32]:
+    return np.array((red, green, blue), np.float32)
 
 
 def _framed(room: Image) -> NDArray[np.float32]:
