@@ -83,6 +83,20 @@ def _on_gpu(name: str) -> bool:
     return any(f"{name}.".startswith(f"{place}.") for place in GPU)
 
 
+def test_a_frame_and_a_change_of_settings_enter_few_files():
+    entered = house.walked()
+    most = {"a frame": 28, "a slider": 6, "a background": 8, "a model": 8}
+
+    # Beyond the door, which asks for the same five files whatever is wanted.
+    beyond = {
+        name: [file for file in files if not file.startswith("vcam/control/")]
+        for name, files in entered.items()
+    }
+    assert entered.keys() == most.keys()
+    assert {name: files for name, files in beyond.items() if len(files) > most[name]} == {}
+    assert all(len(entered[name]) - len(beyond[name]) <= 5 for name in entered)
+
+
 def test_docstrings_name_what_they_describe():
     assert house.measure().riddles == []
 
