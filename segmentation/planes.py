@@ -13,6 +13,12 @@ from segmentation.constants import BLACK, CHROMA_SLOPE, GREY, LUMA_SLOPE
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    Bytes = NDArray[np.uint8]
+    Luma = tuple[Bytes, int]  # a plane's memory and its bytes per line; see `flat`
+    Chroma = tuple[
+        Bytes, Bytes, int, int
+    ]  # U, V, their bytes per line, rows of them to one of 4:2:0
+
 
 @dataclass(frozen=True, slots=True)
 class Planes:
@@ -79,3 +85,61 @@ def tall(data: NDArray[np.uint8], width: int, height: int) -> Planes:
     area, half = width * height, (height, width // 2)
     u, v = data[area : area + area // 2], data[area + area // 2 :]
     return Planes(data[:area].reshape(height, width), u.reshape(half), v.reshape(half))
+
+
+def flat(plane: NDArray[np.uint8]) -> Luma:
+    """Return a plane's memory as one row of bytes, padding included, and its bytes per line.
+
+    The pixels of a row must be adjacent; otherwise the plane is copied first.
+    """
+    h, w = plane.shape
+    line = plane.strides[0]
+    if plane.strides[1] != 1 or line < w:
+        plane = np.ascontiguousarray(plane)
+        line = w
+    if plane.flags.c_contiguous:
+        return plane.reshape(-1), w
+    size = (h - 1) * line + w
+    bytes_: Bytes = np.lib.stride_tricks.as_strided(plane, (size,), (1,), writeable=False)
+    return bytes_, line
+
+
+def flat_chroma(planes: Planes) -> Chroma:
+    """Return a frame's chroma in the form the loops take."""
+    (u, line), (v, v_line) = flat(planes.u), flat(planes.v)
+    if v_line != line:
+        u, line = flat(np.ascontiguousarray(planes.u))
+        v, _ = flat(np.ascontiguousarray(planes.v))
+    return u, v, line, planes.chroma_rows
+
+
+class Shrink:
+    """Scales planes of one shape down to another: by halves first, then linearly.
+
+    Halving is a tenth of the cost of any other exact area average.
+    """
+
+    def __init__(self, shape: tuple[int, ...], small: tuple[int, int]) -> None:
+        self.shape = shape
+        self._small = small
+        self._halves: list[NDArray[np.uint8]] = []
+        height, width = shape[:2]
+        h, w = small
+        while height % 2 == 0 and width % 2 == 0 and height >= 2 * h and width >= 2 * w:
+            height, width = height // 2, width // 2
+            self._halves.append(np.zeros((height, width), np.uint8))
+        # Linear weights look at two pixels only: beyond twice the size they would skip some.
+        far = height > 2.5 * h or width > 2.5 * w
+        self._last = cv2.INTER_AREA if far else cv2.INTER_LINEAR
+
+    def wipe(self) -> None:
+        """Overwrite the halves of the last plane."""
+        for half in self._halves:
+            half.fill(0)
+
+    def __call__(self, plane: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
+        """Fill `out` with the plane at the smaller size."""
+        for half in self._halves:
+            cv2.resize(plane, half.shape[::-1], half, interpolation=cv2.INTER_AREA)
+            plane = half
+        cv2.resize(plane, out.shape[::-1], out, interpolation=self._last)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,8 +18,9 @@ from segmentation.matte import Matte
 from segmentation.motion.flow import Carrier
 from segmentation.motion.room import Room, RoomWord
 from segmentation.motion.temporal import Smoother
+from segmentation.planes import Shrink
 from segmentation.refine import Guided, Tidy
-from segmentation.sizes import AREAS, Shrink, input_size
+from segmentation.sizes import AREAS, input_size
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,6 +32,19 @@ if TYPE_CHECKING:
 # Area of the network's input in pixels; its shape follows the frame.
 QUALITIES: Final = ("auto", "low", "balanced", "high")
 STAGES: Final = ("prepare", "infer", "smooth", "refine")
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """The part of this machine that a segmenter may use."""
+
+    engine: str = "auto"
+    threads: int = 1
+    max_cpu_percent: float = 50.0  # of one core, which quality = "auto" keeps to
+    cache_dir: Path | None = None  # keeps compiled models; None keeps none
+
+
+ANY: Final = Machine()
 
 
 class Segmenter:
@@ -50,15 +65,12 @@ class Segmenter:
     def __init__(
         self,
         model: str = "auto",
+        machine: Machine = ANY,
         *,
-        engine: str = "auto",
-        threads: int = 1,
         quality: str = "balanced",
         smoothing: float = 0.6,
         people: People = "everyone",
         still: bool = False,
-        max_cpu_percent: float = 50.0,
-        cache_dir: Path | None = None,
         examine: bool = True,
     ) -> None:
         if quality not in QUALITIES:
@@ -66,15 +78,15 @@ class Segmenter:
                 f"quality is {quality!r}, expected one of {', '.join(map(repr, QUALITIES))}",
                 hint='Set quality = "auto".',
             )
-        self._governor = Governor(max_cpu_percent) if quality == "auto" else None
+        self._governor = Governor(machine.max_cpu_percent) if quality == "auto" else None
         self.level = LADDER[START] if self._governor else CHOSEN[quality]
         self._engine: Engine = open_engine(
             model,
-            engine=engine,
+            engine=machine.engine,
             still=still,
             large=quality == "high",
-            threads=threads,
-            cache_dir=cache_dir,
+            threads=machine.threads,
+            cache_dir=machine.cache_dir,
             size=input_size(9, 16, AREAS[self.level.quality])[0],  # as nearly every webcam needs
             examine=examine,
         )

@@ -1,15 +1,8 @@
-"""Sizes of the network's input, and planes shrunk to them."""
+"""Sizes of the network's input."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
-
-import cv2
-import numpy as np
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
+from typing import Final
 
 AREAS: Final = {"low": 272 * 160, "balanced": 368 * 224, "high": 384 * 224}
 STEP: Final = 32  # both sides of the network's input are multiples of this
@@ -38,35 +31,3 @@ def input_size(
         min(full_h, max(1, round(height * scale))),
         min(full_w, max(1, round(width * scale))),
     )
-
-
-class Shrink:
-    """Scales planes of one shape down to another: by halves first, then linearly.
-
-    Halving is a tenth of the cost of any other exact area average.
-    """
-
-    def __init__(self, shape: tuple[int, ...], small: tuple[int, int]) -> None:
-        self.shape = shape
-        self._small = small
-        self._halves: list[NDArray[np.uint8]] = []
-        height, width = shape[:2]
-        h, w = small
-        while height % 2 == 0 and width % 2 == 0 and height >= 2 * h and width >= 2 * w:
-            height, width = height // 2, width // 2
-            self._halves.append(np.zeros((height, width), np.uint8))
-        # Linear weights look at two pixels only: beyond twice the size they would skip some.
-        far = height > 2.5 * h or width > 2.5 * w
-        self._last = cv2.INTER_AREA if far else cv2.INTER_LINEAR
-
-    def wipe(self) -> None:
-        """Overwrite the halves of the last plane."""
-        for half in self._halves:
-            half.fill(0)
-
-    def __call__(self, plane: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
-        """Fill `out` with the plane at the smaller size."""
-        for half in self._halves:
-            cv2.resize(plane, half.shape[::-1], half, interpolation=cv2.INTER_AREA)
-            plane = half
-        cv2.resize(plane, out.shape[::-1], out, interpolation=self._last)

@@ -172,7 +172,7 @@ def pipeline(frames, answer=left_half, *, backdrop="#00ff00", on_demand=False, *
     shown = outlet(sink)
     demand = Demand(shown, on_demand=on_demand, idle_after=0.2)
     behind = open_backdrop(backdrop, W, H)
-    pipe = Pipeline(Slot(frames), matting(answer), behind, shown, chosen, demand, shown.stats)
+    pipe = Pipeline(Slot(frames), matting(answer), behind, shown, chosen, demand)
     return pipe, sink
 
 

@@ -6,7 +6,9 @@ Arrows are imports of our own modules, those inside functions and under TYPE_CHE
 from __future__ import annotations
 
 import ast
+import json
 import re
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -217,6 +219,18 @@ def measure() -> Measured:
     )
 
 
+def walked() -> dict[str, list[str]]:
+    """Files that a frame enters, and changes of settings, as `tests.walks` finds them.
+
+    In a process of its own: what started before would not be noted.
+    """
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.walks"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    found: dict[str, list[str]] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
 def main() -> int:
     """Print each measure and the worst of it."""
     found = measure()
@@ -241,6 +255,10 @@ def main() -> int:
         print(f"{what}: {len(lines)}")
         for line in lines:
             print(f"    {line}")
+    for name, files in walked().items():
+        print(f"files that {name} enters: {len(files)}")
+        for file in files:
+            print(f"    {file}")
     return 0
 
 

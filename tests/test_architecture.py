@@ -28,6 +28,9 @@ OPENERS = {
     "vcam.tray.app",  # another panel on each system
 }
 
+# The picture's way through the GPU, whose kernels take no structures.
+GPU = ("vcam.gpu", "vcam.commands.bench_gpu", "segmentation.engines.cuda")
+
 
 def test_arrows_between_the_packages_point_down():
     wrong = [
@@ -61,12 +64,37 @@ def test_functions_import_modules_of_ours_in_named_places_alone():
 
 
 @pytest.mark.parametrize(
-    ("measure", "most"), [("files", 15), ("lines", 600), ("functions", 80), ("parameters", 10)]
+    ("measure", "most"), [("files", 15), ("lines", 500), ("functions", 80), ("parameters", 8)]
 )
 def test_no_room_is_too_large(measure, most):
     sizes = getattr(house.measure(), measure)
 
-    assert {name: size for name, size in sizes.items() if size > most} == {}
+    assert {name: size for name, size in sizes.items() if size > most and not _on_gpu(name)} == {}
+
+
+@pytest.mark.parametrize(("measure", "most"), [("lines", 600), ("parameters", 10)])
+def test_no_room_on_the_gpu_is_too_large(measure, most):
+    sizes = getattr(house.measure(), measure)
+
+    assert {name: size for name, size in sizes.items() if size > most and _on_gpu(name)} == {}
+
+
+def _on_gpu(name: str) -> bool:
+    return any(f"{name}.".startswith(f"{place}.") for place in GPU)
+
+
+def test_a_frame_and_a_change_of_settings_enter_few_files():
+    entered = house.walked()
+    most = {"a frame": 28, "a slider": 6, "a background": 8, "a model": 8}
+
+    # Beyond the door, which asks for the same five files whatever is wanted.
+    beyond = {
+        name: [file for file in files if not file.startswith("vcam/control/")]
+        for name, files in entered.items()
+    }
+    assert entered.keys() == most.keys()
+    assert {name: files for name, files in beyond.items() if len(files) > most[name]} == {}
+    assert all(len(entered[name]) - len(beyond[name]) <= 5 for name in entered)
 
 
 def test_docstrings_name_what_they_describe():

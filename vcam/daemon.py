@@ -16,7 +16,7 @@ import cv2
 from filelock import FileLock, Timeout
 
 from vcam.compose.backdrops import Backdrop, open_backdrop
-from vcam.errors import BackgroundError, DaemonError, tell
+from vcam.errors import BackgroundError, DaemonError, log_quietly
 from vcam.foreign_text import say
 from vcam.matting import Matting
 from vcam.pipeline import Pipeline
@@ -92,7 +92,7 @@ def run(
         )
         matting = opened.enter_context(Matting(config.matte, paths.cache_dir()))
         pipeline = Pipeline(
-            capture, matting, backdrop, outlet, settings, demand, stats, alive=notifier.watchdog
+            capture, matting, backdrop, outlet, settings, demand, alive=notifier.watchdog
         )
         opened.callback(pipeline.close)
         daemon = Daemon(pipeline, config_path, stop, reread)
@@ -190,7 +190,7 @@ def _background(
             try:
                 tend(notifier)
             except Exception:  # out of memory, say: the next time may go better
-                tell(log, "housekeeping failed")
+                log_quietly(log, "housekeeping failed")
 
     thread = threading.Thread(target=loop, name="tend", daemon=True)
     thread.start()

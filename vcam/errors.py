@@ -97,7 +97,7 @@ class Stopped(VcamError):
         self.exit_code = 128 + signum
 
 
-def tell(log: logging.Logger, message: str) -> None:
+def log_quietly(log: logging.Logger, message: str) -> None:
     """Log the exception at hand, or do nothing: where memory is short, logging fails too.
 
     A thread that must not end calls this from its last `except`. A fault that repeats, 30 times a

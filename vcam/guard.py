@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import numpy as np
 
-from segmentation.motion.change import moved
+from segmentation.motion.temporal import moved
 from vcam.system.memory import blank
 
 if TYPE_CHECKING:

@@ -254,7 +254,7 @@ def _quoted(text: str) -> str:
 def api() -> str:
     """`docs/api.md`."""
     offered = Api(None, None)  # type: ignore[arg-type]
-    return description.manual(offered.endpoints(local=False), offered.endpoints(local=True))
+    return description.markdown(offered.endpoints(local=False), offered.endpoints(local=True))
 
 
 def formats() -> str:

@@ -20,7 +20,7 @@ from vcam.compose.compositor import Compositor
 from vcam.compose.scene import Blur, Look, Scene
 from vcam.frame import Frame
 from vcam.guard import Fault
-from vcam.system.reopener import Reopener
+from vcam.system.reopener import BackOff, Reopener
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -35,8 +35,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FAILURES = 3  # in a row before the engine is opened anew
-# Seconds between tries to open it. The last is what a model that is mended has to wait at most.
-FIRST_BACK_OFF, LAST_BACK_OFF = 0.25, 1.0
+BACK_OFF = BackOff(0.25, 1.0)  # between tries to open it; a mended model waits the last at most
 
 
 class Mattes(Protocol):
@@ -95,17 +94,14 @@ def open_segmenter(settings: MatteSettings, cache_dir: Path | None) -> Mattes:
     cuda = settings.engine == "cuda"
     if cuda and settings.people == "everyone":
         return _open_cuda(settings, cache_dir)
-    from segmentation.segmenter import Segmenter  # openvino takes a third of a second
+    from segmentation.segmenter import Machine, Segmenter  # OpenVINO takes a third of a second
 
     segmenter = Segmenter(
         settings.model,
-        engine=settings.engine,
-        threads=settings.threads,
+        Machine(settings.engine, settings.threads, settings.max_cpu_percent, cache_dir),
         quality="high" if cuda else settings.quality,
         smoothing=settings.smoothing,
         people=settings.people,
-        max_cpu_percent=settings.max_cpu_percent,
-        cache_dir=cache_dir,
     )
     _warm(segmenter)
     return segmenter
@@ -155,8 +151,7 @@ class Matting:
             "model",
             self._open_wanted,
             lambda segmenter: segmenter.close(),
-            first=FIRST_BACK_OFF,
-            last=LAST_BACK_OFF,
+            back_off=BACK_OFF,
             # A model in use that works goes on: what was asked for instead stays away.
             retry=lambda error: self._segmenter is None or self._failures >= FAILURES,
         )
@@ -201,8 +196,6 @@ class Matting:
     def apply(self, settings: MatteSettings) -> None:
         """Open what `settings` ask for; the matte in use goes on until the new one is ready."""
         before, self._settings = self._settings, settings
-        if settings == before:
-            return
         # A dragged slider must not open the model again. Choosing one person takes another engine
         # where there is a GPU.
         light = {"smoothing": settings.smoothing, "people": settings.people}

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from vcam.compose.compositor import Compositor
 from vcam.compose.scene import Blur, Look, Scene
-from vcam.errors import tell
+from vcam.errors import log_quietly
 from vcam.guard import Fault, Guard, Verdict
-from vcam.room_view import Peek
+from vcam.room_view import RoomWindow
 from vcam.system.memory import scrub_own
 
 if TYPE_CHECKING:
@@ -24,11 +24,10 @@ if TYPE_CHECKING:
     from vcam.frame import Frame, SafeFrame
     from vcam.matting import Matting
     from vcam.settings.config import Config
-    from vcam.settings.live import Now, Revealed, Settings
+    from vcam.settings.live import Mode, Now, Revealed, Settings
     from vcam.sinks.demand import Demand
     from vcam.sinks.outlet import Outlet
     from vcam.sources.capture import Capture
-    from vcam.stats import Stats
 
 log = logging.getLogger(__name__)
 
@@ -55,14 +54,13 @@ class Pipeline:
         outlet: Outlet,
         settings: Settings,
         demand: Demand,
-        stats: Stats,
         *,
         alive: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         privacy = settings.current.privacy
         self.capture, self.matting, self.outlet = capture, matting, outlet
-        self.settings, self.demand, self.stats = settings, demand, stats
+        self.settings, self.demand, self.stats = settings, demand, outlet.stats
         self._clock = clock
         self._alive = alive  # tells the service manager, every frame, that the loop runs
         self.backdrop = backdrop  # the loop's own; others `show` another
@@ -73,13 +71,13 @@ class Pipeline:
         self._followed: Config | None = None  # as guard, demand and outlet were told last
         self.guard = Guard(privacy.confident_frames, privacy.deadline)
         self.compositor = Compositor(outlet.width, outlet.height)
-        self.peek = Peek(clock)  # for the settings page alone; no sink sees what passes there
+        # For the settings page alone: no sink sees what passes there.
+        self.room_window = RoomWindow(clock)
         self.verdict = Verdict("starting", "starting")
         self._pace = 0.1  # seconds between frames of the camera, as seen
         self._last_pts = float("-inf")
         self.matte: Matte | None = None  # of the last composite, for the settings page
         self.problem = ""  # why the last frame could not be shown, until one can
-        self._behind = backdrop  # the one that this frame is set into
         self._kept: _Kept | None = None  # the last matted composite; what a freeze shows
         self._soiled = False  # the camera's pixels went through here since the last wipe
         self.wipes = 0  # so far
@@ -92,7 +90,7 @@ class Pipeline:
             try:
                 self._pump(stop)
             except Exception as error:
-                tell(log, "a frame could not be shown")
+                log_quietly(log, "a frame could not be shown")
                 with contextlib.suppress(Exception):  # then the watchdog shows the card
                     self.problem = f"no frame can be shown: {error or type(error).__name__}"
                     self.recover()
@@ -128,11 +126,11 @@ class Pipeline:
         gave back to the system is cleared by `Daemon.tend` soon after.
         """
         self.matte = self._kept = None
-        for owner in (self.matting, self.compositor, self.guard, self.peek):
+        for owner in (self.matting, self.compositor, self.guard, self.room_window):
             try:
                 owner.wipe()
             except Exception:  # an engine that failed, say: the others come all the same
-                tell(log, "not everything could be wiped")
+                log_quietly(log, "not everything could be wiped")
         scrub_own()
         self._soiled = False
         self.wipes += 1
@@ -170,34 +168,36 @@ class Pipeline:
     def step(self, stop: threading.Event) -> None:
         """Show one frame, or the card when there is none to show."""
         now = self.settings.now
-        config, mode = now.config, now.mode
-        self._follow(config)
-        self._behind = self.backdrop
+        self._follow(now.config)
+        if not self._wanted(now.mode):
+            self._rest(stop, paused=now.mode == "paused")
+            return
+        frame = self._read(now)
+        scene = self._scene(frame, now)
+        matte = self._matte(frame, scene, now.mode)
+        shown = self._composite(frame, matte, scene, now)
+        self._write(shown)
+
+    def _wanted(self, mode: Mode) -> bool:
+        """Open or close the camera as somebody watches or nobody does; True while it is open."""
         wanted = self.demand.wanted(mode)
         self.capture.want(wanted)
-        if not wanted:
-            self._rest(stop, paused=mode == "paused")
-            return
+        return wanted
+
+    def _read(self, now: Now) -> Frame | Fault | None:
+        """Take the newest frame: a fault where there is no camera, None where none came in time."""
         self.outlet.relaxed = False
         self.capture.packed = self.matting.packed
         # The watchdog's card comes after `patience`, and would alternate with what the loop shows.
-        silent = mode == "frozen" or self._silent
+        silent = now.mode == "frozen" or self._silent
         frame = self.capture.read(self.outlet.patience * (EARLY if silent else 1.0))
         self._silent = frame is None or isinstance(frame, Fault)
         self._soiled = True
         self.stats.dropped = self.capture.dropped
         self._keep_pace(frame)
-        self.peek.offer(None if isinstance(frame, Fault) else frame, mirror=config.camera.mirror)
-        scene = self._scene(frame, now)
-        matte = self.matting.matte(frame, scene) if mode == "live" else Fault(mode)
-        self.verdict = self.guard.judge(frame, matte, mode)
-        shown = self._picture(self.verdict, frame, matte, scene, now.revealed)
-        if reason := _taken_back(shown, now, self.settings.now):
-            shown = self.outlet.card.frame(self._clock(), -1, reason)
-        self._bare = shown.revealed
-        started = time.perf_counter()
-        self.outlet.write(shown)
-        self.stats.stage("write", time.perf_counter() - started)
+        mirror = now.config.camera.mirror
+        self.room_window.offer(None if isinstance(frame, Fault) else frame, mirror=mirror)
+        return frame
 
     def _keep_pace(self, frame: Frame | Fault | None) -> None:
         """Learn how often the camera really sends: in dim light many send half as often."""
@@ -208,18 +208,47 @@ class Pipeline:
             self._pace += 0.1 * (gap - self._pace)
             self.outlet.patience = min(max(2 * self.outlet.interval, 2.5 * self._pace), 0.5)
 
-    def _picture(
+    def _scene(self, frame: Frame | Fault | None, now: Now) -> Scene | None:
+        """The background and look this frame's person is set into; None where there is no frame."""
+        if frame is None or isinstance(frame, Fault):
+            return None
+        config, wish = now.config, now.revealed
+        look = Look(
+            light_wrap=config.background.light_wrap,
+            decontaminate=config.background.decontaminate,
+            mirror=config.camera.mirror,
+        )
+        weak = wish.how.blur if wish else None
+        behind = self.backdrop.at(frame.pts) if weak is None else Blur(weak)
+        return Scene(self.compositor.width, self.compositor.height, behind, look)
+
+    def _matte(self, frame: Frame | Fault | None, scene: Scene | None, mode: Mode) -> Matte | Fault:
+        """The matte of this very frame, which the guard judges; a fault where there is none."""
+        matte = self.matting.matte(frame, scene) if mode == "live" else Fault(mode)
+        self.verdict = self.guard.judge(frame, matte, mode)
+        return matte
+
+    def _composite(
+        self, frame: Frame | Fault | None, matte: Matte | Fault, scene: Scene | None, now: Now
+    ) -> SafeFrame:
+        """The frame's person in the scene, if the guard lets it pass; otherwise the card."""
+        shown = self._drawn(frame, matte, scene, now.revealed)
+        if reason := _taken_back(shown, now, self.settings.now):
+            return self.outlet.card.frame(self._clock(), -1, reason)
+        return shown
+
+    def _drawn(
         self,
-        verdict: Verdict,
         frame: Frame | Fault | None,
         matte: Matte | Fault,
         scene: Scene | None,
         wish: Revealed | None,
     ) -> SafeFrame:
+        """The composite, the one that a freeze shows, or the card, by the guard's verdict."""
         now = self._clock()
         if isinstance(frame, Fault):  # a camera that is lost takes its pictures along
             self._kept = None
-        if verdict.live:
+        if self.verdict.live:
             assert frame is not None
             assert not isinstance(frame, Fault)
             assert not isinstance(matte, Fault)
@@ -233,31 +262,17 @@ class Pipeline:
                 self.stats.latency(now - frame.pts)
                 self.matte, self.problem = matte, ""
                 if shown.matted:
-                    self._kept = _Kept(shown, self._behind)
+                    self._kept = _Kept(shown, self.backdrop)
                 return shown
             self.stats.late += 1
-            verdict = self.verdict = Verdict("fault", "one moment")
-        if self._kept is not None and self._kept.backdrop is not self._behind:
+            self.verdict = Verdict("fault", "one moment")
+        if self._kept is not None and self._kept.backdrop is not self.backdrop:
             self._kept = None  # another background was chosen since
-        if verdict.state == "frozen" and self._kept is not None:
+        if self.verdict.state == "frozen" and self._kept is not None:
             return self._kept.picture.again(now)
         if frame is None:
             self.stats.stalled += 1
-        return self.outlet.card.frame(now, -1, verdict.reason)
-
-    def _scene(self, frame: Frame | Fault | None, now: Now) -> Scene | None:
-        """The background and look this frame's person is set into; None where there is no frame."""
-        if frame is None or isinstance(frame, Fault):
-            return None
-        config, wish = now.config, now.revealed
-        look = Look(
-            light_wrap=config.background.light_wrap,
-            decontaminate=config.background.decontaminate,
-            mirror=config.camera.mirror,
-        )
-        weak = wish.how.blur if wish else None
-        behind = self._behind.at(frame.pts) if weak is None else Blur(weak)
-        return Scene(self.compositor.width, self.compositor.height, behind, look)
+        return self.outlet.card.frame(now, -1, self.verdict.reason)
 
     def _compose(
         self, frame: Frame, matte: Matte, scene: Scene, wish: Revealed | None
@@ -266,6 +281,13 @@ class Pipeline:
             return self.compositor.reveal(frame, scene.look)
         shown = self.compositor.compose(frame, matte, scene.behind, scene.look)
         return shown if wish is None else shown.as_revealed()
+
+    def _write(self, shown: SafeFrame) -> None:
+        """Show it on every sink."""
+        self._bare = shown.revealed
+        started = time.perf_counter()
+        self.outlet.write(shown)
+        self.stats.stage("write", time.perf_counter() - started)
 
     def _rest(self, stop: threading.Event, *, paused: bool) -> None:
         """Show the card now and then: paused, or nobody watches. No pixel of the room is kept."""

@@ -39,7 +39,7 @@ class RoomView:
     pts: float  # capture time, seconds on the monotonic clock
 
 
-class Peek:
+class RoomWindow:
     """Holds the newest frame while somebody looks, and nothing at any other time.
 
     `offer` belongs to the pipeline thread, `look` may be called from any.

@@ -74,7 +74,7 @@ class Daemon:
         self._scrub_at: list[float] = []
         self._suspend = SuspendWatch()
         self._begun_with = self.settings.current
-        self._output = self._begun_with.output
+        self._matte, self._output = self._begun_with.matte, self._begun_with.output
         self._size = {"width": self._output.width, "height": self._output.height}
         self._camera = self._begun_with.camera.model_dump(exclude={"mirror"})
         self._logged = self._started
@@ -107,7 +107,7 @@ class Daemon:
     def room(self) -> RoomView | None:
         """The room, for the settings page while its button is held; None if no picture comes."""
         self._pipeline.demand.glance()
-        return self._pipeline.peek.look()
+        return self._pipeline.room_window.look()
 
     def status(self) -> dict[str, Any]:
         """The state as plain JSON values."""
@@ -212,7 +212,9 @@ class Daemon:
     def apply(self, config: Config) -> None:
         """Leave a change to the running loop: nothing that it owns is touched here."""
         pipe = self._pipeline
-        pipe.matting.apply(config.matte)
+        if config.matte != self._matte:
+            self._matte = config.matte
+            pipe.matting.apply(config.matte)
         output = config.output.model_copy(update=self._size)
         if output != self._output:
             self._output = output

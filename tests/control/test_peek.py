@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from tests.fakes import H, StepClock, W, drain, pipeline, room
-from vcam.control.jobs import aside
+from vcam.control.jobs import on_worker
 from vcam.errors import SinkError
-from vcam.room_view import LEASE, Peek, RoomView
+from vcam.room_view import LEASE, RoomView, RoomWindow
 
 
 def test_no_sink_sees_the_room_while_the_button_is_held():
@@ -24,7 +24,7 @@ def test_no_sink_sees_the_room_while_the_button_is_held():
     alone, expected = pipeline(frames())
     views = []
     for _ in range(40):
-        ask = threading.Thread(target=lambda: views.append(held.peek.look(0)))
+        ask = threading.Thread(target=lambda: views.append(held.room_window.look(0)))
         ask.start()
         ask.join()
         drain(held, 1)
@@ -40,7 +40,7 @@ def test_no_sink_sees_the_room_while_the_button_is_held():
 
 def test_a_view_of_the_room_is_no_frame_for_a_sink():
     pipe, sink = pipeline([])
-    peek = Peek()
+    peek = RoomWindow()
     peek.look(0)
     peek.offer(room(0))
     view = peek.look(0)
@@ -56,7 +56,7 @@ def test_a_view_of_the_room_is_no_frame_for_a_sink():
 
 def test_nothing_is_kept_before_anybody_asks_nor_after_the_lease():
     clock = StepClock()
-    peek = Peek(clock)
+    peek = RoomWindow(clock)
     peek.offer(room(0))
     assert peek._view is None
 
@@ -72,7 +72,7 @@ def test_nothing_is_kept_before_anybody_asks_nor_after_the_lease():
 
 
 def test_a_view_is_given_once_and_wiped_when_the_webcam_rests():
-    peek = Peek()
+    peek = RoomWindow()
     peek.look(0)
     peek.offer(room(1))
 
@@ -85,19 +85,19 @@ def test_a_view_is_given_once_and_wiped_when_the_webcam_rests():
 
 def test_pausing_wipes_what_was_seen():
     pipe, _ = pipeline([room(seq, 100 + seq / 30, seed=seq) for seq in range(5)])
-    pipe.peek.look(0)
+    pipe.room_window.look(0)
     drain(pipe, 2)
-    assert pipe.peek._view is not None
+    assert pipe.room_window._view is not None
 
     pipe.settings.set_mode("paused")
     drain(pipe, 1)
 
-    assert pipe.peek._view is None
+    assert pipe.room_window._view is None
 
 
 def test_the_view_has_the_colours_of_the_room_and_is_mirrored_like_the_picture():
     frame = room(0)
-    peek = Peek()
+    peek = RoomWindow()
     views = []
     for mirror in (False, True):
         peek.look(0)
@@ -121,7 +121,7 @@ def test_a_worker_keeps_no_answer():
         pass
 
     async def ask() -> weakref.ref[Answer]:
-        return weakref.ref(await aside(Answer))
+        return weakref.ref(await on_worker(Answer))
 
     async def asked() -> list[weakref.ref[Answer]]:
         return [await ask() for _ in range(20)]

@@ -82,7 +82,6 @@ class Bench:
             self.outlet,
             chosen,
             self.demand,
-            self.outlet.stats,
             clock=self.clock,
         )
         compose = self.pipe.compositor.compose

@@ -119,7 +119,8 @@ def frames(folder: Path, kind: str) -> list[Any]:
 def traces(folder: Path, kind: str, quality: str = "balanced") -> dict[str, list[np.ndarray]]:
     """What the room looks like in memory: at each size, layout and type that is made of it."""
     from segmentation.kernels import FULL, LIMITED, to_input
-    from segmentation.sizes import AREAS, Shrink, input_size
+    from segmentation.planes import Shrink
+    from segmentation.sizes import AREAS, input_size
 
     mean = np.array([0.485, 0.456, 0.406])
     std = np.array([0.229, 0.224, 0.225])

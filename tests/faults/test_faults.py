@@ -83,7 +83,6 @@ def test_an_engine_that_hangs_shows_the_card_within_two_frames_and_nothing_old_a
             shown,
             settings(output={"fps": 1 / interval}),
             demand,
-            shown.stats,
         )
         thread = threading.Thread(target=pipe.run, args=(stop,))
         thread.start()

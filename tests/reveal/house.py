@@ -105,7 +105,6 @@ class House:
             shown,
             self.wishes,
             demand,
-            shown.stats,
             clock=self.clock,
         )
         self.pipe.guard.confident_frames = 1

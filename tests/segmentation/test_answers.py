@@ -14,7 +14,7 @@ import pytest
 from segmentation.engines import answers, choice
 from segmentation.engines.openvino import OpenVinoEngine
 from segmentation.errors import EngineError, UntrustedError
-from segmentation.segmenter import Segmenter
+from segmentation.segmenter import Machine, Segmenter
 from segmentation.sizes import AREAS, input_size
 from tests.segmentation import tiny_models
 
@@ -227,7 +227,7 @@ def test_a_precision_that_is_wrong_here_is_left_out_and_told_at_every_start(tmp_
     monkeypatch.setattr(choice, "weights_dir", lambda: folder)
 
     for _ in range(2):
-        segmenter = Segmenter(cache_dir=tmp_path / "cache")
+        segmenter = Segmenter(machine=Machine(cache_dir=tmp_path / "cache"))
         info = segmenter.info
         segmenter.close()
 
@@ -241,11 +241,11 @@ def test_a_precision_that_went_wrong_since_is_measured_again(tmp_path, monkeypat
     folder = _weights(tmp_path / "weights")
     monkeypatch.setattr(choice, "weights_dir", lambda: folder)
     monkeypatch.setattr(choice, "_fingerprint", lambda *_: "the same")
-    Segmenter(cache_dir=tmp_path / "cache").close()
+    Segmenter(machine=Machine(cache_dir=tmp_path / "cache")).close()
     for name in ("bisenet-small", "bisenet-small-int8"):
         spoiled(folder / f"{name}.xml", SPOILS["nobody"])
 
-    segmenter = Segmenter(cache_dir=tmp_path / "cache")
+    segmenter = Segmenter(machine=Machine(cache_dir=tmp_path / "cache"))
 
     assert segmenter.info["model"] == "bisenet-r18-int8"
     assert any("does not find the person" in note for note in segmenter.info["notes"])

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from segmentation.motion.change import moved
+from segmentation.motion.temporal import moved
 
 SIZE = (108, 192)
 LIGHTS = [1.0, 0.3, 0.1, 0.05]

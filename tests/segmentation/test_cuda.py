@@ -32,9 +32,9 @@ from segmentation.engines.layout import Layout, weights_dir
 from segmentation.engines.weights_file import fold
 from segmentation.errors import EngineError, ModelError
 from segmentation.governor import Level
-from segmentation.planes import Planes
+from segmentation.planes import Planes, Shrink
 from segmentation.segmenter import Segmenter
-from segmentation.sizes import AREAS, Shrink
+from segmentation.sizes import AREAS
 from vcam.compose.compositor import Compositor
 from vcam.compose.scene import Blur, Look, Scene
 from vcam.frame import Frame

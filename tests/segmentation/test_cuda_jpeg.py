@@ -18,8 +18,7 @@ pytest.importorskip("safetensors", reason="needs the extra: pip install -e .[cud
 
 from vcam.commands import bench_gpu
 from vcam.gpu import nvjpeg
-from vcam.sources.decode import MjpegDecoder
-from vcam.sources.turbojpeg import open_turbo
+from vcam.sources.decode import MjpegDecoder, open_turbo
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("cc") is None, reason="needs a compiler: apt install gcc"),

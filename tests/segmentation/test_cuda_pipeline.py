@@ -73,9 +73,7 @@ def loop(gpu):
         backdrop = open_backdrop("#00ff00", W, H)
         slot = Slot(frames)
         # Frames of a moment ago are late on a slow machine; the clock of this test never is.
-        pipe = Pipeline(
-            slot, matting, backdrop, shown, chosen, demand, shown.stats, clock=lambda: slot.now
-        )
+        pipe = Pipeline(slot, matting, backdrop, shown, chosen, demand, clock=lambda: slot.now)
         slot.now = 0.0
         read = slot.read
 

@@ -16,9 +16,9 @@ from segmentation.engines.layout import Layout
 from segmentation.engines.openvino import OpenVinoEngine
 from segmentation.errors import EngineError, ModelError, SegmentationError
 from segmentation.matte import Matte
-from segmentation.planes import Planes
-from segmentation.segmenter import Segmenter
-from segmentation.sizes import AREAS, Shrink, input_size
+from segmentation.planes import Planes, Shrink
+from segmentation.segmenter import Machine, Segmenter
+from segmentation.sizes import AREAS, input_size
 from tests.segmentation import tiny_models
 
 Opened = Callable[..., Segmenter]
@@ -320,7 +320,7 @@ def test_a_quality_that_does_not_exist_is_refused(tmp_path):
 
 def test_an_engine_that_does_not_exist_is_refused(tmp_path):
     with pytest.raises(EngineError, match=r"engine is 'tpu', expected one of"):
-        Segmenter(str(tmp_path / "x.xml"), engine="tpu")
+        Segmenter(str(tmp_path / "x.xml"), Machine("tpu"))
 
 
 def test_info_names_what_runs(opened):

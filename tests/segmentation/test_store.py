@@ -20,7 +20,7 @@ from segmentation import jit, store
 from segmentation.engines import answers
 from segmentation.engines.openvino import OpenVinoEngine
 from segmentation.planes import Planes
-from segmentation.segmenter import Segmenter
+from segmentation.segmenter import Machine, Segmenter
 from segmentation.store import Store
 
 ROOT = Path(__file__).parents[2]
@@ -309,7 +309,7 @@ def test_the_spy_would_be_seen(tmp_path, loops):
 
 def raw(cache: Path) -> np.ndarray:
     """Return the network's answer to somebody before a room, opened as the program does."""
-    segmenter = Segmenter(cache_dir=cache)
+    segmenter = Segmenter(machine=Machine(cache_dir=cache))
     segmenter.prepare(216, 384)
     y, u, v = answers.pictures(216, 384)[0]
     halves = (plane[::2, ::2].copy() for plane in (u, v))

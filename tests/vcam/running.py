@@ -70,9 +70,8 @@ class House:
         self.matting = Matting(config.matte, None, self.model)
         backdrop = open_backdrop(config.background.choice, W, H, blur=config.background.blur)
         self.pipe = Pipeline(
-            self.capture, self.matting, backdrop, self.outlet, self.settings, self.demand,
-            self.outlet.stats,
-        )  # fmt: skip
+            self.capture, self.matting, backdrop, self.outlet, self.settings, self.demand
+        )
         compose = self.pipe.compositor.compose
         self.pipe.compositor.compose = lambda frame, matte, behind, look: (
             self.looks.append(look),

@@ -12,7 +12,7 @@ import pytest
 import vcam.sources.capture
 import vcam.system.reopener
 from segmentation.planes import Planes
-from vcam.errors import SourceError, tell
+from vcam.errors import SourceError, log_quietly
 from vcam.frame import Frame
 from vcam.guard import Fault
 from vcam.sources.capture import Capture
@@ -117,7 +117,7 @@ def test_the_camera_comes_back_although_not_even_the_failure_could_be_told(monke
     def tell(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(vcam.system.reopener, "tell", tell)
+    monkeypatch.setattr(vcam.system.reopener, "log_quietly", tell)
     opened = 0
 
     class Camera(SlowToClose):
@@ -148,7 +148,7 @@ def test_telling_a_failure_fails_in_silence():
     try:
         raise ValueError
     except ValueError:
-        tell(log, "it failed")
+        log_quietly(log, "it failed")
 
 
 def frame() -> Frame:

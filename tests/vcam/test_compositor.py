@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from segmentation.matte import Matte
-from segmentation.planes import Planes
+from segmentation.planes import Planes, Shrink
 from segmentation.refine import Guided
-from segmentation.sizes import Shrink, input_size
+from segmentation.sizes import input_size
 from vcam.compose.compositor import Compositor, alpha_at
 from vcam.compose.scene import Blur, Look
 from vcam.frame import Frame

@@ -14,8 +14,7 @@ from PIL import Image
 
 import vcam.sources.decode
 from vcam.errors import SourceError
-from vcam.sources.decode import MjpegDecoder, Unpacker
-from vcam.sources.turbojpeg import open_turbo
+from vcam.sources.decode import MjpegDecoder, Unpacker, open_turbo
 
 W, H = 320, 180
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 
 from vcam import errors
-from vcam.errors import tell
+from vcam.errors import log_quietly
 
 
 def test_the_same_fault_is_told_once_a_minute_and_another_one_at_once(caplog, monkeypatch):
@@ -18,7 +18,7 @@ def test_the_same_fault_is_told_once_a_minute_and_another_one_at_once(caplog, mo
         try:
             raise ValueError(words)
         except ValueError:
-            tell(log, "a frame could not be shown")
+            log_quietly(log, "a frame could not be shown")
 
     for _ in range(50):
         fail("of the wrong size")

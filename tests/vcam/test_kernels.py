@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from segmentation.jit import COMPILED
-from segmentation.planes import Planes
+from segmentation.planes import Planes, flat, flat_chroma
 from vcam.compose import arrays, kernels, kernels_plain
 
 rng = np.random.default_rng(5)
@@ -55,8 +55,8 @@ def arguments(
     (height, width), (_, h, w) = luma.shape, low.shape
     u, v = (np.ascontiguousarray(plane[: height * step // 2]) for plane in chroma)
     return (
-        arrays.flat(luma),
-        arrays.flat_chroma(Planes(luma, u, v)),
+        flat(luma),
+        flat_chroma(Planes(luma, u, v)),
         low,
         (full_range, clean, wrap),
         arrays.grid((height, width), (h, w)),
@@ -229,7 +229,7 @@ def test_rows_with_padding_are_used_in_place():
     padded = rng.integers(0, 256, (20, 64), dtype=np.uint8)
     plane = padded[:, :50]
 
-    data, line = arrays.flat(plane)
+    data, line = flat(plane)
 
     assert line == 64
     assert data.size == 19 * 64 + 50
@@ -240,7 +240,7 @@ def test_rows_with_padding_are_used_in_place():
 def test_mirrored_planes_are_copied_first():
     plane = rng.integers(0, 256, (20, 50), dtype=np.uint8)
 
-    data, line = arrays.flat(plane[:, ::-1])
+    data, line = flat(plane[:, ::-1])
 
     assert line == 50
     assert np.array_equal(data.reshape(20, 50), plane[:, ::-1])

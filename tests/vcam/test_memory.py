@@ -16,17 +16,16 @@ import numpy as np
 import pytest
 
 from segmentation.planes import Planes
-from segmentation.segmenter import Segmenter
+from segmentation.segmenter import Machine, Segmenter
 from tests.fakes import H, W, drain, left_half, pipeline, room
 from tests.vcam.test_decode import jpeg, picture
 from vcam.compose.compositor import Compositor
 from vcam.compose.scene import Blur, Look
 from vcam.control.preview import shrunk
-from vcam.frame import Frame
+from vcam.frame import Frame, FramePool
 from vcam.guard import Guard
-from vcam.room_view import Peek
+from vcam.room_view import RoomWindow
 from vcam.sources.decode import MjpegDecoder
-from vcam.sources.frame_pool import Stock
 from vcam.system.memory import scrub, scrub_own
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -62,7 +61,7 @@ def different(one: Any, other: Any) -> list[str]:
 
 @pytest.fixture(scope="module")
 def segmenters() -> Iterator[list[Segmenter]]:
-    pair = [Segmenter(quality="balanced", engine="cpu") for _ in range(2)]
+    pair = [Segmenter(machine=Machine("cpu"), quality="balanced") for _ in range(2)]
     yield pair
     for segmenter in pair:
         segmenter.close()
@@ -141,7 +140,7 @@ def test_a_wiped_compositor_holds_nothing_of_what_it_drew(background, size):
 
 
 def test_the_guard_and_the_peek_overwrite_what_they_let_go():
-    guard, peek, frame = Guard(), Peek(lambda: 0.0), room(1, 1.0)
+    guard, peek, frame = Guard(), RoomWindow(lambda: 0.0), room(1, 1.0)
     guard.judge(frame, left_half(frame), "live")
     peek._until = 1.0
     peek.offer(frame)
@@ -183,7 +182,7 @@ def test_a_switched_camera_wipes_before_the_next_frame_and_starts_over():
 
 
 def test_a_piece_is_not_taken_again_while_a_view_of_it_is_held():
-    stock = Stock()
+    stock = FramePool()
     held = []
     for seq in range(8):  # as frames are made: views of views, the piece itself let go
         view = stock.take(H * W).reshape(H, W)[: H // 2].reshape(-1, W)
@@ -198,7 +197,7 @@ def test_a_piece_is_not_taken_again_while_a_view_of_it_is_held():
 
 
 def test_pieces_nobody_holds_are_overwritten_and_the_others_let_go():
-    stock = Stock()
+    stock = FramePool()
     held, free = stock.take(100), stock.take(200)
     held.fill(7)
     free.fill(8)

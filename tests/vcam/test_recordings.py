@@ -21,7 +21,7 @@ from vcam.files.encode import CONTAINERS
 from vcam.frame import SafeFrame
 from vcam.sinks import open_sinks
 from vcam.sinks.file import FileSink
-from vcam.sinks.outlet import REOPEN_AFTER
+from vcam.sinks.outlet import BACK_OFF
 from vcam.stats import Stats
 
 W, H = 64, 48
@@ -133,7 +133,7 @@ def test_a_full_disk_ends_the_recording_keeps_it_and_says_so_once(small_disk, ca
                 time.sleep(0.001)
                 assert seq < 20_000
             told = list(outlet.problems)
-            after = time.monotonic() + 2.5 * REOPEN_AFTER
+            after = time.monotonic() + 2.5 * BACK_OFF.last
             while time.monotonic() < after:
                 outlet.write(frame(seq))
                 seq += 1

@@ -12,7 +12,7 @@ import pytest
 
 from vcam.errors import SinkError
 from vcam.system import reopener
-from vcam.system.reopener import Reopener
+from vcam.system.reopener import BackOff, Reopener
 
 FIRST, LAST = 0.1, 0.4
 
@@ -57,7 +57,7 @@ def shop() -> Workshop:
 
 @pytest.fixture
 def opening(shop: Workshop) -> Iterator[Reopener[Thing]]:
-    with Reopener("thing", shop.open, Thing.close, first=FIRST, last=LAST) as made:
+    with Reopener("thing", shop.open, Thing.close, back_off=BackOff(FIRST, LAST)) as made:
         yield made
         shop.slow.set()
 
@@ -114,7 +114,7 @@ def test_an_opener_that_is_slow_to_fail_gets_its_pause_all_the_same(shop):
         ended.append(time.monotonic())
         raise SinkError("not there")
 
-    with Reopener("thing", slow, Thing.close, first=FIRST, last=FIRST) as made:
+    with Reopener("thing", slow, Thing.close, back_off=BackOff(FIRST, FIRST)) as made:
         made.now()
         until(lambda: len(shop.asked) == 4)
 
@@ -151,7 +151,7 @@ def test_after_a_thing_that_lasted_the_pauses_start_over(shop, opening):
 
 
 def test_a_new_wish_ends_the_pause(shop):
-    with Reopener("thing", shop.open, Thing.close, first=30, last=60) as made:
+    with Reopener("thing", shop.open, Thing.close, back_off=BackOff(30, 60)) as made:
         shop.error = SinkError("not there")
         made.now()
         until(lambda: made.problem)
@@ -204,7 +204,7 @@ def test_the_reason_is_kept_until_it_opens_and_told_once(shop, opening, caplog):
 
 def test_what_is_not_worth_another_try_is_not_tried(shop):
     with Reopener(
-        "thing", shop.open, Thing.close, first=0, last=0, retry=lambda error: False
+        "thing", shop.open, Thing.close, back_off=BackOff(0, 0), retry=lambda error: False
     ) as made:
         shop.error = MemoryError()
         made.now()
@@ -242,7 +242,7 @@ def test_what_is_given_back_is_closed_on_the_thread_before_another_is_opened(sho
 
 
 def test_in_the_end_what_nobody_took_is_closed(shop):
-    with Reopener("thing", shop.open, Thing.close, first=FIRST, last=LAST) as made:
+    with Reopener("thing", shop.open, Thing.close, back_off=BackOff(FIRST, LAST)) as made:
         made.now()
         until(lambda: made.waiting)
 
@@ -252,7 +252,7 @@ def test_in_the_end_what_nobody_took_is_closed(shop):
 
 def test_what_hangs_while_it_is_opened_is_left_alone_and_closes_what_comes_of_it(shop):
     shop.slow.clear()
-    made = Reopener("thing", shop.open, Thing.close, first=FIRST, last=LAST).__enter__()
+    made = Reopener("thing", shop.open, Thing.close, back_off=BackOff(FIRST, LAST)).__enter__()
     made.now()
     until(lambda: shop.asked)
 
@@ -272,7 +272,7 @@ def test_one_that_is_used_on_its_thread_is_closed_there_and_told_of_before(shop)
         shop.slow.clear()
 
     made = Reopener(
-        "thing", shop.open, Thing.close, first=FIRST, last=LAST, use=use,
+        "thing", shop.open, Thing.close, back_off=BackOff(FIRST, LAST), use=use,
         failed=lambda error: told.append((made.problem, shop.made[0].closed_by)),
     )  # fmt: skip
     with made:
@@ -287,7 +287,8 @@ def test_one_that_is_used_on_its_thread_is_closed_there_and_told_of_before(shop)
 
 def test_a_pause_that_ends_early_is_a_reason_to_try(shop):
     slept: list[float] = []
-    with Reopener("thing", shop.open, Thing.close, first=30, last=60, pause=slept.append) as made:
+    patience = {"back_off": BackOff(30, 60), "pause": slept.append}
+    with Reopener("thing", shop.open, Thing.close, **patience) as made:
         shop.error = SinkError("not there")
         made.now()
         until(lambda: len(shop.asked) >= 3)
@@ -303,8 +304,8 @@ def test_neither_a_failure_that_cannot_be_told_nor_one_to_close_ends_the_thread(
     def fail(thing: Thing) -> None:
         raise OSError("it is gone")
 
-    monkeypatch.setattr(reopener, "tell", forget)
-    with Reopener("thing", shop.open, fail, first=FIRST, last=LAST) as made:
+    monkeypatch.setattr(reopener, "log_quietly", forget)
+    with Reopener("thing", shop.open, fail, back_off=BackOff(FIRST, LAST)) as made:
         shop.error = MemoryError()
         made.now()
         until(lambda: made.problem)

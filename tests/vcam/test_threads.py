@@ -21,7 +21,7 @@ from vcam.compose.compositor import Compositor
 from vcam.guard import Guard
 from vcam.matting import Matting
 from vcam.pipeline import Pipeline
-from vcam.room_view import Peek
+from vcam.room_view import RoomWindow
 from vcam.sinks.demand import Demand
 from vcam.sinks.outlet import Outlet, Place
 from vcam.sources.capture import Capture
@@ -160,7 +160,7 @@ WORDS = {
     "Outlet": {"places", "_leaving", "_last", "_last_write"},
     "Stats": {"written", "cards", "composited", "revealed"},
     "Place": {"sink", "wanted"},
-    "Peek": {"_until", "_view"},
+    "RoomWindow": {"_until", "_view"},
     "StillSource": {"_pace"},
     "Reopener": {
         "problem", "_asked", "_opening", "_delay", "_due", "_opened_at", "_slot", "_ended"
@@ -182,8 +182,8 @@ def test_each_attribute_is_written_by_one_thread_while_everything_happens(monkey
         monkeypatch.setattr(owner, "__setattr__", note)
 
     playing = threading.Event()
-    for owner in (Guard, Demand, Compositor, Pipeline, Matting, Capture, Outlet, Place, Stats, Peek,
-                  Reopener):  # fmt: skip
+    for owner in (Guard, Demand, Compositor, Pipeline, Matting, Capture, Outlet, Place, Stats,
+                  RoomWindow, Reopener):  # fmt: skip
         watch(owner)
     notifier = SimpleNamespace(ready=lambda: None, status=lambda text: None)
     turn = itertools.count()

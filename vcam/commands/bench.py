@@ -26,7 +26,7 @@ import numpy as np
 from segmentation.engines import nvidia
 from segmentation.errors import SegmentationError
 from segmentation.planes import i420_shape
-from segmentation.segmenter import Segmenter
+from segmentation.segmenter import Machine, Segmenter
 from vcam import foreign_text
 from vcam.compose.compositor import Compositor
 from vcam.compose.drawn import draw
@@ -298,7 +298,7 @@ def _process_started() -> float:
 
 def _open(model: str, quality: str, threads: int) -> Segmenter:
     try:
-        return Segmenter(model, quality=quality, threads=threads, cache_dir=cache_dir())
+        return Segmenter(model, Machine(threads=threads, cache_dir=cache_dir()), quality=quality)
     except SegmentationError as error:
         raise ModelError(error.message, hint=error.hint) from error
 

@@ -20,7 +20,7 @@ from PIL import Image
 
 from segmentation.errors import SegmentationError
 from segmentation.planes import i420
-from segmentation.segmenter import Segmenter
+from segmentation.segmenter import Machine, Segmenter
 from vcam.commands.options import load_config
 from vcam.compose.backdrops import open_backdrop
 from vcam.compose.compositor import Compositor, alpha_at
@@ -130,13 +130,11 @@ def _open(config: Config, *, still: bool) -> Segmenter:
     try:
         return Segmenter(
             config.matte.model,
-            engine=config.matte.engine,
-            threads=config.matte.threads,
+            Machine(config.matte.engine, config.matte.threads, cache_dir=cache_dir()),
             quality=quality,
             smoothing=config.matte.smoothing,
             people=config.matte.people,
             still=still,
-            cache_dir=cache_dir(),
         )
     except SegmentationError as error:
         raise ModelError(error.message, hint=error.hint) from error

@@ -1,4 +1,4 @@
-"""Arrays that the composite's loops take: planes as rows of bytes, planes at model size, taps."""
+"""Arrays that the composite's loops take: planes at model size, and taps among them."""
 
 from __future__ import annotations
 
@@ -9,16 +9,11 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from segmentation.planes import Planes
+    from segmentation.planes import Bytes
 
-    Bytes = NDArray[np.uint8]
     Floats = NDArray[np.float32]
     Ints = NDArray[np.uint32]
     Taps = tuple[Ints, Ints, Floats]  # see `taps`
-    Luma = tuple[Bytes, int]  # a plane's memory and its bytes per line; see `flat`
-    Chroma = tuple[
-        Bytes, Bytes, int, int
-    ]  # U, V, their bytes per line, rows of them to one of 4:2:0
     Wishes = tuple[bool, bool, bool]  # full range, clean edges (PERSON, ROOM), spill (WRAP, LIGHT)
     Grid = tuple[Taps, Taps, Taps, Taps]  # rows and columns of luma, rows and columns of chroma
     Pictures = tuple[Bytes, Bytes]  # backdrop and output, I420
@@ -48,29 +43,3 @@ def grid(size: tuple[int, int], small: tuple[int, int]) -> Grid:
     """Return the taps of a frame of `size`, rows and columns, among arrays of `small`."""
     (height, width), (h, w) = size, small
     return taps(height, h), taps(width, w), taps(height // 2, h), taps(width // 2, w)
-
-
-def flat(plane: NDArray[np.uint8]) -> Luma:
-    """Return a plane's memory as one row of bytes, padding included, and its bytes per line.
-
-    The pixels of a row must be adjacent; otherwise the plane is copied first.
-    """
-    h, w = plane.shape
-    line = plane.strides[0]
-    if plane.strides[1] != 1 or line < w:
-        plane = np.ascontiguousarray(plane)
-        line = w
-    if plane.flags.c_contiguous:
-        return plane.reshape(-1), w
-    size = (h - 1) * line + w
-    bytes_: Bytes = np.lib.stride_tricks.as_strided(plane, (size,), (1,), writeable=False)
-    return bytes_, line
-
-
-def flat_chroma(planes: Planes) -> Chroma:
-    """Return a frame's chroma in the form the loops take."""
-    (u, line), (v, v_line) = flat(planes.u), flat(planes.v)
-    if v_line != line:
-        u, line = flat(np.ascontiguousarray(planes.u))
-        v, _ = flat(np.ascontiguousarray(planes.v))
-    return u, v, line, planes.chroma_rows

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from segmentation.constants import BLACK, GREY
-from segmentation.planes import Planes, i420, i420_shape
+from segmentation.planes import Planes, flat, flat_chroma, i420, i420_shape
 from vcam.compose import arrays, kernels
 from vcam.compose.colours import Colours
 from vcam.compose.constants import (
@@ -130,8 +130,8 @@ class Compositor:
     ) -> None:
         """Blend planes that fit over `behind` into `out`, with clean edges or spilt light."""
         kernels.compose(
-            arrays.flat(planes.y),
-            arrays.flat_chroma(planes),
+            flat(planes.y),
+            flat_chroma(planes),
             fit.low,
             (planes.full_range, *wishes),
             fit.grid,

@@ -17,18 +17,8 @@ from vcam.compose.arrays import LIGHT, PERSON, PLANES, ROOM, WRAP, A, B, taps
 from vcam.compose.constants import GAIN, NEAR, SHIFT
 
 if TYPE_CHECKING:
-    from vcam.compose.arrays import (
-        Bytes,
-        Chroma,
-        Floats,
-        Grid,
-        Ints,
-        Luma,
-        Pictures,
-        Place,
-        Taps,
-        Wishes,
-    )
+    from segmentation.planes import Bytes, Chroma, Luma
+    from vcam.compose.arrays import Floats, Grid, Ints, Pictures, Place, Taps, Wishes
 
     Int = int | np.int64
     Rows = tuple[Int, Int]

@@ -11,7 +11,8 @@ from vcam.compose.arrays import LIGHT, PERSON, ROOM, WRAP, A, B
 from vcam.compose.constants import GAIN, NEAR, SHIFT
 
 if TYPE_CHECKING:
-    from vcam.compose.arrays import Bytes, Chroma, Floats, Grid, Luma, Pictures, Place, Wishes
+    from segmentation.planes import Bytes, Chroma, Luma
+    from vcam.compose.arrays import Floats, Grid, Pictures, Place, Wishes
 
 ONE, ZERO, HALF, WHITE = (np.float32(value) for value in (1, 0, 0.5, 255))
 BOX = NEAR | 1  # pixels across: the window of `near`

@@ -17,7 +17,7 @@ from aiohttp import web
 from vcam.compose import backdrops, library
 from vcam.control import camera_controls, guards
 from vcam.control.description import Endpoint, describe
-from vcam.control.jobs import aside, start_workers, with_files
+from vcam.control.jobs import on_file_worker, on_worker, start_workers
 from vcam.control.metrics import CONTENT_TYPE, prometheus
 from vcam.control.preview import Preview, jpeg_of_room, png_of
 from vcam.doctor import report
@@ -210,33 +210,33 @@ class Api:
         for section, keys in changes.items():
             if not isinstance(keys, dict):
                 raise VcamError(f"[{section}] is {keys!r}, expected a table of settings", hint=HINT)
-        await aside(self._runtime.settings.change, changes)
+        await on_worker(self._runtime.settings.change, changes)
         return web.json_response(self._settings())
 
     async def presets(self, request: web.Request) -> web.Response:
-        found = await aside(library.entries)
-        used = await aside(library.current, self._runtime.settings.current)
+        found = await on_worker(library.entries)
+        used = await on_worker(library.current, self._runtime.settings.current)
         return web.json_response({"presets": [asdict(entry) for entry in found], "current": used})
 
     async def use(self, request: web.Request) -> web.Response:
         try:
-            entry = await aside(library.find, request.match_info["name"])
+            entry = await on_worker(library.find, request.match_info["name"])
         except VcamError as error:
             return guards.refusal(404, error.message, error.hint)
-        await aside(self._runtime.settings.choose, entry.values)
+        await on_worker(self._runtime.settings.choose, entry.values)
         return web.json_response({"name": entry.name})
 
     def step(self, step: int) -> guards.Handler:
         async def handler(request: web.Request) -> web.StreamResponse:
-            entry = await aside(library.neighbour, self._runtime.settings.current, step)
-            await aside(self._runtime.settings.choose, entry.values)
+            entry = await on_worker(library.neighbour, self._runtime.settings.current, step)
+            await on_worker(self._runtime.settings.choose, entry.values)
             return web.json_response({"name": entry.name})
 
         return handler
 
     async def keep(self, request: web.Request) -> web.Response:
         now = self._runtime.settings.current
-        entry = await aside(library.keep, request.match_info["name"], now)
+        entry = await on_worker(library.keep, request.match_info["name"], now)
         return web.json_response({"name": entry.name}, status=201)
 
     async def add_preset(self, request: web.Request) -> web.Response:
@@ -246,12 +246,12 @@ class Api:
         if (request.content_length or 0) > backdrops.MAX_UPLOAD:
             raise web.HTTPRequestEntityTooLarge(backdrops.MAX_UPLOAD, request.content_length or 0)
         content = await _in_time(request.read(), UPLOAD_TIMEOUT)
-        preset = await with_files(backdrops.add_file, content, name)
+        preset = await on_file_worker(backdrops.add_file, content, name)
         return web.json_response({"name": preset.name, "kind": preset.kind}, status=201)
 
     async def thumbnail(self, request: web.Request) -> web.Response:
         try:
-            picture = await with_files(library.thumbnail, request.match_info["name"])
+            picture = await on_file_worker(library.thumbnail, request.match_info["name"])
         except VcamError as error:
             return guards.refusal(404, error.message, error.hint)
         return web.Response(body=picture, content_type="image/jpeg")
@@ -259,9 +259,9 @@ class Api:
     async def remove_preset(self, request: web.Request) -> web.Response:
         name, settings = request.match_info["name"], self._runtime.settings
         try:
-            if await aside(library.shows, name, settings.current):
-                await aside(settings.choose, {"background": {"use": SAFE_BACKGROUND}})
-            await with_files(library.remove, name)
+            if await on_worker(library.shows, name, settings.current):
+                await on_worker(settings.choose, {"background": {"use": SAFE_BACKGROUND}})
+            await on_file_worker(library.remove, name)
         except VcamError as error:
             return guards.refusal(404, error.message, error.hint)
         return web.json_response({})
@@ -274,7 +274,7 @@ class Api:
         except ValueError as error:
             raise VcamError(f"use is {str(wish)[:80]!r}, {error}", hint=REVEAL_HINT) from None
         by = by if by in ASKERS else "a program"
-        await aside(self._runtime.settings.show_room, by, how)
+        await on_worker(self._runtime.settings.show_room, by, how)
         return web.json_response(self._settings())
 
     async def learn_room(self, request: web.Request) -> web.Response:
@@ -296,7 +296,7 @@ class Api:
 
     async def hide(self, request: web.Request) -> web.Response:
         self._runtime.settings.end_reveal()  # at once, however many wait for a thread
-        await aside(self._runtime.settings.hide)
+        await on_worker(self._runtime.settings.hide)
         return web.json_response(self._settings())
 
     def mode(self, mode: Any) -> guards.Handler:
@@ -336,10 +336,10 @@ class Api:
         return await self.preview.stream(request, view)
 
     async def room(self, request: web.Request) -> web.Response:
-        view = await aside(self._runtime.room)
+        view = await on_worker(self._runtime.room)
         if view is None:
             return web.Response(status=204)
-        jpeg = await aside(jpeg_of_room, view)
+        jpeg = await on_worker(jpeg_of_room, view)
         blank([view.bgr])
         return web.Response(body=jpeg, content_type="image/jpeg")
 
@@ -383,20 +383,22 @@ class Api:
                 "virtual": [asdict(c) for c in devices.list_virtual_cameras()],
             }
 
-        return web.json_response(await aside(look), dumps=_dumps)
+        return web.json_response(await on_worker(look), dumps=_dumps)
 
     async def camera(self, request: web.Request) -> web.Response:
-        return web.json_response(await aside(camera_controls.look, self._runtime.settings))
+        return web.json_response(await on_worker(camera_controls.look, self._runtime.settings))
 
     async def turn(self, request: web.Request) -> web.Response:
         wanted = await _json_object(request)
-        return web.json_response(await aside(camera_controls.turn, self._runtime.settings, wanted))
+        return web.json_response(
+            await on_worker(camera_controls.turn, self._runtime.settings, wanted)
+        )
 
     async def doctor(self, request: web.Request) -> web.Response:
         def look() -> list[dict[str, Any]]:
             return [asdict(finding) for finding in report.run_checks()]
 
-        return web.json_response({"findings": await aside(look)}, dumps=_dumps)
+        return web.json_response({"findings": await on_worker(look)}, dumps=_dumps)
 
     async def openapi(self, request: web.Request) -> web.Response:
         local = "/page" in {r.canonical for r in request.app.router.resources()}
@@ -408,7 +410,7 @@ class Api:
             used = "" if now.revealed else library.current(now.config)
             return self._runtime.status() | {"preset": used, "presets_stamp": library.stamp()}
 
-        status = await aside(look)
+        status = await on_worker(look)
         return status | {"page": self._page.url, "views": self.preview.views()}
 
     def _settings(self) -> dict[str, Any]:
@@ -439,7 +441,7 @@ FILES: Final = {
 def application(api: Api, guard: Any | None, *, local: bool) -> web.Application:
     """The API behind `guard`, if it has one; the settings page too, except at the `local` door."""
     app = web.Application(
-        middlewares=[guards.answers, *([guard] if guard else [])],
+        middlewares=[guards.explain_faults, *([guard] if guard else [])],
         client_max_size=backdrops.MAX_UPLOAD + 4096,
     )
     for endpoint in api.endpoints(local=local):

@@ -73,7 +73,7 @@ def describe(endpoints: list[Endpoint]) -> dict[str, Any]:
     }
 
 
-def manual(page: list[Endpoint], local: list[Endpoint]) -> str:
+def markdown(page: list[Endpoint], local: list[Endpoint]) -> str:
     """The table as `docs/api.md`; `page` and `local` are what each door offers."""
     at_page, at_local = ({(one.method, one.path) for one in table} for table in (page, local))
     rows = ["| request | what it does | answers |", "|---|---|---|"]

@@ -49,7 +49,7 @@ def refusal_text(message: str, hint: str = "", problems: tuple[str, ...] = ()) -
 
 
 @web.middleware
-async def answers(request: web.Request, handler: Handler) -> web.StreamResponse:
+async def explain_faults(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn faults into sentences and add the headers of every answer; outermost of all."""
     try:
         response = _version_refusal(request) or await handler(request)

@@ -36,12 +36,12 @@ def start_workers() -> None:
             threading.Thread(target=_work, args=(jobs,), name="control-aside", daemon=True).start()
 
 
-async def aside(call: Callable[..., T], *args: object) -> T:
+async def on_worker(call: Callable[..., T], *args: object) -> T:
     """Run a blocking call on a thread that neither a door nor the program's end waits for."""
     return await _run(_jobs, call, *args)
 
 
-async def with_files(call: Callable[..., T], *args: object) -> T:
+async def on_file_worker(call: Callable[..., T], *args: object) -> T:
     """The same for what opens pictures and clips, on the few threads that may wait for a share."""
     return await _run(_file_jobs, call, *args)
 

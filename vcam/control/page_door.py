@@ -14,7 +14,7 @@ from aiohttp import web
 
 from vcam.control import note
 from vcam.control.door import BACKLOG, Door, Limits
-from vcam.control.jobs import aside
+from vcam.control.jobs import on_worker
 from vcam.control.sessions import Sessions
 from vcam.errors import DaemonError
 
@@ -63,7 +63,7 @@ class PageDoor:
             url = f"{self.url}#{word}"
             if folder is None:
                 return Address(url)
-            file = await aside(note.leave, folder, url)
+            file = await on_worker(note.leave, folder, url)
             self._notes[word] = file
             return Address(url, file)
 

@@ -132,7 +132,7 @@ def resampler(
 
 
 class Shrink:
-    """Scales uint8 planes down like `segmentation.sizes.Shrink`: by halves, then linearly."""
+    """Scales uint8 planes down like `segmentation.planes.Shrink`: by halves, then linearly."""
 
     def __init__(self, before: tuple[int, int], after: tuple[int, int], device: torch.device):
         (height, width), (h, w) = before, after

@@ -15,7 +15,7 @@ from segmentation.engines import answers, networks
 from segmentation.errors import EngineError
 from segmentation.matte import Matte
 from segmentation.motion import temporal
-from segmentation.motion.change import moved
+from segmentation.motion.temporal import moved
 from segmentation.sizes import input_size
 from vcam.compose.scene import Scene
 from vcam.gpu.packing import Packing, packing_of

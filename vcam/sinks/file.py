@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import av
 
-from vcam.errors import SinkEnded, SinkError, UsageError, tell
+from vcam.errors import SinkEnded, SinkError, UsageError, log_quietly
 from vcam.files.encode import ClipFile, container_of, picture_of
 from vcam.files.whole import numbered, printable, reason
 from vcam.foreign_text import plain
@@ -127,7 +127,7 @@ class FileSink:
             except (OSError, ValueError, av.FFmpegError) as error:
                 self._end(clip, f"{reason(error)}; {_kept(clip)}")
             except Exception as error:  # out of memory, say: the camera goes on without
-                tell(log, "recording failed")
+                log_quietly(log, "recording failed")
                 self._end(clip, f"{type(error).__name__}; {_kept(clip)}")
 
     def _end(self, clip: ClipFile, why: str) -> None:

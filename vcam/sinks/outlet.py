@@ -14,9 +14,9 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from vcam.errors import SinkEnded, tell
+from vcam.errors import SinkEnded, log_quietly
 from vcam.frame import SafeFrame
-from vcam.system.reopener import Reopener
+from vcam.system.reopener import BackOff, Reopener
 
 if TYPE_CHECKING:
     from vcam.compose.card import Card
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-# Seconds between tries to open a sink that failed.
-FIRST_BACK_OFF, REOPEN_AFTER = 0.25, 1.0
+BACK_OFF = BackOff(0.25, 1.0)  # between tries to open a sink that failed
 CLOSE_WITHIN = 5.0  # seconds all sinks together may take to close in the end
 
 
@@ -45,8 +44,7 @@ class Place:
             "sink",
             self._open,
             lambda sink: sink.__exit__(None, None, None),
-            first=FIRST_BACK_OFF,
-            last=REOPEN_AFTER,
+            back_off=BACK_OFF,
             retry=self._is_worth_a_try,
         )
         self.reopener.problem = problem
@@ -252,6 +250,6 @@ class Outlet:
                 if now - self._last_write >= patience:
                     self._write(self.card.frame(now, -1, self.late_reason))
             except Exception:  # it is the last to stand: nothing may end it
-                tell(log, "the card could not be shown")
+                log_quietly(log, "the card could not be shown")
             finally:
                 self._lock.release()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from vcam.errors import tell
+from vcam.errors import log_quietly
 from vcam.system import fd_store, v4l2
 from vcam.system.devices import Holder, holders, loopback_openings
 
@@ -69,7 +69,7 @@ class Lookup:
                 self.answer = Answer(begun, tuple(holders(self._path)), _unseen(self._path))
                 self._answered.set()
             except Exception:  # out of memory, say: the next look may go better
-                tell(log, "who watches could not be found out")
+                log_quietly(log, "who watches could not be found out")
 
 
 _lookups: Final[dict[str, Lookup]] = {}

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from vcam.errors import SourceError, VcamError
 from vcam.guard import Fault
 from vcam.system.memory import scrub_own
-from vcam.system.reopener import Reopener
+from vcam.system.reopener import BackOff, Reopener
 
 if TYPE_CHECKING:
     from vcam.frame import Frame
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 READ_TIMEOUT = 0.5  # seconds without a frame before the source counts as silent
 HUNG_AFTER = 3.0  # seconds in one call of a source after which its thread is not counted on
 CLOSED_WITHIN = 1.5  # seconds that the end of the program waits for the source to be closed
-FIRST_BACK_OFF, LAST_BACK_OFF = 0.25, 5.0  # seconds between tries to open it again
+BACK_OFF = BackOff(0.25, 5.0)  # between tries to open it again
 LOOK_EVERY = 1.0  # seconds between them at most, where it is noticed that devices come and go
 SILENT, ENDED = "no picture from the camera", "the clip ended"
 
@@ -77,8 +77,7 @@ class Capture:
             "camera",
             partial(self._open, reader),
             partial(self._close, reader),
-            first=FIRST_BACK_OFF,
-            last=LAST_BACK_OFF,
+            back_off=BACK_OFF,
             retry=lambda error: self._wanted,
             failed=lambda error: self._put(Fault(_short(error)), reader),
             use=partial(self._pump, reader),

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import functools
+import sys
+from ctypes import POINTER, byref, c_int, c_ubyte, c_ulong, c_void_p
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,8 +18,7 @@ from av.video.codeccontext import VideoCodecContext
 from segmentation.planes import Planes, i420, i420_shape, tall
 from vcam.compose import kernels
 from vcam.errors import SourceError
-from vcam.sources.frame_pool import Stock
-from vcam.sources.turbojpeg import open_turbo
+from vcam.frame import FramePool
 from vcam.system.memory import PAGE, mapped
 
 if TYPE_CHECKING:
@@ -36,6 +39,16 @@ RAW: Final = {
     "YUYV": (2, 1), "UYVY": (2, 1), "NV12": (3, 2), "NV21": (3, 2), "YU12": (3, 2), "YV12": (3, 2),
     "RGB3": (3, 1), "BGR3": (3, 1), "GREY": (1, 1),
 }  # fmt: skip
+
+# libjpeg-turbo, by the name its library has on each system.
+NAMES: Final = {
+    "linux": ("libturbojpeg.so.0",),
+    "darwin": ("libturbojpeg.0.dylib", "/opt/homebrew/lib/libturbojpeg.0.dylib"),
+    "win32": ("turbojpeg.dll",),
+}
+YCBCR: Final = 1  # TJCS_YCbCr
+HALVED: Final = {1: 1, 2: 2}  # TJSAMP_422 and _420: rows of luma to one of chroma
+STOP_ON_WARNING: Final = 8192  # TJFLAG_STOPONWARNING: nothing is concealed
 
 
 class MjpegDecoder:
@@ -148,7 +161,7 @@ class Unpacker:
         self.width = width
         self.height = height
         self.packed = False
-        self._stock = Stock()
+        self._pool = FramePool()
         self._no_colour = np.full((height // 2, width // 2), 128, np.uint8)
         self._no_colour.flags.writeable = False
 
@@ -168,10 +181,10 @@ class Unpacker:
         if kind == "UYVY":
             return self._uyvy(data)
         if kind == "GREY":
-            y = self._stock.take(w * h)
+            y = self._pool.take(w * h)
             y[:] = data
             return Planes(y.reshape(h, w), self._no_colour, self._no_colour, full_range=True)
-        store = self._stock.take(w * h * 3 // 2).reshape(i420_shape(w, h))
+        store = self._pool.take(w * h * 3 // 2).reshape(i420_shape(w, h))
         planes = i420(store)
         if kind in ("RGB3", "BGR3"):
             code = cv2.COLOR_RGB2YUV_I420 if kind == "RGB3" else cv2.COLOR_BGR2YUV_I420
@@ -197,7 +210,7 @@ class Unpacker:
 
     def _uyvy(self, data: NDArray[np.uint8]) -> Planes:
         w, h = self.width, self.height
-        planes = tall(self._stock.take(2 * w * h), w, h)
+        planes = tall(self._pool.take(2 * w * h), w, h)
         cv2.extractChannel(data.reshape(h, w, 2), 1, planes.y)
         fours = data.reshape(h, w // 2, 4)
         cv2.extractChannel(fours, 0, planes.u)
@@ -206,7 +219,7 @@ class Unpacker:
 
     def wipe(self) -> None:
         """Overwrite what is kept of the pictures so far."""
-        self._stock.wipe()
+        self._pool.wipe()
 
     def yuyv(self, data: NDArray[np.uint8]) -> Planes:
         """Take YUYV 4:2:2 apart: `width * height * 2` bytes, lines unpadded.
@@ -216,7 +229,7 @@ class Unpacker:
         """
         w, h = self.width, self.height
         data = self._whole(data, 2 * w * h, "YUYV")
-        store = self._stock.take(2 * w * h)
+        store = self._pool.take(2 * w * h)
         if self.packed:
             store[:] = data
             fours = store.reshape(h, w // 2, 4)
@@ -234,7 +247,7 @@ class Unpacker:
         w, h = self.width, self.height
         area = w * h
         data = self._whole(data, area * 3 // 2, "NV12")
-        store = self._stock.take(area * 3 // 2)
+        store = self._pool.take(area * 3 // 2)
         if self.packed:
             store[:] = data
             both = store[area:].reshape(h // 2, w // 2, 2)
@@ -251,3 +264,84 @@ class Unpacker:
                 hint="Check the cable, or choose another port or format.",
             )
         return np.ascontiguousarray(data.reshape(-1)[:size])
+
+
+class TurboDecoder:
+    """Decodes what cameras commonly send; for the rest it has no answer. Owned by one thread."""
+
+    def __init__(self, library: Any) -> None:
+        self._library = library
+        self._handle = c_void_p(library.tjInitDecompress())
+        if not self._handle:
+            raise MemoryError("libjpeg-turbo has no memory for a decoder")
+        self._pool = FramePool()
+
+    def __del__(self) -> None:
+        self._library.tjDestroy(self._handle)
+
+    def wipe(self) -> None:
+        """Overwrite the pictures that were decoded and that nobody holds."""
+        self._pool.wipe()
+
+    def decode(self, data: mmap, used: int) -> Planes | None:
+        """Return the planes of 4:2:2 and 4:2:0 pictures of even size that are whole, else None.
+
+        Of `data` the first `used` bytes are the JPEG.
+
+        Shapes:
+            y: (H, W) uint8; u, v: (H, W/2) for 4:2:2 or (H/2, W/2) for 4:2:0
+        """
+        width, height, sampling, colours = c_int(), c_int(), c_int(), c_int()
+        size, jpeg = c_ulong(used), byref(c_ubyte.from_buffer(data))
+        if self._library.tjDecompressHeader3(
+            self._handle, jpeg, size, byref(width), byref(height), byref(sampling), byref(colours)
+        ):
+            return None
+        w, h, step = width.value, height.value, HALVED.get(sampling.value)
+        if step is None or colours.value != YCBCR or w % 2 or h % 2:
+            return None
+        store = self._pool.take(w * h + 2 * (w // 2) * (h // step))
+        at, part = w * h, (w // 2) * (h // step)
+        y, u, v = store[:at], store[at : at + part], store[at + part :]
+        pointers = (POINTER(c_ubyte) * 3)(
+            *(plane.ctypes.data_as(POINTER(c_ubyte)) for plane in (y, u, v))
+        )
+        strides = (c_int * 3)(w, w // 2, w // 2)
+        if self._library.tjDecompressToYUVPlanes(
+            self._handle, jpeg, size, pointers, w, strides, h, STOP_ON_WARNING
+        ):
+            return None
+        half = (h // step, w // 2)
+        # A comment of this kind, by libav's own custom, says that levels span 16..235.
+        full_range = data.find(b"CS=ITU601", 0, min(used, 1024)) < 0
+        return Planes(y.reshape(h, w), u.reshape(half), v.reshape(half), full_range)
+
+
+def open_turbo() -> TurboDecoder | None:
+    """Return a decoder, or None where libjpeg-turbo is missing or older than 2.0."""
+    library = _library()
+    return None if library is None else TurboDecoder(library)
+
+
+@functools.cache
+def _library() -> Any:
+    for name in NAMES.get(sys.platform, ()):
+        try:
+            library = ctypes.CDLL(name)
+        except OSError:
+            continue
+        try:
+            library.tjInitDecompress.restype = c_void_p
+            library.tjDestroy.argtypes = [c_void_p]
+            library.tjDecompressHeader3.argtypes = [
+                c_void_p, c_void_p, c_ulong, *[POINTER(c_int) for _ in range(4)],
+            ]  # fmt: skip
+            library.tjDecompressToYUVPlanes.argtypes = [
+                c_void_p, c_void_p, c_ulong, POINTER(POINTER(c_ubyte)), c_int, POINTER(c_int),
+                c_int, c_int,
+            ]  # fmt: skip
+            library.tjGetErrorCode.argtypes = [c_void_p]  # since 2.0, as is STOPONWARNING
+        except AttributeError:
+            continue
+        return library
+    return None

@@ -13,9 +13,8 @@ import numpy as np
 
 from segmentation.planes import i420, i420_shape
 from vcam.foreign_text import plain
-from vcam.frame import Frame
+from vcam.frame import Frame, FramePool
 from vcam.media.pictures import i420_from_image, read_image
-from vcam.sources.frame_pool import Stock
 from vcam.system import patience
 from vcam.system.memory import blank
 
@@ -74,7 +73,7 @@ class StillSource:
         self._noise = [
             np.clip(rng.normal(0, NOISE_SIGMA, shape), -8, 8).astype(np.int8) for _ in range(4)
         ]
-        self._stock = Stock()
+        self._pool = FramePool()
         self._seq = 0
         self._since = 0, 0.0  # a frame at this rate, and when it was due
         self._started = time.monotonic()
@@ -87,7 +86,7 @@ class StillSource:
         trace: TracebackType | None,
     ) -> None:
         blank((self._image, *self._planes.each))
-        self._stock.wipe()
+        self._pool.wipe()
         del self._image, self._planes
 
     def pace(self, fps: float) -> None:
@@ -115,7 +114,7 @@ class StillSource:
     def _taken(self) -> NDArray[np.uint8]:
         """Memory for the next picture."""
         shape = i420_shape(self.width, self.height)
-        return self._stock.take(shape[0] * shape[1]).reshape(shape)
+        return self._pool.take(shape[0] * shape[1]).reshape(shape)
 
     def _draw(self, t: float) -> NDArray[np.uint8]:
         if not self.motion:

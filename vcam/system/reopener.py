@@ -7,13 +7,20 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
-from vcam.errors import tell
+from vcam.errors import log_quietly
 
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+
+class BackOff(NamedTuple):
+    """Seconds from one failed try to the next; they double from the `first` to the `last`."""
+
+    first: float
+    last: float
 
 
 class Reopener(Generic[T]):
@@ -21,8 +28,8 @@ class Reopener(Generic[T]):
 
     What was opened waits in a slot, and belongs to this thread until somebody `take`s it; with
     `use` it stays on this thread and is closed when `use` is done with it. After a failure, to open
-    or in use, there is a pause of `first` seconds, which doubles up to `last` and starts over after
-    a thing that lasted. Any thread may call any method; only `close` waits for what is open.
+    or in use, there is a pause, which doubles as `back_off` says and starts over after a thing that
+    lasted. Any thread may call any method; only `close` waits for what is open.
     """
 
     def __init__(
@@ -31,15 +38,14 @@ class Reopener(Generic[T]):
         opener: Callable[[], T],
         closer: Callable[[T], object],
         *,
-        first: float,
-        last: float,
+        back_off: BackOff,
         retry: Callable[[Exception], bool] = lambda error: True,
         failed: Callable[[Exception], object] = lambda error: None,
         use: Callable[[T], object] | None = None,
         pause: Callable[[float], object] | None = None,
     ) -> None:
         self._name, self._opener, self._closer = name, opener, closer
-        self._first, self._last = first, last
+        self._pauses = back_off
         self._retry = retry  # True if another try makes sense after this error
         self._failed = failed  # called on this thread once `problem` says why
         self._use = use
@@ -48,7 +54,7 @@ class Reopener(Generic[T]):
         self._asked = self._opening = self._ended = False
         self._slot: T | None = None
         self._returned: deque[T] = deque()
-        self._delay, self._due = first, 0.0
+        self._delay, self._due = back_off.first, 0.0
         self._opened_at = float("inf")  # "inf" from the next failure on
         self.problem = ""  # of the last try; "" once a thing is open
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
@@ -63,7 +69,7 @@ class Reopener(Generic[T]):
     def now(self) -> None:
         """Open another at once, even while one is being opened: another one is wanted."""
         with self._changed:
-            self._asked, self._delay, self._due = True, self._first, 0.0
+            self._asked, self._delay, self._due = True, self._pauses.first, 0.0
             self._changed.notify_all()
 
     def again(self, error: Exception | None = None) -> None:
@@ -151,16 +157,16 @@ class Reopener(Generic[T]):
                 self._back_off(error)
         self._failed(error)
         if not hasattr(error, "hint"):
-            tell(log, f"{self._name}: failed")
+            log_quietly(log, f"{self._name}: failed")
         elif self.problem != told:  # what stays away is told once, not with every try
             log.warning("%s: %s %s", self._name, error, error.hint)
 
     def _back_off(self, error: Exception | None) -> None:
         now = time.monotonic()
-        if now - self._opened_at > self._last:
-            self._delay = self._first
+        if now - self._opened_at > self._pauses.last:
+            self._delay = self._pauses.first
         self._due, self._opened_at = now + self._delay, float("inf")
-        self._delay = min(2 * self._delay, self._last)
+        self._delay = min(2 * self._delay, self._pauses.last)
         self._asked = error is None or self._retry(error)
 
     def _run(self) -> None:
@@ -169,7 +175,7 @@ class Reopener(Generic[T]):
                 self._wait()
                 self.turn()
             except Exception:  # where memory is short even telling of a failure may fail
-                time.sleep(self._first)
+                time.sleep(self._pauses.first)
         self._close_left()
 
     def _wait(self) -> None:
@@ -195,7 +201,7 @@ class Reopener(Generic[T]):
         try:
             self._closer(thing)
         except Exception:
-            tell(log, f"{self._name}: could not be closed")
+            log_quietly(log, f"{self._name}: could not be closed")
 
 
 def _text(error: Exception) -> str:
