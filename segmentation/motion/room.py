@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import cv2
 import numpy as np
 
-from segmentation.motion.room_kernels import PERSON, UNSTEADY, compare, learn
+from segmentation.kernels import PERSON, UNSTEADY, compare, learn
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

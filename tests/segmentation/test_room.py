@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 import pytest
 
+from segmentation import kernels
 from segmentation.kernels import LIMITED
-from segmentation.motion import room_kernels
 from segmentation.motion.room import AGAIN, ALONE, FIRST, FRAMES, Room
 
 H, W = 108, 192
@@ -77,7 +77,7 @@ def test_compiled_and_plain_differences_are_the_same_bits(inputs):
     weight = rng.integers(0, 6, (H, W), dtype=np.uint8)
     fit = np.array([[1.02, 1], [0.98, 2], [1, -1]], np.float32)
     found = []
-    for compare in (room_kernels._compare_compiled, room_kernels._compare_plain):
+    for compare in (kernels._compare_compiled, kernels._compare_plain):
         x, apart = np.zeros((1, inputs, H + 4, W), np.float32), np.zeros((H, W), np.uint8)
         compare(picture, room, weight, fit, (MATRIX, SCALE), 3, x, apart)
         found.append((x, apart))
@@ -90,7 +90,7 @@ def test_compiled_and_plain_differences_are_the_same_bits(inputs):
 @pytest.mark.parametrize("again", [AGAIN, -np.inf])
 def test_compiled_and_plain_lessons_are_the_same_bits(again):
     found = []
-    for learn in (room_kernels._learn_compiled, room_kernels._learn_plain):
+    for learn in (kernels._learn_compiled, kernels._learn_plain):
         rng = np.random.default_rng(3)
         picture = rng.integers(0, 256, (3, H, W), dtype=np.uint8)
         near = rng.choice(np.uint8([0, 0, 1, 2]), (H, W))

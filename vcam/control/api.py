@@ -145,8 +145,10 @@ class Api:
                     "properties": {"use": {"type": "string"}, "by": {"enum": list(ASKERS)}},
                 },
             ),
-            Endpoint("POST", "/known-room", self.learn_room, "Learn the room; nobody is there."),
-            Endpoint("DELETE", "/known-room", self.forget_room, "Forget the room."),
+            Endpoint(
+                "POST", "/known-room", self.tell_room("learn"), "Learn the room; nobody is there."
+            ),
+            Endpoint("DELETE", "/known-room", self.tell_room("forget"), "Forget the room."),
             Endpoint("POST", "/hide", self.hide, "Put the background back in front of the room."),
             Endpoint("POST", "/pause", self.mode("paused"), "Show the privacy card."),
             Endpoint("POST", "/resume", self.mode("live"), "Show the person again."),
@@ -277,19 +279,16 @@ class Api:
         await on_worker(self._runtime.settings.show_room, by, how)
         return web.json_response(self._settings())
 
-    async def learn_room(self, request: web.Request) -> web.Response:
-        return self._told_room("learn")
+    def tell_room(self, word: RoomWord) -> guards.Handler:
+        async def handler(request: web.Request) -> web.StreamResponse:
+            if not self._runtime.tell_room(word):
+                return guards.refusal(409, "The room is not learnt by this engine.", LEARNS_HINT)
+            return web.json_response({})
 
-    async def forget_room(self, request: web.Request) -> web.Response:
-        return self._told_room("forget")
-
-    def _told_room(self, word: RoomWord) -> web.Response:
-        if not self._runtime.tell_room(word):
-            return guards.refusal(409, "The room is not learnt by this engine.", LEARNS_HINT)
-        return web.json_response({})
+        return handler
 
     async def known_room(self, request: web.Request) -> web.Response:
-        known = await aside(self._runtime.room_map)
+        known = await on_worker(self._runtime.room_map)
         if known is None:
             return web.Response(status=204)
         return web.Response(body=png_of(known), content_type="image/png")
