@@ -145,9 +145,7 @@ class Api:
                     "properties": {"use": {"type": "string"}, "by": {"enum": list(ASKERS)}},
                 },
             ),
-            Endpoint(
-                "POST", "/known-room", self.tell_room("learn"), "Learn the room; nobody is there."
-            ),
+            Endpoint("POST", "/known-room", self.tell_room("learn"), "Learn the empty room."),
             Endpoint("DELETE", "/known-room", self.tell_room("forget"), "Forget the room."),
             Endpoint("POST", "/hide", self.hide, "Put the background back in front of the room."),
             Endpoint("POST", "/pause", self.mode("paused"), "Show the privacy card."),
