@@ -263,7 +263,7 @@ class Segmenter:
         self._tidy.reset()
         self._carrier.reset()
         self._carried = 0
-        self._room.forget("another camera")
+        self._room.forget()
         self._engine.reset()
 
     def wipe(self) -> None:
