@@ -323,6 +323,37 @@ def test_an_engine_that_does_not_exist_is_refused(tmp_path):
         Segmenter(str(tmp_path / "x.xml"), Machine("tpu"))
 
 
+def test_the_room_is_learnt_and_forgotten_by_word_and_wiped_with_the_rest(opened):
+    segmenter, planes = opened(), disc(360, 640)
+    segmenter.tell_room("learn")
+    for seq in range(60):  # a look every second frame, and somebody there in all of them
+        matte_of(segmenter, planes, seq)
+    assert segmenter.info["room"]["known"] == 1
+    assert segmenter.room_map.min() == 255
+
+    segmenter.tell_room("forget")
+    for seq in range(60, 64):
+        matte_of(segmenter, planes, seq)
+    assert segmenter.info["room"]["known"] == 0
+    assert segmenter.info["room"]["forgotten"] == "by your word"
+
+    segmenter.tell_room("learn")
+    for seq in range(64, 124):
+        matte_of(segmenter, planes, seq)
+    segmenter.wipe()
+    assert segmenter.info["room"]["known"] == 0
+    assert not segmenter.room_map.any()
+
+
+def test_a_still_learns_no_room(opened):
+    segmenter = opened(still=True)
+    segmenter.tell_room("learn")
+    for seq in range(60):
+        matte_of(segmenter, disc(360, 640), seq)
+
+    assert segmenter.info["room"]["known"] == 0
+
+
 def test_info_names_what_runs(opened):
     segmenter = opened()
     matte_of(segmenter, disc(720, 1280))
