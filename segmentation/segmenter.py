@@ -182,11 +182,11 @@ class Segmenter:
         to_input(picture, self._matrix[full_range], self._scale, self._x)
         learns = self.learns and not self.still
         if learns:
-            self._take_room_words(pts)
             colours = self._matrix[full_range], self._scale
             self._room.look(picture, self._raw_before, colours, self._x)
         self._infer(raw)
         if learns:
+            self._take_room_words(pts)
             self._room.object_to(raw)
             self._room.learn(picture, raw, pts)
             self._raw_before = raw
