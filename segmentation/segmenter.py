@@ -188,7 +188,7 @@ class Segmenter:
         if learns:
             self._take_room_words(pts)
             self._room.object_to(raw)
-            self._room.learn(picture, raw, pts)
+            self._room.learn(picture, raw, pts, present=self._tidy.present)
             self._raw_before = raw
         self._carried = 1
         if every > 1:

@@ -21,7 +21,6 @@ RoomWord = Literal["learn", "forget"]  # of the user
 
 ASKED: Final = 2.0  # seconds that all that is seen is room, by the user's word
 ALONE: Final = 1.0  # seconds without anybody, after which all that is seen is room
-NOBODY: Final = 0.001  # share of the picture called person, below which nobody is there
 FIRST: Final = 2.0  # seconds that a pixel is no person before it is learnt while somebody is there
 AGAIN: Final = 60.0  # the same once it was called a person
 TICK: Final = 0.2  # seconds from one lesson to the next while somebody is there
@@ -188,12 +187,16 @@ class Room:
         self.forget()
         self._asked = pts + ASKED
 
-    def learn(self, picture: NDArray[np.uint8], alpha: NDArray[np.float32], pts: float) -> None:
-        """Learn what is surely room in a picture whose matte is `alpha`; `pts` in seconds."""
+    def learn(
+        self, picture: NDArray[np.uint8], alpha: NDArray[np.float32], pts: float, *, present: bool
+    ) -> None:
+        """Learn what is surely room in a picture whose matte is `alpha`; `pts` in seconds.
+
+        `present` says that somebody was there in the frame before.
+        """
         if pts < self._lesson:  # the clock went back
             self._lesson = pts
-        somebody = self._comes or np.count_nonzero(alpha > 0.5) > NOBODY * alpha.size
-        if somebody or self._person is None:
+        if present or self._comes or self._person is None:
             self._person = pts
         alone = pts - self._person >= ALONE or pts < self._asked
         if pts - self._lesson < TICK and not (alone and self._known < 1):

@@ -49,7 +49,7 @@ class Watched:
             self.room.look(picture, self.before, (MATRIX, SCALE), self.x)
             out = alpha.copy()
             self.room.object_to(out)
-            self.room.learn(picture, out, self.now)
+            self.room.learn(picture, out, self.now, present=bool(out.any()))
             self.before, self.now = out, self.now + 1 / 15
         return out
 
