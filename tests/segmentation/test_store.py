@@ -417,3 +417,25 @@ print(sum(module.double.stats.cache_hits.values()), module.double(4))
 
     assert said == ["0 8\n", "1 8\n"]
     assert (tmp_path / f"vcam-cache-{os.getuid()}").stat().st_mode & 0o77 == 0
+
+
+def test_weights_that_are_cut_short_on_disk_do_not_end_the_process_that_uses_them(tmp_path):
+    weights = ROOT / "segmentation" / "weights" / "bisenet-small-int8"
+    # In a process of its own: what went wrong here was SIGBUS.
+    for suffix in (".xml", ".bin"):
+        shutil.copy(weights.with_suffix(suffix), tmp_path / f"net{suffix}")
+    program = """
+import os, sys
+import numpy as np
+from segmentation.planes import Planes
+from segmentation.segmenter import Segmenter
+segmenter = Segmenter(sys.argv[1] + ".xml", quality="low")
+luma, chroma = np.zeros((144, 256), np.uint8), np.zeros((72, 128), np.uint8)
+os.truncate(sys.argv[1] + ".bin", 70_000)
+segmenter.prepare(144, 256)
+segmenter.matte(Planes(luma, chroma, chroma), seq=0, pts=0.0)
+"""
+
+    done = subprocess.run([sys.executable, "-c", program, str(tmp_path / "net")], check=False)
+
+    assert done.returncode == 0
