@@ -11,6 +11,7 @@ from segmentation.layers import AttentionRefinement, BasicBlock, ConvBnRelu, Fea
 
 MEAN = (0.485, 0.456, 0.406)  # of ImageNet, RGB in 0..1
 STD = (0.229, 0.224, 0.225)
+STEMS = ("context.conv1.weight", "spatial.layers.0.0.weight")  # what sees the input
 
 
 class ContextPath(nn.Module):
@@ -198,13 +199,9 @@ def with_room(model: BiSeNet) -> BiSeNet:
 
 
 def _stems(model: BiSeNet) -> list[nn.Conv2d]:
-    """The convolutions that see the input."""
-    stems: list[nn.Conv2d] = [model.context.conv1]
-    if model.spatial is not None:
-        first = model.spatial.layers.get_submodule("0.0")
-        assert isinstance(first, nn.Conv2d)
-        stems.append(first)
-    return stems
+    named = dict(model.named_modules())
+    found = [named.get(name.removesuffix(".weight")) for name in STEMS]
+    return [stem for stem in found if isinstance(stem, nn.Conv2d)]
 
 
 def channels(full: int, width: float) -> int:

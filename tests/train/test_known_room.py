@@ -25,7 +25,7 @@ from train.views import known_room  # noqa: E402
 from train.views.draw import Augment  # noqa: E402
 from train.views.render import view  # noqa: E402
 from train.weights import export as exporting  # noqa: E402
-from train.weights.checkpoint import load_network  # noqa: E402
+from train.weights.checkpoint import load_mean, load_network  # noqa: E402
 
 SIZE = (96, 128)
 ROOMS = [
@@ -159,3 +159,18 @@ def test_a_network_learns_with_the_room_and_comes_back_from_disk(tmp_path: Path,
         x[0, 3:] = 0
         assert np.abs(engine.infer(x) - answer).max() > 1e-4, "what it is told counts"
         engine.close()
+
+
+def test_a_mean_with_weights_that_know_no_room_keeps_what_the_others_learnt_of_it(tmp_path: Path):
+    torch.manual_seed(0)
+    with_it, without = fold(BiSeNet(0.05, room=True)), fold(BiSeNet(0.05))
+    save_weights(with_it, tmp_path / "with.safetensors")
+    save_weights(without, tmp_path / "without.safetensors")
+
+    mean = load_mean([tmp_path / "without.safetensors", tmp_path / "with.safetensors"])
+
+    assert mean.room
+    stem = mean.context.conv1.weight
+    torch.testing.assert_close(stem[:, 3:], with_it.context.conv1.weight[:, 3:], atol=1e-3, rtol=0)
+    both = (with_it.context.conv1.weight[:, :3] + without.context.conv1.weight) / 2
+    torch.testing.assert_close(stem[:, :3], both, atol=1e-3, rtol=0)

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from segmentation.bisenet import BiSeNet
+from segmentation.bisenet import STEMS, BiSeNet, with_room
 from segmentation.engines.weights_file import fold, load_weights
 from train.errors import CheckpointError
 
@@ -121,12 +121,17 @@ def load_mean(paths: list[Path]) -> BiSeNet:
     """Return the network whose folded weights are the mean of several, in evaluation mode.
 
     From "Model soups" (Wortsman et al., ICML 2022, https://arxiv.org/abs/2203.05482). It is better
-    than each where they went on from the same weights, with other data, rates or seeds.
+    than each where they went on from the same weights, with other data, rates or seeds. Where some
+    have inputs for the room, so has the mean, and those are the mean of theirs alone.
 
     Raises:
         CheckpointError: one cannot be read, or they are of different widths or depths.
     """
-    first, *others = [load_network(path) for path in paths]
+    networks = [load_network(path) for path in paths]
+    rooms = [network.room for network in networks]
+    if any(rooms):
+        networks = [with_room(network) for network in networks]
+    first, *others = networks
     for path, network in zip(paths[1:], others, strict=True):
         if network.layout != first.layout:
             raise CheckpointError(
@@ -135,6 +140,9 @@ def load_mean(paths: list[Path]) -> BiSeNet:
             )
     states = [network.state_dict() for network in (first, *others)]
     mean = {k: torch.stack([s[k].float() for s in states]).mean(0) for k in states[0]}
+    told = [state for state, room in zip(states, rooms, strict=True) if room]
+    for name in (n for n in STEMS if told and n in mean):
+        mean[name][:, 3:] = torch.stack([state[name][:, 3:].float() for state in told]).mean(0)
     first.load_state_dict(mean)
     return first
 
