@@ -346,14 +346,14 @@ def test_a_network_on_disk_that_answers_wrongly_is_made_anew(tmp_path, notes):
     other = OpenVinoEngine(_inverted(tmp_path), examine=False)
     other.prepare(160, 288)
     Store(tmp_path / "openvino", "").put(
-        kept.name, other._made[1, 3, 160, 288][0].export_model().getvalue()
+        kept.name, other._made[1, 7, 160, 288][0].export_model().getvalue()
     )
 
     again = OpenVinoEngine(weights / "bisenet-small.xml", cache_dir=tmp_path)
     again.prepare(160, 288)
 
     assert "it answers wrongly" in notes[0]
-    x = np.zeros((1, 3, 160, 288), np.float32)
+    x = np.zeros((1, 7, 160, 288), np.float32)
     assert np.array_equal(again.infer(x), engine.infer(x))
 
 
