@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from vcam.compose.backdrops import Backdrop, open_backdrop
 from vcam.compose.card import Card
 from vcam.errors import BackgroundError
 from vcam.foreign_text import plain
+from vcam.guard import Verdict
 from vcam.pipeline import Pipeline
 from vcam.settings.choice import LEAST_BLUR, Blur, Reveal
 from vcam.settings.config import awaiting_restart, user_path
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from vcam.frame import SafeFrame
     from vcam.room_view import RoomView
     from vcam.settings.config import Config, Output
-    from vcam.sinks.base import Wanted
+    from vcam.sinks.base import Sink, Wanted
 
 log = logging.getLogger(__name__)
 
@@ -112,19 +113,22 @@ class Daemon:
     def status(self) -> dict[str, Any]:
         """The state as plain JSON values."""
         pipe, now = self._pipeline, time.monotonic()
-        wishes = self.settings.now
+        wishes, verdict = self.settings.now, pipe.verdict
+        if wishes.mode == "paused":  # from the word on, no picture of a person leaves
+            verdict = Verdict("paused")
         config, revealed = wishes.config, wishes.revealed
         source = pipe.capture.source
         info = pipe.matting.info
         notes = info.pop("notes", [])
+        missing = pipe.outlet.missing
         figures = pipe.stats.snapshot()
         figures["stages_ms"] = {**info.pop("stages_ms", {}), **figures["stages_ms"]}
         return {
             "version": __version__,
             "pid": os.getpid(),
             "uptime_s": round(now - self._started, 1),
-            "state": pipe.verdict.state,
-            "reason": pipe.verdict.reason if pipe.verdict.state != "live" else "",
+            "state": verdict.state,
+            "reason": "" if verdict.state in ("live", verdict.reason) else verdict.reason,
             "mode": wishes.mode,
             "source": {
                 "name": plain(source.name if source else config.camera.source),
@@ -144,11 +148,13 @@ class Daemon:
                 }
                 for sink in pipe.outlet.sinks
             ],
+            "shown_to": _shown_to(pipe.outlet.sinks),
+            "missing": missing,
             "problems": [
                 problem
                 for problem in (
                     pipe.capture.problem,
-                    *pipe.outlet.problems,
+                    *(p for p in pipe.outlet.problems if p not in missing.values()),
                     *notes,
                     *store.notes,
                     self.background_problem,
@@ -174,6 +180,12 @@ class Daemon:
             "rss_mb": _rss_mb(),
             "page": None,
         }
+
+    def pulse(self) -> Hashable:
+        """Everything whose change is told at once, cheap enough to be asked 20 times a second."""
+        pipe = self._pipeline
+        sinks = tuple(sink.name for sink in pipe.outlet.sinks)
+        return pipe.verdict, sinks, tuple(pipe.demand.watchers), pipe.capture.source is None
 
     def needs(self, config: Config) -> tuple[Hashable, Hashable]:
         """Everything that says how the backdrop and the card look; no slider of the look does."""
@@ -335,6 +347,12 @@ def _weak_blur(config: Config) -> str:
     if percent >= LEAST_BLUR:
         return ""
     return f"a blur of {percent} % leaves your room readable: {LEAST_BLUR} % is shown instead"
+
+
+def _shown_to(sinks: Sequence[Sink]) -> str:
+    """Who gets the picture: "programs", a "file" alone, or nobody but the settings "page"."""
+    kinds = {getattr(sink, "kind", "") for sink in sinks}
+    return "programs" if kinds - {"file"} else "file" if kinds else "page"
 
 
 def _told(wish: Revealed | None) -> dict[str, Any] | None:

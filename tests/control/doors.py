@@ -60,6 +60,9 @@ class PlayRuntime:
             "uptime_s": round(time.monotonic() - self._started, 1),
         }
 
+    def pulse(self) -> str:
+        return self.settings.mode
+
     def stop(self) -> None:
         self.stopped.set()
 

@@ -324,3 +324,12 @@ def test_the_menu_travels_over_the_bus_and_a_click_comes_back(bus: str, held: An
         thread.join(5)
     assert shown == ["radio", "submenu"]
     assert not thread.is_alive()
+
+
+def test_without_a_virtual_camera_nothing_is_called_live() -> None:
+    alone = view({"state": "live", "shown_to": "page"}, {})
+
+    assert "Preview only" in alone.headline
+    assert "no virtual camera" in alone.audience
+    assert alone.sign == "idle"
+    assert view({"state": "live", "shown_to": "programs"}, {}).sign == "live"

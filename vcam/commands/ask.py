@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from vcam.client import Client, browser
 from vcam.commands.options import absolute, revealing, running
@@ -17,6 +18,9 @@ from vcam.settings.choice import Reveal
 from vcam.settings.config import load
 from vcam.system import patience
 
+# A live picture, by who gets it.
+SEEN: Final = {"programs": "live", "file": "live, recording only", "page": "preview only"}
+
 
 def status(options: argparse.Namespace) -> int:
     """`vcam status`: print what the camera does; the exit code."""
@@ -25,12 +29,16 @@ def status(options: argparse.Namespace) -> int:
         say(json.dumps(status, indent=2), limit=None)
         return 0
     reason = f" ({status['reason']})" if status.get("reason") else ""
+    shown_to = status.get("shown_to", "programs")
+    state = status["state"] if status["state"] != "live" else SEEN[shown_to]
     engine, latency = status["engine"], status["latency_ms"]
     watchers = plain(", ".join(status["watchers"])) or "nobody"
-    say(f"state       {status['state']}{reason}")
+    say(f"state       {state}{reason}")
     say(f"camera      {plain(status['source']['name'])}")
     for sink in status["sinks"]:
         say(f"output      {plain(sink['name'])}, {sink['width']}x{sink['height']}")
+    if shown_to == "page":
+        say("output      none: no program can see you; `vcam doctor` says how to get a camera")
     say(f"background  {plain(status['background'])}")
     if status.get("revealed"):
         say(f"            OTHERS SEE YOUR ROOM, asked for by: {status['revealed']['by']}")
@@ -42,8 +50,8 @@ def status(options: argparse.Namespace) -> int:
     if known:
         say(f"room        {known:.0%} known")
     for problem in (*status["problems"], engine.get("problem"), status["config_problem"]):
-        if problem:
-            say(f"note        {problem}")
+        for number, line in enumerate(str(problem or "").splitlines()):
+            say(f"{'' if number else 'note':<12}{line}")
     return 0
 
 

@@ -41,6 +41,7 @@ MAX_STREAMS: Final = 16  # watchers of /events at a time
 BODY_TIMEOUT: Final = 10.0  # seconds in which a change has to arrive
 UPLOAD_TIMEOUT: Final = 120.0  # seconds in which a picture or clip has to
 EVENT_INTERVAL: Final = 1.0  # seconds between statuses when nothing changes
+PULSE: Final = 0.05  # seconds between two looks at what is told at once
 ASKERS: Final = ("command line", "tray", "settings page")  # who may be named for a reveal
 LEARNS_HINT: Final = 'Set engine = "cpu" under [matte], and wait until it is ready.'
 REVEAL_HINT: Final = "Send {} to show the room as it is."
@@ -361,11 +362,13 @@ class Api:
                 if settings["revision"] != told:
                     told = settings["revision"]
                     await _send(response, "settings", settings)
+                pulse = self._runtime.pulse()
                 await _send(response, "status", await self._status())
-                try:
-                    await asyncio.wait_for(changed.wait(), EVENT_INTERVAL)
-                except asyncio.TimeoutError:
-                    continue
+                until = loop.time() + EVENT_INTERVAL
+                while loop.time() < until and self._runtime.pulse() == pulse:
+                    with contextlib.suppress(asyncio.TimeoutError):
+                        await asyncio.wait_for(changed.wait(), PULSE)
+                        break
                 changed.clear()
         except ConnectionError:
             return response

@@ -10,6 +10,7 @@ from vcam.foreign_text import plain
 from vcam.settings.choice import Choice, parse
 
 SHORT = 60  # characters of a name in a menu
+SEEN = {"page": "Preview only: no program can see you", "file": "Recording only"}
 BLURS = (("Light", 25), ("Medium", 50), ("Strong", 75), ("Strongest", 100))
 
 
@@ -25,6 +26,7 @@ class View:
     blur: int = 50
     mirror: bool = False
     source: str = "auto"
+    shown_to: str = "programs"  # or a "file", or the settings "page" alone
     camera: str = ""  # the name of what is being read
     watchers: tuple[str, ...] = ()
     presets: tuple[tuple[str, str], ...] = ()  # what to set, what to show
@@ -45,7 +47,9 @@ class View:
     @property
     def sign(self) -> str:
         """Which icon to show: the room being visible is a state of its own."""
-        return "room" if self.state == "live" and self.revealed else self.state
+        if self.state == "live":
+            return "room" if self.revealed else "live" if self.shown_to == "programs" else "idle"
+        return self.state
 
     @property
     def headline(self) -> str:
@@ -54,7 +58,7 @@ class View:
         return {
             "off": "The camera is off",
             "starting": "Starting",
-            "live": "Your room is visible" if self.revealed else "Live",
+            "live": "Your room is visible" if self.revealed else SEEN.get(self.shown_to, "Live"),
             "idle": "Ready: your webcam stays off until a program watches",
             "paused": "Paused: others see the privacy card",
             "frozen": "Frozen: others see a still picture",
@@ -64,6 +68,8 @@ class View:
     @property
     def audience(self) -> str:
         """The watchers' names, in words."""
+        if self.shown_to == "page":
+            return "There is no virtual camera: see the check-up in the settings"
         if not self.watchers:
             return "Nobody is watching"
         return plain("Watching: " + ", ".join(self.watchers))
@@ -81,6 +87,7 @@ def view(
     use = str(background.get("use") or status.get("background") or "")
     return View(
         state=plain(status.get("state", "starting")),
+        shown_to=str(status.get("shown_to", "programs")),
         reason=plain(status.get("reason") or ""),
         background=use,
         revealed=bool(status.get("revealed")) or use == "none",

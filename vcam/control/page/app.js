@@ -18,6 +18,15 @@ const STATES = {
   room: ["Room visible", "Others see your room."],
   off: ["Not running", ""],
 };
+// The same where there is no virtual camera, and where the picture goes into a file alone.
+const ALONE = {
+  live: ["Preview only", "Only you see this."],
+  starting: ["Looking for you", "Shown until you are found."],
+  paused: ["Paused", "Your webcam is off."],
+  frozen: ["Frozen", "A still picture of you."],
+  fault: ["Problem", ""],
+};
+const RECORDING = { live: ["Recording", "This goes into your recording."] };
 
 let status = {};
 let values = {};
@@ -88,13 +97,21 @@ async function load() {
   show();
 }
 
+// A press shows at once; a status that was on its way already does not take it back.
+let pressed = "";
 async function mode(name) {
-  status.mode = { pause: "paused", freeze: "frozen", resume: "live" }[name]; // a second press means the opposite
+  const wanted = { pause: "paused", freeze: "frozen", resume: "live" }[name];
+  pressed = wanted;
+  report(status);
   try {
     await ask("POST", `/${name}`);
   } catch (problem) {
     complain(problem);
   }
+  setTimeout(() => {
+    if (pressed === wanted) pressed = "";
+    report(status);
+  }, 300);
 }
 
 // Building blocks
@@ -412,13 +429,25 @@ function paintKnob(input) {
 
 // What the daemon is doing
 
+// The state in one word, from what the daemon says and from the picture beside it: nothing is
+// called live while the card is on the screen.
+function stateNow() {
+  const { mode } = status;
+  if (mode === "paused" || mode === "frozen") return mode;
+  if (status.state === "paused" || status.state === "frozen") return "starting";
+  if (status.state === "fault") return status.reason === "looking for you" ? "starting" : "fault";
+  if (status.state !== "live") return status.state;
+  if (status.revealed) return "room";
+  return card === true || (card === null && performance.now() < FIRST) ? "starting" : "live";
+}
+
 function report(fresh) {
-  status = fresh;
-  const seen = status.revealed && status.mode === "live" && status.state === "live";
-  const searching = status.state === "fault" && status.reason === "looking for you";
-  const state = seen ? "room" : searching ? "starting" : status.state;
-  const [word, caption] = STATES[state] ?? [nice(state), ""];
-  document.body.dataset.state = state;
+  if (!fresh.state) return;
+  status = pressed ? { ...fresh, mode: pressed } : fresh;
+  const state = stateNow();
+  const words = { page: ALONE, file: RECORDING }[status.shown_to] ?? {};
+  const [word, caption] = words[state] ?? STATES[state] ?? [nice(state), ""];
+  document.body.dataset.state = state === "live" && status.shown_to === "page" ? "preview" : state;
   say($("state-word"), word);
   const shown = status.reason && state === "fault" ? nice(status.reason) : caption;
   if (!peeking) say($("caption"), view === "matte" ? "White is shown, black is replaced. Only you see this." : shown);
@@ -427,7 +456,8 @@ function report(fresh) {
   say($("pause").querySelector("span"), held ? "Resume" : "Pause");
   $("freeze").setAttribute("aria-pressed", status.mode === "frozen");
   const who = (status.watchers ?? []).filter((name) => name !== "settings page");
-  say($("who"), who.length ? `In use by ${who.join(", ")}` : "No program is watching");
+  const nobody = status.shown_to === "page" ? "" : "No program is watching";
+  say($("who"), who.length ? `In use by ${who.join(", ")}` : nobody);
   say($("version"), `VBG Camera ${status.version}`);
   say($("path"), status.config_path ?? "config.toml");
 
@@ -445,6 +475,10 @@ function report(fresh) {
   const source = status.source ?? {};
   say($("granted"), source.open ? `${nice(source.name)} gives ${source.width} × ${source.height} at ${Math.round(source.fps)} frames a second.` : "The webcam is closed.");
   health();
+  const about = JSON.stringify([status.shown_to, status.missing, status.problems, state, engine.problem, source.name]);
+  if (facts && facts !== about) examineIn(400);
+  if (facts !== about) showFindings();
+  facts = about;
   const views = status.views ?? ["composite"];
   $("matte").hidden = !views.includes("matte");
   if (source.name !== webcam) loadKnobs();
@@ -497,7 +531,7 @@ function health() {
     const who = sink.watchers === null ? "cannot tell who watches" : sink.watchers?.length ? `in use by ${sink.watchers.join(", ")}` : "nobody is watching";
     return make("li", "", make("b", "", sink.name), make("span", "", `${sink.width} × ${sink.height} · ${who}`));
   });
-  if (!rows.length) rows.push(make("li", "", make("span", "", "There is no virtual camera; your picture goes to this page alone.")));
+  if (!rows.length) rows.push(make("li", "", make("span", "", "None: your picture goes to this page alone.")));
   $("sinks").replaceChildren(...rows);
   const notes = [];
   for (const problem of status.problems ?? []) notes.push(note("warning", problem));
@@ -526,23 +560,61 @@ function note(kind, what, why = "", command = "") {
   return box;
 }
 
+// The check-up. It is made anew when something changed that it may be about, and now and then while
+// it has something to say: what was mended goes by itself.
+
+const AGAIN_AFTER = 15000; // milliseconds
+let findings = [];
+let facts = "";
+let due = 0; // of the check-up that is waited for
 async function examine() {
+  clearTimeout(due);
   $("examine").disabled = true;
   try {
-    const { findings } = await ask("GET", "/doctor");
-    const notes = findings.map((found) => note(found.severity, found.what, found.why, found.command));
-    if (!notes.length) notes.push(note("fine", "Everything is fine", "Choose “VBG Camera” in your video program."));
-    $("findings").replaceChildren(...notes);
+    ({ findings } = await ask("GET", "/doctor"));
+    showFindings();
   } catch (problem) {
     $("findings").replaceChildren(note("error", problem.error, problem.hint));
   } finally {
     $("examine").disabled = false;
   }
+  if (findings.length) examineIn(AGAIN_AFTER);
+}
+
+function examineIn(milliseconds) {
+  clearTimeout(due);
+  due = setTimeout(() => (document.hidden || !$("lost").hidden ? examineIn(AGAIN_AFTER) : examine()), milliseconds);
+}
+
+function showFindings() {
+  const cause = status.shown_to === "page" ? findings.find((one) => one.severity === "error" && one.command) : null;
+  const notes = findings.filter((one) => one !== cause).map((one) => note(one.severity, one.what, one.why, one.command));
+  if (!notes.length && !cause) notes.push(note("fine", "Everything is fine", "Choose “VBG Camera” in your video program."));
+  else if (!notes.length) notes.push(make("p", "hint", "Nothing else is wrong."));
+  $("findings").replaceChildren(...notes);
+  banner(cause);
+}
+
+// Where no program can see the person, the one thing to do about it stands on top.
+function banner(cause) {
+  const alone = status.shown_to === "page";
+  $("banner").hidden = !alone;
+  if (!alone) return;
+  const off = values.output?.sink === "none";
+  const what = "Preview only: no program can see you";
+  const why = off ? "The settings send your picture to this page alone." : cause ? `${cause.what} ${cause.why}` : "There is no virtual camera.";
+  const command = off ? "vcam set output.sink auto" : cause?.command ?? "vcam doctor";
+  const told = JSON.stringify([why, command]);
+  if ($("banner").dataset.told === told) return;
+  $("banner").dataset.told = told;
+  $("banner").replaceChildren(note("warning", what, why, command));
 }
 
 // The preview and the connection
 
+const FIRST = 3000; // milliseconds a page may take to show its first picture
 let watching = null; // ends the preview that runs
+let card = null; // the picture on the screen is the card; null while there is none
 function watch(on) {
   if (on && !watching) {
     watching = new AbortController();
@@ -551,6 +623,7 @@ function watch(on) {
     watching?.abort();
     watching = null;
     put($("preview"), ""); // the last one too, of a stream that ended by itself
+    card = null;
   }
 }
 
@@ -558,7 +631,11 @@ async function play(mine) {
   try {
     for await (const one of pictures(`/preview.mjpg?view=${view}`, mine.signal)) {
       if (mine !== watching) return;
-      put($("preview"), URL.createObjectURL(one));
+      put($("preview"), URL.createObjectURL(one.blob));
+      if (card !== one.card) {
+        card = one.card;
+        report(status);
+      }
     }
   } finally {
     if (mine === watching) watching = null;

@@ -67,7 +67,7 @@ export async function* events(signal) {
   }
 }
 
-// Each picture of a multipart stream as a blob.
+// Each picture of a multipart stream as a blob; `card` tells if it is the privacy card.
 export async function* pictures(path, signal) {
   const response = await call(path, { signal });
   if (!response.ok) throw new Error(String(response.status));
@@ -81,7 +81,8 @@ export async function* pictures(path, signal) {
     joined.set(value, held.length);
     held = joined;
     for (let part = first(held); part; part = first(held)) {
-      yield new Blob([held.subarray(part.start, part.end)], { type: "image/jpeg" });
+      const blob = new Blob([held.subarray(part.start, part.end)], { type: "image/jpeg" });
+      yield { blob, card: part.card };
       held = held.slice(part.end);
     }
   }
@@ -96,5 +97,5 @@ function first(bytes) {
   if (!found) return null;
   const start = found.index + found[0].length;
   const end = start + Number(found[1]);
-  return end <= bytes.length ? { start, end } : null;
+  return end <= bytes.length ? { start, end, card: head.includes("X-Vcam-Card: 1\r\n") } : null;
 }
