@@ -147,6 +147,10 @@ class Client:
         """Show the person again."""
         self._ask("POST", "/resume")
 
+    def toggle(self) -> str:
+        """Pause, or take a pause or freeze back; the mode that is in force then."""
+        return str(self._ask("POST", "/toggle")["mode"])
+
     def freeze(self) -> None:
         """Keep showing the last composite."""
         self._ask("POST", "/freeze")
@@ -261,7 +265,7 @@ def _decoded(text: bytes) -> Any:
 
 
 def _not_running() -> DaemonError:
-    return DaemonError("VBG Camera is not running", hint="Run `vcam start`.")
+    return DaemonError("VBG Camera is not running", hint="Run `vcam start`.", running=False)
 
 
 def _refused(status: int, answer: dict[str, Any]) -> VcamError:

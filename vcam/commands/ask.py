@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from vcam.client import Client, browser
+from vcam.client import Client
+from vcam.commands import start
 from vcam.commands.options import absolute, revealing, running
 from vcam.errors import UsageError
 from vcam.foreign_text import plain, say
@@ -63,6 +63,13 @@ def pause(options: argparse.Namespace) -> int:
 def resume(options: argparse.Namespace) -> int:
     """`vcam resume`: show the person again; the exit code."""
     return _did(Client.connect().resume, "Live.")
+
+
+def toggle(options: argparse.Namespace) -> int:
+    """`vcam toggle`: pause, or take a pause or freeze back; the exit code."""
+    paused = Client.connect().toggle() == "paused"
+    say("Paused: others see the card." if paused else "Live.")
+    return 0
 
 
 def freeze(options: argparse.Namespace) -> int:
@@ -129,10 +136,10 @@ def _choose(client: Client, wish: str) -> str:
     use = absolute(wish, "background")
     load(flags={"background": {"use": use}})
     chosen = choice.parse(use)
-    if isinstance(chosen, choice.Preset) and (
-        chosen.name in {one["name"] for one in client.presets()}
-    ):
-        return str(client.use(chosen.name))
+    if isinstance(chosen, choice.Preset):
+        names = [one["name"] for one in client.presets()]
+        if (name := choice.called(chosen.name, names)) in names:
+            return str(client.use(name))
     # Too large a clip stays where it is and is used from there.
     if isinstance(chosen, choice.File):
         file = Path(chosen.path)
@@ -150,8 +157,4 @@ def open_page(options: argparse.Namespace) -> int:
         say("The settings page is closed." if closed else "The settings page was not open.")
         return 0
 
-    page = browser.page_file(client)
-    if browser.has_reader(sys.stdout):
-        say(f"{page.url}\nThis address works once; paste it if no browser opens.")
-    browser.show(page.file)
-    return 0
+    return start.open_page()

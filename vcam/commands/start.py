@@ -13,7 +13,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
-from vcam.client import Client
+from vcam.client import Client, browser
 from vcam.commands.options import absolute, flags_of, load_config, revealing, running
 from vcam.errors import DaemonError
 from vcam.foreign_text import catch_last_words, log_to, plain, say
@@ -33,6 +33,8 @@ def start(options: argparse.Namespace) -> int:
         check_source(config.camera, config.output)
     if options.foreground:
         return run_here(config, options)
+    if running() is not None and options.page:
+        return open_page()
     if running() is not None:
         raise DaemonError(
             "VBG Camera runs already",
@@ -44,7 +46,7 @@ def start(options: argparse.Namespace) -> int:
     if by_settings and systemd.installed():
         systemd.start()
         say("VBG Camera runs. Choose it in your meeting.")
-        return 0
+        return open_page() if options.page else 0
     _check_background(options, config)
     log_path = paths.log_path()
     if log_path.exists() and log_path.stat().st_size > LOG_SIZE:
@@ -68,7 +70,19 @@ def start(options: argparse.Namespace) -> int:
             cwd="/" if os.name == "posix" else None,
             env={**os.environ, "VCAM_DAEMON": "1"},
         )
-    return await_first_frame(child, log_path, at)
+    code = await_first_frame(child, log_path, at)
+    if options.page and child.poll() is None:
+        open_page()
+    return code
+
+
+def open_page() -> int:
+    """Take the browser to the settings page of the daemon that runs; the exit code."""
+    page = browser.page_file(Client.connect())
+    if browser.has_reader(sys.stdout):
+        say(f"{page.url}\nThis address works once; paste it if no browser opens.")
+    browser.show(page.file)
+    return 0
 
 
 def _check_background(options: argparse.Namespace, config: Config) -> None:

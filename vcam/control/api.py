@@ -151,6 +151,7 @@ class Api:
             Endpoint("POST", "/hide", self.hide, "Put the background back in front of the room."),
             Endpoint("POST", "/pause", self.mode("paused"), "Show the privacy card."),
             Endpoint("POST", "/resume", self.mode("live"), "Show the person again."),
+            Endpoint("POST", "/toggle", self.toggle, "Pause, or take a pause or freeze back."),
             Endpoint("POST", "/freeze", self.mode("frozen"), "Keep showing the last picture."),
             Endpoint("POST", "/stop", self.stop, "End the daemon."),
         ]
@@ -303,6 +304,9 @@ class Api:
             return web.json_response({"mode": mode})
 
         return handler
+
+    async def toggle(self, request: web.Request) -> web.Response:
+        return web.json_response({"mode": self._runtime.settings.toggle()})
 
     async def stop(self, request: web.Request) -> web.Response:
         # After the answer has left; a client that hears nothing would call it a failure.

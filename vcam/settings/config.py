@@ -36,6 +36,14 @@ Changes = Mapping[str, Mapping[str, Any]]  # new values, by section and key
 # old name are read, said so once, and written with the new name; nobody has to edit anything.
 RENAMED: Final[dict[tuple[str, str], tuple[str, str]]] = {}
 
+# What people call a setting that they give a command.
+TYPED: Final = {
+    ("background", "use"): "background",
+    ("camera", "source"): "camera source",
+    ("output", "sink"): "sink",
+    ("matte", "quality"): "quality",
+}
+
 Even = AfterValidator(lambda n: _even(n))
 Width = Annotated[int, Field(ge=64, le=3840), Even]
 Height = Annotated[int, Field(ge=64, le=2160), Even]
@@ -201,12 +209,18 @@ def load(
         layers = _merge(defaults, _renamed(_parse(file, text), origin))
     else:
         origin = "settings"
-    layers = _merge(layers, _from_environment(os.environ if environ is None else environ, defaults))
-    return validate(_merge(layers, flags or {}), origin=origin)
+    found, names = _from_environment(os.environ if environ is None else environ, defaults)
+    given = ((section, key) for section, keys in (flags or {}).items() for key in keys)
+    names |= {pair: TYPED.get(pair, ".".join(pair)) for pair in given}
+    return validate(_merge(_merge(layers, found), flags or {}), origin=origin, names=names)
 
 
-def validate(values: Mapping[str, Any], *, origin: str) -> Config:
+def validate(
+    values: Mapping[str, Any], *, origin: str, names: Mapping[tuple[str, str], str] | None = None
+) -> Config:
     """Turn plain values into a `Config`.
+
+    What is wrong is said to be in `origin`, or by the name in `names` where it was typed elsewhere.
 
     Raises:
         ConfigError: `problems` has a sentence for each wrong key and value.
@@ -214,12 +228,12 @@ def validate(values: Mapping[str, Any], *, origin: str) -> Config:
     try:
         return Config.model_validate(_relaxed(values))
     except ValidationError as error:
-        problems = tuple(_sentence(origin, values, dict(e)) for e in error.errors())
-        raise ConfigError(
-            "\n".join(problems),
-            hint="Run `vcam config show` for every setting with its meaning.",
-            problems=problems,
-        ) from None
+        found = [dict(each) for each in error.errors()]
+        problems = tuple(_sentence(origin, names or {}, each) for each in found)
+        hint = "Run `vcam config show` for every setting with its meaning."
+        if all(tuple(each["loc"][:2]) == ("background", "use") for each in found):
+            hint = "Run `vcam background` to list backgrounds."
+        raise ConfigError("\n".join(problems), hint=hint, problems=problems) from None
 
 
 def _exists(path: Path) -> bool:
@@ -277,28 +291,34 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 def _from_environment(
     environ: Mapping[str, str], defaults: Mapping[str, Mapping[str, Any]]
-) -> dict[str, dict[str, Any]]:
-    """Read VCAM_SECTION_KEY; a number or boolean is read as the default's type wants it."""
+) -> tuple[dict[str, dict[str, Any]], dict[tuple[str, str], str]]:
+    """Read VCAM_SECTION_KEY; a number or boolean is read as the default's type wants it.
+
+    Returns the values, and the variable that each came from.
+    """
     found: dict[str, dict[str, Any]] = {}
+    names: dict[tuple[str, str], str] = {}
     for section, keys in defaults.items():
         for key, default in keys.items():
-            names = [
+            known = [
                 (section, key),
                 *(old for old, new in RENAMED.items() if new == (section, key)),
             ]
-            texts = (environ.get("_".join(("VCAM", *name)).upper()) for name in names)
-            text = next((text for text in texts if text is not None), None)
+            variables = ["_".join(("VCAM", *each)).upper() for each in known]
+            text = next((environ[name] for name in variables if name in environ), None)
             if text == "none" and (section, key) == ("background", "use"):
                 # A variable is inherited and forgotten: nobody's word to show the room right now.
                 log.warning(
                     "VCAM_BACKGROUND_USE=none is left out: a variable does not show your room"
                 )
             elif text is not None:
-                found.setdefault(section, {})[key] = _typed(text, default)
-    return found
+                found.setdefault(section, {})[key] = typed(text, default)
+                names[section, key] = next(n for n in variables if n in environ)
+    return found, names
 
 
-def _typed(text: str, like: Any) -> Any:
+def typed(text: str, like: Any) -> Any:
+    """A value that was typed as text, of the kind that `like` has where it can be read as one."""
     if isinstance(like, bool):
         return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(
             text.lower(), text
@@ -344,8 +364,8 @@ _EXPECTED = {
 }
 
 
-def _sentence(origin: str, values: Mapping[str, Any], error: dict[str, Any]) -> str:
-    """One problem as `file: [section] key is value, expected …`."""
+def _sentence(origin: str, names: Mapping[tuple[str, str], str], error: dict[str, Any]) -> str:
+    """One problem as `file: [section] key is value, expected …`, or `NAME is value, expected …`."""
     where = [str(part) for part in error["loc"]]
     section = where[0] if where else "?"
     if error["type"] == "extra_forbidden":
@@ -379,7 +399,8 @@ def _sentence(origin: str, values: Mapping[str, Any], error: dict[str, Any]) -> 
         expected = _EXPECTED.get(error["type"], error["msg"])
         if error["type"] in ("int_type", "float_type"):
             expected += _range(section, key).removeprefix("a number")
-    return f"{origin}: [{section}] {key} is {error['input']!r}, expected {expected}"
+    name = names.get((section, where[1] if len(where) > 1 else ""), f"{origin}: [{section}] {key}")
+    return f"{name} is {error['input']!r}, expected {expected}"
 
 
 def _section_of(key: str) -> str | None:

@@ -310,6 +310,12 @@ class Settings:
         _farewell(ended)
         self._tell()
 
+    def toggle(self) -> Mode:
+        """Pause, or go live where it is paused or frozen; the mode that is in force then."""
+        mode: Mode = "paused" if self.mode == "live" else "live"
+        self.set_mode(mode)
+        return mode
+
     def subscribe(self, listener: Callable[[Config], None]) -> None:
         """Call `listener(config)` after each change, on the thread that made it."""
         self._listeners.append(listener)
