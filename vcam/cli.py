@@ -96,6 +96,7 @@ def build_parser() -> argparse.ArgumentParser:
     set_ = add("set", "settings.set_", "change a setting, now and for good")
     set_.add_argument("key", metavar="KEY", help="section.key, as `vcam get` lists them")
     set_.add_argument("value", metavar="VALUE", help="its new value")
+    add("undo", "settings.undo", "take the last change back, for a minute")
     devices = add("devices", "devices.run", "list cameras and virtual cameras, set camera controls")
     devices.add_argument(
         "--set", metavar="NAME=VALUE", action="append", help="set a control and keep it"

@@ -100,7 +100,7 @@ def test_sliders_switches_and_choices_reach_the_settings(window, runtime):
     window.get_by_label("Light wrap").fill("0.4")
     window.get_by_role("switch", name="Only me").check()
     window.get_by_role("switch", name="Fill the frame").check()
-    window.get_by_role("button", name="Mirror").click()
+    window.get_by_role("switch", name="Flip what others see").check()
     window.get_by_role("radio", name="High").check()
     window.get_by_label("Picture asked of it").select_option("640x480")
 
@@ -121,8 +121,23 @@ def test_a_change_by_another_door_shows_up_at_once(window):
     Client.connect().change({"background": {"use": "coast"}, "camera": {"mirror": True}})
 
     until(window.get_by_role("radio", name="Coast").is_checked, window, 10)
-    mirror = window.get_by_role("button", name="Mirror")
-    until(lambda: mirror.get_attribute("aria-pressed") == "true", window, 10)
+    until(window.get_by_role("switch", name="Flip what others see").is_checked, window, 10)
+
+
+def test_a_mirrored_preview_is_ones_own_and_says_so(window, runtime):
+    mirror = window.get_by_role("button", name="Mirror my preview")
+    caption = window.locator("#caption")
+    flipped = "getComputedStyle(document.getElementById('preview')).transform"
+    assert mirror.get_attribute("aria-pressed") == "true"
+    assert window.evaluate(flipped) == "matrix(-1, 0, 0, 1, 0, 0)"
+    assert caption.inner_text() == "This is what others see, mirrored for you."
+
+    window.keyboard.press("m")
+
+    until(lambda: not runtime.settings.current.control.mirror_preview, window)
+    until(lambda: caption.inner_text() == "This is what others see.", window)
+    assert window.evaluate(flipped) == "none"
+    assert runtime.settings.current.camera.mirror is False
 
 
 def test_a_refused_change_is_said_and_taken_back(window, runtime):

@@ -109,7 +109,10 @@ def test_every_wish_in_the_menu_reaches_the_daemon(running: Running) -> None:
     running.click("Camera", "C920")
     assert setting(running, "camera", "source") == "C920"
 
-    running.click("Mirror")
+    running.click("Mirror my preview")
+    assert setting(running, "control", "mirror_preview") is False
+    assert setting(running, "camera", "mirror") is False
+    running.click("Flip what others see")
     assert setting(running, "camera", "mirror") is True
 
     running.click("Freeze")
@@ -131,7 +134,8 @@ def test_the_menu_marks_what_is_chosen_now(running: Running) -> None:
 
     assert backgrounds == ["Blur my room"]
     assert strengths == ["Strong"]
-    assert running.entry("Mirror").checked
+    assert running.entry("Flip what others see").checked
+    assert running.entry("Mirror my preview").checked
 
 
 def test_a_picture_of_ones_own_is_shown_by_its_file_name(running: Running) -> None:

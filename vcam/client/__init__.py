@@ -94,6 +94,10 @@ class Client:
         """Change settings; takes effect on the next frame."""
         return self._ask("PATCH", "/settings", changes)
 
+    def undo(self) -> list[str]:
+        """Take the last change back; names of the settings it concerned."""
+        return list(self._ask("POST", "/undo")["undone"])
+
     def presets(self) -> list[dict[str, Any]]:
         """Backgrounds and looks with a name: `{"name", "kind", "mine", "values"}`."""
         found: list[dict[str, Any]] = self._ask("GET", "/presets")["presets"]

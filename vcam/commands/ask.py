@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from vcam.client import Client
+from vcam.client import Client, browser
 from vcam.commands import start
 from vcam.commands.options import absolute, revealing, running
-from vcam.errors import UsageError
+from vcam.errors import UsageError, VcamError
 from vcam.foreign_text import plain, say
 from vcam.settings import choice
 from vcam.settings.choice import Reveal
@@ -151,10 +153,15 @@ def _choose(client: Client, wish: str) -> str:
 
 def open_page(options: argparse.Namespace) -> int:
     """`vcam open`: take the browser to the settings page, or close it; the exit code."""
-    client = Client.connect()
     if options.close:
-        closed = client.close_page()
+        closed = Client.connect().close_page()
         say("The settings page is closed." if closed else "The settings page was not open.")
         return 0
-
-    return start.open_page()
+    try:
+        return start.open_page()
+    except VcamError as error:
+        # From a menu there is no terminal: what went wrong is said where the page would be.
+        desktop = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+        if desktop and not sys.stderr.isatty():
+            browser.tell("VBG Camera did not start", error.message, error.hint)
+        raise

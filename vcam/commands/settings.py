@@ -56,6 +56,17 @@ def set_(options: argparse.Namespace) -> int:
     return 0
 
 
+def undo(options: argparse.Namespace) -> int:
+    """`vcam undo`: take the last change back; the exit code."""
+    client = Client.connect()
+    names = client.undo()
+    values = client.settings()["values"]
+    for name in names:
+        section, _, key = name.partition(".")
+        say(f"{name} = {_shown(values[section][key])}", limit=None)
+    return 0
+
+
 def load_defaults() -> Config:
     """The shipped settings, whatever the user's file and environment say."""
     return load(default_path(), environ={})

@@ -59,6 +59,15 @@ def start(options: argparse.Namespace) -> int:
             command += [f"--{flag}", text]
     if options.show_my_room:
         command.append("--show-my-room")
+    child, at = spawn(command, log_path)
+    code = await_first_frame(child, log_path, at)
+    if options.page and child.poll() is None:
+        open_page()
+    return code
+
+
+def spawn(command: list[str], log_path: Path) -> tuple[subprocess.Popen[bytes], int]:
+    """Start a daemon in the background; its process, and where its part of the log begins."""
     with log_path.open("ab") as log:
         at = log.tell()
         child = subprocess.Popen(
@@ -70,14 +79,42 @@ def start(options: argparse.Namespace) -> int:
             cwd="/" if os.name == "posix" else None,
             env={**os.environ, "VCAM_DAEMON": "1"},
         )
-    code = await_first_frame(child, log_path, at)
-    if options.page and child.poll() is None:
-        open_page()
-    return code
+    return child, at
+
+
+def bring_up() -> None:
+    """Start the daemon as the settings say, and wait until it answers: no picture is waited for.
+
+    Raises:
+        DaemonError: it ended, or does not answer; the message says why.
+    """
+    child, log_path, at = None, paths.log_path(), 0
+    if systemd.installed():
+        systemd.start_soon()
+    else:
+        child, at = spawn([sys.executable, "-m", "vcam", "start", "--foreground"], log_path)
+    deadline = time.monotonic() + START_TIMEOUT
+    while running() is None:
+        if child is not None and child.poll() is not None:
+            raise DaemonError(
+                _last_words(log_path, at).removeprefix("vcam: "), hint="Run `vcam doctor`."
+            )
+        if time.monotonic() > deadline:
+            raise DaemonError(
+                f"VBG Camera does not answer {START_TIMEOUT:.0f} s after it was started",
+                hint=f"Run `vcam doctor`, or look into {log_path}.",
+            )
+        time.sleep(0.05)
 
 
 def open_page() -> int:
-    """Take the browser to the settings page of the daemon that runs; the exit code."""
+    """Take the browser to the settings page, whose daemon is started if none runs; the exit code.
+
+    Raises:
+        DaemonError: it does not start.
+    """
+    if running() is None:
+        bring_up()
     page = browser.page_file(Client.connect())
     if browser.has_reader(sys.stdout):
         say(f"{page.url}\nThis address works once; paste it if no browser opens.")
@@ -135,12 +172,17 @@ def await_first_frame(child: subprocess.Popen[bytes], log_path: Path, at: int) -
 
 
 def _tell_failure(child: subprocess.Popen[bytes], log_path: Path, at: int) -> int:
+    say(_last_words(log_path, at), file=sys.stderr)
+    return child.returncode or 1
+
+
+def _last_words(log_path: Path, at: int) -> str:
+    """The reason that a daemon gave for its end, in its part of the log."""
     with log_path.open("rb") as log:
         log.seek(at)
         lines = log.read().decode(errors="replace").splitlines()
     said = [i for i, line in enumerate(lines) if line.startswith("vcam: ")]
-    say("\n".join(lines[said[-1] :] if said else lines[-5:]), file=sys.stderr)
-    return child.returncode or 1
+    return "\n".join(lines[said[-1] :] if said else lines[-5:])
 
 
 def _where(status: dict[str, Any]) -> str:

@@ -44,6 +44,7 @@ EVENT_INTERVAL: Final = 1.0  # seconds between statuses when nothing changes
 PULSE: Final = 0.05  # seconds between two looks at what is told at once
 ASKERS: Final = ("command line", "tray", "settings page")  # who may be named for a reveal
 LEARNS_HINT: Final = 'Set engine = "cpu" under [matte], and wait until it is ready.'
+_BACK: Final = ("number", "nonce", "proof")
 REVEAL_HINT: Final = "Send {} to show the room as it is."
 HINT: Final = 'Send {"section": {"key": value}}.'
 
@@ -86,7 +87,17 @@ class Api:
         sign_in = Endpoint(
             *guards.SIGN_IN, self.sign_in, "Trade an address's word for a key.", word
         )
-        return [*table, room, sign_in]
+        proof = {"type": "object", "properties": {k: {"type": "string"} for k in _BACK}}
+        ticket = Endpoint(
+            "POST",
+            "/session/ticket",
+            self.ticket,
+            "A way back for a window when the daemon ends.",
+        )
+        back = Endpoint(
+            *guards.BACK, self.back, "Ask for the daemon's proof; with one's own, for a key.", proof
+        )
+        return [*table, room, sign_in, ticket, back]
 
     def _of_settings(self) -> list[Endpoint]:
         settings = {"type": "object", "additionalProperties": {"type": "object"}}
@@ -97,6 +108,7 @@ class Api:
             ),
             Endpoint("GET", "/settings", self.settings, "Every setting: value, range, meaning."),
             Endpoint("PATCH", "/settings", self.change, "Change settings; all or none.", settings),
+            Endpoint("POST", "/undo", self.undo, "Take the last change back, for a minute."),
         ]
 
     def _of_presets(self) -> list[Endpoint]:
@@ -215,6 +227,10 @@ class Api:
         await on_worker(self._runtime.settings.change, changes)
         return web.json_response(self._settings())
 
+    async def undo(self, request: web.Request) -> web.Response:
+        names = await on_worker(self._runtime.settings.undo)
+        return web.json_response(self._settings() | {"undone": names})
+
     async def presets(self, request: web.Request) -> web.Response:
         found = await on_worker(library.entries)
         used = await on_worker(library.current, self._runtime.settings.current)
@@ -331,6 +347,27 @@ class Api:
             return guards.refusal(401, "This address was used already.", "Run `vcam open`.")
         return web.json_response({"session": key})
 
+    async def ticket(self, request: web.Request) -> web.Response:
+        sessions, key = self._page.sessions, request.headers[guards.SESSION_HEADER]
+        session = sessions.find(key, guards.origin_of(request))
+        if session is None:  # it has just ended
+            return guards.refusal(401, "This page is not signed in.", "Run `vcam open`.")
+        number, secret = sessions.tickets.issue(session)
+        return web.json_response({"number": number, "secret": secret})
+
+    async def back(self, request: web.Request) -> web.Response:
+        told = {key: str(value)[:200] for key, value in (await _json_object(request)).items()}
+        number, origin = told.get("number", ""), guards.origin_of(request)
+        if "proof" in told:
+            key = self._page.come_back(number, origin, told["proof"])
+            if key is not None:
+                return web.json_response({"session": key})
+        else:
+            answer = self._page.sessions.tickets.challenge(number, origin, told.get("nonce", ""))
+            if answer is not None:
+                return web.json_response({"nonce": answer[0], "proof": answer[1]})
+        return guards.refusal(401, "This page is not signed in.", "Run `vcam open`.")
+
     async def stream(self, request: web.Request) -> web.StreamResponse:
         view = request.query.get("view", "composite")
         if view not in self.preview.views():
@@ -430,6 +467,7 @@ class Api:
             "revision": settings.revision,
             "problem": settings.problem,
             "unsaved": settings.unsaved,
+            "undo": settings.step.names if settings.step else [],
         }
 
 
@@ -438,6 +476,7 @@ FILES: Final = {
     "/app.css": ("app.css", "text/css"),
     "/app.js": ("app.js", "text/javascript"),
     "/session.js": ("session.js", "text/javascript"),
+    "/welcome.js": ("welcome.js", "text/javascript"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 

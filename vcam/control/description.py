@@ -112,6 +112,13 @@ are refused everywhere. The word in the address signs in one window, once: `POST
 after its window has gone. The door closes 15 seconds after the last page, or with
 `vcam open --close`, which ends every session.
 
+No key outlives its daemon. `POST /session/ticket` gives a window a number and a secret; a daemon
+that is started anew waits at the same port, for 90 seconds, for windows that were open.
+`POST /session/back` with `{{"number": "…", "nonce": "…"}}` is answered with a nonce of the daemon's
+and its proof: HMAC-SHA-256 with the secret over `daemon`, the origin and both nonces, the daemon's
+first, each on a line. With `{{"number": "…", "proof": "…"}}`, the same over `page`, it gives a new
+key, once.
+
 A door takes 64 connections at a time, the page's 48, from one process 32. One that sends no request
 for 5 seconds is closed, after its first one for 30. A body has to arrive within 10 seconds, a
 picture or clip within 2 minutes.

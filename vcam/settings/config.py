@@ -133,6 +133,8 @@ class Control(_Section):
     """The doors to the daemon."""
 
     port: Annotated[int, Field(ge=0, le=65535), Restart]
+    mirror_preview: bool
+    welcome: bool
     log: Literal["debug", "info", "warning", "error"]
 
 

@@ -150,9 +150,11 @@ class Tray:
         yield MenuItem("Background", Menu(lambda: self._backgrounds(now)))
         yield MenuItem("Blur strength", Menu(lambda: self._blurs(now)))
         yield MenuItem("Camera", Menu(lambda: self._sources(now)))
-        yield self._check(
-            "Mirror my picture", now.mirror, _changes("camera", "mirror", not now.mirror)
-        )
+        for title, on, section, key in (
+            ("Mirror my preview", now.mirror_preview, "control", "mirror_preview"),
+            ("Flip what others see", now.mirror, "camera", "mirror"),
+        ):
+            yield self._check(title, on, _changes(section, key, not on))
         yield Menu.SEPARATOR
         paused, frozen = now.state == "paused", now.state == "frozen"
         yield self._check("Pause (privacy card)", paused, _resume if paused else _pause)

@@ -24,7 +24,8 @@ class View:
     revealed: bool = False  # others see the room
     preset: str = ""  # the name of the background or look in force, if it has one
     blur: int = 50
-    mirror: bool = False
+    mirror: bool = False  # of what others see
+    mirror_preview: bool = True  # of what the user sees of it
     source: str = "auto"
     shown_to: str = "programs"  # or a "file", or the settings "page" alone
     camera: str = ""  # the name of what is being read
@@ -94,6 +95,7 @@ def view(
         preset=str(status.get("preset", use)),
         blur=int(background.get("blur", 50)),
         mirror=bool(camera.get("mirror", False)),
+        mirror_preview=bool(settings.get("control", {}).get("mirror_preview", True)),
         source=str(camera.get("source", "auto")),
         camera=plain((status.get("source") or {}).get("name", "")),
         watchers=tuple(plain(name, SHORT) for name in status.get("watchers") or ()),

@@ -1,6 +1,7 @@
 // The settings page: shows what the daemon says at /events and sends changes to it.
 
-import { call, events, picture, pictures, whenSignedOut } from "/session.js";
+import { lend, seen, testCall, welcome } from "/welcome.js";
+import { call, comeBack, events, goAway, picture, pictures, takeTicket, whenSignedOut } from "/session.js";
 
 const $ = (id) => document.getElementById(id);
 const PICTURES = ["jpg", "jpeg", "png", "webp", "heic", "heif", "avif", "bmp", "tif", "tiff", "gif", "mp4", "mkv", "webm", "mov", "avi", "m4v", "3gp", "ts", "mpg", "wmv"];
@@ -56,8 +57,17 @@ async function ask(method, path, body) {
 function toast(text, more = "", bad = false) {
   const box = make("div", bad ? "toast error" : "toast", make("strong", "", text), more && make("span", "", more));
   if (bad) box.setAttribute("role", "alert");
+  const cross = make("button", "small icon shut", sign("M6 6l12 12M18 6 6 18"));
+  cross.type = "button";
+  cross.setAttribute("aria-label", "Close this message");
+  cross.addEventListener("click", () => box.remove());
+  box.append(cross);
   $("toasts").append(box);
   setTimeout(() => box.remove(), bad ? 9000 : 3500);
+  // Not over what is being set.
+  const under = document.activeElement?.closest?.(".row, .tile, button")?.getBoundingClientRect();
+  const over = $("toasts").getBoundingClientRect();
+  if (under && under.bottom > over.top - 8 && under.right > over.left && under.left < over.right) scrollBy(0, under.bottom - over.top + 8);
 }
 
 function complain(problem) {
@@ -81,6 +91,7 @@ async function changeAll(section, keys) {
       waiting = null;
       const answer = await ask("PATCH", "/settings", batch);
       if (!waiting) ({ values, revealed } = answer);
+      offerUndo(answer.undo);
     }
   } catch (problem) {
     waiting = null;
@@ -93,8 +104,41 @@ async function changeAll(section, keys) {
 }
 
 async function load() {
-  ({ values, revealed } = await ask("GET", "/settings"));
+  const told = await ask("GET", "/settings");
+  ({ values, revealed } = told);
+  defaults = told.schema ?? defaults;
+  offerUndo(told.undo);
   show();
+}
+
+let defaults = {}; // what the settings are, by section and key
+async function reset(names) {
+  const wanted = {};
+  for (const [section, key] of names.map((name) => name.split("."))) (wanted[section] ??= {})[key] = defaults[section][key].default;
+  await send("PATCH", "/settings", wanted);
+}
+
+async function send(method, path, body) {
+  try {
+    const told = await ask(method, path, body);
+    ({ values, revealed } = told);
+    offerUndo(told.undo);
+  } catch (problem) {
+    complain(problem);
+  }
+  show();
+}
+
+// For a minute the last change can be taken back.
+const UNDO = 60000; // milliseconds
+let undoEnds = 0;
+function offerUndo(names = []) {
+  const told = names.join();
+  if (!told || $("undo").dataset.told !== told) clearTimeout(undoEnds);
+  $("undo").dataset.told = told;
+  $("undo").hidden = !told;
+  $("undo").title = told ? `Take back the change of ${names.map((name) => nice(name.split(".")[1].replaceAll("_", " "))).join(", ")}` : "";
+  if (told) undoEnds = setTimeout(() => offerUndo(), UNDO);
 }
 
 // A press shows at once; a status that was on its way already does not take it back.
@@ -305,7 +349,8 @@ function show() {
     paint($("blur"));
   }
   $("only-me").checked = values.matte.people === "only-me";
-  $("mirror").setAttribute("aria-pressed", values.camera.mirror);
+  $("mirror").setAttribute("aria-pressed", values.control.mirror_preview);
+  $("frame").classList.toggle("mirrored", values.control.mirror_preview);
   for (const input of document.querySelectorAll('[name="quality"]')) input.checked = input.value === values.matte.quality;
   $("room").hidden = revealed;
   $("hide").hidden = !revealed;
@@ -449,7 +494,9 @@ function report(fresh) {
   const [word, caption] = words[state] ?? STATES[state] ?? [nice(state), ""];
   document.body.dataset.state = state === "live" && status.shown_to === "page" ? "preview" : state;
   say($("state-word"), word);
-  const shown = status.reason && state === "fault" ? nice(status.reason) : caption;
+  const mirrored = state === "live" && status.shown_to !== "page" && values.control?.mirror_preview;
+  const seen = mirrored ? "This is what others see, mirrored for you." : caption;
+  const shown = status.reason && state === "fault" ? nice(status.reason) : seen;
   if (!peeking) say($("caption"), view === "matte" ? "White is shown, black is replaced. Only you see this." : shown);
   const held = status.mode !== "live";
   $("pause").classList.toggle("held", held);
@@ -543,7 +590,7 @@ function health() {
 }
 
 function note(kind, what, why = "", command = "") {
-  const box = make("div", kind === "note" ? "note note-note" : `note ${kind}`, make("strong", "", what), why && make("span", "", why));
+  const box = make("div", kind === "note" ? "note note-note" : `note ${kind}`, what && make("strong", "", what), why && make("span", "", why));
   if (command) {
     const copy = make("button", "small", "Copy");
     copy.type = "button";
@@ -632,6 +679,7 @@ async function play(mine) {
     for await (const one of pictures(`/preview.mjpg?view=${view}`, mine.signal)) {
       if (mine !== watching) return;
       put($("preview"), URL.createObjectURL(one.blob));
+      if (view === "composite") seen(one.blob, one.card);
       if (card !== one.card) {
         card = one.card;
         report(status);
@@ -691,7 +739,8 @@ function unpeek() {
   report(status);
 }
 
-const AGAIN = 2000; // milliseconds until a daemon that was lost is asked again
+const AGAIN = 500; // milliseconds until a daemon that was lost is asked again
+const AWAY = ".controls, .panel, .stage > .card + .card, #banner"; // what needs the daemon
 let signedIn = true;
 let leaving = new AbortController();
 
@@ -703,24 +752,43 @@ async function connect() {
       if (leaving.signal.aborted) return;
     }
     if (!signedIn) return;
-    $("lost").hidden = false;
-    stop();
-    await new Promise((done) => setTimeout(done, AGAIN));
+    lose();
+    do {
+      await new Promise((done) => setTimeout(done, AGAIN));
+      if (!signedIn) return;
+    } while (!(await comeBack()));
   }
+}
+
+// Without the daemon nothing here can be done: the controls are grey, and the command is offered.
+function lose() {
+  goAway();
+  if (!$("lost").hidden) return;
+  $("lost").hidden = false;
+  for (const part of document.querySelectorAll(AWAY)) part.inert = true;
+  stop();
+}
+
+function find() {
+  $("lost").hidden = true;
+  for (const part of document.querySelectorAll(AWAY)) part.inert = false;
+  facts = "";
+  watch(false);
+  load().catch(() => {});
+  loadPresets().catch(() => {});
+  loadDevices();
+  examine();
 }
 
 function hear(name, value) {
   if (name === "status") {
-    if (!$("lost").hidden) {
-      $("lost").hidden = true;
-      watch(false);
-      loadPresets().catch(() => {});
-    }
+    if (!$("lost").hidden) find();
     watch(!document.hidden);
     report(value);
   } else if (!sending) {
     const before = JSON.stringify(values.camera);
     ({ values, revealed } = value);
+    offerUndo(value.undo);
     show();
     if (JSON.stringify(values.camera) !== before) loadKnobs();
   }
@@ -733,12 +801,14 @@ function stop() {
   say($("state-word"), STATES.off[0]);
 }
 
-whenSignedOut(() => {
+whenSignedOut((why) => {
   if (!signedIn) return;
   signedIn = false;
   leaving.abort();
   stop();
   say($("state-word"), "Signed out");
+  say($("signed-out-why"), why);
+  if (!$("signed-out").querySelector(".command")) $("signed-out").append(note("note", "", "", "vcam open"));
   $("signed-out").hidden = false;
   document.querySelector("main").hidden = true;
   document.querySelector("footer").hidden = true;
@@ -748,7 +818,7 @@ whenSignedOut(() => {
 
 $("pause").addEventListener("click", () => mode(status.mode === "live" ? "pause" : "resume"));
 $("freeze").addEventListener("click", () => mode(status.mode === "frozen" ? "resume" : "freeze"));
-$("mirror").addEventListener("click", () => change("camera", "mirror", !values.camera.mirror).then(show));
+$("mirror").addEventListener("click", () => change("control", "mirror_preview", !values.control.mirror_preview).then(show));
 $("matte").addEventListener("click", () => {
   view = view === "matte" ? "composite" : "matte";
   $("matte").setAttribute("aria-pressed", view === "matte");
@@ -784,6 +854,17 @@ $("out-size").addEventListener("change", (event) => {
   changeAll("output", { width, height });
 });
 $("examine").addEventListener("click", examine);
+$("call").addEventListener("click", testCall);
+$("steps").addEventListener("click", welcome);
+$("help").addEventListener("click", () => $("keys").showModal());
+lend({
+  ask, change, take, make,
+  presets: () => presets,
+  values: () => values,
+  camera: () => (status.sinks?.find((sink) => sink.kind !== "file")?.name ?? "VBG Camera").replace(/ \(.*/, ""),
+});
+$("undo").addEventListener("click", () => send("POST", "/undo"));
+for (const button of document.querySelectorAll("[data-reset]")) button.addEventListener("click", () => reset(button.dataset.reset.split(" ")));
 $("keep").addEventListener("click", keep);
 $("next").addEventListener("click", () => take("next"));
 $("previous").addEventListener("click", () => take("previous"));
@@ -810,7 +891,9 @@ $("file").addEventListener("change", async (event) => {
 });
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, select, code")) return;
-  const button = { p: "pause", f: "freeze", m: "mirror", n: "next", b: "previous" }[event.key.toLowerCase()];
+  if (document.querySelector("dialog[open]") || !$("lost").hidden) return;
+  if (event.key === "?") return $("keys").showModal();
+  const button = { p: "pause", f: "freeze", m: "mirror", n: "next", b: "previous", u: "undo" }[event.key.toLowerCase()];
   if (button) $(button).click();
 });
 
@@ -839,7 +922,9 @@ addEventListener("pageshow", (event) => {
   if (event.persisted) location.reload();
 });
 
-load().catch(() => {});
+$("lost").append(note("note", "", "", "vcam start"));
+load().then(() => values.control?.welcome && loadPresets().then(welcome)).catch(() => {});
+takeTicket().catch(() => {});
 loadPresets().catch((problem) => signedIn && complain(problem));
 loadDevices();
 examine();
