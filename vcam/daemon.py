@@ -115,6 +115,7 @@ def run(
         finally:
             notifier.stopping()
             log.info("stopping")
+            daemon.receipts.close()
             pipeline.leave()
             pipeline.wipe()
 

@@ -22,6 +22,7 @@ from vcam.errors import BackgroundError
 from vcam.foreign_text import plain
 from vcam.guard import Verdict
 from vcam.pipeline import Pipeline
+from vcam.receipts import Receipts, Shown
 from vcam.settings.choice import LEAST_BLUR, Blur, Reveal
 from vcam.settings.config import awaiting_restart, user_path
 from vcam.settings.live import SAFE_BACKGROUND, Revealed
@@ -80,6 +81,7 @@ class Daemon:
         self._camera = self._begun_with.camera.model_dump(exclude={"mirror"})
         self._logged = self._started
         self._ready = False
+        self.receipts = Receipts()  # followed by `tend`
         self.background_problem = ""  # why the background in the settings could not be opened
 
     def stop(self) -> None:
@@ -166,6 +168,7 @@ class Daemon:
                 if problem
             ],
             "watchers": list(pipe.demand.watchers),
+            "receipts": [receipt.told() for receipt in tuple(self.receipts.kept)],
             **figures,
             "engine": info,
             "quality": {"asked": config.matte.quality, "now": info.get("quality")},
@@ -265,6 +268,9 @@ class Daemon:
         # An engine may still be drawing with the one before.
         while pipe.retired and now >= pipe.retired[0][0] + RETIRED:
             pipe.retired.popleft()[1].close()
+        stats = pipe.stats
+        shown = Shown(stats.written, stats.cards, stats.revealed)
+        self.receipts.follow(pipe.demand.watchers, shown)
         self._clear_leavings(now)
         if now >= self._give_back_at:
             self._give_back_at = float("inf")
@@ -350,7 +356,7 @@ def _weak_blur(config: Config) -> str:
 
 
 def _shown_to(sinks: Sequence[Sink]) -> str:
-    """Who gets the picture: "programs", a "file" alone, or nobody but the settings "page"."""
+    """Those who get the picture: "programs", a "file" alone, or nobody but the settings "page"."""
     kinds = {getattr(sink, "kind", "") for sink in sinks}
     return "programs" if kinds - {"file"} else "file" if kinds else "page"
 

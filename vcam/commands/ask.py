@@ -51,6 +51,8 @@ def status(options: argparse.Namespace) -> int:
     known = (engine.get("room") or {}).get("known")
     if known:
         say(f"room        {known:.0%} known")
+    for receipt in status.get("receipts", ())[-1:]:
+        say(f"last call   {receipt['text']}")
     for problem in (*status["problems"], engine.get("problem"), status["config_problem"]):
         for number, line in enumerate(str(problem or "").splitlines()):
             say(f"{'' if number else 'note':<12}{line}")

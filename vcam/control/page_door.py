@@ -94,7 +94,7 @@ class PageDoor:
         if self._memory is None:
             return
         async with self._changing:
-            origin = self.sessions.tickets.read(await aside(_read, self._memory))
+            origin = self.sessions.tickets.read(await on_worker(_read, self._memory))
             port = int(origin.rpartition(":")[2]) if origin else 0
             if not origin or self._port not in (0, port):
                 self.sessions.tickets.forget()
@@ -125,7 +125,7 @@ class PageDoor:
     async def _write_down(self) -> None:
         tickets = self.sessions.tickets
         if self._memory is not None and tickets.changed:
-            await aside(_write, self._memory, tickets.written() if len(tickets) else "")
+            await on_worker(_write, self._memory, tickets.written() if len(tickets) else "")
 
     async def _listen(self, port: int) -> None:
         try:

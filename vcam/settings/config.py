@@ -135,6 +135,7 @@ class Control(_Section):
     port: Annotated[int, Field(ge=0, le=65535), Restart]
     mirror_preview: bool
     welcome: bool
+    receipts: bool
     log: Literal["debug", "info", "warning", "error"]
 
 

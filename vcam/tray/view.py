@@ -30,6 +30,8 @@ class View:
     shown_to: str = "programs"  # or a "file", or the settings "page" alone
     camera: str = ""  # the name of what is being read
     watchers: tuple[str, ...] = ()
+    receipt: str = ""  # of the last call
+    tells_receipts: bool = True
     presets: tuple[tuple[str, str], ...] = ()  # what to set, what to show
     cameras: tuple[tuple[str, str], ...] = field(default=(("auto", "Automatic"),))
 
@@ -99,6 +101,8 @@ def view(
         source=str(camera.get("source", "auto")),
         camera=plain((status.get("source") or {}).get("name", "")),
         watchers=tuple(plain(name, SHORT) for name in status.get("watchers") or ()),
+        receipt=plain((status.get("receipts") or [{}])[-1].get("text", ""), None),
+        tells_receipts=bool(settings.get("control", {}).get("receipts", True)),
         presets=tuple(_preset(entry) for entry in presets),
         cameras=(("auto", "Automatic"), *((name, plain(title)) for name, title in cameras)),
     )
@@ -121,6 +125,8 @@ def news(before: View, now: View) -> tuple[str, str] | None:
             "Others see your room",
             "A background, a pause or the end of the call hides it again.",
         )
+    if now.receipt != before.receipt and now.receipt and before.running and now.tells_receipts:
+        return "After the call", now.receipt
     fresh = [name for name in now.watchers if name not in before.watchers]
     if fresh and before.running:
         return "Camera in use", plain(f"Camera in use by {', '.join(fresh)}")

@@ -521,6 +521,8 @@ function report(fresh) {
   say($("engine"), engine.model ? `${engine.model} on ${engine.device ?? "the processor"}${engine.size ? `, ${engine.size[0]} × ${engine.size[1]}` : ""}${now}` : "");
   const source = status.source ?? {};
   say($("granted"), source.open ? `${nice(source.name)} gives ${source.width} × ${source.height} at ${Math.round(source.fps)} frames a second.` : "The webcam is closed.");
+  const receipt = status.receipts?.at(-1);
+  say($("receipt"), receipt ? `Last call, ${new Date(receipt.begun * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })}: ${receipt.text}.` : "");
   health();
   const about = JSON.stringify([status.shown_to, status.missing, status.problems, state, engine.problem, source.name]);
   if (facts && facts !== about) examineIn(400);

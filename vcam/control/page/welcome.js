@@ -77,7 +77,7 @@ function finish() {
 }
 
 function webcamStep() {
-  const image = page.make("img", "wide");
+  const image = page.make("img", page.values().control.mirror_preview ? "wide mirrored" : "wide");
   image.alt = "Your picture right now";
   leaveStep = showing(image);
   const select = $("source").cloneNode(true);
