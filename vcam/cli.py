@@ -10,6 +10,7 @@ import importlib
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from vcam import __version__
 from vcam.errors import VcamError
@@ -51,7 +52,9 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
     def add(name: str, function: str, text: str) -> argparse.ArgumentParser:
-        about = {"help": text, "description": f"{text[0].upper()}{text[1:]}."} if text else {}
+        about: dict[str, Any] = (
+            {"help": text, "description": f"{text[0].upper()}{text[1:]}."} if text else {}
+        )
         command = commands.add_parser(name, **about)
         command.set_defaults(run=_command(function))
         return command

@@ -231,7 +231,7 @@ def validate(
     try:
         return Config.model_validate(_relaxed(values))
     except ValidationError as error:
-        found = [dict(each) for each in error.errors()]
+        found: list[dict[str, Any]] = [dict(each) for each in error.errors()]
         problems = tuple(_sentence(origin, names or {}, each) for each in found)
         hint = "Run `vcam config show` for every setting with its meaning."
         if all(tuple(each["loc"][:2]) == ("background", "use") for each in found):
