@@ -107,6 +107,7 @@ def run(
             server.serve(daemon, socket_path=paths.socket_path(), port=config.control.port)
         )
         opened.enter_context(_background(daemon.tend, stop, notifier))
+        opened.enter_context(_background(daemon.follow_programs, stop, notifier))
         if page:
             say(f"Settings page: {doors.open_page()}")
         log.info("running; sinks: %s", ", ".join(s.name for s in outlet.sinks) or "none")

@@ -151,11 +151,11 @@ def bash() -> str:
     cases = []
     for name, command, _ in known:
         flags = [flag for action in options(command) for flag in action.option_strings]
-        first, *more = [*arguments(command), None]
+        given = arguments(command)
         cases.append(f"        {name}) flags='{' '.join([*flags, '--help'])}'")
-        cases.append(f"            {_offer(first) if first else ':'}")
-        if any(more):
-            cases.append(f"            if [[ $place -gt 1 ]]; then {_offer(more[0])}; fi")
+        cases.append(f"            {_offer(given[0]) if given else ':'}")
+        if len(given) > 1:
+            cases.append(f"            if [[ $place -gt 1 ]]; then {_offer(given[1])}; fi")
         cases.append("            ;;")
     values: dict[str, list[str]] = {}
     for _, command, _ in known:

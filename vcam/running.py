@@ -16,6 +16,7 @@ import numpy as np
 
 from segmentation import store
 from vcam import __version__
+from vcam.compose import library
 from vcam.compose.backdrops import Backdrop, open_backdrop
 from vcam.compose.card import Card
 from vcam.errors import BackgroundError
@@ -23,9 +24,10 @@ from vcam.foreign_text import plain
 from vcam.guard import Verdict
 from vcam.pipeline import Pipeline
 from vcam.receipts import Receipts, Shown
-from vcam.settings.choice import LEAST_BLUR, Blur, Reveal
+from vcam.settings.choice import LEAST_BLUR, Blur, Look, Preset, Reveal, parse
 from vcam.settings.config import awaiting_restart, user_path
 from vcam.settings.live import SAFE_BACKGROUND, Revealed
+from vcam.settings.profiles import Profiles
 from vcam.sinks import wanted_sinks
 from vcam.sources import source_opener
 from vcam.system.controls import Controls, apply_controls
@@ -38,7 +40,7 @@ if TYPE_CHECKING:
     from segmentation.motion.room import RoomWord
     from vcam.frame import SafeFrame
     from vcam.room_view import RoomView
-    from vcam.settings.config import Config, Output
+    from vcam.settings.config import Changes, Config, Output
     from vcam.sinks.base import Sink, Wanted
 
 log = logging.getLogger(__name__)
@@ -81,6 +83,7 @@ class Daemon:
         self._camera = self._begun_with.camera.model_dump(exclude={"mirror"})
         self._logged = self._started
         self._ready = False
+        self.profiles = Profiles(self.settings, _values_of)  # followed by a thread of its own
         self.receipts = Receipts()  # followed by `tend`
         self.background_problem = ""  # why the background in the settings could not be opened
 
@@ -168,6 +171,7 @@ class Daemon:
                 if problem
             ],
             "watchers": list(pipe.demand.watchers),
+            "programs": self.profiles.seen,
             "receipts": [receipt.told() for receipt in tuple(self.receipts.kept)],
             **figures,
             "engine": info,
@@ -292,6 +296,10 @@ class Daemon:
             figures = pipe.stats.snapshot()
             log.info("%s, %.1f fps, %s", pipe.verdict.state, figures["fps"], figures["frames"])
 
+    def follow_programs(self, notifier: Notifier) -> None:
+        """Take up and give back backgrounds of programs, which may wait for a disk."""
+        self.profiles.follow(self._pipeline.demand.watchers)
+
     def turn_controls(self) -> None:
         """Set the open camera's controls as changed settings say; on the thread of `tend`."""
         while self._to_turn:
@@ -308,6 +316,14 @@ class Daemon:
 
     def _wanted_sinks(self, output: Output) -> list[Wanted]:
         return wanted_sinks(output.sink, **self._size, fps=output.fps)
+
+
+def _values_of(name: str) -> Changes:
+    """The settings that a background or look sets, written as `vcam background` takes it."""
+    wish = parse(name)
+    if isinstance(wish, Preset | Look):
+        return library.find(wish.name).values
+    return {"background": {"use": name}}
 
 
 def card_of(config: Config, width: int, height: int) -> Card:

@@ -21,7 +21,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic.fields import FieldInfo
 
 from vcam.errors import ConfigError
-from vcam.settings.choice import Choice, Look, parse
+from vcam.settings.choice import Choice, Look, Reveal, parse
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -43,6 +43,8 @@ TYPED: Final = {
     ("output", "sink"): "sink",
     ("matte", "quality"): "quality",
 }
+
+TABLES: Final = ("controls", "programs")  # settings that are tables: replaced as a whole
 
 Even = AfterValidator(lambda n: _even(n))
 Width = Annotated[int, Field(ge=64, le=3840), Even]
@@ -129,6 +131,18 @@ class Privacy(_Section):
     deadline: Annotated[float, Field(ge=0.05, le=10)]
 
 
+def _profile(value: str) -> str:
+    if isinstance(parse(value), Reveal):
+        raise ValueError("a background or a look; no program is shown your room by itself")
+    return value
+
+
+class Profiles(_Section):
+    """Backgrounds of programs."""
+
+    programs: dict[str, Annotated[str, AfterValidator(_profile)]]
+
+
 class Control(_Section):
     """The doors to the daemon."""
 
@@ -147,6 +161,7 @@ class Config(_Section):
     background: Background
     matte: MatteSettings
     privacy: Privacy
+    profiles: Profiles
     control: Control
 
     def with_changes(self, changes: Mapping[str, Mapping[str, Any]]) -> Config:
@@ -287,7 +302,7 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
-        nested = isinstance(old, Mapping) and isinstance(value, Mapping) and key != "controls"
+        nested = isinstance(old, Mapping) and isinstance(value, Mapping) and key not in TABLES
         merged[key] = _merge(old, value) if nested else value  # type: ignore[arg-type]
     return merged
 

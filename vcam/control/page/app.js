@@ -521,6 +521,7 @@ function report(fresh) {
   say($("engine"), engine.model ? `${engine.model} on ${engine.device ?? "the processor"}${engine.size ? `, ${engine.size[0]} × ${engine.size[1]}` : ""}${now}` : "");
   const source = status.source ?? {};
   say($("granted"), source.open ? `${nice(source.name)} gives ${source.width} × ${source.height} at ${Math.round(source.fps)} frames a second.` : "The webcam is closed.");
+  programs();
   const receipt = status.receipts?.at(-1);
   say($("receipt"), receipt ? `Last call, ${new Date(receipt.begun * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })}: ${receipt.text}.` : "");
   health();
@@ -568,6 +569,35 @@ function stages(times) {
   rows.forEach(([name, ms], i) => {
     bar.children[i].style.setProperty("--share", Math.max(ms, 0.01));
     say($("legend").children[i], `${WORDS[name] ?? nice(name)} ${ms.toFixed(ms < 10 ? 1 : 0)} ms`);
+  });
+}
+
+// What each program is shown: a row for every one that has watched or has a background of its own.
+function programs() {
+  const wishes = values.profiles?.programs ?? {};
+  const names = [...new Set([...Object.keys(wishes), ...(status.programs ?? [])])].filter((name) => name !== "*").sort();
+  if (names.length) names.push("*");
+  const choices = [["", "As it is"], ["blur", "Blur"], ...presets.map(({ name, kind }) => [kind === "look" ? `look:${name}` : name, nice(name)])];
+  const told = JSON.stringify([names, choices]);
+  if ($("programs").dataset.told !== told) {
+    $("programs").dataset.told = told;
+    $("programs").replaceChildren(...names.map((name) => {
+      const select = make("select");
+      select.id = `program-${name}`;
+      select.addEventListener("change", () => {
+        const { [name]: _, ...others } = values.profiles.programs;
+        change("profiles", "programs", select.value ? { ...others, [name]: select.value } : others);
+      });
+      const label = make("label", "", name === "*" ? "Any other program" : `For ${nice(name)}`, make("small"));
+      label.htmlFor = select.id;
+      return make("div", "row", label, select);
+    }));
+  }
+  names.forEach((name, at) => {
+    const row = $("programs").children[at];
+    const fresh = name !== "*" && !(name in wishes) && (status.watchers ?? []).some((one) => one.toLowerCase() === name);
+    say(row.querySelector("small"), fresh ? "It watches: choose what it sees whenever it does" : "");
+    offer(row.querySelector("select"), choices, wishes[name] ?? "");
   });
 }
 
