@@ -296,7 +296,7 @@ class Daemon:
             figures = pipe.stats.snapshot()
             log.info("%s, %.1f fps, %s", pipe.verdict.state, figures["fps"], figures["frames"])
 
-    def follow_programs(self, notifier: Notifier) -> None:
+    def follow_programs(self) -> None:
         """Take up and give back backgrounds of programs, which may wait for a disk."""
         self.profiles.follow(self._pipeline.demand.watchers)
 
