@@ -191,7 +191,7 @@ def bash() -> str:
             "    if [[ -n $ask ]]; then",
             "        while IFS= read -r line; do",
             '            if [[ $line == "$current"* ]]; then COMPREPLY+=("$line"); fi',
-            '        done < <(vcam complete "$ask" "$before" 2>/dev/null)',
+            '        done < <(vcam complete "$ask" -- "$before" 2>/dev/null)',
             "    fi",
             "    if [[ -n $files ]]; then",
             '        mapfile -t -O ${#COMPREPLY[@]} COMPREPLY < <(compgen "$files" -- "$current")',
@@ -218,7 +218,7 @@ def zsh() -> str:
         "#compdef vcam",
         "_vcam_ask() {",
         "    local -a found",
-        '    found=("${(@f)$(vcam complete $1 "${words[CURRENT-1]}" 2>/dev/null)}")',
+        '    found=("${(@f)$(vcam complete $1 -- "${words[CURRENT-1]}" 2>/dev/null)}")',
         "    compadd -a found",
         "    if (( $# > 1 )); then $2 $3; fi",
         "}",
@@ -280,7 +280,7 @@ def fish() -> str:
 def _fish_words(action: argparse.Action) -> str:
     """The words of an argument as an option of fish's `complete`; "" where there are none."""
     if kind := ASKED.get(_value(action)):
-        return f" -a '(vcam complete {kind} (commandline -opc)[-1] 2>/dev/null)'"
+        return f" -a '(vcam complete {kind} -- (commandline -opc)[-1] 2>/dev/null)'"
     return f" -a '{' '.join(_words(action))}'" if _words(action) else ""
 
 

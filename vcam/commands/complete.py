@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _backgrounds(of: str) -> Iterable[str]:
-    words = ["next", "previous", "blur", "blur:25", "blur:75"]
+    words = ["next", "previous", "blur"]
     with contextlib.suppress(VcamError):
         return [*(str(one["name"]) for one in Client.connect().presets()), *words]
     from vcam.compose import library  # slow to import, where no daemon can be asked
