@@ -46,7 +46,7 @@ def complete(folder: Path, *words: str) -> set[str]:
     need("bash", "bash")
     script = folder / "vcam.bash"
     script.write_text(manual.bash())
-    program = folder / "bin" / "vcam"
+    program = folder.with_name(f"{folder.name}-bin") / "vcam"
     program.parent.mkdir(exist_ok=True)
     program.write_text(f'#!/bin/sh\nexec {sys.executable} -m vcam "$@"\n')
     program.chmod(0o755)
