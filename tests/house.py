@@ -44,6 +44,7 @@ FLOORS = (
     "vcam.gpu",
     "vcam.matting",
     "vcam.pipeline",
+    "vcam.receipts",
     "vcam.doctor",
     "vcam.control",
     "vcam.running",

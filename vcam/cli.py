@@ -10,10 +10,13 @@ import importlib
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from vcam import __version__
 from vcam.errors import VcamError
 from vcam.foreign_text import Parser, say
+
+QUALITIES = ("low", "balanced", "high")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,7 +52,10 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
     def add(name: str, function: str, text: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        about: dict[str, Any] = (
+            {"help": text, "description": f"{text[0].upper()}{text[1:]}."} if text else {}
+        )
+        command = commands.add_parser(name, **about)
         command.set_defaults(run=_command(function))
         return command
 
@@ -62,13 +68,14 @@ def build_parser() -> argparse.ArgumentParser:
     start.add_argument("--background", metavar="B", help="picture, clip, preset, blur, #rrggbb")
     start.add_argument("--show-my-room", action="store_true", help="others see your room")
     start.add_argument("--config", metavar="FILE", type=Path, help="settings file")
-    start.add_argument("--page", action="store_true", help="print the settings page's address")
+    start.add_argument("--page", action="store_true", help="open the settings page too")
 
     add("stop", "start.stop", "stop the camera")
     status = add("status", "ask.status", "show what the camera does")
     status.add_argument("--json", action="store_true", help="everything, for programs")
     add("pause", "ask.pause", "show the privacy card; the webcam goes off")
     add("resume", "ask.resume", "show yourself again")
+    add("toggle", "ask.toggle", "pause or resume, for a keyboard shortcut")
     add("freeze", "ask.freeze", "keep showing the last picture of you")
     background = add("background", "ask.background", "choose a background, or list the presets")
     background.add_argument(
@@ -87,6 +94,12 @@ def build_parser() -> argparse.ArgumentParser:
     room.add_argument(
         "what", nargs="?", choices=("learn", "forget"), help="learn: step aside for three seconds"
     )
+    get = add("get", "settings.get", "show a setting, or all of them")
+    get.add_argument("key", nargs="?", metavar="KEY", help="section.key")
+    set_ = add("set", "settings.set_", "change a setting, now and for good")
+    set_.add_argument("key", metavar="KEY", help="section.key, as `vcam get` lists them")
+    set_.add_argument("value", metavar="VALUE", help="its new value")
+    add("undo", "settings.undo", "take the last change back, for a minute")
     devices = add("devices", "devices.run", "list cameras and virtual cameras, set camera controls")
     devices.add_argument(
         "--set", metavar="NAME=VALUE", action="append", help="set a control and keep it"
@@ -110,6 +123,7 @@ def _add_tools(add: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
     render.add_argument("input", type=Path, metavar="INPUT", help="picture, folder or clip")
     render.add_argument("-o", "--output", type=Path, metavar="OUTPUT", help="file or folder")
     render.add_argument("--background", metavar="B", help="as for start")
+    render.add_argument("--quality", choices=QUALITIES, help="of the matte, else high")
     render.add_argument("--alpha", type=Path, metavar="DIR", help="write mattes as grey PNGs")
     render.add_argument("--force", action="store_true", help="replace what is there already")
     render.add_argument("--config", metavar="FILE", type=Path, help="settings file")
@@ -118,14 +132,17 @@ def _add_tools(add: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
     bench.add_argument("--json", action="store_true", help="for programs")
     bench.add_argument("--frames", metavar="N", type=int, default=150, help="frames per case")
     bench.add_argument("--case", metavar="NAME", action="append", help="this case alone")
-    bench.add_argument(
-        "--quality", default="balanced", choices=("low", "balanced", "high"), help="of the matte"
-    )
+    bench.add_argument("--quality", default="balanced", choices=QUALITIES, help="of the matte")
     bench.add_argument("--threads", metavar="N", type=int, default=1, help="for the model")
     bench.add_argument("--model", metavar="FILE", default="auto", help="another person model")
     bench.add_argument("--peer", metavar="FILE", help="a model to compare with")
     bench.add_argument("--engine", default="cpu", choices=("cpu", "cuda"), help="to measure")
     bench.add_argument("--check", action="store_true", help="cuda: compare composites, too")
+
+    # For the shells alone: no help lists it.
+    complete = add("complete", "complete.run", "")
+    complete.add_argument("kind", choices=("backgrounds", "cameras", "sinks", "keys", "values"))
+    complete.add_argument("of", nargs="?", default="", metavar="KEY")
 
     config = add("config", "config.run", "settings: where they are, all of them, or check the file")
     config.add_argument("what", nargs="?", choices=("path", "show", "check"), default="path")

@@ -106,7 +106,11 @@ def run(
         doors = opened.enter_context(
             server.serve(daemon, socket_path=paths.socket_path(), port=config.control.port)
         )
-        opened.enter_context(_background(daemon.tend, stop, notifier))
+        for name, work in (
+            ("tend", lambda: daemon.tend(notifier)),
+            ("programs", daemon.follow_programs),
+        ):
+            opened.enter_context(_background(name, work))
         if page:
             say(f"Settings page: {doors.open_page()}")
         log.info("running; sinks: %s", ", ".join(s.name for s in outlet.sinks) or "none")
@@ -115,6 +119,7 @@ def run(
         finally:
             notifier.stopping()
             log.info("stopping")
+            daemon.receipts.close()
             pipeline.leave()
             pipeline.wipe()
 
@@ -179,20 +184,18 @@ def _stop_on_signal(stop: threading.Event, reread: threading.Event) -> Iterator[
 
 
 @contextlib.contextmanager
-def _background(
-    tend: Callable[[Notifier], None], stop: threading.Event, notifier: Notifier
-) -> Iterator[None]:
-    """Call `tend` twice a second on a thread of its own."""
+def _background(name: str, work: Callable[[], None]) -> Iterator[None]:
+    """Call `work` twice a second on a thread of its own."""
     done = threading.Event()
 
     def loop() -> None:
         while not done.wait(0.5):
             try:
-                tend(notifier)
+                work()
             except Exception:  # out of memory, say: the next time may go better
                 log_quietly(log, "housekeeping failed")
 
-    thread = threading.Thread(target=loop, name="tend", daemon=True)
+    thread = threading.Thread(target=loop, name=name, daemon=True)
     thread.start()
     try:
         yield

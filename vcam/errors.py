@@ -88,6 +88,10 @@ class ModelError(VcamError):
 class DaemonError(VcamError):
     """The daemon is not running, runs already, or speaks another version."""
 
+    def __init__(self, message: str, *, hint: str = "", running: bool = True) -> None:
+        super().__init__(message, hint=hint)
+        self.running = running  # False where there is none to talk to
+
 
 class Stopped(VcamError):
     """A signal asked the work to end; what was done so far is kept."""

@@ -30,8 +30,18 @@ EXITS: Final = (
     ("3", "A setting is wrong."),
     ("4", "A camera or a virtual camera cannot be used."),
 )
-WORDS: Final = {"background": ("blur", "none")}  # what an argument takes besides files
+# Words that an argument takes besides files.
+WORDS: Final = {"background": ("blur", "none", "next", "previous")}
 TAKES_FILES: Final = {"FILE", "INPUT", "OUTPUT", "B", "S"}
+# Words that `vcam complete` knows for an argument, by the word that stands for it.
+ASKED: Final = {
+    "B": "backgrounds",
+    "S": "cameras",
+    "C": "cameras",
+    "K": "sinks",
+    "KEY": "keys",
+    "VALUE": "values",
+}
 TAKES_FOLDERS: Final = {"DIR"}
 
 
@@ -41,7 +51,8 @@ def commands(parser: argparse.ArgumentParser) -> Iterator[tuple[str, argparse.Ar
         if isinstance(action, argparse._SubParsersAction):
             texts = {choice.dest: choice.help or "" for choice in action._choices_actions}
             for name, command in action.choices.items():
-                yield name, command, texts.get(name, "")
+                if name in texts:  # the others are for programs
+                    yield name, command, texts[name]
 
 
 def options(parser: argparse.ArgumentParser) -> list[argparse.Action]:
@@ -140,52 +151,50 @@ def bash() -> str:
     cases = []
     for name, command, _ in known:
         flags = [flag for action in options(command) for flag in action.option_strings]
-        words = [word for action in arguments(command) for word in _words(action)]
-        files = any(_value(a) in TAKES_FILES for a in arguments(command))
-        cases.append(
-            f"        {name}) flags='{' '.join([*flags, '--help'])}' "
-            f"words='{' '.join(words)}' files={'1' if files else ''} ;;"
-        )
-    folders: list[str] = []
-    paths: list[str] = []
-    plain: list[str] = []
+        given = arguments(command)
+        cases.append(f"        {name}) flags='{' '.join([*flags, '--help'])}'")
+        cases.append(f"            {_offer(given[0]) if given else ':'}")
+        if len(given) > 1:
+            cases.append(f"            if [[ $place -gt 1 ]]; then {_offer(given[1])}; fi")
+        cases.append("            ;;")
+    values: dict[str, list[str]] = {}
     for _, command, _ in known:
         for action in options(command):
-            if value := _value(action):
-                kind = folders if value in TAKES_FOLDERS else paths
-                kind = kind if value in TAKES_FILES | TAKES_FOLDERS else plain
-                kind += [flag for flag in action.option_strings if flag not in kind]
-    names = " ".join(name for name, _, _ in known)
-    previous = [
-        f"        {'|'.join(flags)}) {action}return ;;"
-        for flags, action in (
-            (paths, 'mapfile -t COMPREPLY < <(compgen -f -- "$current"); '),
-            (folders, 'mapfile -t COMPREPLY < <(compgen -d -- "$current"); '),
-            (plain, ""),
-        )
-        if flags
-    ]
+            if _value(action):
+                flags = values.setdefault(_offer(action), [])
+                flags += [flag for flag in action.option_strings if flag not in flags]
+    every = " ".join(name for name, _, _ in known)
     return "\n".join(
         [
             "# bash completion for vcam",
             "_vcam() {",
             "    local current=${COMP_WORDS[COMP_CWORD]} before=${COMP_WORDS[COMP_CWORD-1]}",
-            "    local command='' flags='' words='' files='' word",
+            "    local command='' flags='' words='' files='' ask='' place=0 word line",
             '    for word in "${COMP_WORDS[@]:1:COMP_CWORD-1}"; do',
-            "        if [[ $word != -* ]]; then command=$word; break; fi",
+            "        if [[ $word == -* ]]; then continue; fi",
+            "        if [[ -z $command ]]; then command=$word; fi",
+            "        place=$((place + 1))",
             "    done",
             "    COMPREPLY=()",
-            '    case "$before" in',
-            *previous,
-            "    esac",
             '    case "$command" in',
-            f"        '') words='{names}' flags='--help --version' ;;",
+            f"        '') words='{every}' flags='--help --version' ;;",
             *cases,
             "    esac",
-            "    if [[ $current == -* ]]; then words=$flags; files=; fi",
+            '    case "$before" in',
+            *(
+                f"        {'|'.join(names)}) flags=''; {offer} ;;"
+                for offer, names in values.items()
+            ),
+            "    esac",
+            "    if [[ $current == -* ]]; then words=$flags; files=''; ask=''; fi",
             '    mapfile -t COMPREPLY < <(compgen -W "$words" -- "$current")',
+            "    if [[ -n $ask ]]; then",
+            "        while IFS= read -r line; do",
+            '            if [[ $line == "$current"* ]]; then COMPREPLY+=("$line"); fi',
+            '        done < <(vcam complete "$ask" -- "$before" 2>/dev/null)',
+            "    fi",
             "    if [[ -n $files ]]; then",
-            '        mapfile -t -O ${#COMPREPLY[@]} COMPREPLY < <(compgen -f -- "$current")',
+            '        mapfile -t -O ${#COMPREPLY[@]} COMPREPLY < <(compgen "$files" -- "$current")',
             "    fi",
             "}",
             "complete -o filenames -F _vcam vcam",
@@ -194,11 +203,29 @@ def bash() -> str:
     )
 
 
+def _offer(action: argparse.Action) -> str:
+    """Words, kind of files and what `vcam complete` is asked for an argument, set for bash."""
+    value = _value(action)
+    files = "-f" if value in TAKES_FILES else "-d" if value in TAKES_FOLDERS else ""
+    return f"words='{' '.join(_words(action))}' files='{files}' ask='{ASKED.get(value, '')}'"
+
+
 def zsh() -> str:
     """Completion for zsh: commands and flags with what they are for."""
     parser = build_parser()
     known = list(commands(parser))
-    lines = ["#compdef vcam", "_vcam() {", "    local -a commands", "    commands=("]
+    lines = [
+        "#compdef vcam",
+        "_vcam_ask() {",
+        "    local -a found",
+        '    found=("${(@f)$(vcam complete $1 -- "${words[CURRENT-1]}" 2>/dev/null)}")',
+        "    compadd -a found",
+        "    if (( $# > 1 )); then $2 $3; fi",
+        "}",
+        "_vcam() {",
+        "    local -a commands",
+        "    commands=(",
+    ]
     lines += [f"        {_quoted(name + ':' + text)}" for name, _, text in known]
     lines += [
         "    )",
@@ -215,13 +242,17 @@ def zsh() -> str:
             value = _value(action)
             how = "_files -/" if value in TAKES_FOLDERS else "_files"
             how = how if value in TAKES_FILES | TAKES_FOLDERS else ""
+            how = f"_vcam_ask {ASKED[value]} {how}".strip() if value in ASKED else how
+            how = how or (f"({' '.join(_words(action))})" if action.choices else "")
             takes = f":{value}:{how}" if value else ""
             text = (action.help or "").replace("[", "(").replace("]", ")").replace(":", "\\:")
             parts += [_quoted(f"{flag}[{text}]{takes}") for flag in action.option_strings]
         for action in arguments(command):
-            choices = _words(action)
+            choices, value = _words(action), _value(action)
             how = f"({' '.join(choices)})" if choices else "_files"
-            parts.append(_quoted(f"*:{action.dest}:{how}"))
+            how = f"_vcam_ask {ASKED[value]} _files" if value in ASKED else how
+            many = "*" if len(arguments(command)) == 1 else ""
+            parts.append(_quoted(f"{many}:{action.dest}:{how}"))
         lines.append(f"        {name}) _arguments {' '.join(parts)} ;;")
     # Read from a folder of functions the file itself is called; sourced, it registers.
     last = 'if [[ $funcstack[1] == _vcam ]]; then _vcam "$@"; else compdef _vcam vcam; fi'
@@ -239,12 +270,18 @@ def fish() -> str:
                 f"-l {flag[2:]}" if flag.startswith("--") else f"-s {flag[1:]}"
                 for flag in action.option_strings
             )
-            needs = " -r" if _value(action) else ""
+            asked = _fish_words(action)
+            needs = f" -r{asked}" if _value(action) else ""
             lines.append(f"{here} {flags}{needs} -d {_quoted(action.help or '')}")
-        for action in arguments(command):
-            if words := _words(action):
-                lines.append(f"{here} -a '{' '.join(words)}'")
+        lines += [f"{here}{words}" for a in arguments(command) if (words := _fish_words(a))]
     return "\n".join(lines) + "\n"
+
+
+def _fish_words(action: argparse.Action) -> str:
+    """The words of an argument as an option of fish's `complete`; "" where there are none."""
+    if kind := ASKED.get(_value(action)):
+        return f" -a '(vcam complete {kind} -- (commandline -opc)[-1] 2>/dev/null)'"
+    return f" -a '{' '.join(_words(action))}'" if _words(action) else ""
 
 
 def _quoted(text: str) -> str:

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections import deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,14 +16,18 @@ import numpy as np
 
 from segmentation import store
 from vcam import __version__
+from vcam.compose import library
 from vcam.compose.backdrops import Backdrop, open_backdrop
 from vcam.compose.card import Card
 from vcam.errors import BackgroundError
 from vcam.foreign_text import plain
+from vcam.guard import Verdict
 from vcam.pipeline import Pipeline
-from vcam.settings.choice import LEAST_BLUR, Blur, Reveal
+from vcam.receipts import Receipts, Shown
+from vcam.settings.choice import LEAST_BLUR, Blur, Look, Preset, Reveal, parse
 from vcam.settings.config import awaiting_restart, user_path
 from vcam.settings.live import SAFE_BACKGROUND, Revealed
+from vcam.settings.profiles import Profiles
 from vcam.sinks import wanted_sinks
 from vcam.sources import source_opener
 from vcam.system.controls import Controls, apply_controls
@@ -36,8 +40,8 @@ if TYPE_CHECKING:
     from segmentation.motion.room import RoomWord
     from vcam.frame import SafeFrame
     from vcam.room_view import RoomView
-    from vcam.settings.config import Config, Output
-    from vcam.sinks.base import Wanted
+    from vcam.settings.config import Changes, Config, Output
+    from vcam.sinks.base import Sink, Wanted
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +83,8 @@ class Daemon:
         self._camera = self._begun_with.camera.model_dump(exclude={"mirror"})
         self._logged = self._started
         self._ready = False
+        self.profiles = Profiles(self.settings, _values_of)  # followed by a thread of its own
+        self.receipts = Receipts()  # followed by `tend`
         self.background_problem = ""  # why the background in the settings could not be opened
 
     def stop(self) -> None:
@@ -112,19 +118,22 @@ class Daemon:
     def status(self) -> dict[str, Any]:
         """The state as plain JSON values."""
         pipe, now = self._pipeline, time.monotonic()
-        wishes = self.settings.now
+        wishes, verdict = self.settings.now, pipe.verdict
+        if wishes.mode == "paused":  # from the word on, no picture of a person leaves
+            verdict = Verdict("paused")
         config, revealed = wishes.config, wishes.revealed
         source = pipe.capture.source
         info = pipe.matting.info
         notes = info.pop("notes", [])
+        missing = pipe.outlet.missing
         figures = pipe.stats.snapshot()
         figures["stages_ms"] = {**info.pop("stages_ms", {}), **figures["stages_ms"]}
         return {
             "version": __version__,
             "pid": os.getpid(),
             "uptime_s": round(now - self._started, 1),
-            "state": pipe.verdict.state,
-            "reason": pipe.verdict.reason if pipe.verdict.state != "live" else "",
+            "state": verdict.state,
+            "reason": "" if verdict.state in ("live", verdict.reason) else verdict.reason,
             "mode": wishes.mode,
             "source": {
                 "name": plain(source.name if source else config.camera.source),
@@ -144,11 +153,13 @@ class Daemon:
                 }
                 for sink in pipe.outlet.sinks
             ],
+            "shown_to": _shown_to(pipe.outlet.sinks),
+            "missing": missing,
             "problems": [
                 problem
                 for problem in (
                     pipe.capture.problem,
-                    *pipe.outlet.problems,
+                    *(p for p in pipe.outlet.problems if p not in missing.values()),
                     *notes,
                     *store.notes,
                     self.background_problem,
@@ -160,6 +171,8 @@ class Daemon:
                 if problem
             ],
             "watchers": list(pipe.demand.watchers),
+            "programs": self.profiles.seen,
+            "receipts": [receipt.told() for receipt in tuple(self.receipts.kept)],
             **figures,
             "engine": info,
             "quality": {"asked": config.matte.quality, "now": info.get("quality")},
@@ -174,6 +187,12 @@ class Daemon:
             "rss_mb": _rss_mb(),
             "page": None,
         }
+
+    def pulse(self) -> Hashable:
+        """Everything whose change is told at once, cheap enough to be asked 20 times a second."""
+        pipe = self._pipeline
+        sinks = tuple(sink.name for sink in pipe.outlet.sinks)
+        return pipe.verdict, sinks, tuple(pipe.demand.watchers), pipe.capture.source is None
 
     def needs(self, config: Config) -> tuple[Hashable, Hashable]:
         """Everything that says how the backdrop and the card look; no slider of the look does."""
@@ -253,6 +272,9 @@ class Daemon:
         # An engine may still be drawing with the one before.
         while pipe.retired and now >= pipe.retired[0][0] + RETIRED:
             pipe.retired.popleft()[1].close()
+        stats = pipe.stats
+        shown = Shown(stats.written, stats.cards, stats.revealed)
+        self.receipts.follow(pipe.demand.watchers, shown)
         self._clear_leavings(now)
         if now >= self._give_back_at:
             self._give_back_at = float("inf")
@@ -274,6 +296,10 @@ class Daemon:
             figures = pipe.stats.snapshot()
             log.info("%s, %.1f fps, %s", pipe.verdict.state, figures["fps"], figures["frames"])
 
+    def follow_programs(self) -> None:
+        """Take up and give back backgrounds of programs, which may wait for a disk."""
+        self.profiles.follow(self._pipeline.demand.watchers)
+
     def turn_controls(self) -> None:
         """Set the open camera's controls as changed settings say; on the thread of `tend`."""
         while self._to_turn:
@@ -290,6 +316,14 @@ class Daemon:
 
     def _wanted_sinks(self, output: Output) -> list[Wanted]:
         return wanted_sinks(output.sink, **self._size, fps=output.fps)
+
+
+def _values_of(name: str) -> Changes:
+    """The settings that a background or look sets, written as `vcam background` takes it."""
+    wish = parse(name)
+    if isinstance(wish, Preset | Look):
+        return library.find(wish.name).values
+    return {"background": {"use": name}}
 
 
 def card_of(config: Config, width: int, height: int) -> Card:
@@ -335,6 +369,12 @@ def _weak_blur(config: Config) -> str:
     if percent >= LEAST_BLUR:
         return ""
     return f"a blur of {percent} % leaves your room readable: {LEAST_BLUR} % is shown instead"
+
+
+def _shown_to(sinks: Sequence[Sink]) -> str:
+    """Those who get the picture: "programs", a "file" alone, or nobody but the settings "page"."""
+    kinds = {getattr(sink, "kind", "") for sink in sinks}
+    return "programs" if kinds - {"file"} else "file" if kinds else "page"
 
 
 def _told(wish: Revealed | None) -> dict[str, Any] | None:

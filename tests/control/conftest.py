@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -63,6 +63,22 @@ def local(doors: Doors) -> Browser:
 @pytest.fixture
 def page(doors: Doors) -> Page:
     return Page(doors.open_page())
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    from tests.control import browsing  # a browser is not on every machine
+
+    with browsing.started() as running:
+        yield running
+
+
+@pytest.fixture(params=["light"])
+def window(browser: Any, doors: Doors, request: pytest.FixtureRequest) -> Iterator[Any]:
+    from tests.control import browsing
+
+    with browsing.signed_in(browser, doors.open_page(), request.param) as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -39,7 +39,8 @@ class PlayRuntime:
     """What the doors ask of a daemon; every settings section is the real one."""
 
     def __init__(self, width: int = W, height: int = H) -> None:
-        self.settings = Settings(config.load(config.default_path(), environ={}))
+        known = config.load(config.default_path(), environ={})
+        self.settings = Settings(known.with_changes({"control": {"welcome": False}}))
         self.stopped = threading.Event()
         self.glances = 0
         self.learns, self.told = True, []  # the room, and words about it
@@ -59,6 +60,9 @@ class PlayRuntime:
             "settings_revision": self.settings.revision,
             "uptime_s": round(time.monotonic() - self._started, 1),
         }
+
+    def pulse(self) -> str:
+        return self.settings.mode
 
     def stop(self) -> None:
         self.stopped.set()

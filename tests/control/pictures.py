@@ -22,6 +22,7 @@ FILL = 60.0  # seconds until the graphs are full
 def take(folder: Path) -> None:
     """Write `page-light.png` and `page-dark.png`."""
     client = Client.connect()
+    client.change({"control": {"welcome": False}})
     with sync_playwright() as player:
         browser = player.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]

@@ -129,3 +129,38 @@ def test_the_address_is_not_printed_where_the_journal_would_keep_it(doors):
             ours.recv(1000)
 
     assert "#" in run("open", BROWSER="true")
+
+
+def test_open_starts_the_camera_where_none_runs_and_says_so_in_the_browser_where_it_cannot(
+    tmp_path: Path,
+):
+    shown = tmp_path / "shown"
+    opener = tmp_path / "opener"
+    opener.write_text(f'#!/bin/sh\necho "$1" >> {shown}\n')
+    opener.chmod(0o755)
+    cache = os.environ.get("VCAM_TEST_CACHE") or str(Path("~/.cache").expanduser())
+    environ = {"BROWSER": str(opener), "XDG_CACHE_HOME": cache, "VCAM_OUTPUT_SINK": "none"}
+
+    said = run("open", **environ)
+
+    try:
+        assert Client.connect().status()["pid"]
+        assert Page(said.splitlines()[0]).ask("GET", "/")[0] == 200
+        until(lambda: shown.exists() and "open.html" in shown.read_text())
+    finally:
+        Client.connect().stop()
+    until(lambda: not paths.socket_path().exists())
+
+    done = subprocess.run(
+        [sys.executable, "-m", "vcam", "open"],
+        env=os.environ | environ | {"VCAM_OUTPUT_SINK": "nonsense", "DISPLAY": ":99"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert done.returncode == 1
+    told = Path(shown.read_text().splitlines()[-1].removeprefix("file://")).read_text()
+    assert "nonsense" in told
+    assert "nonsense" in done.stderr

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import errno
 import io
-import shutil
-import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, get_args
 
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -18,106 +14,25 @@ from tests.control.doors import PlayRuntime
 from tests.hostile import NAMES, harmful
 from vcam.client import Client
 from vcam.compose import library
-from vcam.control.server import Doors, serve
+from vcam.control.server import serve
 from vcam.doctor.finding import Finding, Severity
-from vcam.frame import SafeFrame
-from vcam.media.pictures import i420_from_image
 from vcam.system import paths
 from vcam.system.devices import CameraInfo
 
-playwright = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-axe = pytest.importorskip(
-    "axe_playwright_python.sync_playwright", reason="pip install axe-playwright-python"
+browsing = pytest.importorskip("tests.control.browsing")
+axe_faults, close_to, colour, sticking_out, until = (
+    browsing.axe_faults,
+    browsing.close_to,
+    browsing.colour,
+    browsing.sticking_out,
+    browsing.until,
 )
-CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
-
-pytestmark = [
-    pytest.mark.desktop,
-    pytest.mark.skipif(CHROMIUM is None, reason="apt-get install chromium"),
-]
-
-
-class ColourRuntime(PlayRuntime):
-    """Shows the background it was given as one colour, so that a change of it can be seen."""
-
-    def latest(self) -> SafeFrame:
-        use = self.settings.current.background.use
-        colour = (40, 40, 40)
-        if self.settings.mode == "live":
-            known = {"studio": (200, 30, 30), "coast": (30, 60, 220), "green wall": (20, 200, 40)}
-            colour = known.get(use, (220, 220, 30))
-        picture = np.full((108, 192, 3), colour, np.uint8)
-        now = time.monotonic()
-        return SafeFrame(i420_from_image(picture), now, 0, is_card=False, maker="vcam.compose.card")
-
-    def status(self) -> dict[str, Any]:
-        return super().status() | {
-            "latency_ms": {"p50": 21.0, "p95": 30.0},
-            "stages_ms": {"prepare": 0.5, "infer": 6.0, "compose": 7.0},
-            "cpu_percent": 31.0,
-            "sinks": [{"name": "VBG Camera", "width": 1280, "height": 720, "watchers": ["Zoom"]}],
-            "problems": ["The other virtual camera is busy."],
-            "watchers": ["Zoom"],
-            "engine": {"model": "small", "device": "CPU", "size": [288, 160]},
-            "quality": {"asked": "auto", "now": "balanced"},
-            "source": {"name": "webcam", "open": True, "width": 1280, "height": 720, "fps": 30.0},
-        }
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as player:
-        running = player.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield running
-        running.close()
+pytestmark = browsing.pytestmark
 
 
 @pytest.fixture
 def runtime() -> PlayRuntime:
-    return ColourRuntime()
-
-
-@pytest.fixture(params=["light"])
-def window(browser: Any, doors: Doors, request: pytest.FixtureRequest) -> Iterator[Any]:
-    width = 390 if request.param == "phone" else 1380
-    context = browser.new_context(
-        viewport={"width": width, "height": 900},
-        color_scheme="dark" if request.param == "dark" else "light",
-        reduced_motion="reduce",
-    )
-    context.set_default_timeout(30_000)
-    opened = context.new_page()
-    faults: list[str] = []
-    opened.on("pageerror", lambda error: faults.append(str(error)))
-    opened.on("console", lambda said: faults.append(said.text) if is_fault(said) else None)
-    opened.goto(doors.open_page())
-    opened.wait_for_selector('body[data-state="live"]')
-    opened.wait_for_selector(".tile img")
-    yield opened
-    context.close()
-    assert not faults
-
-
-def is_fault(said: Any) -> bool:
-    return said.type == "error" and "status of 422" not in said.text  # a refusal is told in words
-
-
-def until(holds: Callable[[], object], window: Any, seconds: float = 20.0) -> None:
-    end = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < end, "it never came"
-        window.wait_for_timeout(50)
-
-
-def colour(window: Any) -> tuple[int, ...]:
-    """The middle of the preview as it is on the screen."""
-    png = window.locator("#preview").screenshot()
-    image = Image.open(io.BytesIO(png)).convert("RGB")
-    return tuple(image.getpixel((image.width // 2, image.height // 4)))
-
-
-def close_to(seen: tuple[int, ...], wanted: tuple[int, int, int]) -> bool:
-    return all(abs(a - b) < 25 for a, b in zip(seen, wanted, strict=True))
+    return browsing.ColourRuntime()
 
 
 def test_a_click_in_the_gallery_changes_the_background_and_the_preview(window, runtime):
@@ -185,7 +100,7 @@ def test_sliders_switches_and_choices_reach_the_settings(window, runtime):
     window.get_by_label("Light wrap").fill("0.4")
     window.get_by_role("switch", name="Only me").check()
     window.get_by_role("switch", name="Fill the frame").check()
-    window.get_by_role("button", name="Mirror").click()
+    window.get_by_role("switch", name="Flip what others see").check()
     window.get_by_role("radio", name="High").check()
     window.get_by_label("Picture asked of it").select_option("640x480")
 
@@ -206,8 +121,23 @@ def test_a_change_by_another_door_shows_up_at_once(window):
     Client.connect().change({"background": {"use": "coast"}, "camera": {"mirror": True}})
 
     until(window.get_by_role("radio", name="Coast").is_checked, window, 10)
-    mirror = window.get_by_role("button", name="Mirror")
-    until(lambda: mirror.get_attribute("aria-pressed") == "true", window, 10)
+    until(window.get_by_role("switch", name="Flip what others see").is_checked, window, 10)
+
+
+def test_a_mirrored_preview_is_ones_own_and_says_so(window, runtime):
+    mirror = window.get_by_role("button", name="Mirror my preview")
+    caption = window.locator("#caption")
+    flipped = "getComputedStyle(document.getElementById('preview')).transform"
+    assert mirror.get_attribute("aria-pressed") == "true"
+    assert window.evaluate(flipped) == "matrix(-1, 0, 0, 1, 0, 0)"
+    assert caption.inner_text() == "This is what others see, mirrored for you."
+
+    window.keyboard.press("m")
+
+    until(lambda: not runtime.settings.current.control.mirror_preview, window)
+    until(lambda: caption.inner_text() == "This is what others see.", window)
+    assert window.evaluate(flipped) == "none"
+    assert runtime.settings.current.camera.mirror is False
 
 
 def test_a_refused_change_is_said_and_taken_back(window, runtime):
@@ -385,15 +315,6 @@ def test_axe_finds_no_serious_fault_and_nothing_is_cut_off(window):
     assert not sticking_out(window)
 
 
-def axe_faults(window: Any) -> list[tuple[str, list[str]]]:
-    """What axe calls serious or critical."""
-    return [
-        (one["id"], [node["html"] for node in one["nodes"]])
-        for one in axe.Axe().run(window).response["violations"]
-        if one["impact"] in ("serious", "critical")
-    ]
-
-
 # What sets the page's width on machines we never see: other fonts, long names, long commands.
 LONG = "/dev/v4l/by-id/usb-Manufacturer_of_Very_Long_Names_HD_Webcam_C920_8F2A_ABCDEF-video-index0"
 SAID = {
@@ -410,7 +331,7 @@ def test_what_others_wrote_is_text_on_the_page_and_only_shows(
     browser, doors, runtime, kind, monkeypatch
 ):
     name = NAMES[kind][:3000]
-    told = ColourRuntime.status(runtime)
+    told = browsing.ColourRuntime.status(runtime)
     told["sinks"][0] |= {"name": name, "watchers": [name]}
     told |= {"watchers": [name], "problems": [name], "config_problem": name, "config_path": name}
     told |= {"state": "fault", "reason": name}
@@ -444,7 +365,7 @@ def test_what_others_wrote_is_text_on_the_page_and_only_shows(
 def test_long_names_and_wide_letters_stay_within_the_page(
     browser, doors, runtime, width, font, monkeypatch
 ):
-    told = ColourRuntime.status(runtime)
+    told = browsing.ColourRuntime.status(runtime)
     told["sinks"][0] |= {"name": LONG, "watchers": [LONG, "Zoom"]}
     told |= {"watchers": [LONG], "problems": [f"{LONG} is busy."], "config_problem": LONG * 2}
     told |= {"restart_needed": True, "config_path": LONG, "state": "fault", "reason": LONG}
@@ -484,31 +405,6 @@ def test_long_names_and_wide_letters_stay_within_the_page(
 
     context.close()
     assert not out
-
-
-def sticking_out(window: Any) -> list[str]:
-    """What reaches over the side of the page or of its own box, and how far; empty is right."""
-    found: list[str] = window.evaluate(
-        """() => {
-            const page = document.documentElement, out = [];
-            if (page.scrollWidth > innerWidth)
-                out.push(`the page: ${page.scrollWidth} > ${innerWidth}`);
-            const clipped = (e) => e && (getComputedStyle(e).overflowX !== "visible"
-                || getComputedStyle(e).position === "fixed" || clipped(e.parentElement));
-            for (const e of document.body.querySelectorAll("*:not(.skip, .gone, svg *)")) {
-                const box = e.getBoundingClientRect(), style = getComputedStyle(e);
-                const name = `${e.tagName}#${e.id}.${e.getAttribute("class") ?? ""}`;
-                if (!box.width || clipped(e.parentElement)) continue;
-                if (box.right > innerWidth + 0.5 || box.left < -0.5)
-                    out.push(`${name}: ${box.left.toFixed()} to ${box.right.toFixed()}`);
-                else if (style.overflowX === "visible" && e.clientWidth
-                         && e.scrollWidth > e.clientWidth + 1)
-                    out.push(`inside ${name}: ${e.scrollWidth} > ${e.clientWidth}`);
-            }
-            return out;
-        }"""
-    )
-    return found
 
 
 def test_the_page_says_when_the_daemon_is_gone(browser, runtime, home):

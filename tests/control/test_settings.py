@@ -15,7 +15,7 @@ import pytest
 from vcam.errors import ConfigError, VcamError
 from vcam.settings import config
 from vcam.settings.edit import edited
-from vcam.settings.live import Settings
+from vcam.settings.live import UNDO_WITHIN, Settings
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -353,3 +353,38 @@ def test_a_file_that_stays_empty_for_long_does_not_count_and_what_is_written_the
         assert settings.problem is None
         file.write_text(OWN.replace("blur = 30", "blur = 44"))
         until(lambda: settings.current.background.blur == 44)
+
+
+def test_the_last_change_can_be_taken_back_for_a_minute_and_never_brings_the_room(monkeypatch):
+    settings = Settings(config.load(config.default_path(), environ={}))
+    settings.change({"background": {"use": "coast"}})
+    settings.change({"background": {"blur": 60}})
+    settings.change({"background": {"blur": 70}})  # one drag
+
+    assert settings.undo() == ["background.blur"]
+    assert settings.current.background.blur == 50
+    with pytest.raises(VcamError, match="nothing to take back"):
+        settings.undo()
+
+    settings.show_room("test")
+    settings.change({"background": {"use": "loft"}})
+    settings.show_room("test")
+    assert settings.undo() == ["background.use"]
+    assert settings.current.background.use == "coast"
+    assert settings.revealed is None
+
+    settings.change({"camera": {"mirror": True}, "matte": {"smoothing": 0.1}})
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + UNDO_WITHIN + 1)
+    assert settings.step is None
+
+
+def test_a_room_that_the_file_shows_is_not_brought_back():
+    values = config.load(config.default_path(), environ={}).model_dump()
+    values["background"]["use"] = "none"
+    settings = Settings(config.validate(values, origin="test"))
+    settings.change({"background": {"use": "coast", "blur": 60}})
+
+    assert settings.undo() == ["background.blur"]
+    assert settings.current.background.use == "coast"
+    assert settings.revealed is None

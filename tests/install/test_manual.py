@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -44,6 +46,10 @@ def complete(folder: Path, *words: str) -> set[str]:
     need("bash", "bash")
     script = folder / "vcam.bash"
     script.write_text(manual.bash())
+    program = folder.with_name(f"{folder.name}-bin") / "vcam"
+    program.parent.mkdir(exist_ok=True)
+    program.write_text(f'#!/bin/sh\nexec {sys.executable} -m vcam "$@"\n')
+    program.chmod(0o755)
     typed = " ".join(f"'{word}'" for word in ("vcam", *words))
     done = subprocess.run(
         [
@@ -53,6 +59,7 @@ def complete(folder: Path, *words: str) -> set[str]:
             'printf "%s\\n" "${COMPREPLY[@]}"',
         ],
         cwd=folder,
+        env=os.environ | {"PATH": f"{program.parent}:{os.environ['PATH']}"},
         capture_output=True,
         text=True,
         check=True,
@@ -69,10 +76,23 @@ def test_bash_completes_commands_flags_words_and_files(tmp_path: Path) -> None:
     assert "--foreground" in complete(tmp_path, "start", "--")
     assert complete(tmp_path, "start", "--background", "se") == {"sea.jpg"}
     assert complete(tmp_path, "background", "bl") == {"blur"}
-    assert complete(tmp_path, "background", "s") == {"sea.jpg"}
+    assert complete(tmp_path, "background", "s") == {"sea.jpg", "slate", "studio"}
     assert complete(tmp_path, "config", "") == {"path", "show", "check"}
     assert complete(tmp_path, "render", "--alpha", "") == {"mattes"}
     assert complete(tmp_path, "pause", "se") == set()
+
+
+def test_bash_knows_presets_cameras_sinks_qualities_and_settings(tmp_path: Path) -> None:
+    assert complete(tmp_path, "background", "fo") == {"forest"}
+    assert complete(tmp_path, "start", "--background", "ne") == {"next"}
+    assert complete(tmp_path, "start", "--source", "de") == {"demo"}
+    assert complete(tmp_path, "start", "--sink", "pi") == {"pipewire"}
+    assert complete(tmp_path, "bench", "--quality", "") == {"low", "balanced", "high"}
+    assert complete(tmp_path, "render", "--quality", "h") == {"high"}
+    assert complete(tmp_path, "set", "camera.m") == {"camera.mirror"}
+    assert complete(tmp_path, "set", "camera.mirror", "") == {"true", "false"}
+    assert complete(tmp_path, "set", "matte.quality", "b") == {"balanced"}
+    assert complete(tmp_path, "get", "output.f") == {"output.fps"}
 
 
 def test_zsh_reads_the_completion_without_complaint(tmp_path: Path) -> None:

@@ -119,6 +119,27 @@ def _pause(house: House, client: Client, dice: random.Random) -> bool | None:
     return None if standing else False
 
 
+def _toggle(house: House, client: Client, dice: random.Random) -> bool | None:
+    standing = house.wishes.revealed is not None and house.wishes.revealed.standing
+    return None if client.toggle() == "live" or standing else False
+
+
+def _undo(house: House, client: Client, dice: random.Random) -> bool | None:
+    """Take the last change back: a background may come, another camera too, the room never."""
+    wish, before = house.wishes.revealed, house.wishes.current
+    try:
+        names = client.undo()
+    except VcamError:
+        return None
+    moved = _moved(house, before) and wish is not None and not wish.standing
+    return False if "background.use" in names or moved else None
+
+
+def _set(house: House, client: Client, dice: random.Random) -> bool | None:
+    assert house.cli("set", "background.use", "none") == 2
+    return None if house.cli("set", "background.use", "preset:none") else False
+
+
 def _restart(house: House, client: Client, dice: random.Random) -> bool | None:
     house.save()
     begin = dice.choice(
@@ -222,6 +243,9 @@ DEEDS: dict[str, Deed] = {
     "edit the file": _edit,
     "hide": lambda house, client, dice: (client.hide(), False)[1],
     "pause": _pause,
+    "toggle": _toggle,
+    "undo": _undo,
+    "vcam set": _set,
     "freeze": _leave(lambda house, client: client.freeze()),
     "resume": _leave(lambda house, client: client.resume()),
     "camera lost": _leave(_lost),

@@ -5,11 +5,14 @@ Run as `python play.py FILE`; the file holds {"status": …, "settings": …, "p
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
 from pathlib import Path
 from typing import Any
+
+from PIL import Image
 
 from vcam.client import PageFile
 from vcam.errors import DaemonError
@@ -44,6 +47,12 @@ class FileDaemon:
         for section, keys in changes.items():
             self.held["settings"].setdefault(section, {}).update(keys)
         self.save()
+
+    def thumbnail(self, name: str) -> bytes:
+        made = io.BytesIO()
+        colour = {"loft": (200, 60, 40), "dusk": (60, 30, 90)}.get(name, (90, 140, 90))
+        Image.new("RGB", (256, 144), colour).save(made, "JPEG")
+        return made.getvalue()
 
     def use(self, name: str) -> None:
         self.change({"background": {"use": name}})

@@ -109,7 +109,10 @@ def test_every_wish_in_the_menu_reaches_the_daemon(running: Running) -> None:
     running.click("Camera", "C920")
     assert setting(running, "camera", "source") == "C920"
 
-    running.click("Mirror")
+    running.click("Mirror my preview")
+    assert setting(running, "control", "mirror_preview") is False
+    assert setting(running, "camera", "mirror") is False
+    running.click("Camera", "Flip what others see")
     assert setting(running, "camera", "mirror") is True
 
     running.click("Freeze")
@@ -131,7 +134,8 @@ def test_the_menu_marks_what_is_chosen_now(running: Running) -> None:
 
     assert backgrounds == ["Blur my room"]
     assert strengths == ["Strong"]
-    assert running.entry("Mirror").checked
+    assert running.entry("Camera", "Flip what others see").checked
+    assert running.entry("Mirror my preview").checked
 
 
 def test_a_picture_of_ones_own_is_shown_by_its_file_name(running: Running) -> None:
@@ -324,3 +328,41 @@ def test_the_menu_travels_over_the_bus_and_a_click_comes_back(bus: str, held: An
         thread.join(5)
     assert shown == ["radio", "submenu"]
     assert not thread.is_alive()
+
+
+def test_without_a_virtual_camera_nothing_is_called_live() -> None:
+    alone = view({"state": "live", "shown_to": "page"}, {})
+
+    assert "Preview only" in alone.headline
+    assert "no virtual camera" in alone.audience
+    assert alone.sign == "idle"
+    assert view({"state": "live", "shown_to": "programs"}, {}).sign == "live"
+
+
+def test_backgrounds_have_pictures_and_the_last_used_stand_first(running: Running) -> None:
+    until(lambda: running.tray.view.preset == "studio")
+    running.click("Background", "Dusk")
+    until(lambda: running.tray.view.preset == "dusk")
+
+    entries = list(running.entry("Background").submenu)
+
+    assert [str(entry.text) for entry in entries[:4]] == ["Dusk", "Studio", "Library", "Loft"]
+    assert all(entry.picture.startswith(b"\x89PNG") for entry in entries[:4])
+
+
+def test_a_room_that_is_visible_is_hidden_by_the_first_entry(running: Running) -> None:
+    running.click("Background", "Show my room", "Yes")
+    until(lambda: running.tray.view.revealed)
+
+    running.click("Hide my room")
+
+    until(lambda: not running.tray.view.revealed)
+
+
+def test_a_receipt_is_told_once_and_can_be_switched_off() -> None:
+    told = {"state": "live", "receipts": [{"text": "zoom watched for 5 s"}]}
+    before, after = view({"state": "live"}, {}), view(told, {})
+
+    assert news(before, after) == ("After the call", "zoom watched for 5 s")
+    assert news(after, after) is None
+    assert news(before, view(told, {"control": {"receipts": False}})) is None

@@ -484,3 +484,25 @@ def test_this_very_machine_can_be_examined() -> None:
     found = run_checks()
 
     assert all(finding.what and finding.why for finding in found)
+
+
+def test_one_fact_is_told_once_and_nobody_is_sent_to_where_they_are() -> None:
+    missing = {
+        "v4l2loopback": "v4l2loopback: there is no virtual camera\nRun `vcam doctor` to see why.",
+        "pipewire": "pipewire: no PipeWire session answers",
+    }
+    seen = replace(
+        HEALTHY,
+        status=with_status(sinks=[], missing=missing),
+        pipewire=False,
+        **NO_MODULE | {"module_kernels": frozenset()},
+    )
+
+    found = run_checks(seen)
+
+    assert ["not installed" in finding.what for finding in found] == [True]
+    alone = run_checks(replace(HEALTHY, status=with_status(sinks=[], missing=missing)))
+    assert [finding.what for finding in alone] == ["v4l2loopback: there is no virtual camera"]
+    assert "vcam doctor" not in report(alone).replace("`vcam doctor --fix`", "")
+    other = with_status(sinks=[{"name": "VBG Camera"}], missing=missing)
+    assert run_checks(replace(HEALTHY, status=other)) == []

@@ -94,6 +94,10 @@ class Client:
         """Change settings; takes effect on the next frame."""
         return self._ask("PATCH", "/settings", changes)
 
+    def undo(self) -> list[str]:
+        """Take the last change back; names of the settings it concerned."""
+        return list(self._ask("POST", "/undo")["undone"])
+
     def presets(self) -> list[dict[str, Any]]:
         """Backgrounds and looks with a name: `{"name", "kind", "mine", "values"}`."""
         found: list[dict[str, Any]] = self._ask("GET", "/presets")["presets"]
@@ -146,6 +150,10 @@ class Client:
     def resume(self) -> None:
         """Show the person again."""
         self._ask("POST", "/resume")
+
+    def toggle(self) -> str:
+        """Pause, or take a pause or freeze back; the mode that is in force then."""
+        return str(self._ask("POST", "/toggle")["mode"])
 
     def freeze(self) -> None:
         """Keep showing the last composite."""
@@ -261,7 +269,7 @@ def _decoded(text: bytes) -> Any:
 
 
 def _not_running() -> DaemonError:
-    return DaemonError("VBG Camera is not running", hint="Run `vcam start`.")
+    return DaemonError("VBG Camera is not running", hint="Run `vcam start`.", running=False)
 
 
 def _refused(status: int, answer: dict[str, Any]) -> VcamError:

@@ -18,8 +18,17 @@ from pathlib import Path
 from typing import Final, Protocol, TextIO
 
 from vcam.client import PageFile
+from vcam.foreign_text import block, escaped
 from vcam.system import paths
 
+TOLD: Final = """<!doctype html><html lang="en"><meta charset="utf-8"><title>{0}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<style>:root {{ color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }}
+main {{ max-width: 40rem; margin: 12vh auto; padding: 0 1.5rem; }}
+p {{ white-space: pre-line; overflow-wrap: anywhere; }}</style>
+<main><h1>{0}</h1><p>{1}</p><p><strong>{2}</strong></p></main></html>
+"""
 ASK_TIMEOUT: Final = 3.0  # seconds xdg-mime may take
 SNAP: Final = re.compile(r"/snap/bin/([a-z0-9-]+)")
 
@@ -38,6 +47,14 @@ def page_file(daemon: Daemon) -> PageFile:
 def show(file: Path) -> bool:
     """Open a file in the browser; False if none could be started."""
     return webbrowser.open(file.as_uri())
+
+
+def tell(title: str, message: str, hint: str) -> bool:
+    """Say in the browser what went wrong; False if none could be started."""
+    file = meeting_place() / "vcam-told.html"
+    words = [escaped(block(text)) for text in (title, message, hint)]
+    file.write_text(TOLD.format(*words), encoding="utf-8")
+    return show(file)
 
 
 def has_reader(stream: TextIO) -> bool:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Final
 
 from vcam.client import Client, browser
+from vcam.commands import start
 from vcam.commands.options import absolute, revealing, running
-from vcam.errors import UsageError
+from vcam.errors import UsageError, VcamError
 from vcam.foreign_text import plain, say
 from vcam.settings import choice
 from vcam.settings.choice import Reveal
 from vcam.settings.config import load
 from vcam.system import patience
+
+# A live picture, by who gets it.
+SEEN: Final = {"programs": "live", "file": "live, recording only", "page": "preview only"}
 
 
 def status(options: argparse.Namespace) -> int:
@@ -25,12 +31,16 @@ def status(options: argparse.Namespace) -> int:
         say(json.dumps(status, indent=2), limit=None)
         return 0
     reason = f" ({status['reason']})" if status.get("reason") else ""
+    shown_to = status.get("shown_to", "programs")
+    state = status["state"] if status["state"] != "live" else SEEN[shown_to]
     engine, latency = status["engine"], status["latency_ms"]
     watchers = plain(", ".join(status["watchers"])) or "nobody"
-    say(f"state       {status['state']}{reason}")
+    say(f"state       {state}{reason}")
     say(f"camera      {plain(status['source']['name'])}")
     for sink in status["sinks"]:
         say(f"output      {plain(sink['name'])}, {sink['width']}x{sink['height']}")
+    if shown_to == "page":
+        say("output      none: no program can see you; `vcam doctor` says how to get a camera")
     say(f"background  {plain(status['background'])}")
     if status.get("revealed"):
         say(f"            OTHERS SEE YOUR ROOM, asked for by: {status['revealed']['by']}")
@@ -41,9 +51,11 @@ def status(options: argparse.Namespace) -> int:
     known = (engine.get("room") or {}).get("known")
     if known:
         say(f"room        {known:.0%} known")
+    for receipt in status.get("receipts", ())[-1:]:
+        say(f"last call   {receipt['text']}")
     for problem in (*status["problems"], engine.get("problem"), status["config_problem"]):
-        if problem:
-            say(f"note        {problem}")
+        for number, line in enumerate(str(problem or "").splitlines()):
+            say(f"{'' if number else 'note':<12}{line}")
     return 0
 
 
@@ -55,6 +67,13 @@ def pause(options: argparse.Namespace) -> int:
 def resume(options: argparse.Namespace) -> int:
     """`vcam resume`: show the person again; the exit code."""
     return _did(Client.connect().resume, "Live.")
+
+
+def toggle(options: argparse.Namespace) -> int:
+    """`vcam toggle`: pause, or take a pause or freeze back; the exit code."""
+    paused = Client.connect().toggle() == "paused"
+    say("Paused: others see the card." if paused else "Live.")
+    return 0
 
 
 def freeze(options: argparse.Namespace) -> int:
@@ -121,10 +140,10 @@ def _choose(client: Client, wish: str) -> str:
     use = absolute(wish, "background")
     load(flags={"background": {"use": use}})
     chosen = choice.parse(use)
-    if isinstance(chosen, choice.Preset) and (
-        chosen.name in {one["name"] for one in client.presets()}
-    ):
-        return str(client.use(chosen.name))
+    if isinstance(chosen, choice.Preset):
+        names = [one["name"] for one in client.presets()]
+        if (name := choice.called(chosen.name, names)) in names:
+            return str(client.use(name))
     # Too large a clip stays where it is and is used from there.
     if isinstance(chosen, choice.File):
         file = Path(chosen.path)
@@ -136,14 +155,15 @@ def _choose(client: Client, wish: str) -> str:
 
 def open_page(options: argparse.Namespace) -> int:
     """`vcam open`: take the browser to the settings page, or close it; the exit code."""
-    client = Client.connect()
     if options.close:
-        closed = client.close_page()
+        closed = Client.connect().close_page()
         say("The settings page is closed." if closed else "The settings page was not open.")
         return 0
-
-    page = browser.page_file(client)
-    if browser.has_reader(sys.stdout):
-        say(f"{page.url}\nThis address works once; paste it if no browser opens.")
-    browser.show(page.file)
-    return 0
+    try:
+        return start.open_page()
+    except VcamError as error:
+        # From a menu there is no terminal: what went wrong is said where the page would be.
+        desktop = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+        if desktop and not sys.stderr.isatty():
+            browser.tell("VBG Camera did not start", error.message, error.hint)
+        raise

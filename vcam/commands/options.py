@@ -25,6 +25,7 @@ def flags_of(options: argparse.Namespace) -> dict[str, dict[str, Any]]:
         ("source", "camera", "source"),
         ("sink", "output", "sink"),
         ("background", "background", "use"),
+        ("quality", "matte", "quality"),
     ):
         value = getattr(options, option, None)
         if value is not None and not (option == "background" and revealing(options)):
@@ -72,6 +73,8 @@ def absolute(value: str, option: str) -> str:
     """Make a file name independent of the directory the daemon will run in."""
     if option == "background":
         return absolute_background(value)
+    if option == "quality":
+        return value
     prefix = "file:" if option == "sink" and value.startswith("file:") else ""
     path = Path(value.removeprefix(prefix))
     if option == "source" and value in ("", "auto", "demo"):
@@ -90,12 +93,14 @@ def absolute_background(value: str) -> str:
         return value  # who validates it says what is wrong
     if isinstance(wish, choice.File):
         return str(choice.File(str(Path(wish.path).expanduser().absolute())))
-    if not isinstance(wish, choice.Preset) or not Path(wish.name).is_file():
+    if not isinstance(wish, choice.Preset) or (value.islower() and not Path(wish.name).is_file()):
         return value
     from vcam.compose import backdrops  # slow to import, for such names alone
 
-    known = wish.name in {preset.name for preset in backdrops.presets()}
-    return value if known else str(choice.File(str(Path(wish.name).absolute())))
+    names = {preset.name for preset in backdrops.presets()}
+    if wish.name not in names and Path(wish.name).is_file():
+        return str(choice.File(str(Path(wish.name).absolute())))
+    return str(choice.Preset(choice.called(wish.name, names)))
 
 
 def running() -> dict[str, Any] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import functools
 import logging
 import os
@@ -397,9 +398,12 @@ def _exists(path: Path, choice: choices.Preset | choices.File) -> None:
     """Refuse what is not there, or a folder."""
     use = choice.name if isinstance(choice, choices.Preset) else choice.path
     if not _present(path):
-        near = [p.name for p in presets()]
+        names = [p.name for p in presets()]
+        folded = {name.casefold(): name for name in (*names, "blur")}
+        near = difflib.get_close_matches(use.casefold(), folded, 1, 0.6)
+        guess = f"; did you mean {folded[near[0]]!r}?" if near else ""
         raise BackgroundError(
-            f"background {use!r} is neither a file nor a preset ({', '.join(near)})",
+            f"background {use!r} is neither a file nor a preset ({', '.join(names)}){guess}",
             hint="Give the path of a picture or clip, or run `vcam background` to list presets.",
         )
     if path.is_dir():

@@ -1,4 +1,4 @@
-"""Endpoints of the control doors: one function each, one table that names them all."""
+"""Endpoints of the control doors: one function each; `vcam.control.description` has the table."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from aiohttp import web
 
 from vcam.compose import backdrops, library
 from vcam.control import camera_controls, guards
-from vcam.control.description import Endpoint, describe
+from vcam.control.description import ASKERS, Endpoint, describe, table
 from vcam.control.jobs import on_file_worker, on_worker, start_workers
 from vcam.control.metrics import CONTENT_TYPE, prometheus
 from vcam.control.preview import Preview, jpeg_of_room, png_of
@@ -41,7 +41,7 @@ MAX_STREAMS: Final = 16  # watchers of /events at a time
 BODY_TIMEOUT: Final = 10.0  # seconds in which a change has to arrive
 UPLOAD_TIMEOUT: Final = 120.0  # seconds in which a picture or clip has to
 EVENT_INTERVAL: Final = 1.0  # seconds between statuses when nothing changes
-ASKERS: Final = ("command line", "tray", "settings page")  # who may be named for a reveal
+PULSE: Final = 0.05  # seconds between two looks at what is told at once
 LEARNS_HINT: Final = 'Set engine = "cpu" under [matte], and wait until it is ready.'
 REVEAL_HINT: Final = "Send {} to show the room as it is."
 HINT: Final = 'Send {"section": {"key": value}}.'
@@ -59,141 +59,7 @@ class Api:
 
     def endpoints(self, *, local: bool) -> list[Endpoint]:
         """The table; what only the `local` door offers is left out for the page's."""
-        table = [
-            *self._of_settings(),
-            *self._of_presets(),
-            *self._of_modes(),
-            *self._of_pictures(),
-            *self._of_machine(),
-        ]
-        if local:
-            words = {"type": "string"}
-            folder = {"type": "object", "properties": {"folder": words}}
-            return [
-                *table,
-                Endpoint("POST", "/page", self.page, "Open the settings page's door.", folder),
-                Endpoint("DELETE", "/page", self.close_page, "Close it and end its sessions."),
-            ]
-        room = Endpoint(
-            "POST",
-            "/room",
-            self.room,
-            "One picture of the room as it is, for the page while its button is held.",
-            answers="image/jpeg",
-        )
-        word = {"type": "object", "properties": {"token": {"type": "string"}}}
-        sign_in = Endpoint(
-            *guards.SIGN_IN, self.sign_in, "Trade an address's word for a key.", word
-        )
-        return [*table, room, sign_in]
-
-    def _of_settings(self) -> list[Endpoint]:
-        settings = {"type": "object", "additionalProperties": {"type": "object"}}
-        return [
-            Endpoint("GET", "/status", self.status, "What the daemon does right now."),
-            Endpoint(
-                "GET", "/metrics", self.metrics, "The status for Prometheus.", answers="text/plain"
-            ),
-            Endpoint("GET", "/settings", self.settings, "Every setting: value, range, meaning."),
-            Endpoint("PATCH", "/settings", self.change, "Change settings; all or none.", settings),
-        ]
-
-    def _of_presets(self) -> list[Endpoint]:
-        return [
-            Endpoint(
-                "GET",
-                "/presets",
-                self.presets,
-                "Backgrounds and looks that have a name.",
-            ),
-            Endpoint(
-                "POST",
-                "/presets",
-                self.add_preset,
-                "Keep a picture or clip as a background.",
-                {"type": "string", "format": "binary"},
-                query={"name": "file name, with its suffix"},
-            ),
-            Endpoint(
-                "GET",
-                "/presets/{name}/thumbnail",
-                self.thumbnail,
-                "A preset, small.",
-                answers="image/jpeg",
-            ),
-            Endpoint("POST", "/presets/next", self.step(1), "Choose the next one."),
-            Endpoint("POST", "/presets/previous", self.step(-1), "Choose the one before."),
-            Endpoint("POST", "/presets/{name}/use", self.use, "Choose a background or look."),
-            Endpoint(
-                "PUT",
-                "/presets/{name}",
-                self.keep,
-                "Keep what is in force under a name.",
-            ),
-            Endpoint("DELETE", "/presets/{name}", self.remove_preset, "Delete a preset of yours."),
-        ]
-
-    def _of_modes(self) -> list[Endpoint]:
-        return [
-            Endpoint(
-                "POST",
-                "/reveal",
-                self.reveal,
-                "Show the room to others until a background, /hide or a pause.",
-                {
-                    "type": "object",
-                    "properties": {"use": {"type": "string"}, "by": {"enum": list(ASKERS)}},
-                },
-            ),
-            Endpoint("POST", "/known-room", self.tell_room("learn"), "Learn the empty room."),
-            Endpoint("DELETE", "/known-room", self.tell_room("forget"), "Forget the room."),
-            Endpoint("POST", "/hide", self.hide, "Put the background back in front of the room."),
-            Endpoint("POST", "/pause", self.mode("paused"), "Show the privacy card."),
-            Endpoint("POST", "/resume", self.mode("live"), "Show the person again."),
-            Endpoint("POST", "/freeze", self.mode("frozen"), "Keep showing the last picture."),
-            Endpoint("POST", "/stop", self.stop, "End the daemon."),
-        ]
-
-    def _of_pictures(self) -> list[Endpoint]:
-        return [
-            Endpoint(
-                "GET",
-                "/preview.mjpg",
-                self.stream,
-                "What others see, live; with view=matte the matte instead.",
-                answers="multipart/x-mixed-replace",
-                query={"view": "composite or matte"},
-            ),
-            Endpoint(
-                "GET",
-                "/known-room.png",
-                self.known_room,
-                "Where the room behind is known: white; no picture of it.",
-                answers="image/png",
-            ),
-            Endpoint(
-                "GET",
-                "/events",
-                self.events,
-                "Status and settings as they change.",
-                answers="text/event-stream",
-            ),
-        ]
-
-    def _of_machine(self) -> list[Endpoint]:
-        return [
-            Endpoint("GET", "/devices", self.devices, "Cameras and virtual cameras."),
-            Endpoint("GET", "/camera", self.camera, "Exposure, zoom and the like of the webcam."),
-            Endpoint(
-                "PATCH",
-                "/camera",
-                self.turn,
-                "Set them by name, now and whenever that webcam opens.",
-                {"type": "object", "additionalProperties": {"type": "integer"}},
-            ),
-            Endpoint("GET", "/doctor", self.doctor, "What keeps the camera from showing up."),
-            Endpoint("GET", "/openapi.json", self.openapi, "This description."),
-        ]
+        return table(self, local=local)
 
     async def status(self, request: web.Request) -> web.Response:
         return web.json_response(await self._status())
@@ -212,6 +78,10 @@ class Api:
                 raise VcamError(f"[{section}] is {keys!r}, expected a table of settings", hint=HINT)
         await on_worker(self._runtime.settings.change, changes)
         return web.json_response(self._settings())
+
+    async def undo(self, request: web.Request) -> web.Response:
+        names = await on_worker(self._runtime.settings.undo)
+        return web.json_response(self._settings() | {"undone": names})
 
     async def presets(self, request: web.Request) -> web.Response:
         found = await on_worker(library.entries)
@@ -303,6 +173,9 @@ class Api:
 
         return handler
 
+    async def toggle(self, request: web.Request) -> web.Response:
+        return web.json_response({"mode": self._runtime.settings.toggle()})
+
     async def stop(self, request: web.Request) -> web.Response:
         # After the answer has left; a client that hears nothing would call it a failure.
         asyncio.get_running_loop().call_later(0.05, self._runtime.stop)
@@ -325,6 +198,27 @@ class Api:
         if key is None:
             return guards.refusal(401, "This address was used already.", "Run `vcam open`.")
         return web.json_response({"session": key})
+
+    async def ticket(self, request: web.Request) -> web.Response:
+        sessions, key = self._page.sessions, request.headers[guards.SESSION_HEADER]
+        session = sessions.find(key, guards.origin_of(request))
+        if session is None:  # it has just ended
+            return guards.refusal(401, "This page is not signed in.", "Run `vcam open`.")
+        number, secret = sessions.tickets.issue(session)
+        return web.json_response({"number": number, "secret": secret})
+
+    async def back(self, request: web.Request) -> web.Response:
+        told = {key: str(value)[:200] for key, value in (await _json_object(request)).items()}
+        number, origin = told.get("number", ""), guards.origin_of(request)
+        if "proof" in told:
+            key = self._page.come_back(number, origin, told["proof"])
+            if key is not None:
+                return web.json_response({"session": key})
+        else:
+            answer = self._page.sessions.tickets.challenge(number, origin, told.get("nonce", ""))
+            if answer is not None:
+                return web.json_response({"nonce": answer[0], "proof": answer[1]})
+        return guards.refusal(401, "This page is not signed in.", "Run `vcam open`.")
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
         view = request.query.get("view", "composite")
@@ -361,11 +255,13 @@ class Api:
                 if settings["revision"] != told:
                     told = settings["revision"]
                     await _send(response, "settings", settings)
+                pulse = self._runtime.pulse()
                 await _send(response, "status", await self._status())
-                try:
-                    await asyncio.wait_for(changed.wait(), EVENT_INTERVAL)
-                except asyncio.TimeoutError:
-                    continue
+                until = loop.time() + EVENT_INTERVAL
+                while loop.time() < until and self._runtime.pulse() == pulse:
+                    with contextlib.suppress(asyncio.TimeoutError):
+                        await asyncio.wait_for(changed.wait(), PULSE)
+                        break
                 changed.clear()
         except ConnectionError:
             return response
@@ -423,6 +319,7 @@ class Api:
             "revision": settings.revision,
             "problem": settings.problem,
             "unsaved": settings.unsaved,
+            "undo": settings.step.names if settings.step else [],
         }
 
 
@@ -431,6 +328,7 @@ FILES: Final = {
     "/app.css": ("app.css", "text/css"),
     "/app.js": ("app.js", "text/javascript"),
     "/session.js": ("session.js", "text/javascript"),
+    "/welcome.js": ("welcome.js", "text/javascript"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 

@@ -7,8 +7,12 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from vcam import __version__
+from vcam.control import guards
 from vcam.control.guards import Handler
 from vcam.settings.schema import settings_schema
+
+ASKERS: Final = ("command line", "tray", "settings page")  # who may be named for a reveal
+_BACK: Final = ("number", "nonce", "proof")
 
 
 @dataclass(frozen=True)
@@ -22,6 +26,160 @@ class Endpoint:
     body: dict[str, Any] | None = None
     answers: str = "application/json"
     query: dict[str, str] = field(default_factory=dict)
+
+
+def table(api: Any, *, local: bool) -> list[Endpoint]:
+    """Every endpoint of `vcam.control.api.Api`; the page's door lacks what is the `local` one's."""
+    known = [
+        *_of_settings(api),
+        *_of_presets(api),
+        *_of_modes(api),
+        *_of_pictures(api),
+        *_of_machine(api),
+    ]
+    if local:
+        words = {"type": "string"}
+        folder = {"type": "object", "properties": {"folder": words}}
+        return [
+            *known,
+            Endpoint("POST", "/page", api.page, "Open the settings page's door.", folder),
+            Endpoint("DELETE", "/page", api.close_page, "Close it and end its sessions."),
+        ]
+    room = Endpoint(
+        "POST",
+        "/room",
+        api.room,
+        "One picture of the room as it is, for the page while its button is held.",
+        answers="image/jpeg",
+    )
+    word = {"type": "object", "properties": {"token": {"type": "string"}}}
+    sign_in = Endpoint(*guards.SIGN_IN, api.sign_in, "Trade an address's word for a key.", word)
+    proof = {"type": "object", "properties": {k: {"type": "string"} for k in _BACK}}
+    ticket = Endpoint(
+        "POST",
+        "/session/ticket",
+        api.ticket,
+        "A way back for a window when the daemon ends.",
+    )
+    back = Endpoint(
+        *guards.BACK, api.back, "Ask for the daemon's proof; with one's own, for a key.", proof
+    )
+    return [*known, room, sign_in, ticket, back]
+
+
+def _of_settings(api: Any) -> list[Endpoint]:
+    settings = {"type": "object", "additionalProperties": {"type": "object"}}
+    return [
+        Endpoint("GET", "/status", api.status, "What the daemon does right now."),
+        Endpoint(
+            "GET", "/metrics", api.metrics, "The status for Prometheus.", answers="text/plain"
+        ),
+        Endpoint("GET", "/settings", api.settings, "Every setting: value, range, meaning."),
+        Endpoint("PATCH", "/settings", api.change, "Change settings; all or none.", settings),
+        Endpoint("POST", "/undo", api.undo, "Take the last change back, for a minute."),
+    ]
+
+
+def _of_presets(api: Any) -> list[Endpoint]:
+    return [
+        Endpoint(
+            "GET",
+            "/presets",
+            api.presets,
+            "Backgrounds and looks that have a name.",
+        ),
+        Endpoint(
+            "POST",
+            "/presets",
+            api.add_preset,
+            "Keep a picture or clip as a background.",
+            {"type": "string", "format": "binary"},
+            query={"name": "file name, with its suffix"},
+        ),
+        Endpoint(
+            "GET",
+            "/presets/{name}/thumbnail",
+            api.thumbnail,
+            "A preset, small.",
+            answers="image/jpeg",
+        ),
+        Endpoint("POST", "/presets/next", api.step(1), "Choose the next one."),
+        Endpoint("POST", "/presets/previous", api.step(-1), "Choose the one before."),
+        Endpoint("POST", "/presets/{name}/use", api.use, "Choose a background or look."),
+        Endpoint(
+            "PUT",
+            "/presets/{name}",
+            api.keep,
+            "Keep what is in force under a name.",
+        ),
+        Endpoint("DELETE", "/presets/{name}", api.remove_preset, "Delete a preset of yours."),
+    ]
+
+
+def _of_modes(api: Any) -> list[Endpoint]:
+    return [
+        Endpoint(
+            "POST",
+            "/reveal",
+            api.reveal,
+            "Show the room to others until a background, /hide or a pause.",
+            {
+                "type": "object",
+                "properties": {"use": {"type": "string"}, "by": {"enum": list(ASKERS)}},
+            },
+        ),
+        Endpoint("POST", "/known-room", api.tell_room("learn"), "Learn the empty room."),
+        Endpoint("DELETE", "/known-room", api.tell_room("forget"), "Forget the room."),
+        Endpoint("POST", "/hide", api.hide, "Put the background back in front of the room."),
+        Endpoint("POST", "/pause", api.mode("paused"), "Show the privacy card."),
+        Endpoint("POST", "/resume", api.mode("live"), "Show the person again."),
+        Endpoint("POST", "/toggle", api.toggle, "Pause, or take a pause or freeze back."),
+        Endpoint("POST", "/freeze", api.mode("frozen"), "Keep showing the last picture."),
+        Endpoint("POST", "/stop", api.stop, "End the daemon."),
+    ]
+
+
+def _of_pictures(api: Any) -> list[Endpoint]:
+    return [
+        Endpoint(
+            "GET",
+            "/preview.mjpg",
+            api.stream,
+            "What others see, live; with view=matte the matte instead.",
+            answers="multipart/x-mixed-replace",
+            query={"view": "composite or matte"},
+        ),
+        Endpoint(
+            "GET",
+            "/known-room.png",
+            api.known_room,
+            "Where the room behind is known: white; no picture of it.",
+            answers="image/png",
+        ),
+        Endpoint(
+            "GET",
+            "/events",
+            api.events,
+            "Status and settings as they change.",
+            answers="text/event-stream",
+        ),
+    ]
+
+
+def _of_machine(api: Any) -> list[Endpoint]:
+    return [
+        Endpoint("GET", "/devices", api.devices, "Cameras and virtual cameras."),
+        Endpoint("GET", "/camera", api.camera, "Exposure, zoom and the like of the webcam."),
+        Endpoint(
+            "PATCH",
+            "/camera",
+            api.turn,
+            "Set them by name, now and whenever that webcam opens.",
+            {"type": "object", "additionalProperties": {"type": "integer"}},
+        ),
+        Endpoint("GET", "/doctor", api.doctor, "What keeps the camera from showing up."),
+        Endpoint("GET", "/openapi.json", api.openapi, "This description."),
+    ]
 
 
 def describe(endpoints: list[Endpoint]) -> dict[str, Any]:
@@ -111,6 +269,13 @@ are refused everywhere. The word in the address signs in one window, once: `POST
 `X-Vcam-Session`. A key is good at the origin that it was given to, for 12 hours, or 10 minutes
 after its window has gone. The door closes 15 seconds after the last page, or with
 `vcam open --close`, which ends every session.
+
+No key outlives its daemon. `POST /session/ticket` gives a window a number and a secret; a daemon
+that is started anew waits at the same port, for 90 seconds, for windows that were open.
+`POST /session/back` with `{{"number": "…", "nonce": "…"}}` is answered with a nonce of the daemon's
+and its proof: HMAC-SHA-256 with the secret over `daemon`, the origin and both nonces, the daemon's
+first, each on a line. With `{{"number": "…", "proof": "…"}}`, the same over `page`, it gives a new
+key, once.
 
 A door takes 64 connections at a time, the page's 48, from one process 32. One that sends no request
 for 5 seconds is closed, after its first one for 30. A body has to arrive within 10 seconds, a

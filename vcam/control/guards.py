@@ -20,6 +20,7 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 VERSION_HEADER = "X-Vcam-Version"
 SESSION_HEADER = "X-Vcam-Session"
 SIGN_IN = ("POST", "/session")  # trades the word for a key, so it asks for none
+BACK = ("POST", "/session/back")  # trades a ticket for one
 ANY_VERSION = {("GET", "/status"), ("POST", "/stop")}  # what an older command may always ask
 
 SAFE_HEADERS = {
@@ -137,7 +138,7 @@ class PageGuard:
             if problem := self._stranger(request):
                 return refusal(403, problem)
             free = request.method == "GET" and request.path in self._free
-            if free or (request.method, request.path) == SIGN_IN:
+            if free or (request.method, request.path) in (SIGN_IN, BACK):
                 return await handler(request)
             key = request.headers.get(SESSION_HEADER, "")
             session = self._sessions.find(key, origin_of(request))

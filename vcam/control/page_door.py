@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
 import socket
 import sys
 from collections.abc import Callable
@@ -40,8 +42,11 @@ class PageDoor:
         port: int,
         application: Callable[[int, Sessions], web.Application],
         sessions: Sessions | None = None,
+        memory: Path | None = None,
     ) -> None:
         self._port = port
+        self._memory = memory  # where tickets are written down for the next daemon
+        self._unvouched = False  # reopened, and no window of before has come back yet
         self._application = application  # made anew for each port and its sessions
         self.sessions = Sessions() if sessions is None else sessions
         self.url: str | None = None
@@ -57,8 +62,12 @@ class PageDoor:
             DaemonError: the port is taken, or `folder` is not private.
         """
         async with self._changing:
+            if self._unvouched:
+                # Somebody else may have had this port meanwhile, and have left a service worker at
+                # its origin, which a new window would load through: it gets another port.
+                await self._shut()
             if self.url is None:
-                await self._listen()
+                await self._listen(self._port)
             word = self.sessions.token()
             url = f"{self.url}#{word}"
             if folder is None:
@@ -73,18 +82,57 @@ class PageDoor:
         self._forget_notes()
         return key
 
+    def come_back(self, number: str, origin: str, proof: str) -> str | None:
+        """A new key for a window of the daemon before; None if its proof is not good."""
+        key = self.sessions.come_back(number, origin, proof)
+        if key is not None:
+            self._unvouched = False
+        return key
+
+    async def reopen(self) -> None:
+        """Open the port of the daemon before for a while, if windows may come back to it."""
+        if self._memory is None:
+            return
+        async with self._changing:
+            origin = self.sessions.tickets.read(await on_worker(_read, self._memory))
+            port = int(origin.rpartition(":")[2]) if origin else 0
+            if not origin or self._port not in (0, port):
+                self.sessions.tickets.forget()
+                return
+            try:
+                await self._listen(port)
+            except DaemonError as error:
+                self.sessions.tickets.forget()
+                log.info("open windows cannot come back: %s", error)
+            else:
+                self._unvouched = True
+                self.sessions.await_returns()
+
     async def close(self) -> bool:
         """End every session and close the port; False if it was not open."""
         async with self._changing:
-            return await self._shut()
+            closed = await self._shut()
+            await self._write_down()
+            return closed
 
-    async def _listen(self) -> None:
+    async def leave(self) -> None:
+        """Close the port because the daemon ends; its windows may come back to the next one."""
+        async with self._changing:
+            await self._write_down()
+            self._memory = None
+            await self._shut()
+
+    async def _write_down(self) -> None:
+        tickets = self.sessions.tickets
+        if self._memory is not None and tickets.changed:
+            await on_worker(_write, self._memory, tickets.written() if len(tickets) else "")
+
+    async def _listen(self, port: int) -> None:
         try:
-            listening = loopback(self._port)
+            listening = loopback(port)
         except OSError as error:
             raise DaemonError(
-                f"the settings page cannot be opened on port {self._port}: "
-                f"{error.strerror or error}",
+                f"the settings page cannot be opened on port {port}: {error.strerror or error}",
                 hint="Set [control] port = 0 to take a free one.",
             ) from error
         port = listening.getsockname()[1]
@@ -96,6 +144,7 @@ class PageDoor:
 
     async def _shut(self) -> bool:
         door, self._door, self.url = self._door, None, None
+        self._unvouched = False
         self.sessions.end_all()
         self._forget_notes()
         if door is None:
@@ -108,15 +157,38 @@ class PageDoor:
         while self._door is door:
             await asyncio.sleep(TEND)
             self._forget_notes()
+            await self._write_down()
             if self.sessions.deserted:
                 async with self._changing:
                     if self._door is door and self.sessions.deserted:
                         await self._shut()
+                        await self._write_down()
 
     def _forget_notes(self) -> None:
         """Delete the files whose word was used or has expired."""
         for word in [word for word in self._notes if not self.sessions.awaits(word)]:
             note.remove(self._notes.pop(word))
+
+
+def _read(memory: Path) -> str:
+    try:
+        return memory.read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return ""
+
+
+def _write(memory: Path, text: str) -> None:
+    """Put `text` into a file that this user alone can read; no text, no file."""
+    with contextlib.suppress(OSError):  # then no window comes back
+        if not text:
+            memory.unlink(missing_ok=True)
+            return
+        part = memory.with_suffix(".new")
+        part.unlink(missing_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+        with os.fdopen(os.open(part, flags, 0o600), "w", encoding="utf-8") as file:
+            file.write(text)
+        part.replace(memory)
 
 
 def loopback(port: int) -> socket.socket:

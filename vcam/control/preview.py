@@ -26,6 +26,11 @@ SIZE: Final = (854, 480)  # pixels; larger frames are scaled down to fit
 QUALITY: Final = 80
 MAX_VIEWERS: Final = 8
 BOUNDARY: Final = "frame"
+CARD_HEADER: Final = (
+    "X-Vcam-Card"  # 1 beside a picture that is the card: no badge says "live" over it
+)
+
+Part = tuple[bytes, bool]  # a JPEG, and if it shows the card
 
 
 class Preview:
@@ -33,7 +38,7 @@ class Preview:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._viewers: dict[asyncio.Queue[bytes], str] = {}
+        self._viewers: dict[asyncio.Queue[Part], str] = {}
         self._thread: threading.Thread | None = None
         self._lock = threading.Lock()
 
@@ -50,13 +55,16 @@ class Preview:
         )
         guards.stamp(response)
         await response.prepare(request)
-        pictures: asyncio.Queue[bytes] = asyncio.Queue(1)
+        pictures: asyncio.Queue[Part] = asyncio.Queue(1)
         self._join(pictures, view)
         try:
             await response.write(f"--{BOUNDARY}\r\n".encode())
             while True:
-                jpeg = await pictures.get()
-                head = f"Content-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+                jpeg, is_card = await pictures.get()
+                head = (
+                    f"Content-Type: image/jpeg\r\n{CARD_HEADER}: {is_card:d}\r\n"
+                    f"Content-Length: {len(jpeg)}\r\n\r\n"
+                )
                 # The boundary follows at once: browsers show a part when they see its end.
                 await response.write(head.encode() + jpeg + f"\r\n--{BOUNDARY}\r\n".encode())
         except ConnectionError:
@@ -65,7 +73,7 @@ class Preview:
             with self._lock:
                 del self._viewers[pictures]
 
-    def _join(self, pictures: asyncio.Queue[bytes], view: str) -> None:
+    def _join(self, pictures: asyncio.Queue[Part], view: str) -> None:
         with self._lock:
             self._viewers[pictures] = view
             if self._thread is None:
@@ -77,7 +85,7 @@ class Preview:
 
     def _encode_while_watched(self, loop: asyncio.AbstractEventLoop) -> None:
         shown: dict[str, object] = {}  # view -> what its viewers saw last
-        known: set[asyncio.Queue[bytes]] = set()
+        known: set[asyncio.Queue[Part]] = set()
         while True:
             started = time.monotonic()
             with self._lock:
@@ -91,10 +99,10 @@ class Preview:
                 if frame is None or (shown.get(view) == frame.pts and known.issuperset(looking)):
                     continue
                 shown[view] = frame.pts
-                jpeg = self._picture(view, frame)
+                part = self._picture(view, frame), frame.is_card
                 try:
                     for queue in looking:
-                        loop.call_soon_threadsafe(_offer, queue, jpeg)
+                        loop.call_soon_threadsafe(_offer, queue, part)
                 except RuntimeError:
                     return  # the doors closed
             known = set(viewers)
@@ -109,11 +117,11 @@ class Preview:
         return encode(frame)
 
 
-def _offer(queue: asyncio.Queue[bytes], jpeg: bytes) -> None:
+def _offer(queue: asyncio.Queue[Part], part: Part) -> None:
     """Give a viewer the newest picture; one that it has not fetched yet is replaced."""
     if queue.full():
         queue.get_nowait()
-    queue.put_nowait(jpeg)
+    queue.put_nowait(part)
 
 
 def encode(frame: SafeFrame) -> bytes:

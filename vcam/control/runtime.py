@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
@@ -21,6 +22,10 @@ class Runtime(Protocol):
 
     def status(self) -> dict[str, Any]:
         """The state as plain JSON values: see `GET /status`."""
+        ...
+
+    def pulse(self) -> Hashable:
+        """Everything in the status whose change is told at once; cheap, and never waits."""
         ...
 
     def stop(self) -> None:

@@ -48,7 +48,8 @@ class Doors:
         self._ready = threading.Event()
         self._thread = threading.Thread(target=self._run, name="control", daemon=True)
         self._local: Door | None = None
-        self._page = PageDoor(port, self._page_application, sessions)
+        memory = socket_path.with_name("page.json")
+        self._page = PageDoor(port, self._page_application, sessions, memory)
         self._failure: Exception | None = None
         self._closing = asyncio.Event()
         self._api = Api(runtime, self._page)
@@ -101,10 +102,11 @@ class Doors:
                 await self._serve_socket()
             else:
                 await self._serve_token()
+            await self._page.reopen()
             self._ready.set()
             await self._closing.wait()
         finally:
-            await self._page.close()
+            await self._page.leave()
             if self._local is not None:
                 await self._local.close()
 

@@ -49,6 +49,7 @@ def module(seen: Surroundings) -> Iterator[Finding]:
             "It makes the virtual camera that other programs choose.",
             install(seen),
             True,
+            "v4l2loopback",
         )
     elif seen.kernel not in seen.module_kernels:
         built = ", ".join(sorted(seen.module_kernels))
@@ -58,6 +59,7 @@ def module(seen: Surroundings) -> Iterator[Finding]:
             "A new kernel needs its headers so that the module can be built again.",
             _rebuild(seen),
             True,
+            "v4l2loopback",
         )
     elif seen.secure_boot and seen.module_key_enrolled is not True:
         yield Finding(
@@ -67,6 +69,7 @@ def module(seen: Surroundings) -> Iterator[Finding]:
             "and type it again. That is done once.",
             f"sudo mokutil --import {shlex.quote(seen.module_key)}",
             True,
+            "v4l2loopback",
         )
     else:
         yield Finding(
@@ -75,6 +78,7 @@ def module(seen: Surroundings) -> Iterator[Finding]:
             "Without it there is no virtual camera to choose.",
             "sudo modprobe v4l2loopback",
             True,
+            "v4l2loopback",
         )
 
 
@@ -98,6 +102,7 @@ def camera_exists(seen: Surroundings) -> Iterator[Finding]:
             "There is nothing other programs could choose.",
             install(seen),
             True,
+            "v4l2loopback",
         )
     elif not seen.ours:
         names = ", ".join(f"{node.path} “{node.name}”" for node in seen.loopbacks)
@@ -107,6 +112,7 @@ def camera_exists(seen: Surroundings) -> Iterator[Finding]:
             "Programs list cameras by that label, and other programs' devices are not taken.",
             install(seen),
             True,
+            "v4l2loopback",
         )
     elif len(seen.ours) > 1:
         names = " and ".join(node.path for node in seen.ours)
@@ -283,7 +289,6 @@ CHECKS: Final[tuple[Check, ...]] = (
     permission,
     webcam,
     settings,
-    daemon,
     frame_rate,
     engine,
     pipewire,
@@ -292,4 +297,5 @@ CHECKS: Final[tuple[Check, ...]] = (
     unit,
     tray,
     obs,
+    daemon,  # what the others have said is not repeated
 )

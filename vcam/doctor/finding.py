@@ -18,6 +18,7 @@ class Finding:
 
     `error`: the camera cannot be used; `warning`: it works worse or for some programs not at all;
     `note`: worth knowing. `command` is one line for a shell, "" where only a person can act.
+    Findings `about` the same thing tell one fact, and only the first of them is kept.
     """
 
     severity: Severity
@@ -25,6 +26,7 @@ class Finding:
     why: str
     command: str = ""
     needs_root: bool = False
+    about: str = ""
 
 
 Check = Callable[[Surroundings], Iterator[Finding]]

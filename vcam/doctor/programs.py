@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
 
 from vcam import __version__
 from vcam.doctor.facts import Surroundings
@@ -46,6 +48,7 @@ def daemon(seen: Surroundings) -> Iterator[Finding]:
             f"The camera shows the privacy card: {reason}.",
             "You are shown again as soon as the cause is gone.",
         )
+    yield from _missing(seen.status)
     told = [
         *(seen.status.get("problems") or ()),
         _of_engine(seen),
@@ -53,9 +56,24 @@ def daemon(seen: Surroundings) -> Iterator[Finding]:
         seen.status.get("config_unsaved"),
     ]
     for problem in dict.fromkeys(str(text) for text in told if text):
-        what, *more = problem.splitlines()
-        why = " ".join(more) or "The daemon says so; `vcam status` shows the rest."
-        yield Finding("warning", what, why)
+        yield _told(problem)
+
+
+def _missing(status: Mapping[str, Any]) -> Iterator[Finding]:
+    """Virtual cameras that were hoped for; while one is there, nobody needs the others."""
+    if not status.get("sinks"):
+        for name, problem in (status.get("missing") or {}).items():
+            # A session without PipeWire lacks nothing: programs there use v4l2loopback.
+            if name != "pipewire":
+                yield replace(_told(str(problem)), severity="error", about=name)
+
+
+def _told(problem: str) -> Finding:
+    """A problem as the daemon tells it: a sentence, and on the next line the way out."""
+    what, *more = problem.splitlines()
+    # Who reads this has just run it.
+    why = " ".join(line for line in more if "vcam doctor" not in line)
+    return Finding("warning", what, why or "`vcam status` shows the rest.")
 
 
 def frame_rate(seen: Surroundings) -> Iterator[Finding]:
@@ -109,6 +127,7 @@ def pipewire(seen: Surroundings) -> Iterator[Finding]:
             "The settings send the picture to PipeWire, which is not running.",
             "No program can see the camera.",
             "systemctl --user start pipewire.socket wireplumber.service",
+            about="pipewire",
         )
     if "pipewire" in sink.split(",") and seen.pipewire and seen.portal is False and seen.graphical:
         yield Finding(
@@ -228,4 +247,5 @@ def obs(seen: Surroundings) -> Iterator[Finding]:
             "Start its virtual camera once; programs then list “OBS Virtual Camera”.",
             f"{shell}{shlex.quote(seen.installer)}",
             True,
+            "obs",
         )

@@ -22,7 +22,10 @@ def run_checks(seen: Surroundings | None = None) -> list[Finding]:
     """Everything wrong with this machine, the worst first; empty on a healthy one."""
     seen = facts.look() if seen is None else seen
     order = ("error", "warning", "note")
-    found = [finding for check in CHECKS for finding in check(seen)]
+    found: list[Finding] = []
+    for check in CHECKS:
+        known = {finding.about for finding in found} - {""}
+        found += [finding for finding in check(seen) if finding.about not in known]
     return sorted(found, key=lambda finding: order.index(finding.severity))
 
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, unquote_to_bytes
@@ -129,6 +130,12 @@ def parse(text: str) -> Choice:
     if kind is File:
         return File(path_of(text) if text.startswith(URL) else text.removeprefix("file:"))
     return Preset(text.removeprefix("preset:"))
+
+
+def called(name: str, names: Collection[str]) -> str:
+    """`name` as one of `names` is written: the same, or the only one that differs in case alone."""
+    alike = [known for known in names if known.casefold() == name.casefold()]
+    return alike[0] if name not in names and len(alike) == 1 else name
 
 
 def text_of(path: str) -> str:

@@ -21,7 +21,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic.fields import FieldInfo
 
 from vcam.errors import ConfigError
-from vcam.settings.choice import Choice, Look, parse
+from vcam.settings.choice import Choice, Look, Reveal, parse
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -35,6 +35,16 @@ Changes = Mapping[str, Mapping[str, Any]]  # new values, by section and key
 # Settings that a release renamed: the old (section, key) to the new one. Files that still have the
 # old name are read, said so once, and written with the new name; nobody has to edit anything.
 RENAMED: Final[dict[tuple[str, str], tuple[str, str]]] = {}
+
+# What people call a setting that they give a command.
+TYPED: Final = {
+    ("background", "use"): "background",
+    ("camera", "source"): "camera source",
+    ("output", "sink"): "sink",
+    ("matte", "quality"): "quality",
+}
+
+TABLES: Final = ("controls", "programs")  # settings that are tables: replaced as a whole
 
 Even = AfterValidator(lambda n: _even(n))
 Width = Annotated[int, Field(ge=64, le=3840), Even]
@@ -121,10 +131,25 @@ class Privacy(_Section):
     deadline: Annotated[float, Field(ge=0.05, le=10)]
 
 
+def _profile(value: str) -> str:
+    if isinstance(parse(value), Reveal):
+        raise ValueError("a background or a look; no program is shown your room by itself")
+    return value
+
+
+class Profiles(_Section):
+    """Backgrounds of programs."""
+
+    programs: dict[str, Annotated[str, AfterValidator(_profile)]]
+
+
 class Control(_Section):
     """The doors to the daemon."""
 
     port: Annotated[int, Field(ge=0, le=65535), Restart]
+    mirror_preview: bool
+    welcome: bool
+    receipts: bool
     log: Literal["debug", "info", "warning", "error"]
 
 
@@ -136,6 +161,7 @@ class Config(_Section):
     background: Background
     matte: MatteSettings
     privacy: Privacy
+    profiles: Profiles
     control: Control
 
     def with_changes(self, changes: Mapping[str, Mapping[str, Any]]) -> Config:
@@ -201,12 +227,18 @@ def load(
         layers = _merge(defaults, _renamed(_parse(file, text), origin))
     else:
         origin = "settings"
-    layers = _merge(layers, _from_environment(os.environ if environ is None else environ, defaults))
-    return validate(_merge(layers, flags or {}), origin=origin)
+    found, names = _from_environment(os.environ if environ is None else environ, defaults)
+    given = ((section, key) for section, keys in (flags or {}).items() for key in keys)
+    names |= {pair: TYPED.get(pair, ".".join(pair)) for pair in given}
+    return validate(_merge(_merge(layers, found), flags or {}), origin=origin, names=names)
 
 
-def validate(values: Mapping[str, Any], *, origin: str) -> Config:
+def validate(
+    values: Mapping[str, Any], *, origin: str, names: Mapping[tuple[str, str], str] | None = None
+) -> Config:
     """Turn plain values into a `Config`.
+
+    What is wrong is said to be in `origin`, or by the name in `names` where it was typed elsewhere.
 
     Raises:
         ConfigError: `problems` has a sentence for each wrong key and value.
@@ -214,12 +246,12 @@ def validate(values: Mapping[str, Any], *, origin: str) -> Config:
     try:
         return Config.model_validate(_relaxed(values))
     except ValidationError as error:
-        problems = tuple(_sentence(origin, values, dict(e)) for e in error.errors())
-        raise ConfigError(
-            "\n".join(problems),
-            hint="Run `vcam config show` for every setting with its meaning.",
-            problems=problems,
-        ) from None
+        found: list[dict[str, Any]] = [dict(each) for each in error.errors()]
+        problems = tuple(_sentence(origin, names or {}, each) for each in found)
+        hint = "Run `vcam config show` for every setting with its meaning."
+        if all(tuple(each["loc"][:2]) == ("background", "use") for each in found):
+            hint = "Run `vcam background` to list backgrounds."
+        raise ConfigError("\n".join(problems), hint=hint, problems=problems) from None
 
 
 def _exists(path: Path) -> bool:
@@ -270,35 +302,41 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in over.items():
         old = merged.get(key)
-        nested = isinstance(old, Mapping) and isinstance(value, Mapping) and key != "controls"
+        nested = isinstance(old, Mapping) and isinstance(value, Mapping) and key not in TABLES
         merged[key] = _merge(old, value) if nested else value  # type: ignore[arg-type]
     return merged
 
 
 def _from_environment(
     environ: Mapping[str, str], defaults: Mapping[str, Mapping[str, Any]]
-) -> dict[str, dict[str, Any]]:
-    """Read VCAM_SECTION_KEY; a number or boolean is read as the default's type wants it."""
+) -> tuple[dict[str, dict[str, Any]], dict[tuple[str, str], str]]:
+    """Read VCAM_SECTION_KEY; a number or boolean is read as the default's type wants it.
+
+    Returns the values, and the variable that each came from.
+    """
     found: dict[str, dict[str, Any]] = {}
+    names: dict[tuple[str, str], str] = {}
     for section, keys in defaults.items():
         for key, default in keys.items():
-            names = [
+            known = [
                 (section, key),
                 *(old for old, new in RENAMED.items() if new == (section, key)),
             ]
-            texts = (environ.get("_".join(("VCAM", *name)).upper()) for name in names)
-            text = next((text for text in texts if text is not None), None)
+            variables = ["_".join(("VCAM", *each)).upper() for each in known]
+            text = next((environ[name] for name in variables if name in environ), None)
             if text == "none" and (section, key) == ("background", "use"):
                 # A variable is inherited and forgotten: nobody's word to show the room right now.
                 log.warning(
                     "VCAM_BACKGROUND_USE=none is left out: a variable does not show your room"
                 )
             elif text is not None:
-                found.setdefault(section, {})[key] = _typed(text, default)
-    return found
+                found.setdefault(section, {})[key] = typed(text, default)
+                names[section, key] = next(n for n in variables if n in environ)
+    return found, names
 
 
-def _typed(text: str, like: Any) -> Any:
+def typed(text: str, like: Any) -> Any:
+    """A value that was typed as text, of the kind that `like` has where it can be read as one."""
     if isinstance(like, bool):
         return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}.get(
             text.lower(), text
@@ -344,8 +382,8 @@ _EXPECTED = {
 }
 
 
-def _sentence(origin: str, values: Mapping[str, Any], error: dict[str, Any]) -> str:
-    """One problem as `file: [section] key is value, expected …`."""
+def _sentence(origin: str, names: Mapping[tuple[str, str], str], error: dict[str, Any]) -> str:
+    """One problem as `file: [section] key is value, expected …`, or `NAME is value, expected …`."""
     where = [str(part) for part in error["loc"]]
     section = where[0] if where else "?"
     if error["type"] == "extra_forbidden":
@@ -379,7 +417,8 @@ def _sentence(origin: str, values: Mapping[str, Any], error: dict[str, Any]) -> 
         expected = _EXPECTED.get(error["type"], error["msg"])
         if error["type"] in ("int_type", "float_type"):
             expected += _range(section, key).removeprefix("a number")
-    return f"{origin}: [{section}] {key} is {error['input']!r}, expected {expected}"
+    name = names.get((section, where[1] if len(where) > 1 else ""), f"{origin}: [{section}] {key}")
+    return f"{name} is {error['input']!r}, expected {expected}"
 
 
 def _section_of(key: str) -> str | None:

@@ -73,6 +73,20 @@ class Opener(Protocol):
         ...
 
 
+class Step(NamedTuple):
+    """The last change, as it can be taken back."""
+
+    back: dict[str, dict[str, Any]]  # values of before
+    at: float  # on the monotonic clock
+
+    @property
+    def names(self) -> list[str]:
+        """Settings it concerns, as "section.key"."""
+        return [f"{section}.{key}" for section, keys in self.back.items() for key in keys]
+
+
+UNDO_WITHIN: Final = 60.0  # seconds a change can be taken back
+UNDO_JOINS: Final = 2.0  # seconds in which changes of the same settings, of a slider say, are one
 SAFE_BACKGROUND: Final = "studio"  # drawn by the program: always there
 _HIDING: Final = {"background": {"use": SAFE_BACKGROUND}}
 
@@ -100,6 +114,7 @@ class Settings:
         self._changing = threading.Lock()  # held while a change takes effect; no file is opened
         self._counting = threading.Lock()  # held for an instant, so that a pause never waits
         self._file: SettingsFile | None = None
+        self._step: Step | None = None  # replaced as a whole
 
     @property
     def current(self) -> Config:
@@ -144,6 +159,31 @@ class Settings:
         elif use == "none":
             return self.show_room("a program")
         return self._change(changes, hide=changes.get("background", {}).get("use") is not None)
+
+    @property
+    def step(self) -> Step | None:
+        """The last change while it can be taken back."""
+        step = self._step
+        return step if step and time.monotonic() - step.at <= UNDO_WITHIN else None
+
+    def undo(self) -> list[str]:
+        """Take the last change back; names of the settings that were changed.
+
+        A background comes back, never the room.
+
+        Raises:
+            VcamError: there is none, or it was more than a minute ago.
+        """
+        step, self._step = self.step, None
+        if step is None:
+            raise VcamError(
+                "there is nothing to take back",
+                hint=f"A change can be taken back for {UNDO_WITHIN:.0f} seconds.",
+            )
+        self._change(step.back, hide="use" in step.back.get("background", {}))
+        self._step = None
+        self._tell()
+        return step.names
 
     def choose(self, changes: Changes) -> Config:
         """Apply a preset or look by the user's choice; hides the room whatever it holds.
@@ -201,7 +241,8 @@ class Settings:
             self._tell()
 
     def _change(self, changes: Changes, *, hide: bool) -> Config:
-        self.current.with_changes(changes)  # a mistake is told of before anything is changed
+        before = self.current
+        before.with_changes(changes)  # a mistake is told of before anything is changed
         if hide:  # a background may take long to open, or not open at all
             self.end_reveal()
         with self._counting:
@@ -225,8 +266,25 @@ class Settings:
             if hide and isinstance(self.current.background.choice, Reveal):
                 self._take(_without_room, hide=True, then=self._save_hiding)
             raise
+        self._remember(before, config)
         self._tell()
         return config
+
+    def _remember(self, before: Config, after: Config) -> None:
+        """Keep what a change replaced; a reveal is no setting, and is not brought back."""
+        old, new = before.model_dump(), after.model_dump()
+        if isinstance(before.background.choice, Reveal):
+            old["background"]["use"] = new["background"]["use"]
+        back = {
+            section: {key: value for key, value in keys.items() if value != new[section][key]}
+            for section, keys in old.items()
+        }
+        step = Step({section: keys for section, keys in back.items() if keys}, time.monotonic())
+        last = self._step
+        if last and last.names == step.names and step.at - last.at < UNDO_JOINS:
+            step = step._replace(back=last.back)
+        if step.back:
+            self._step = step
 
     def _save_hiding(self) -> None:
         if self._file:
@@ -309,6 +367,12 @@ class Settings:
                 ended = self._end_reveal()
         _farewell(ended)
         self._tell()
+
+    def toggle(self) -> Mode:
+        """Pause, or go live where it is paused or frozen; the mode that is in force then."""
+        mode: Mode = "paused" if self.mode == "live" else "live"
+        self.set_mode(mode)
+        return mode
 
     def subscribe(self, listener: Callable[[Config], None]) -> None:
         """Call `listener(config)` after each change, on the thread that made it."""

@@ -74,5 +74,5 @@ class Wanted:
         except SinkError as error:
             if not self.hoped:
                 raise
-            raise SinkError(f"{self.name}: {error} {error.hint}".strip()) from error
+            raise SinkError(f"{self.name}: {error}\n{error.hint}".strip()) from error
         return sink

@@ -54,6 +54,11 @@ class Place:
         """True if it was looked for, never was there, and is not looked for again."""
         return bool(self.reopener.problem) and not (self.wanted.lasting or self._was_open)
 
+    @property
+    def absent(self) -> bool:
+        """True if it was hoped for and never was there: no fault, unless there is no other."""
+        return self.wanted.hoped and self.sink is None and not self._was_open
+
     def start(self) -> Place:
         """Open the sink in a moment, unless it is open or missing."""
         if not self.missing:
@@ -154,8 +159,17 @@ class Outlet:
 
     @property
     def problems(self) -> list[str]:
-        """Reasons that sinks are not open; "" for one that is."""
+        """Reasons that sinks are not open; "" for one that is, and `missing` ones among them."""
         return [place.reopener.problem for place in self.places]
+
+    @property
+    def missing(self) -> dict[str, str]:
+        """Sinks that were hoped for and are not there, each with the reason."""
+        return {
+            place.wanted.name: place.reopener.problem
+            for place in self.places
+            if place.absent and place.reopener.problem
+        }
 
     def choose(self, wanted: Sequence[Wanted]) -> None:
         """Show frames on these sinks: others are closed, new ones opened, the rest goes on.

@@ -154,6 +154,15 @@ def start(timeout: float = 90.0) -> None:
     _systemctl("start", timeout)
 
 
+def start_soon() -> None:
+    """Have the service started, without waiting until it is ready.
+
+    Raises:
+        DaemonError: systemd refused.
+    """
+    _systemctl("start", 15.0, "--no-block")
+
+
 def stop(timeout: float = 15.0) -> None:
     """Stop the service and wait until it is gone.
 
@@ -163,8 +172,8 @@ def stop(timeout: float = 15.0) -> None:
     _systemctl("stop", timeout)
 
 
-def _systemctl(verb: str, timeout: float) -> None:
-    command = ["systemctl", "--user", verb, UNIT]
+def _systemctl(verb: str, timeout: float, *more: str) -> None:
+    command = ["systemctl", "--user", verb, *more, UNIT]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
     except subprocess.TimeoutExpired as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import io
 import logging
 import os
 import shutil
@@ -12,11 +13,12 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from filelock import FileLock, Timeout
+from PIL import Image
 
 from vcam.client import Client, PageFile, browser
 from vcam.errors import DaemonError, VcamError
@@ -36,6 +38,7 @@ TITLE = "VBG Camera"
 INTERVAL = 1.0  # seconds between two looks at the daemon
 TOOLTIP = 120  # characters; Windows has room for no more
 _NO_MARKUP = str.maketrans("<>&", "()+")  # for desktops that are not asked what they make of it
+RECENT = 3  # presets that stand first in the menu
 FAULT_LOOKS = 3  # looks a fault must last before it is announced: a replug takes less
 
 NO_TRAY = "This desktop has no place for tray icons"
@@ -49,6 +52,7 @@ class Daemon(Protocol):
     def settings(self) -> dict[str, Any]: ...
     def change(self, changes: dict[str, dict[str, Any]]) -> Any: ...
     def presets(self) -> list[dict[str, Any]]: ...
+    def thumbnail(self, name: str) -> bytes: ...
     def use(self, name: str) -> Any: ...
     def step(self, step: int) -> Any: ...
     def show_room(self, *, by: str) -> Any: ...
@@ -79,6 +83,8 @@ class Tray:
         self._cameras: list[tuple[str, str]] = []
         self._nodes: tuple[str, ...] | None = None
         self._presets: list[dict[str, Any]] = []
+        self._pictures: dict[str, bytes] = {}  # PNG, by the preset's name
+        self._recent: list[str] = []  # presets, the last used first
         self._stamp: object = None  # changes when a preset comes or goes
         self._faults = 0
         self._announced = View()
@@ -114,6 +120,7 @@ class Tray:
             settings = daemon.settings()
             if (stamp := status.get("presets_stamp", "")) != self._stamp:
                 self._presets, self._stamp = daemon.presets(), stamp
+                self._pictures = {p["name"]: small(daemon, p["name"]) for p in self._presets}
             # Asking a webcam for its name wakes it up, so only when one came or went.
             if (nodes := video_nodes()) != self._nodes:
                 self._cameras, self._nodes = self._list_cameras(), nodes
@@ -124,6 +131,8 @@ class Tray:
 
     def _show(self, now: View) -> None:
         before, self.view = self.view, now
+        if now.preset and now.preset not in self._recent[:1]:
+            self._recent = [now.preset, *(r for r in self._recent if r != now.preset)][:RECENT]
         self._faults = self._faults + 1 if now.state == "fault" else 0
         if not 0 < self._faults < FAULT_LOOKS:
             message = news(self._announced, now)
@@ -147,12 +156,14 @@ class Tray:
             return
         yield MenuItem(now.audience, None, enabled=False)
         yield Menu.SEPARATOR
+        if now.revealed:
+            yield MenuItem("Hide my room", self._does(_hide))
         yield MenuItem("Background", Menu(lambda: self._backgrounds(now)))
         yield MenuItem("Blur strength", Menu(lambda: self._blurs(now)))
         yield MenuItem("Camera", Menu(lambda: self._sources(now)))
-        yield self._check(
-            "Mirror my picture", now.mirror, _changes("camera", "mirror", not now.mirror)
-        )
+        mirrored = now.mirror_preview
+        wish = _changes("control", "mirror_preview", not mirrored)
+        yield self._check("Mirror my preview", mirrored, wish)
         yield Menu.SEPARATOR
         paused, frozen = now.state == "paused", now.state == "frozen"
         yield self._check("Pause (privacy card)", paused, _resume if paused else _pause)
@@ -165,8 +176,10 @@ class Tray:
 
     def _backgrounds(self, now: View) -> Iterator[MenuItem]:
         known = {name for name, _ in now.presets}
-        for name, title in now.presets:
-            yield self._radio(title, now.preset == name, _use(name))
+        for name, title in recent_first(now.presets, self._recent):
+            entry = self._radio(title, now.preset == name, _use(name))
+            entry.picture = self._pictures.get(name, b"")  # for desktops that show one
+            yield entry
         if now.presets:
             yield Menu.SEPARATOR
             yield MenuItem("Next", self._does(_step(1)))
@@ -209,6 +222,9 @@ class Tray:
             if name == "auto" and now.source == "auto" and now.camera:
                 title = f"{title} ({now.camera})"
             yield self._radio(title, now.source == name, _changes("camera", "source", name))
+        yield Menu.SEPARATOR
+        flip = _changes("camera", "mirror", not now.mirror)
+        yield self._check("Flip what others see", now.mirror, flip)
 
     def _check(self, title: str, on: bool, wish: Callable[[Daemon], Any]) -> MenuItem:
         return MenuItem(title, self._does(wish), checked=lambda _: on)
@@ -295,6 +311,27 @@ def _use(name: str) -> Callable[[Daemon], Any]:
 
 def _blur(strength: int) -> Callable[[Daemon], Any]:
     return lambda daemon: daemon.change({"background": {"use": "blur", "blur": strength}})
+
+
+def recent_first(
+    presets: Sequence[tuple[str, str]], recent: Sequence[str]
+) -> list[tuple[str, str]]:
+    """Presets with those used lately in front, the others in their own order."""
+    known = dict(presets)
+    first = [(name, known[name]) for name in recent if name in known]
+    return [*first, *((name, title) for name, title in presets if name not in recent)]
+
+
+def small(daemon: Daemon, name: str) -> bytes:
+    """The picture of a preset as a menu has room for it, as PNG; b"" where there is none."""
+    try:
+        with Image.open(io.BytesIO(daemon.thumbnail(name))) as image:
+            image.thumbnail(icons.IN_MENU)
+            made = io.BytesIO()
+            image.save(made, "PNG")
+            return made.getvalue()
+    except (VcamError, OSError, ValueError):
+        return b""
 
 
 def command() -> list[str]:

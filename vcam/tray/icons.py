@@ -13,6 +13,7 @@ from collections.abc import Callable
 from PIL import Image, ImageDraw
 
 SIZE = 64
+IN_MENU = (32, 20)  # pixels of a picture beside an entry
 _SCALE = 8  # drawn this much larger, then reduced: Pillow does not smooth edges itself
 
 COLOURS = {

@@ -179,6 +179,8 @@ class _MenuBar(ServiceInterface):
         shown = {
             "label": Variant("s", plain(entry.text).replace("_", "__"))
         }  # "_" marks a shortcut
+        if picture := getattr(entry, "picture", b""):
+            shown["icon-data"] = Variant("ay", picture)
         if not entry.enabled:
             shown["enabled"] = Variant("b", False)
         if entry.checked is not None:

@@ -10,6 +10,7 @@ from vcam.foreign_text import plain
 from vcam.settings.choice import Choice, parse
 
 SHORT = 60  # characters of a name in a menu
+SEEN = {"page": "Preview only: no program can see you", "file": "Recording only"}
 BLURS = (("Light", 25), ("Medium", 50), ("Strong", 75), ("Strongest", 100))
 
 
@@ -23,10 +24,14 @@ class View:
     revealed: bool = False  # others see the room
     preset: str = ""  # the name of the background or look in force, if it has one
     blur: int = 50
-    mirror: bool = False
+    mirror: bool = False  # of what others see
+    mirror_preview: bool = True  # of what the user sees of it
     source: str = "auto"
+    shown_to: str = "programs"  # or a "file", or the settings "page" alone
     camera: str = ""  # the name of what is being read
     watchers: tuple[str, ...] = ()
+    receipt: str = ""  # of the last call
+    tells_receipts: bool = True
     presets: tuple[tuple[str, str], ...] = ()  # what to set, what to show
     cameras: tuple[tuple[str, str], ...] = field(default=(("auto", "Automatic"),))
 
@@ -45,7 +50,9 @@ class View:
     @property
     def sign(self) -> str:
         """Which icon to show: the room being visible is a state of its own."""
-        return "room" if self.state == "live" and self.revealed else self.state
+        if self.state == "live":
+            return "room" if self.revealed else "live" if self.shown_to == "programs" else "idle"
+        return self.state
 
     @property
     def headline(self) -> str:
@@ -54,7 +61,7 @@ class View:
         return {
             "off": "The camera is off",
             "starting": "Starting",
-            "live": "Your room is visible" if self.revealed else "Live",
+            "live": "Your room is visible" if self.revealed else SEEN.get(self.shown_to, "Live"),
             "idle": "Ready: your webcam stays off until a program watches",
             "paused": "Paused: others see the privacy card",
             "frozen": "Frozen: others see a still picture",
@@ -64,6 +71,8 @@ class View:
     @property
     def audience(self) -> str:
         """The watchers' names, in words."""
+        if self.shown_to == "page":
+            return "There is no virtual camera: see the check-up in the settings"
         if not self.watchers:
             return "Nobody is watching"
         return plain("Watching: " + ", ".join(self.watchers))
@@ -81,15 +90,19 @@ def view(
     use = str(background.get("use") or status.get("background") or "")
     return View(
         state=plain(status.get("state", "starting")),
+        shown_to=str(status.get("shown_to", "programs")),
         reason=plain(status.get("reason") or ""),
         background=use,
         revealed=bool(status.get("revealed")) or use == "none",
         preset=str(status.get("preset", use)),
         blur=int(background.get("blur", 50)),
         mirror=bool(camera.get("mirror", False)),
+        mirror_preview=bool(settings.get("control", {}).get("mirror_preview", True)),
         source=str(camera.get("source", "auto")),
         camera=plain((status.get("source") or {}).get("name", "")),
         watchers=tuple(plain(name, SHORT) for name in status.get("watchers") or ()),
+        receipt=plain((status.get("receipts") or [{}])[-1].get("text", ""), None),
+        tells_receipts=bool(settings.get("control", {}).get("receipts", True)),
         presets=tuple(_preset(entry) for entry in presets),
         cameras=(("auto", "Automatic"), *((name, plain(title)) for name, title in cameras)),
     )
@@ -112,6 +125,8 @@ def news(before: View, now: View) -> tuple[str, str] | None:
             "Others see your room",
             "A background, a pause or the end of the call hides it again.",
         )
+    if now.receipt != before.receipt and now.receipt and before.running and now.tells_receipts:
+        return "After the call", now.receipt
     fresh = [name for name in now.watchers if name not in before.watchers]
     if fresh and before.running:
         return "Camera in use", plain(f"Camera in use by {', '.join(fresh)}")

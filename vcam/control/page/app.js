@@ -1,6 +1,7 @@
 // The settings page: shows what the daemon says at /events and sends changes to it.
 
-import { call, events, picture, pictures, whenSignedOut } from "/session.js";
+import { lend, seen, testCall, welcome } from "/welcome.js";
+import { call, comeBack, events, goAway, picture, pictures, takeTicket, whenSignedOut } from "/session.js";
 
 const $ = (id) => document.getElementById(id);
 const PICTURES = ["jpg", "jpeg", "png", "webp", "heic", "heif", "avif", "bmp", "tif", "tiff", "gif", "mp4", "mkv", "webm", "mov", "avi", "m4v", "3gp", "ts", "mpg", "wmv"];
@@ -18,6 +19,15 @@ const STATES = {
   room: ["Room visible", "Others see your room."],
   off: ["Not running", ""],
 };
+// The same where there is no virtual camera, and where the picture goes into a file alone.
+const ALONE = {
+  live: ["Preview only", "Only you see this."],
+  starting: ["Looking for you", "Shown until you are found."],
+  paused: ["Paused", "Your webcam is off."],
+  frozen: ["Frozen", "A still picture of you."],
+  fault: ["Problem", ""],
+};
+const RECORDING = { live: ["Recording", "This goes into your recording."] };
 
 let status = {};
 let values = {};
@@ -47,8 +57,17 @@ async function ask(method, path, body) {
 function toast(text, more = "", bad = false) {
   const box = make("div", bad ? "toast error" : "toast", make("strong", "", text), more && make("span", "", more));
   if (bad) box.setAttribute("role", "alert");
+  const cross = make("button", "small icon shut", sign("M6 6l12 12M18 6 6 18"));
+  cross.type = "button";
+  cross.setAttribute("aria-label", "Close this message");
+  cross.addEventListener("click", () => box.remove());
+  box.append(cross);
   $("toasts").append(box);
   setTimeout(() => box.remove(), bad ? 9000 : 3500);
+  // Not over what is being set.
+  const under = document.activeElement?.closest?.(".row, .tile, button")?.getBoundingClientRect();
+  const over = $("toasts").getBoundingClientRect();
+  if (under && under.bottom > over.top - 8 && under.right > over.left && under.left < over.right) scrollBy(0, under.bottom - over.top + 8);
 }
 
 function complain(problem) {
@@ -72,6 +91,7 @@ async function changeAll(section, keys) {
       waiting = null;
       const answer = await ask("PATCH", "/settings", batch);
       if (!waiting) ({ values, revealed } = answer);
+      offerUndo(answer.undo);
     }
   } catch (problem) {
     waiting = null;
@@ -84,17 +104,58 @@ async function changeAll(section, keys) {
 }
 
 async function load() {
-  ({ values, revealed } = await ask("GET", "/settings"));
+  const told = await ask("GET", "/settings");
+  ({ values, revealed } = told);
+  defaults = told.schema ?? defaults;
+  offerUndo(told.undo);
   show();
 }
 
+let defaults = {}; // what the settings are, by section and key
+async function reset(names) {
+  const wanted = {};
+  for (const [section, key] of names.map((name) => name.split("."))) (wanted[section] ??= {})[key] = defaults[section][key].default;
+  await send("PATCH", "/settings", wanted);
+}
+
+async function send(method, path, body) {
+  try {
+    const told = await ask(method, path, body);
+    ({ values, revealed } = told);
+    offerUndo(told.undo);
+  } catch (problem) {
+    complain(problem);
+  }
+  show();
+}
+
+// For a minute the last change can be taken back.
+const UNDO = 60000; // milliseconds
+let undoEnds = 0;
+function offerUndo(names = []) {
+  const told = names.join();
+  if (!told || $("undo").dataset.told !== told) clearTimeout(undoEnds);
+  $("undo").dataset.told = told;
+  $("undo").hidden = !told;
+  $("undo").title = told ? `Take back the change of ${names.map((name) => nice(name.split(".")[1].replaceAll("_", " "))).join(", ")}` : "";
+  if (told) undoEnds = setTimeout(() => offerUndo(), UNDO);
+}
+
+// A press shows at once; a status that was on its way already does not take it back.
+let pressed = "";
 async function mode(name) {
-  status.mode = { pause: "paused", freeze: "frozen", resume: "live" }[name]; // a second press means the opposite
+  const wanted = { pause: "paused", freeze: "frozen", resume: "live" }[name];
+  pressed = wanted;
+  report(status);
   try {
     await ask("POST", `/${name}`);
   } catch (problem) {
     complain(problem);
   }
+  setTimeout(() => {
+    if (pressed === wanted) pressed = "";
+    report(status);
+  }, 300);
 }
 
 // Building blocks
@@ -288,7 +349,8 @@ function show() {
     paint($("blur"));
   }
   $("only-me").checked = values.matte.people === "only-me";
-  $("mirror").setAttribute("aria-pressed", values.camera.mirror);
+  $("mirror").setAttribute("aria-pressed", values.control.mirror_preview);
+  $("frame").classList.toggle("mirrored", values.control.mirror_preview);
   for (const input of document.querySelectorAll('[name="quality"]')) input.checked = input.value === values.matte.quality;
   $("room").hidden = revealed;
   $("hide").hidden = !revealed;
@@ -412,22 +474,37 @@ function paintKnob(input) {
 
 // What the daemon is doing
 
+// The state in one word, from what the daemon says and from the picture beside it: nothing is
+// called live while the card is on the screen.
+function stateNow() {
+  const { mode } = status;
+  if (mode === "paused" || mode === "frozen") return mode;
+  if (status.state === "paused" || status.state === "frozen") return "starting";
+  if (status.state === "fault") return status.reason === "looking for you" ? "starting" : "fault";
+  if (status.state !== "live") return status.state;
+  if (status.revealed) return "room";
+  return card === true || (card === null && performance.now() < FIRST) ? "starting" : "live";
+}
+
 function report(fresh) {
-  status = fresh;
-  const seen = status.revealed && status.mode === "live" && status.state === "live";
-  const searching = status.state === "fault" && status.reason === "looking for you";
-  const state = seen ? "room" : searching ? "starting" : status.state;
-  const [word, caption] = STATES[state] ?? [nice(state), ""];
-  document.body.dataset.state = state;
+  if (!fresh.state) return;
+  status = pressed ? { ...fresh, mode: pressed } : fresh;
+  const state = stateNow();
+  const words = { page: ALONE, file: RECORDING }[status.shown_to] ?? {};
+  const [word, caption] = words[state] ?? STATES[state] ?? [nice(state), ""];
+  document.body.dataset.state = state === "live" && status.shown_to === "page" ? "preview" : state;
   say($("state-word"), word);
-  const shown = status.reason && state === "fault" ? nice(status.reason) : caption;
+  const mirrored = state === "live" && status.shown_to !== "page" && values.control?.mirror_preview;
+  const seen = mirrored ? "This is what others see, mirrored for you." : caption;
+  const shown = status.reason && state === "fault" ? nice(status.reason) : seen;
   if (!peeking) say($("caption"), view === "matte" ? "White is shown, black is replaced. Only you see this." : shown);
   const held = status.mode !== "live";
   $("pause").classList.toggle("held", held);
   say($("pause").querySelector("span"), held ? "Resume" : "Pause");
   $("freeze").setAttribute("aria-pressed", status.mode === "frozen");
   const who = (status.watchers ?? []).filter((name) => name !== "settings page");
-  say($("who"), who.length ? `In use by ${who.join(", ")}` : "No program is watching");
+  const nobody = status.shown_to === "page" ? "" : "No program is watching";
+  say($("who"), who.length ? `In use by ${who.join(", ")}` : nobody);
   say($("version"), `VBG Camera ${status.version}`);
   say($("path"), status.config_path ?? "config.toml");
 
@@ -444,7 +521,14 @@ function report(fresh) {
   say($("engine"), engine.model ? `${engine.model} on ${engine.device ?? "the processor"}${engine.size ? `, ${engine.size[0]} × ${engine.size[1]}` : ""}${now}` : "");
   const source = status.source ?? {};
   say($("granted"), source.open ? `${nice(source.name)} gives ${source.width} × ${source.height} at ${Math.round(source.fps)} frames a second.` : "The webcam is closed.");
+  programs();
+  const receipt = status.receipts?.at(-1);
+  say($("receipt"), receipt ? `Last call, ${new Date(receipt.begun * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })}: ${receipt.text}.` : "");
   health();
+  const about = JSON.stringify([status.shown_to, status.missing, status.problems, state, engine.problem, source.name]);
+  if (facts && facts !== about) examineIn(400);
+  if (facts !== about) showFindings();
+  facts = about;
   const views = status.views ?? ["composite"];
   $("matte").hidden = !views.includes("matte");
   if (source.name !== webcam) loadKnobs();
@@ -488,6 +572,35 @@ function stages(times) {
   });
 }
 
+// What each program is shown: a row for every one that has watched or has a background of its own.
+function programs() {
+  const wishes = values.profiles?.programs ?? {};
+  const names = [...new Set([...Object.keys(wishes), ...(status.programs ?? [])])].filter((name) => name !== "*").sort();
+  if (names.length) names.push("*");
+  const choices = [["", "As it is"], ["blur", "Blur"], ...presets.map(({ name, kind }) => [kind === "look" ? `look:${name}` : name, nice(name)])];
+  const told = JSON.stringify([names, choices]);
+  if ($("programs").dataset.told !== told) {
+    $("programs").dataset.told = told;
+    $("programs").replaceChildren(...names.map((name) => {
+      const select = make("select");
+      select.id = `program-${name}`;
+      select.addEventListener("change", () => {
+        const { [name]: _, ...others } = values.profiles.programs;
+        change("profiles", "programs", select.value ? { ...others, [name]: select.value } : others);
+      });
+      const label = make("label", "", name === "*" ? "Any other program" : `For ${nice(name)}`, make("small"));
+      label.htmlFor = select.id;
+      return make("div", "row", label, select);
+    }));
+  }
+  names.forEach((name, at) => {
+    const row = $("programs").children[at];
+    const fresh = name !== "*" && !(name in wishes) && (status.watchers ?? []).some((one) => one.toLowerCase() === name);
+    say(row.querySelector("small"), fresh ? "It watches: choose what it sees whenever it does" : "");
+    offer(row.querySelector("select"), choices, wishes[name] ?? "");
+  });
+}
+
 let healthy = "";
 function health() {
   const told = JSON.stringify([status.sinks, status.problems, status.restart_needed, status.config_problem, status.config_unsaved, status.engine?.problem]);
@@ -497,7 +610,7 @@ function health() {
     const who = sink.watchers === null ? "cannot tell who watches" : sink.watchers?.length ? `in use by ${sink.watchers.join(", ")}` : "nobody is watching";
     return make("li", "", make("b", "", sink.name), make("span", "", `${sink.width} × ${sink.height} · ${who}`));
   });
-  if (!rows.length) rows.push(make("li", "", make("span", "", "There is no virtual camera; your picture goes to this page alone.")));
+  if (!rows.length) rows.push(make("li", "", make("span", "", "None: your picture goes to this page alone.")));
   $("sinks").replaceChildren(...rows);
   const notes = [];
   for (const problem of status.problems ?? []) notes.push(note("warning", problem));
@@ -509,7 +622,7 @@ function health() {
 }
 
 function note(kind, what, why = "", command = "") {
-  const box = make("div", kind === "note" ? "note note-note" : `note ${kind}`, make("strong", "", what), why && make("span", "", why));
+  const box = make("div", kind === "note" ? "note note-note" : `note ${kind}`, what && make("strong", "", what), why && make("span", "", why));
   if (command) {
     const copy = make("button", "small", "Copy");
     copy.type = "button";
@@ -526,23 +639,61 @@ function note(kind, what, why = "", command = "") {
   return box;
 }
 
+// The check-up. It is made anew when something changed that it may be about, and now and then while
+// it has something to say: what was mended goes by itself.
+
+const AGAIN_AFTER = 15000; // milliseconds
+let findings = [];
+let facts = "";
+let due = 0; // of the check-up that is waited for
 async function examine() {
+  clearTimeout(due);
   $("examine").disabled = true;
   try {
-    const { findings } = await ask("GET", "/doctor");
-    const notes = findings.map((found) => note(found.severity, found.what, found.why, found.command));
-    if (!notes.length) notes.push(note("fine", "Everything is fine", "Choose “VBG Camera” in your video program."));
-    $("findings").replaceChildren(...notes);
+    ({ findings } = await ask("GET", "/doctor"));
+    showFindings();
   } catch (problem) {
     $("findings").replaceChildren(note("error", problem.error, problem.hint));
   } finally {
     $("examine").disabled = false;
   }
+  if (findings.length) examineIn(AGAIN_AFTER);
+}
+
+function examineIn(milliseconds) {
+  clearTimeout(due);
+  due = setTimeout(() => (document.hidden || !$("lost").hidden ? examineIn(AGAIN_AFTER) : examine()), milliseconds);
+}
+
+function showFindings() {
+  const cause = status.shown_to === "page" ? findings.find((one) => one.severity === "error" && one.command) : null;
+  const notes = findings.filter((one) => one !== cause).map((one) => note(one.severity, one.what, one.why, one.command));
+  if (!notes.length && !cause) notes.push(note("fine", "Everything is fine", "Choose “VBG Camera” in your video program."));
+  else if (!notes.length) notes.push(make("p", "hint", "Nothing else is wrong."));
+  $("findings").replaceChildren(...notes);
+  banner(cause);
+}
+
+// Where no program can see the person, the one thing to do about it stands on top.
+function banner(cause) {
+  const alone = status.shown_to === "page";
+  $("banner").hidden = !alone;
+  if (!alone) return;
+  const off = values.output?.sink === "none";
+  const what = "Preview only: no program can see you";
+  const why = off ? "The settings send your picture to this page alone." : cause ? `${cause.what} ${cause.why}` : "There is no virtual camera.";
+  const command = off ? "vcam set output.sink auto" : cause?.command ?? "vcam doctor";
+  const told = JSON.stringify([why, command]);
+  if ($("banner").dataset.told === told) return;
+  $("banner").dataset.told = told;
+  $("banner").replaceChildren(note("warning", what, why, command));
 }
 
 // The preview and the connection
 
+const FIRST = 3000; // milliseconds a page may take to show its first picture
 let watching = null; // ends the preview that runs
+let card = null; // the picture on the screen is the card; null while there is none
 function watch(on) {
   if (on && !watching) {
     watching = new AbortController();
@@ -551,6 +702,7 @@ function watch(on) {
     watching?.abort();
     watching = null;
     put($("preview"), ""); // the last one too, of a stream that ended by itself
+    card = null;
   }
 }
 
@@ -558,7 +710,12 @@ async function play(mine) {
   try {
     for await (const one of pictures(`/preview.mjpg?view=${view}`, mine.signal)) {
       if (mine !== watching) return;
-      put($("preview"), URL.createObjectURL(one));
+      put($("preview"), URL.createObjectURL(one.blob));
+      if (view === "composite") seen(one.blob, one.card);
+      if (card !== one.card) {
+        card = one.card;
+        report(status);
+      }
     }
   } finally {
     if (mine === watching) watching = null;
@@ -614,7 +771,8 @@ function unpeek() {
   report(status);
 }
 
-const AGAIN = 2000; // milliseconds until a daemon that was lost is asked again
+const AGAIN = 500; // milliseconds until a daemon that was lost is asked again
+const AWAY = ".controls, .panel, .stage > .card + .card, #banner"; // what needs the daemon
 let signedIn = true;
 let leaving = new AbortController();
 
@@ -626,24 +784,43 @@ async function connect() {
       if (leaving.signal.aborted) return;
     }
     if (!signedIn) return;
-    $("lost").hidden = false;
-    stop();
-    await new Promise((done) => setTimeout(done, AGAIN));
+    lose();
+    do {
+      await new Promise((done) => setTimeout(done, AGAIN));
+      if (!signedIn) return;
+    } while (!(await comeBack()));
   }
+}
+
+// Without the daemon nothing here can be done: the controls are grey, and the command is offered.
+function lose() {
+  goAway();
+  if (!$("lost").hidden) return;
+  $("lost").hidden = false;
+  for (const part of document.querySelectorAll(AWAY)) part.inert = true;
+  stop();
+}
+
+function find() {
+  $("lost").hidden = true;
+  for (const part of document.querySelectorAll(AWAY)) part.inert = false;
+  facts = "";
+  watch(false);
+  load().catch(() => {});
+  loadPresets().catch(() => {});
+  loadDevices();
+  examine();
 }
 
 function hear(name, value) {
   if (name === "status") {
-    if (!$("lost").hidden) {
-      $("lost").hidden = true;
-      watch(false);
-      loadPresets().catch(() => {});
-    }
+    if (!$("lost").hidden) find();
     watch(!document.hidden);
     report(value);
   } else if (!sending) {
     const before = JSON.stringify(values.camera);
     ({ values, revealed } = value);
+    offerUndo(value.undo);
     show();
     if (JSON.stringify(values.camera) !== before) loadKnobs();
   }
@@ -656,12 +833,14 @@ function stop() {
   say($("state-word"), STATES.off[0]);
 }
 
-whenSignedOut(() => {
+whenSignedOut((why) => {
   if (!signedIn) return;
   signedIn = false;
   leaving.abort();
   stop();
   say($("state-word"), "Signed out");
+  say($("signed-out-why"), why);
+  if (!$("signed-out").querySelector(".command")) $("signed-out").append(note("note", "", "", "vcam open"));
   $("signed-out").hidden = false;
   document.querySelector("main").hidden = true;
   document.querySelector("footer").hidden = true;
@@ -671,7 +850,7 @@ whenSignedOut(() => {
 
 $("pause").addEventListener("click", () => mode(status.mode === "live" ? "pause" : "resume"));
 $("freeze").addEventListener("click", () => mode(status.mode === "frozen" ? "resume" : "freeze"));
-$("mirror").addEventListener("click", () => change("camera", "mirror", !values.camera.mirror).then(show));
+$("mirror").addEventListener("click", () => change("control", "mirror_preview", !values.control.mirror_preview).then(show));
 $("matte").addEventListener("click", () => {
   view = view === "matte" ? "composite" : "matte";
   $("matte").setAttribute("aria-pressed", view === "matte");
@@ -707,6 +886,17 @@ $("out-size").addEventListener("change", (event) => {
   changeAll("output", { width, height });
 });
 $("examine").addEventListener("click", examine);
+$("call").addEventListener("click", testCall);
+$("steps").addEventListener("click", welcome);
+$("help").addEventListener("click", () => $("keys").showModal());
+lend({
+  ask, change, take, make,
+  presets: () => presets,
+  values: () => values,
+  camera: () => (status.sinks?.find((sink) => sink.kind !== "file")?.name ?? "VBG Camera").replace(/ \(.*/, ""),
+});
+$("undo").addEventListener("click", () => send("POST", "/undo"));
+for (const button of document.querySelectorAll("[data-reset]")) button.addEventListener("click", () => reset(button.dataset.reset.split(" ")));
 $("keep").addEventListener("click", keep);
 $("next").addEventListener("click", () => take("next"));
 $("previous").addEventListener("click", () => take("previous"));
@@ -733,7 +923,9 @@ $("file").addEventListener("change", async (event) => {
 });
 addEventListener("keydown", (event) => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.matches("input, select, code")) return;
-  const button = { p: "pause", f: "freeze", m: "mirror", n: "next", b: "previous" }[event.key.toLowerCase()];
+  if (document.querySelector("dialog[open]") || !$("lost").hidden) return;
+  if (event.key === "?") return $("keys").showModal();
+  const button = { p: "pause", f: "freeze", m: "mirror", n: "next", b: "previous", u: "undo" }[event.key.toLowerCase()];
   if (button) $(button).click();
 });
 
@@ -762,7 +954,9 @@ addEventListener("pageshow", (event) => {
   if (event.persisted) location.reload();
 });
 
-load().catch(() => {});
+$("lost").append(note("note", "", "", "vcam start"));
+load().then(() => values.control?.welcome && loadPresets().then(welcome)).catch(() => {});
+takeTicket().catch(() => {});
 loadPresets().catch((problem) => signedIn && complain(problem));
 loadDevices();
 examine();

@@ -1,0 +1,152 @@
+"""Words of the page about what others see: true, and at once."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from typing import Any
+
+import pytest
+
+from tests.control.doors import PlayRuntime
+from vcam.client import Client
+from vcam.doctor.finding import Finding
+
+browsing = pytest.importorskip("tests.control.browsing")
+until, pytestmark = browsing.until, browsing.pytestmark
+
+PRESSES = 20
+LOOPBACK = Finding(
+    "error",
+    "The kernel module v4l2loopback is not installed.",
+    "It makes the virtual camera that other programs choose.",
+    "bash install/linux.sh",
+    True,
+    "v4l2loopback",
+)
+
+
+class Alone(browsing.ColourRuntime):
+    """A daemon whose sinks, problems and picture a test sets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: dict[str, Any] = {}
+        self.is_card = False
+
+    def status(self) -> dict[str, Any]:
+        return super().status() | self.told
+
+    def latest(self) -> Any:
+        frame = super().latest()
+        frame.is_card = self.is_card
+        return frame
+
+
+@pytest.fixture
+def runtime() -> PlayRuntime:
+    return Alone()
+
+
+@pytest.fixture
+def findings(monkeypatch: pytest.MonkeyPatch) -> list[Finding]:
+    found: list[Finding] = []
+    monkeypatch.setattr("vcam.doctor.report.run_checks", lambda: list(found))
+    return found
+
+
+def word(window: Any) -> str:
+    return str(window.locator("#state").inner_text())
+
+
+def test_without_a_virtual_camera_it_is_a_preview_with_the_one_command_on_top(
+    browser, doors, runtime, findings
+):
+    findings.append(LOOPBACK)
+    runtime.told = {"sinks": [], "shown_to": "page", "watchers": []}
+    with browsing.signed_in(browser, doors.open_page(), state="preview") as window:
+        banner = window.locator("#banner")
+        until(lambda: "not installed" in banner.inner_text(), window)
+
+        assert word(window) == "Preview only"
+        assert "Live" not in window.locator("header").inner_text()
+        assert "what others see" not in window.locator("#frame").inner_text()
+        assert banner.locator("code").inner_text() == "bash install/linux.sh"
+        assert window.inner_text("body").count("not installed") == 1
+        assert not browsing.axe_faults(window)
+
+        findings.clear()
+        runtime.told = {}
+        window.wait_for_selector('body[data-state="live"]')
+        until(banner.is_hidden, window)
+
+
+def test_the_check_up_clears_by_itself_when_the_cause_does(browser, doors, runtime, findings):
+    findings.append(Finding("warning", "The camera is unplugged.", "Plug it in."))
+    runtime.told = {"problems": ["unplugged"]}
+    with browsing.signed_in(browser, doors.open_page()) as window:
+        checkup = window.locator("#findings")
+        until(lambda: "unplugged" in checkup.inner_text(), window)
+
+        findings.clear()
+        runtime.told = {}
+
+        until(lambda: "Everything is fine" in checkup.inner_text(), window, 10)
+
+
+def test_nothing_is_called_live_while_the_card_is_on_the_screen(browser, doors, runtime):
+    runtime.is_card = True  # the daemon says live, its last picture is still the card
+    with browsing.signed_in(browser, doors.open_page(), state="starting") as window:
+        seen = window.evaluate(
+            """() => new Promise((done) => {
+                const words = new Set(), end = performance.now() + 1500;
+                const look = () => {
+                    words.add(document.getElementById("state-word").textContent);
+                    performance.now() < end ? requestAnimationFrame(look) : done([...words]);
+                };
+                look();
+            })"""
+        )
+        assert "Live" not in seen
+
+        runtime.is_card = False
+        window.wait_for_selector('body[data-state="live"]')
+
+
+def test_a_press_changes_badge_and_border_within_150_ms(window, runtime):
+    times = []
+    for _ in range(PRESSES):
+        times.append(
+            window.evaluate(
+                """() => new Promise((done) => {
+                    const before = document.body.dataset.state, began = performance.now();
+                    new MutationObserver((_, observer) => {
+                        if (document.body.dataset.state === before) return;
+                        observer.disconnect();
+                        done(performance.now() - began);
+                    }).observe(document.body, { attributeFilter: ["data-state"] });
+                    document.getElementById("pause").click();
+                })"""
+            )
+        )
+        window.wait_for_timeout(400)
+    print(f"\nbadge after a press: {statistics.median(times):.1f} ms, at most {max(times):.1f}")
+    assert statistics.median(times) < 150
+
+
+def test_a_pause_by_another_door_shows_without_waiting_for_the_next_second(window, runtime):
+    times = []
+    for _ in range(5):
+        for order, state in ((Client.pause, "paused"), (Client.resume, "live")):
+            began = time.monotonic()
+            order(Client.connect())
+            window.wait_for_selector(f'body[data-state="{state}"]')
+            times.append(time.monotonic() - began)
+    print(f"\nby another door: {1e3 * statistics.median(times):.0f} ms")
+    assert statistics.median(times) < 0.5
+
+
+def test_a_recording_is_no_call(browser, doors, runtime):
+    runtime.told = {"shown_to": "file", "watchers": []}
+    with browsing.signed_in(browser, doors.open_page()) as window:
+        assert word(window) == "Recording"

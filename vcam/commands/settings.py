@@ -1,0 +1,118 @@
+"""`vcam get` and `vcam set`: settings by name, with a daemon that runs or without."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+from typing import Any
+
+from vcam.client import Client
+from vcam.commands.options import absolute
+from vcam.errors import DaemonError, UsageError
+from vcam.foreign_text import say
+from vcam.settings.config import Config, default_path, load, typed, user_path
+from vcam.settings.live import Settings
+
+
+def get(options: argparse.Namespace) -> int:
+    """`vcam get [KEY]`: print one setting, or all of them; the exit code."""
+    values = _values()
+    if options.key is not None:
+        section, key = section_and_key(options.key)
+        say(_shown(values[section][key]), limit=None)
+        return 0
+    for section, keys in values.items():
+        for key, value in keys.items():
+            say(f"{section}.{key} = {_shown(value)}", limit=None)
+    return 0
+
+
+def set_(options: argparse.Namespace) -> int:
+    """`vcam set KEY VALUE`: put a setting in force and keep it; the exit code.
+
+    Raises:
+        UsageError: there is no such setting, or it would show the room.
+        ConfigError: the value is wrong.
+    """
+    section, key = section_and_key(options.key)
+    value = typed(options.value, getattr(getattr(load_defaults(), section), key))
+    option = {"background.use": "background", "camera.source": "source", "output.sink": "sink"}
+    if f"{section}.{key}" in option:
+        value = absolute(str(value), option[f"{section}.{key}"])
+    if (section, key, value) == ("background", "use", "none"):
+        raise UsageError("no setting shows your room", hint="Run `vcam background --show-my-room`.")
+    changes = {section: {key: value}}
+    load(flags=changes)  # a wrong value is told of by what was typed
+    try:
+        answer = Client.connect().change(changes)["values"]
+    except DaemonError as error:
+        if error.running:
+            raise
+        with Settings(load()).kept_in(user_path()) as settings:
+            answer = settings.change(changes).model_dump()
+            settings.flush()
+    say(f"{section}.{key} = {_shown(answer[section][key])}", limit=None)
+    return 0
+
+
+def undo(options: argparse.Namespace) -> int:
+    """`vcam undo`: take the last change back; the exit code."""
+    client = Client.connect()
+    names = client.undo()
+    values = client.settings()["values"]
+    for name in names:
+        section, _, key = name.partition(".")
+        say(f"{name} = {_shown(values[section][key])}", limit=None)
+    return 0
+
+
+def load_defaults() -> Config:
+    """The shipped settings, whatever the user's file and environment say."""
+    return load(default_path(), environ={})
+
+
+def _values() -> dict[str, dict[str, Any]]:
+    try:
+        values: dict[str, dict[str, Any]] = Client.connect().settings()["values"]
+        return values
+    except DaemonError as error:
+        if error.running:
+            raise
+        return load().model_dump()
+
+
+def known_names() -> list[str]:
+    """Every setting as `section.key`."""
+    return [
+        f"{section}.{key}"
+        for section, field in Config.model_fields.items()
+        for key in getattr(field.annotation, "model_fields", {})
+    ]
+
+
+def section_and_key(name: str) -> tuple[str, str]:
+    """The two parts of a setting's name; a key alone will do where one section has it.
+
+    Raises:
+        UsageError: there is no such setting.
+    """
+    names = known_names()
+    found = [known for known in names if name in (known, known.partition(".")[2])]
+    if len(found) == 1:
+        section, _, key = found[0].partition(".")
+        return section, key
+    near = found or difflib.get_close_matches(name, names, 1, 0.5)
+    keys = {known.partition(".")[2]: known for known in names}
+    near = near or [keys[key] for key in difflib.get_close_matches(name, keys, 1, 0.6)]
+    guess = f"; did you mean {' or '.join(near[:3])}?" if near else ""
+    raise UsageError(
+        f"{name!r} is not a setting{guess}", hint="Run `vcam get` to list every setting."
+    )
+
+
+def _shown(value: object) -> str:
+    """A value as `set` takes it, a table as TOML writes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict) else str(value)
