@@ -145,6 +145,8 @@ def matting(answer) -> SimpleNamespace:
         wipe=lambda: None,
         info={},
         apply=lambda _: None,
+        tend=lambda: None,
+        woke_up=lambda: None,
         packed=False,
     )
 

@@ -1,25 +1,28 @@
 """Owns the segmenter: opens it off the frame loop, swaps it when settings change, turns its
-failures into faults."""
+failures into faults. A GPU takes over from the processor when it is ready, and hands back when it
+fails."""
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol, cast
 
 import numpy as np
 
-from segmentation.engines import nvidia
+from segmentation.engines import devices, nvidia
+from segmentation.engines.layout import is_device
 from segmentation.errors import EngineError, SegmentationError, UntrustedError
 from segmentation.planes import Planes
 from vcam.compose.compositor import Compositor
 from vcam.compose.scene import Blur, Look, Scene
 from vcam.frame import Frame
+from vcam.gpu.beside import Beside
+from vcam.gpu.child import GpuChild
 from vcam.guard import Fault
+from vcam.system.power import on_battery
 from vcam.system.reopener import BackOff, Reopener
 
 if TYPE_CHECKING:
@@ -29,13 +32,15 @@ if TYPE_CHECKING:
     from segmentation.motion.room import RoomWord
     from segmentation.refine import People
     from segmentation.segmenter import Segmenter
-    from vcam.gpu.segmenter import CudaSegmenter
     from vcam.settings.config import MatteSettings
 
 log = logging.getLogger(__name__)
 
 FAILURES = 3  # in a row before the engine is opened anew
 BACK_OFF = BackOff(0.25, 1.0)  # between tries to open it; a mended model waits the last at most
+RELEASE = 60.0  # seconds without a frame for it after which the GPU's process ends
+GPU_ONLY: Final = ".safetensors"  # weights that OpenVINO does not read
+LOOK = 10.0  # seconds between looks at where the power comes from
 
 
 class Mattes(Protocol):
@@ -80,13 +85,22 @@ class Mattes(Protocol):
         ...
 
 
+class Aside(Mattes, Protocol):
+    """An engine beside the processor's, which serves until this one is ready."""
+
+    def prepare(self, planes: Planes, scene: Scene) -> bool:
+        """Have what such frames need made ready aside; true once it is."""
+        ...
+
+
 Opener = Callable[["MatteSettings", Path | None], Mattes]
 
 
 def open_segmenter(settings: MatteSettings, cache_dir: Path | None) -> Mattes:
     """Open the segmenter that `settings` ask for, and warm the pixel kernels.
 
-    Choosing one person among several needs the processor: then only the network runs on the GPU.
+    Choosing one person among several needs the processor: of weights that only a GPU runs, the
+    network alone runs there then.
 
     Raises:
         SegmentationError: the model or the engine cannot be used.
@@ -103,20 +117,18 @@ def open_segmenter(settings: MatteSettings, cache_dir: Path | None) -> Mattes:
         smoothing=settings.smoothing,
         people=settings.people,
     )
+    if is_device(settings.engine):
+        return Beside(segmenter)
     _warm(segmenter)
     return segmenter
 
 
-def _open_cuda(settings: MatteSettings, cache_dir: Path | None) -> CudaSegmenter:
-    """Open the GPU and send nothing through it yet, of the most usual size."""
+def _open_cuda(settings: MatteSettings, cache_dir: Path | None) -> GpuChild:
+    """Open the GPU, in a process of its own."""
     reason = nvidia.why_not()
     if reason:
         raise EngineError(f"CUDA cannot be used: {reason}", hint='Set engine = "cpu".')
-    from vcam.gpu.segmenter import CudaSegmenter  # torch takes seconds
-
-    segmenter = CudaSegmenter(settings.model, smoothing=settings.smoothing, cache_dir=cache_dir)
-    segmenter.warm(1280, 720, Scene(1280, 720, np.full((1080, 1280), 128, np.uint8)))
-    return segmenter
+    return GpuChild(settings.model, smoothing=settings.smoothing, cache_dir=cache_dir)
 
 
 def _warm(segmenter: Segmenter) -> None:
@@ -136,40 +148,62 @@ def _warm(segmenter: Segmenter) -> None:
 class Matting:
     """Makes the matte of each frame, or says why there is none. Opened on entry, closed on exit.
 
-    `matte`, `reset` and `wipe` belong to the pipeline thread; `apply` may be called from any.
+    The processor's engine is always open, and serves while there is no GPU, while the GPU is made
+    ready, and from the very frame on which it fails. Only weights that no processor runs stand
+    alone.
+
+    `matte`, `reset` and `wipe` belong to the pipeline thread; `apply` and `tend` to any other.
     """
 
     def __init__(
         self, settings: MatteSettings, cache_dir: Path | None, opener: Opener = open_segmenter
     ) -> None:
         self._settings = settings  # replaced as a whole, by any thread
-        self._adjusted: MatteSettings | None = None  # what the segmenter in use was told last
+        self._adjusted: MatteSettings | None = None  # what the segmenters in use were told last
         self._cache_dir = cache_dir
         self._opener = opener
-        self._segmenter: Mattes | None = None  # the loop's own
+        self._segmenter: Mattes | None = None  # the loop's own, as is the next
+        self._gpu: Aside | None = None
+        self._gpu_now = False  # the last matte came from it
         self._models: Reopener[Mattes] = Reopener(
             "model",
-            self._open_wanted,
+            self._open,
             lambda segmenter: segmenter.close(),
             back_off=BACK_OFF,
             # A model in use that works goes on: what was asked for instead stays away.
             retry=lambda error: self._segmenter is None or self._failures >= FAILURES,
         )
+        self._gpus: Reopener[Mattes | None] = Reopener(
+            "GPU",
+            self._open_gpu,
+            lambda segmenter: segmenter.close() if segmenter else None,
+            back_off=BACK_OFF,
+            retry=lambda error: False,  # settings that change give it another try
+            failed=self._gpu_failed,
+        )
         self._failures = 0  # in a row
-        self._gpu_words: deque[str] = deque()  # reasons to leave the GPU, "" to try it once more
-        # Why the GPU is not used, although there is one or it was asked for; the model thread's own
+        # Why the GPU is not used, although there is one or it was asked for; replaced as a whole
         self._gpu_problem = ""
+        self._gpu_rests = False  # it ended because nobody watched
+        self._gpu_used = self._looked = time.monotonic()
+        self._retry_at = float("inf")  # when a GPU that failed gets another try
+        self._battery = on_battery()
         self._misfit = ""  # why the model in use cannot serve this camera; the loop's own
 
     def __enter__(self) -> Matting:
         self._models.now()
         self._models.__enter__()
+        self._gpus.__enter__()
+        if self._wants_gpu(self._settings):
+            self._gpus.now()
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._gpus.close()
         self._models.close()
-        if self._segmenter is not None:
-            self._segmenter.close()
+        for engine in (self._gpu, self._segmenter):
+            if engine is not None:
+                engine.close()
 
     @property
     def problem(self) -> str:
@@ -184,25 +218,63 @@ class Matting:
     @property
     def info(self) -> dict[str, Any]:
         """Engine, network and times, for the status."""
-        segmenter = self._segmenter
-        found = {} if segmenter is None else segmenter.info
-        return {"engine": None, **found, "problem": self.problem or None}
+        engine = self._gpu if self._gpu_now else self._segmenter
+        found = {} if engine is None else engine.info
+        return {"engine": None, **found, "waits": self._waits, "problem": self.problem or None}
+
+    @property
+    def _waits(self) -> str | None:
+        """Reason that a GPU which works is not in use now; None while it is, or there is none."""
+        settings, gpu = self._settings, self._gpu
+        if self._gpu_now or self._gpu_problem or settings.engine == "cpu":
+            return None
+        if settings.people != "everyone" and gpu is not None and gpu.draws:
+            return "choosing one person takes the processor"
+        if settings.engine == "auto" and self._battery and nvidia.present():
+            return "on a battery the NVIDIA GPU rests"
+        return None if gpu is None else "the GPU is being made ready"
 
     @property
     def packed(self) -> bool:
         """True if the engine takes a camera's packed pictures apart itself."""
+        if self._gpu is not None and self._gpu.draws:
+            return self._may_use_gpu()
         return self._segmenter is not None and self._segmenter.draws
 
     def apply(self, settings: MatteSettings) -> None:
         """Open what `settings` ask for; the matte in use goes on until the new one is ready."""
         before, self._settings = self._settings, settings
-        # A dragged slider must not open the model again. Choosing one person takes another engine
-        # where there is a GPU.
+        if settings == before:
+            return
+        # A dragged slider must not open the model again, nor does choosing one person.
         light = {"smoothing": settings.smoothing, "people": settings.people}
-        moves = self.info["engine"] == "cuda" and before.people != settings.people
-        if self._segmenter is None or moves or before.model_copy(update=light) != settings:
-            self._gpu_words.append("")  # whoever changes settings gets another try
+        heavy = self._segmenter is None or before.model_copy(update=light) != settings
+        if heavy:
             self._models.now()
+        if heavy or before.people != settings.people:
+            self._gpu_problem = ""  # whoever changes settings gets another try
+            gone = self._gpu is None and not self._gpu_rests
+            if self._wants_gpu(settings) and (heavy or gone):
+                self._gpus.now()
+
+    def tend(self) -> None:
+        """Look now and then where the power comes from: on a battery the processor does it."""
+        now = time.monotonic()
+        if now - self._looked < LOOK:
+            return
+        self._looked = now
+        if now >= self._retry_at:
+            self._retry_at, self._gpu_problem = float("inf"), ""
+            if self._gpu is None and self._wants_gpu(self._settings):
+                self._gpus.now()
+        before, self._battery = self._battery, on_battery()
+        turned = before != self._battery and self._settings.engine == "auto"
+        if turned and self._wants_gpu(self._settings):
+            self._gpus.now()
+
+    def woke_up(self) -> None:
+        """Give the GPU another try soon: many drivers lose it in a suspend, and find it again."""
+        self._retry_at = time.monotonic() + LOOK
 
     def tell_room(self, word: RoomWord) -> bool:
         """Learn the room alone now, or forget it; any thread. False where none is learnt."""
@@ -217,41 +289,56 @@ class Matting:
 
     def reset(self) -> None:
         """Forget the frames before. Pipeline thread only."""
-        if self._segmenter is not None:
-            self._segmenter.reset()
+        self._forget("reset")
 
     def wipe(self) -> None:
         """Overwrite all that is kept of the frames before. Pipeline thread only."""
+        self._forget("wipe")
+
+    def _forget(self, how: str) -> None:
+        if self._gpu is not None:
+            try:
+                getattr(self._gpu, how)()
+            except Exception as error:
+                self._leave_gpu(error)
+        self._rest_gpu()
         if self._segmenter is not None:
-            self._segmenter.wipe()
+            getattr(self._segmenter, how)()
 
     def _follow(self) -> None:
-        """Tell the segmenter what the settings say now and it can do without being opened anew."""
+        """Tell the segmenters what the settings say now and they can do without being reopened."""
         settings, self._adjusted = self._settings, self._settings
         if self._segmenter is not None:
             self._segmenter.adjust(smoothing=settings.smoothing, people=settings.people)
+        if self._gpu is not None:
+            people: People = "everyone" if self._gpu.draws else settings.people
+            self._gpu.adjust(smoothing=settings.smoothing, people=people)
 
     def matte(self, frame: Frame | Fault | None, scene: Scene | None = None) -> Matte | Fault:
         """Return the matte of `frame`, or the reason why there is none.
 
         An engine that draws puts the person into `scene` as well, for the guard to judge.
         """
-        if (opened := self._models.take()) is not None:
-            old, self._segmenter = self._segmenter, opened
-            self._failures, self._adjusted, self._misfit = 0, None, ""
-            if old is not None:
-                self._models.give_back(old)
+        self._take()
         if self._adjusted is not self._settings:
             self._follow()
         if frame is None or isinstance(frame, Fault):
             return Fault("no frame")
+        if scene is not None and self._may_use_gpu():
+            drawn = self._by_gpu(frame, scene)
+            if drawn is not None:
+                return drawn
+        else:
+            self._rest_gpu()
         if self._segmenter is None:
             return Fault("model cannot be used" if self._models.problem else "starting")
+        self._hand_back()
+        return self._by_segmenter(self._segmenter, frame, scene)
+
+    def _by_segmenter(self, segmenter: Mattes, frame: Frame, scene: Scene | None) -> Matte | Fault:
         try:
-            matte = self._segmenter.matte(frame.planes, seq=frame.seq, pts=frame.pts, scene=scene)
+            matte = segmenter.matte(frame.planes, seq=frame.seq, pts=frame.pts, scene=scene)
         except Exception as error:  # whatever it is, the answer is the card
-            if self._segmenter.draws:
-                return self._leave_gpu(error)
             self._failures += 1
             if isinstance(error, UntrustedError):  # at the size of this camera, not when opened
                 self._misfit = str(error)
@@ -263,42 +350,109 @@ class Matting:
         self._failures = 0
         return Fault("starting") if matte is None else matte
 
-    def _leave_gpu(self, error: Exception) -> Fault:
-        """Give the GPU up, and have the processor take over; the card is shown until it does."""
+    def _take(self) -> None:
+        """Use what was opened since the last frame."""
+        if (opened := self._models.take()) is not None:
+            old, self._segmenter = self._segmenter, opened
+            self._failures, self._adjusted, self._misfit = 0, None, ""
+            if old is not None:
+                self._models.give_back(old)
+        if (opened := self._gpus.take()) is not None:
+            lost, self._gpu = self._gpu, cast("Aside", opened)
+            self._adjusted, self._gpu_used = None, time.monotonic()
+            if lost is not None:
+                self._gpus.give_back(lost)
+
+    def _by_gpu(self, frame: Frame, scene: Scene) -> Matte | None:
+        """Return the GPU's matte of `frame`; None where the processor has to make one."""
+        if self._gpu is None:
+            if self._gpu_rests:
+                self._gpu_rests = False
+                self._gpus.now()
+            return None
+        self._gpu_used = time.monotonic()
+        try:
+            if not self._gpu_now:
+                if not self._gpu.prepare(frame.planes, scene):
+                    return None
+                self._gpu.reset()
+            matte = self._gpu.matte(frame.planes, seq=frame.seq, pts=frame.pts, scene=scene)
+        except Exception as error:  # whatever it is, the processor has this very frame, too
+            self._leave_gpu(error)
+            return None
+        if matte is not None:
+            self._gpu_now = True
+        return matte
+
+    def _leave_gpu(self, error: Exception) -> None:
+        """Give the GPU up; the processor's engine, which is open, takes over."""
         log.warning("GPU: %s", error, exc_info=not isinstance(error, SegmentationError))
-        self._gpu_words.append(f"{error}; the processor does the work")
-        lost, self._segmenter = self._segmenter, None
+        self._gpu_problem = f"{error or type(error).__name__}; the processor does the work"
+        lost, self._gpu = self._gpu, None
+        self._hand_back()
         if lost is not None:
-            # A GPU that hangs does not answer to this either, and the loop must go on.
-            threading.Thread(target=lost.close, name="gpu", daemon=True).start()
-        self._models.now()
-        return Fault("engine failed")
+            self._gpus.give_back(lost)  # a GPU that hangs does not answer to this either
 
-    def _open(self, settings: MatteSettings) -> Mattes:
-        """Open on the GPU where there is a usable one, else on the processor, noting why."""
-        only_gpu = settings.model.endswith(".safetensors")
-        if settings.engine == "auto" and settings.model != "auto" and not only_gpu:
-            return self._opener(settings, self._cache_dir)
-        if settings.engine != "cpu" and not self._gpu_problem:
-            reason = nvidia.why_not()
-            try:
-                if not reason:
-                    return self._opener(
-                        settings.model_copy(update={"engine": "cuda"}), self._cache_dir
-                    )
-            except SegmentationError as error:
-                if only_gpu:
-                    raise
-                reason = str(error)
-                log.warning("GPU: %s %s", error, error.hint)
-            if settings.engine == "cuda" or not nvidia.why_not() or nvidia.card()[0]:
-                self._gpu_problem = f"{reason}; the processor does the work"
-        return self._opener(settings.model_copy(update={"engine": "cpu"}), self._cache_dir)
+    def _rest_gpu(self) -> None:
+        """End the GPU's process where it had no frame for long: a laptop's GPU can sleep then."""
+        if self._gpu is not None and time.monotonic() - self._gpu_used > RELEASE:
+            idle, self._gpu, self._gpu_rests = self._gpu, None, True
+            self._hand_back()
+            self._gpus.give_back(idle)
 
-    def _open_wanted(self) -> Mattes:
-        while self._gpu_words:
-            self._gpu_problem = self._gpu_words.popleft()
-        started = time.monotonic()
-        opened = self._open(self._settings)
+    def _hand_back(self) -> None:
+        """Have the processor go on, which remembers nothing of what was before."""
+        if self._gpu_now and self._segmenter is not None:
+            self._segmenter.reset()
+        self._gpu_now = False
+
+    def _wants_gpu(self, settings: MatteSettings) -> bool:
+        """True if something else than the processor may do the work, once it is ready."""
+        if settings.model.endswith(GPU_ONLY) or self._gpu_problem:
+            return False
+        return settings.engine == "cuda" or (settings.engine, settings.model) == ("auto", "auto")
+
+    def _may_use_gpu(self) -> bool:
+        """True if it may do so now."""
+        settings, gpu = self._settings, self._gpu
+        if gpu is not None and gpu.draws:
+            tired = settings.engine == "auto" and self._battery
+            if settings.people != "everyone" or tired:
+                return False
+        return self._wants_gpu(settings)
+
+    def _open(self) -> Mattes:
+        """Open what serves always: the processor's engine, but for weights that only a GPU runs."""
+        settings, started = self._settings, time.monotonic()
+        alone = settings.model.endswith(GPU_ONLY) and settings.engine != "cpu"
+        engine = "cuda" if alone else "cpu"
+        opened = self._opener(settings.model_copy(update={"engine": engine}), self._cache_dir)
         log.info("model: ready after %.1f s", time.monotonic() - started)
         return opened
+
+    def _open_gpu(self) -> Mattes | None:
+        """Open the GPU; None where there is no usable one.
+
+        Raises:
+            SegmentationError: it does not work.
+        """
+        settings = self._settings
+        auto = settings.engine == "auto"
+        reason = "" if auto and self._battery else nvidia.why_not()
+        engine = "cuda"
+        if reason or (auto and self._battery):
+            if reason and (not auto or nvidia.present()):
+                self._gpu_problem = f"{reason}; the processor does the work"
+            engine = self._device() if auto else ""
+        if not engine:
+            return None
+        opened = self._opener(settings.model_copy(update={"engine": engine}), self._cache_dir)
+        self._gpu_problem = ""  # of a try before
+        return opened
+
+    def _device(self) -> str:
+        """The device of OpenVINO that is faster than the processor here; "" if none."""
+        return devices.fastest(threads=self._settings.threads, cache_dir=self._cache_dir)
+
+    def _gpu_failed(self, error: Exception) -> None:
+        self._gpu_problem = f"{error or type(error).__name__}; the processor does the work"

@@ -280,12 +280,14 @@ class Daemon:
             self._give_back_at = float("inf")
             give_back()
         self.turn_controls()
+        pipe.matting.tend()
         if self._reread.is_set():
             self._reread.clear()
             self.settings.reload()
         if self._suspend.slept() > 1:
             log.info("woke up from suspend")
             pipe.guard.doubt("just woke up")
+            pipe.matting.woke_up()
             self.settings.end_call()
         if pipe.stats.written and not self._ready:
             self._ready = True

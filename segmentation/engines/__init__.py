@@ -6,7 +6,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from segmentation.engines.layout import Engine, Layout, weights_dir
+from segmentation.engines.layout import Engine, Layout, is_device, weights_dir
 from segmentation.engines.nvidia import why_not
 from segmentation.errors import EngineError
 
@@ -33,6 +33,8 @@ def open_engine(
 ) -> Engine:
     """Open `model` ("auto": the shipped one, else a path) on the engine asked for.
 
+    Besides `ENGINES` that may be one of OpenVINO's devices, by its name: "GPU.0", "NPU".
+
     `still` asks for the most exact model, however long it takes; `large` for the full-width network
     instead of the small one.
     `cache_dir` keeps compiled models and the choice between int8 and fp32; None keeps neither.
@@ -44,7 +46,7 @@ def open_engine(
         UntrustedError: it answers the pictures wrongly.
         EngineError: the engine is unknown or does not work on this machine.
     """
-    if engine not in ENGINES:
+    if engine not in ENGINES and not is_device(engine):
         raise EngineError(
             f"engine is {engine!r}, expected one of {', '.join(map(repr, ENGINES))}",
             hint='Set engine = "auto".',
@@ -68,4 +70,5 @@ def open_engine(
         cache_dir=cache_dir,
         size=size or choice.SIZE,
         examine=examine,
+        device=engine if is_device(engine) else "CPU",
     )

@@ -46,13 +46,15 @@ def open_openvino(
     cache_dir: Path | None = None,
     size: tuple[int, int] = SIZE,
     examine: bool = True,
+    device: str = "CPU",
 ) -> Engine:
     """Open the shipped model in the fastest precision, or the model file `model`.
 
     `large` takes the full-width network instead of the small one. For stills, where time does not
     matter, it is the mean of both: they err in different places. `size` is the input, (h, w), that
     is made ready and asked the pictures of `answers`; without `examine` nothing is asked. Of ours,
-    what answers wrongly is left out, and `notes` of the engine says so.
+    what answers wrongly is left out, and `notes` of the engine says so. Another `device` than the
+    processor runs the small network in the precision it likes best.
 
     Raises:
         ModelError: the weights are missing, damaged, or not a person model.
@@ -64,7 +66,12 @@ def open_openvino(
 
     def opened(path: Path, precision: str = "fp32") -> OpenVinoEngine:
         engine = OpenVinoEngine(
-            path, precision=precision, threads=threads, cache_dir=cache, examine=examine
+            path,
+            precision=precision,
+            threads=threads,
+            device=device,
+            cache_dir=cache,
+            examine=examine,
         )
         try:
             engine.prepare(*(engine.layout.size or size))
@@ -75,13 +82,14 @@ def open_openvino(
 
     if model != "auto":
         return opened(Path(model))
-    wide = weights_dir() / f"{SHIPPED_LARGE}-int8.xml"
-    full, small = (weights_dir() / f"{SHIPPED}{tail}.xml" for tail in ("", "-int8"))
+    full, small, wide = shipped()
     if not full.exists():
         raise ModelError(
             f"the shipped model {full.name} is missing from {full.parent}",
             hint="Install the program again, or set model to the path of a person model.",
         )
+    if device != "CPU":
+        return opened(full, "fp16")
     notes: list[str] = []
     engine: Engine | None = None
     if still and wide.exists():
@@ -101,6 +109,12 @@ def open_openvino(
         raise UntrustedError(notes[-1], hint="Install the program again.")
     engine.notes.extend(notes)
     return engine
+
+
+def shipped() -> tuple[Path, Path, Path]:
+    """Return the files of the small network in fp32 and int8, and of the large one in int8."""
+    exact, small = (weights_dir() / f"{SHIPPED}{tail}.xml" for tail in ("", "-int8"))
+    return exact, small, weights_dir() / f"{SHIPPED_LARGE}-int8.xml"
 
 
 class MeanEngine:
@@ -167,7 +181,7 @@ def _affordable(opened: Opener, wide: Path, notes: list[str]) -> OpenVinoEngine 
     engine = _tried(opened, wide, "int8", notes)
     if engine is None:
         return None
-    spent = _best_of(engine, _trial(engine, SIZE))
+    spent = _best_of(engine, trial(engine, SIZE))
     if spent <= AFFORDABLE:
         return engine
     engine.close()
@@ -198,7 +212,7 @@ def _fastest(
         engine = _tried(opened, path, name, refused)
         if engine is None:
             continue
-        x = _trial(engine, SIZE) if x is None else x
+        x = trial(engine, SIZE) if x is None else x
         answer = engine.infer(x).copy()
         exact = answer if exact is None else exact
         apart[name] = float(np.abs(answer - exact).mean())
@@ -261,7 +275,7 @@ def _best_of(engine: OpenVinoEngine, x: NDArray[np.float32]) -> float:
     return float(np.mean(sorted(spent)[: TRIALS // 2]))
 
 
-def _trial(engine: OpenVinoEngine, size: tuple[int, int]) -> NDArray[np.float32]:
+def trial(engine: Engine, size: tuple[int, int]) -> NDArray[np.float32]:
     """Return the person before the room as this network wants its picture."""
     x = np.zeros((1, engine.layout.inputs, *size), np.float32)
     picture = answers.pictures(*answers.part(*size))[0]

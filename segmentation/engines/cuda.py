@@ -1,12 +1,9 @@
-"""Whole frames on an NVIDIA GPU: one CUDA graph from the camera's bytes to the composite.
-
-The GPU hands back two things for a frame: its matte, thinned out, which is what the guard judges,
-and the composite, which nobody may see before the guard has said yes.
-"""
+"""The network on an NVIDIA GPU, and what everything that runs there begins with."""
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import logging
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,10 +14,10 @@ import torch
 from torch import nn
 
 from segmentation.bisenet import BiSeNet, without_room
-from segmentation.engines import answers, networks
+from segmentation.engines import answers, networks, nvidia
 from segmentation.engines.layout import Layout, weights_dir
 from segmentation.engines.weights_file import load_weights
-from segmentation.errors import EngineError, ModelError
+from segmentation.errors import EngineError, ModelError, SegmentationError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -30,6 +27,8 @@ log = logging.getLogger(__name__)
 
 SHIPPED: Final = "bisenet-r18"
 MEMORY: Final = 400 << 20  # bytes of the GPU's memory that are ours at most
+STACK_LIMIT: Final = 0  # CU_LIMIT_STACK_SIZE
+STACK: Final = 128  # bytes of stack of each of its threads, to begin with
 PRECISIONS: Final = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32}
 
 
@@ -112,7 +111,7 @@ class CudaEngine:
         """Give the GPU's memory back."""
         self._network = None
         if self._device.type == "cuda":
-            with contextlib.suppress(RuntimeError):
+            with contextlib.suppress(Exception):
                 torch.cuda.empty_cache()
 
 
@@ -159,26 +158,43 @@ def open_device(device: torch.device) -> str:
     if device.type != "cuda":
         return device.type.upper()
     torch.cuda.init()  # type: ignore[no-untyped-call]
-    properties = torch.cuda.get_device_properties(device)
-    torch.cuda.set_per_process_memory_fraction(min(1.0, MEMORY / properties.total_memory), device)
+    index = torch.cuda.current_device() if device.index is None else device.index
+    torch.cuda.set_device(index)
+    _small_stack()
+    properties = torch.cuda.get_device_properties(index)
+    torch.cuda.set_per_process_memory_fraction(min(1.0, MEMORY / properties.total_memory), index)
     torch.backends.cudnn.benchmark = True
+    # float32 is what half precision is compared with: not in TensorFloat-32, which is no better.
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     return str(properties.name)
+
+
+def _small_stack() -> None:
+    """Have the driver reserve less for the stacks of all threads that the GPU can hold at once.
+
+    The 1,024 bytes it begins with are 264 MB on a large card; a kernel that needs more gets it.
+    """
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(nvidia.DRIVER).cuCtxSetLimit(STACK_LIMIT, ctypes.c_size_t(STACK))
 
 
 @contextlib.contextmanager
 def as_engine_error(what: str) -> Iterator[None]:
-    """Turn what torch raises into the engine's own error."""
+    """Turn whatever torch, a driver or a compiler raises into the engine's own error."""
     try:
         yield
+    except SegmentationError:
+        raise
     except torch.OutOfMemoryError as error:
         raise EngineError(
             "the GPU's memory is full", hint='Close what uses it, or set engine = "cpu".'
         ) from error
-    except (RuntimeError, AssertionError) as error:
+    except Exception as error:
         raise EngineError(
             f"the GPU {what}: {first_line(error)}", hint='Set engine = "cpu".'
         ) from error
 
 
 def first_line(error: BaseException) -> str:
+    """Return the first line of an error's text, or its type's name where it has none."""
     return (str(error).splitlines() or [type(error).__name__])[0]

@@ -95,6 +95,11 @@ class Engine(Protocol):
         ...
 
 
+def is_device(name: str) -> bool:
+    """True if `name` is that of one of OpenVINO's devices besides the processor: "GPU.0", "NPU"."""
+    return name.partition(".")[0] in ("GPU", "NPU")
+
+
 def weights_dir() -> Path:
     """Where the shipped weights lie."""
     return Path(__file__).resolve().parent.parent / "weights"

@@ -68,14 +68,11 @@ class OpenVinoEngine:
         self.layout = recognise(graph, path)
         self.device = device
         self.model = path.stem
-        options: dict[str, Any] = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": max(1, threads),
-            "NUM_STREAMS": 1,
-        }
+        options: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
         quantised = any(op.get_type_name() == "FakeQuantize" for op in graph.get_ops())
         self.precision = "int8" if quantised else precision
-        if device == "CPU":
+        if device == "CPU":  # others refuse some of these
+            options |= {"INFERENCE_NUM_THREADS": max(1, threads), "NUM_STREAMS": 1}
             # Layers that are not quantised count too: in bfloat16 only where it is native.
             native = self.precision == "bf16" or (self.precision == "int8" and has_bfloat16())
             options["INFERENCE_PRECISION_HINT"] = "bf16" if native else "f32"

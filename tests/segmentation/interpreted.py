@@ -6,19 +6,27 @@ JSON; names are those of `main`. Without the variable, "sm_90" compiles them for
 
 from __future__ import annotations
 
+import copy
 import json
+import re
+import subprocess
 import sys
+import tempfile
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
 import triton
 
+from segmentation.engines import networks
+from segmentation.engines.cuda import read_weights, weights_path
 from segmentation.engines.layout import weights_dir
 from tests.segmentation.test_cuda import CPU, H, W, backdrop, blobs, moving, parts_of, torn
 from vcam.compose.scene import Blur, Look, Scene
-from vcam.gpu import packing, torch_matte, triton_draw, triton_matte
-from vcam.gpu.segmenter import CudaSegmenter
+from vcam.gpu import packing, torch_matte
+from vcam.gpu.kernels import draw, refine, tail
+from vcam.gpu.segmenter import CudaSegmenter, Form
 from vcam.gpu.torch_matte import guided
 
 AREA = 288 * 160  # the interpreter is slow
@@ -35,13 +43,19 @@ CASES = {
 TARGETS = (70, 80, 90, 120)
 TYPES = {
     torch.float32: "*fp32", torch.float16: "*fp16", torch.uint8: "*u8", torch.int32: "*i32",
-    torch.int64: "*i64",
+    torch.int64: "*i64", torch.int16: "*i16",
 }  # fmt: skip
 
 
 def main() -> None:
     checks = {name: partial(worst, *case) for name, case in CASES.items()}
-    checks |= {"tidied": tidied, "moving": moved, "broken": broken, "chosen": choices}
+    checks |= {
+        "tidied": tidied,
+        "moving": moved,
+        "broken": broken,
+        "chosen": choices,
+        "tail": tails,
+    }
     checks |= {f"sm_{capability}": partial(compiled, capability) for capability in TARGETS}
     print(json.dumps({name: checks[name]() for name in sys.argv[1:]}))
 
@@ -54,7 +68,7 @@ def asked(kind, size, full_range, look, kernels, precision=""):
     frame = moving(0, *size, halves=1 if kind in ("yuyv", "4:2:2") else 2, full_range=full_range)
     path = weights_dir() / "bisenet-small.safetensors"
     segmenter = CudaSegmenter(
-        str(path), device="cpu", area=AREA, kernels=kernels, precision=precision
+        str(path), device="cpu", form=Form(precision, kernels=kernels, area=AREA)
     )
     return segmenter, *parts_of(frame, kind), scene
 
@@ -89,6 +103,25 @@ def worst(*case) -> dict[str, float]:
     }
 
 
+def tails() -> dict[str, float]:
+    """How far alpha by the network's last layers in Triton is from theirs in torch."""
+    network = networks.placed(read_weights(weights_path("auto")), CPU, torch.float32)
+    body, head = networks.split(network)
+    apart, spread = 0.0, 0.0
+    for full, size, dtype in (
+        ((96, 160), (96, 160), torch.float32),
+        ((64, 96), (63, 91), torch.float16),
+    ):
+        with torch.inference_mode():
+            made = body(networks.trial(full, CPU)).to(dtype, memory_format=torch.channels_last)
+            wanted = torch.sigmoid(head(made.float()))[0, 0, : size[0], : size[1]]
+            conv = copy.deepcopy(head.conv).to(dtype)
+            found = tail.Tail(conv, full, size)(made)
+        apart = max(apart, float((found - wanted).abs().max()))
+        spread = max(spread, float(wanted.std()))
+    return {"apart": apart, "spread": spread}
+
+
 def tidied() -> dict[str, float]:
     """How far mattes with islands, holes and fog, or nobody, are from those that torch tidies."""
     apart, changed, stays = 0.0, 0.0, set()
@@ -97,7 +130,7 @@ def tidied() -> dict[str, float]:
         size = mattes[0].shape
         tidy, twin = (torch_matte.Tidy(*size, CPU, settle=True) for _ in range(2))
         smoother = torch_matte.Smoother(*size, CPU)
-        kernels = triton_matte.Refine(tidy, smoother)
+        kernels = refine.Refine(tidy, smoother)
         kernels.counts.fill_(77)  # as the frame before left it
         header = torch.zeros(packing.HEADER, dtype=torch.uint8)
         header[8] = 1
@@ -121,8 +154,7 @@ def moved() -> dict[str, float]:
         CudaSegmenter(
             str(weights_dir() / "bisenet-small.safetensors"),
             device="cpu",
-            area=AREA,
-            kernels=kernels,
+            form=Form(kernels=kernels, area=AREA),
             smoothing=0.9,
         )
         for kernels in ("torch", "triton")
@@ -151,8 +183,8 @@ def moved() -> dict[str, float]:
 def broken() -> dict[str, int]:
     """What is no number after one pixel of the network's answer is none, and after it is again."""
     (_, plan), _ = plans("yuyv", (640, 360), False, {})
-    n = plan._thin[0] * plan._thin[1] * 4
-    floats = plan._answer[plan._floats].view(torch.float32)
+    n = plan.exchange.thin[0] * plan.exchange.thin[1] * 4
+    floats = plan._answer[plan.exchange.floats].view(torch.float32)
     network = plan._network
     count = {}
     for name in ("broken", "mended"):
@@ -169,8 +201,8 @@ def broken() -> dict[str, int]:
     return {**count, "all": n, "held": int(plan._smoother.held.isnan().sum())}
 
 
-def compiled(capability: int) -> dict[str, int]:
-    """Compile whatever kernels these frames want; the bytes of machine code of each kernel."""
+def compiled(capability: int) -> dict[str, dict[str, int]]:
+    """Compile whatever kernels these frames want; the most bytes of code and of stack of each."""
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
     from triton.runtime.jit import JITFunction
@@ -193,7 +225,7 @@ def compiled(capability: int) -> dict[str, int]:
         if key not in known:
             source = ASTSource(self, signature, constants)
             made = triton.compile(source, target=target, options={"num_warps": num_warps})
-            known[key] = len(made.asm["cubin"])
+            known[key] = len(made.asm["cubin"]), stack_of(made.asm["cubin"])
 
     JITFunction.run = compile_only
     for kind, size, full_range, look in CASES.values():
@@ -201,25 +233,42 @@ def compiled(capability: int) -> dict[str, int]:
             kind, size, full_range, look, "triton", precision="fp16"
         )
         segmenter.run(packing, parts, seq=0, pts=0.0, scene=scene)
-    return {name: max(n for (k, *_), n in known.items() if k == name) for name, *_ in known}
+    most: dict[str, dict[str, int]] = {}
+    for (name, *_), (size, stack) in known.items():
+        found = most.setdefault(name, {"code": 0, "stack": 0})
+        most[name] = {"code": max(size, found["code"]), "stack": max(stack, found["stack"])}
+    return most
+
+
+def stack_of(cubin: bytes) -> int:
+    """Bytes of stack that each thread of a compiled kernel takes: what did not fit its registers.
+
+    The driver reserves as much for every thread that the GPU can hold at once.
+    """
+    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        done = subprocess.run(
+            [tool, "-res-usage", file.name], capture_output=True, text=True, check=True
+        )
+    return max(int(stack) for stack in re.findall(r"STACK:(\d+)", done.stdout))
 
 
 def choices() -> dict[str, str]:
     """Whose kernels are taken if Triton's are faster, slower, or compute something else."""
     (_, plan), _ = plans("yuyv", (640, 360), False, {})
     found = {"faster": chosen(plan, 0.5), "slower": chosen(plan, 2.0)}
-    draw = triton_draw.Draw.__call__
-    triton_draw.Draw.__call__ = lambda self, *args: (draw(self, *args), args[-1].bitwise_not_())
+    drawn = draw.Draw.__call__
+    draw.Draw.__call__ = lambda self, *args: (drawn(self, *args), args[-1].bitwise_not_())
     found["wrong"] = chosen(plan, 0.5)
-    triton_draw.Draw.__call__ = draw
-    triton_matte.Refine.__call__ = lambda self, raw, *_: (raw, raw, raw)
+    draw.Draw.__call__ = drawn
+    refine.Refine.__call__ = lambda self, raw, *_: (raw, raw, raw)
     return {**found, "unsteady": chosen(plan, 0.5)}
 
 
 def chosen(plan, slower: float) -> str:
     """Whose kernels are taken, where Triton's take `slower` times as long."""
-    from segmentation.engines import networks
-
     times = iter((1.0, slower))
     before, networks.time_of = networks.time_of, lambda *_: next(times)
     plan._shapers = None

@@ -312,10 +312,12 @@ def _cuda(options: argparse.Namespace) -> int:
 
     try:
         report = bench_gpu.measure(
+            bench_gpu.Material(
+                SIZES,
+                pack,
+                lambda width, height: i420_from_image(draw("studio", width, height)),
+            ),
             frames=max(options.frames, 1000),
-            sizes=SIZES,
-            pack=pack,
-            backdrop=lambda width, height: i420_from_image(draw("studio", width, height)),
             check=options.check,
             model=options.model,
             say=_say,

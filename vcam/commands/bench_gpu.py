@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import torch
 
 from segmentation.engines import networks
-from segmentation.engines.cuda import PRECISIONS
+from segmentation.engines.cuda import PRECISIONS, first_line
 from vcam.compose.scene import Scene
 from vcam.gpu.packing import Packing
 from vcam.gpu.plan import STAGES, Plan
-from vcam.gpu.segmenter import CudaSegmenter
+from vcam.gpu.segmenter import CudaSegmenter, Form
 from vcam.sources.decode import MjpegDecoder
 from vcam.system.paths import cache_dir
 
@@ -34,14 +36,24 @@ PAPER_FPS: Final = 65.5
 # and fp16 operations a second. A Hopper card on PCIe 5; on others the ratio is only a ratio.
 BUS, MEMORY, OPERATIONS = 50e9, 3.0e12, 400e12
 WARM_UP: Final = 50
+CAMERA: Final = 1 / 30  # seconds from frame to frame; between them a GPU's clocks fall
+# Composites may be as far from float32 ones: a level or two of 255 is what half precision does.
+APART: Final = {"worst_levels": 4, "mean_levels": 0.05, "worst_alpha": 0.01}
+
+
+@dataclass(frozen=True)
+class Material:
+    """Frames and backdrops to measure with."""
+
+    sizes: dict[str, tuple[int, int]]  # (width, height), by name
+    pack: Callable[[int, int], tuple[list[bytes], list[NDArray[np.uint8]]]]  # JPEGs, and YUYV
+    backdrop: Callable[[int, int], NDArray[np.uint8]]
 
 
 def measure(
+    material: Material,
     *,
     frames: int = 1000,
-    sizes: dict[str, tuple[int, int]],
-    pack: Callable[[int, int], tuple[list[bytes], list[NDArray[np.uint8]]]],
-    backdrop: Callable[[int, int], NDArray[np.uint8]],
     check: bool = False,
     device: str = "cuda",
     model: str = "auto",
@@ -50,58 +62,79 @@ def measure(
 ) -> dict[str, Any]:
     """Return the report; `device="cpu"` runs the same code without a GPU, for the tests.
 
+    A section that fails says why under "problem"; the others are measured all the same.
+
     Raises:
         SegmentationError: the GPU or the weights cannot be used.
     """
     first = CudaSegmenter(model, device=device)
     weights, where = first._weights, first.device
     dtype = PRECISIONS[first.precision]
-    say("the network in every form")
-    compared = networks.compare(weights, (512, 512), where, dtype, kinds=kinds)
-    if where.type == "cuda":
-        networks.remember(compared, where, dtype, cache_dir())
-    kind = networks.fastest(compared)
     report: dict[str, Any] = {
         "gpu": first.name,
         "torch": torch.__version__,
         "model": f"{first.model} {first.precision}",
-        "network": kind,
-        "networks": compared,
+        "network": "eager",
+        "networks": {},
         "cases": [],
     }
-    for name, (width, height) in sizes.items():
+    say("the network in every form")
+    report["networks"] = section(
+        lambda: networks.compare(weights, (512, 512), where, dtype, kinds=kinds)
+    )
+    if "problem" not in report["networks"]:
+        report["network"] = networks.fastest(report["networks"])
+        if where.type == "cuda":
+            networks.remember(report["networks"], where, dtype, cache_dir())
+    form = Form(network=report["network"])
+    for name, (width, height) in material.sizes.items():
         say(f"{name} YUYV")
-        segmenter = CudaSegmenter(model, device=device, network=kind)
-        scene = Scene(width, height, backdrop(width, height))
-        jpegs, packed = pack(width, height)
-        case = _frames(segmenter, Packing.yuyv(height, width), packed, scene, frames)
-        case["name"], case["jpeg"] = name, jpeg(jpegs, where)
+        scene = Scene(width, height, material.backdrop(width, height))
+        jpegs, packed = material.pack(width, height)
+        case = section(lambda: _case(packed, scene, frames, (model, device, form)))  # noqa: B023
+        case["name"] = name
+        case["jpeg"] = section(lambda: jpeg(jpegs, where))  # noqa: B023
         if check:
             say(f"{name} against the processor")
-            case["apart"] = apart(model, packed[:12], scene, device)
+            case["apart"] = section(lambda: apart(model, packed[:12], scene, device))  # noqa: B023
         report["cases"].append(case)
-        segmenter.close()
     say("the network at the paper's size")
-    paper = _alone(weights, PAPER, where, dtype, kind)
-    report["paper"] = {**paper, "times_paper": round(paper["fps"] / PAPER_FPS, 2)}
-    report["square"] = _alone(weights, (512, 512), where, dtype, kind)
-    report["lraspp"] = _lraspp(where, dtype)
+    kind = report["network"]
+    report["paper"] = section(lambda: _alone(weights, PAPER, where, dtype, kind))
+    if "fps" in report["paper"]:
+        report["paper"]["times_paper"] = round(report["paper"]["fps"] / PAPER_FPS, 2)
+    report["square"] = section(lambda: _alone(weights, (512, 512), where, dtype, kind))
+    report["lraspp"] = section(lambda: _lraspp(where, dtype))
     report["meets"] = meets(report)
     return report
 
 
+def section(measured: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """Return what was measured, or the problem with it."""
+    try:
+        return measured()
+    except Exception as error:  # out of memory, a driver, a compiler: the rest is worth having
+        return {"problem": f"{type(error).__name__}: {first_line(error)}"}
+
+
 def meets(report: dict[str, Any]) -> dict[str, bool]:
-    """Return what was hoped for, and whether it is so; a Hopper card is meant."""
+    """Return what was hoped for, and whether it is so; a Hopper card is meant.
+
+    What was not measured did not come true.
+    """
     found = {}
     for case in report["cases"]:
         hopes = {"p50_ms": 0.4, "p99_ms": 0.6, "over_floor": 5.0} if case["name"] == "720p" else {}
         for key, most in {**hopes, "host_cpu_ms": 0.5, "torch_memory_mb": 400}.items():
-            found[f"{case['name']} {key} <= {most:g}"] = case[key] <= most
-        if "apart" in case:
-            found[f"{case['name']} composites <= 2 levels"] = case["apart"]["worst_levels"] <= 2
-    alpha = report["networks"][report["network"]].get("apart", 1.0)
-    found[f"alpha <= {networks.SAME:g} from float32"] = alpha <= networks.SAME
-    found["paper's frames a second x 10"] = report["paper"]["times_paper"] >= 10
+            found[f"{case['name']} {key} <= {most:g}"] = case.get(key, inf) <= most
+        for key, most in APART.items():
+            if "apart" in case:
+                found[f"{case['name']} {key} <= {most:g}"] = case["apart"].get(key, inf) <= most
+    form = report["networks"].get(report["network"], {})
+    for key in ("logits", "apart"):
+        name = "logits" if key == "logits" else "alpha"
+        found[f"{name} <= {networks.SAME:g} from float32"] = form.get(key, inf) <= networks.SAME
+    found["paper's frames a second x 10"] = report["paper"].get("times_paper", 0) >= 10
     return found
 
 
@@ -122,6 +155,21 @@ def launches(plan: Plan) -> int | None:
         return None
 
 
+def _case(
+    packed: list[NDArray[np.uint8]],
+    scene: Scene,
+    frames: int,
+    opening: tuple[str, str, Form],
+) -> dict[str, Any]:
+    model, device, form = opening
+    segmenter = CudaSegmenter(model, device=device, form=form)
+    try:
+        packing = Packing.yuyv(scene.height, scene.width)
+        return _frames(segmenter, packing, packed, scene, frames)
+    finally:
+        segmenter.close()
+
+
 def _frames(
     segmenter: CudaSegmenter,
     packing: Packing,
@@ -131,7 +179,7 @@ def _frames(
 ) -> dict[str, Any]:
     """Send `frames` frames through, one at a time, and time them on both sides."""
     plan = _ready(segmenter, packing, packed[0], scene)
-    wall, cpu, gpu = [], [], []
+    wall, cpu, gpu, paced = [], [], [], []
     stream = plan._stream
     for i in range(-WARM_UP if stream else -1, frames):
         started, spent = time.perf_counter(), time.thread_time()
@@ -143,6 +191,7 @@ def _frames(
     if stream is not None:
         with torch.inference_mode(), torch.cuda.stream(stream):
             gpu = networks.timed(plan._graphs[0].replay, stream, frames)
+            paced = networks.timed(plan._graphs[0].replay, stream, frames // 10, CAMERA)
     whole = gpu or wall
     bound = floor(plan, segmenter._weights)
     middle = float(np.median(whole))
@@ -152,6 +201,7 @@ def _frames(
         "launches": launches(plan),
         "p50_ms": round(middle, 4),
         "p99_ms": round(float(np.percentile(whole, 99)), 4),
+        "at_30_fps_ms": round(float(np.median(paced or whole)), 4),
         "wall_p50_ms": round(float(np.median(wall)), 4),
         "wall_p99_ms": round(float(np.percentile(wall, 99)), 4),
         "host_cpu_ms": round(float(np.mean(cpu)), 4),
@@ -230,16 +280,24 @@ def apart(model: str, packed: list[NDArray[np.uint8]], scene: Scene, device: str
     mine = CudaSegmenter(model, device=device)
     exact = CudaSegmenter(model, device="cpu")
     packing = Packing.yuyv(scene.height, scene.width)
-    worst, mean = 0, 0.0
+    worst, mean, alpha = 0, 0.0, 0.0
     _ready(mine, packing, packed[0], scene)
     for seq, data in enumerate(packed):
         mine.reset()
         exact.reset()
         pair = [s.run(packing, (data,), seq=seq, pts=0.0, scene=scene) for s in (mine, exact)]
-        first, second = (m.composite for m in pair if m is not None and m.composite is not None)
-        difference = np.abs(first.astype(np.int16) - second)
+        first, second = (m for m in pair if m is not None)
+        assert first.composite is not None
+        assert second.composite is not None
+        difference = np.abs(first.composite.astype(np.int16) - second.composite)
         worst, mean = max(worst, int(difference.max())), max(mean, float(difference.mean()))
-    return {"worst_levels": worst, "mean_levels": round(mean, 4), "frames": len(packed)}
+        alpha = max(alpha, float(np.abs(first.raw - second.raw).max()))
+    return {
+        "worst_levels": worst,
+        "mean_levels": round(mean, 4),
+        "worst_alpha": round(alpha, 5),
+        "frames": len(packed),
+    }
 
 
 def jpeg(jpegs: list[bytes], device: torch.device) -> dict[str, Any]:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from typing import TypeVar
 
+from segmentation.engines import devices as accelerators
+from segmentation.engines import nvidia
 from vcam.client import Client
 from vcam.errors import DaemonError, SourceError, VcamError
 from vcam.foreign_text import say
@@ -19,6 +21,7 @@ from vcam.system import devices
 from vcam.system.cameras import find_camera
 from vcam.system.controls import kept_controls, turn_controls
 from vcam.system.devices import CameraInfo, Holder, Mode, VirtualCameraInfo
+from vcam.system.paths import cache_dir
 
 Listed = TypeVar("Listed", CameraInfo, VirtualCameraInfo)
 
@@ -39,6 +42,7 @@ def listed(*, as_json: bool) -> int:
         answer = {
             "cameras": [asdict(camera) for camera in cameras],
             "virtual": [asdict(camera) for camera in virtual],
+            "engines": engines(),
         }
         say(json.dumps(answer, indent=2), limit=None)
         return 0
@@ -70,7 +74,29 @@ def listed(*, as_json: bool) -> int:
             say(f"    {device.problem}")
     if not virtual:
         say("  none; `vcam doctor` says how to get one")
+    say("For the network, besides the processor")
+    found = engines()
+    for engine in found:
+        say(f"  {engine['name']}  {engine['device']}  {engine['state']}")
+    if not found:
+        say("  none")
     return 0
+
+
+def engines() -> list[dict[str, str]]:
+    """GPUs and NPUs, each with its device, its name and whether it does the work."""
+    found, used = [], ""
+    with contextlib.suppress(VcamError):
+        used = str(Client.connect().status()["engine"].get("device") or "")
+    if card := nvidia.present():
+        problem = nvidia.why_not()
+        state = "in use" if used.startswith("CUDA") else problem or "could be used"
+        found.append({"device": "CUDA", "name": card, "state": state})
+    measured = accelerators.report(cache_dir())
+    for device, name in accelerators.listed().items():
+        state = "in use" if used == device else accelerators.verdict(measured, device)
+        found.append({"device": device, "name": name, "state": state})
+    return found
 
 
 def _ours() -> dict[str, set[Holder]]:

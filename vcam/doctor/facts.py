@@ -18,13 +18,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from segmentation.engines import nvidia
+from segmentation.engines import devices, nvidia
 from vcam.client import Client
 from vcam.errors import ConfigError, VcamError
 from vcam.foreign_text import plain
 from vcam.settings import config
 from vcam.system import sensors, systemd, v4l2
 from vcam.system.devices import LABEL, Holder, formats_of
+from vcam.system.paths import cache_dir
 
 if TYPE_CHECKING:
     from vcam.system.v4l2 import Capabilities
@@ -85,6 +86,7 @@ class Surroundings:
     gpu: str = ""  # an NVIDIA GPU that could do the work
     gpu_problem: str = ""  # why it cannot, as half a sentence
     gpu_remedy: str = ""  # what to do about that
+    devices: tuple[str, ...] = ()  # of OpenVINO besides the processor, each with what became of it
     obs: bool | None = None  # Windows and macOS: OBS' virtual camera is there
     installer: str = field(default_factory=lambda: str(installer()))
 
@@ -131,8 +133,13 @@ def look(
     run = run or _run
     facts: dict[str, Any] = {"system": sys.platform, "user": environ.get("USER", "")}
     facts |= _settings() | _daemon()
-    facts |= {"gpu": nvidia.card()[0], "gpu_problem": nvidia.why_not()}
+    facts |= {"gpu": nvidia.present(), "gpu_problem": nvidia.why_not()}
     facts["gpu_remedy"] = nvidia.remedy()
+    measured = devices.report(cache_dir())
+    facts["devices"] = tuple(
+        f"{name} ({device}): {devices.verdict(measured, device)}"
+        for device, name in devices.listed().items()
+    )
     if sys.platform == "linux":
         facts |= _module(root, run) | _video_group(environ)
         facts["nodes"] = tuple(_nodes(root))

@@ -102,6 +102,13 @@ def engine(seen: Surroundings) -> Iterator[Finding]:
     """The engine that was asked for is the one in use, and a GPU does not lie idle."""
     wanted, state = seen.setting("matte", "engine"), (seen.status or {}).get("engine") or {}
     asked = wanted == "cuda"
+    if wanted == "auto" and seen.devices and not str(state.get("device")).startswith("CUDA"):
+        yield Finding(
+            "note",
+            f"OpenVINO lists besides the processor: {'; '.join(seen.devices)}.",
+            f"In use is {state.get('device') or 'none of them, the daemon does not run'}; "
+            "each is measured at the first start, and used if it is right and faster.",
+        )
     if not asked and (wanted != "auto" or not seen.gpu):
         return
     severity: Severity = "warning" if asked else "note"
@@ -109,6 +116,8 @@ def engine(seen: Surroundings) -> Iterator[Finding]:
         what = 'The settings ask for engine = "cuda", but' if asked else "The GPU lies idle:"
         why = f"The processor does the work instead. {seen.gpu_remedy}".rstrip()
         yield Finding(severity, f"{what} {seen.gpu_problem}.", why)
+    elif state.get("waits"):
+        return  # as wanted
     elif seen.gpu and state.get("engine") not in (None, "cuda") and not state.get("problem"):
         yield Finding(
             severity,

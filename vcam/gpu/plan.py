@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import cv2
@@ -15,27 +12,24 @@ import torch
 from torch import Tensor
 
 from segmentation.engines import answers, networks
+from segmentation.engines.cuda import first_line
 from segmentation.engines.layout import Layout
 from segmentation.errors import EngineError
 from segmentation.kernels import FULL, LIMITED
 from segmentation.matte import Matte
-from segmentation.planes import i420_shape
 from segmentation.sizes import input_size
 from vcam.compose.scene import Blur, Scene
 from vcam.gpu import resample, torch_draw, torch_matte
+from vcam.gpu.exchange import Exchange, bare
 from vcam.gpu.packing import HEADER, SAMPLE, Packing
+from vcam.gpu.rig import Rig
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-from segmentation.engines.cuda import first_line
-
 log = logging.getLogger(__name__)
 
-
-AREA: Final = 512 * 512  # pixels of the network's input; its shape follows the frame
 PATIENCE: Final = 0.5  # seconds a frame may take before the GPU counts as lost
-NO_PICTURE: Final = np.zeros((0, 0), np.uint8)
 NAP: Final = 5e-5  # seconds between looks at whether the GPU is done
 STAGES: Final = ("upload", "prepare", "infer", "refine", "draw", "download")
 
@@ -47,27 +41,20 @@ class Plan:
     them into one CUDA graph for each of the two buffers.
     """
 
-    def __init__(
-        self,
-        network: Callable[[Tensor], Tensor],
-        packing: Packing,
-        scene: Scene,
-        device: torch.device,
-        dtype: torch.dtype,
-        area: int = AREA,
-    ) -> None:
+    def __init__(self, rig: Rig, packing: Packing, scene: Scene) -> None:
+        self.rig, self.packing, device = rig, packing, rig.device
         self._pictured = scene.blur is None
-        # The picture comes with each frame.
-        self.scene = replace(scene, behind=scene.blur or NO_PICTURE)
-        self.packing, self.device = packing, device
-        self._network, self._dtype = network, dtype
+        self.scene = bare(scene)  # the picture comes with each frame
         frame = packing.y
-        self.full, self.size = input_size(frame.height, frame.width, area)
+        self.full, self.size = input_size(frame.height, frame.width, rig.area)
         h, w = self.size
         matrix = FULL if packing.full_range else LIMITED
         layout = Layout("bisenet")
         scale = [[1 / s, -m / s] for m, s in zip(layout.mean, layout.std, strict=True)]
-        self._shapers: Any = None  # Triton's kernels, where they are used: `triton_matte.Shapers`
+        self._network = rig.network
+        self._shapers: Any = (
+            None  # Triton's kernels, where they are used: `kernels.shapers.Shapers`
+        )
         self._matrix = torch.tensor(matrix, dtype=torch.float32, device=device)
         self._scale = torch.tensor(scale, dtype=torch.float32, device=device)
         shapes = [(p.height, p.width) for p in packing.seen]
@@ -77,40 +64,25 @@ class Plan:
         self._colours = torch_draw.Colours(h, w, device)
         self._fit = torch_draw.Fit(packing, scene, h, w, device)
         self._spill = torch_draw.Spill(self._fit, scene, (h, w), device)
-        self._buffers(scene)
+        self.exchange = Exchange(packing, self.size, scene.width, scene.height)
+        self.buffers = rig.host.take(self.exchange)
+        self._above = torch.zeros(self.exchange.up, dtype=torch.uint8, device=device)
+        self._answer = torch.zeros(self.exchange.down, dtype=torch.uint8, device=device)
+        self._behind = torch.zeros(self.exchange.backdrop, dtype=torch.uint8, device=device)
+        self._backdrop: NDArray[np.uint8] | None = None
+        self._raw = torch.zeros(self.size, device=device)
         self.present = False
         self._turn = 0
         self._graphs: list[torch.cuda.CUDAGraph] = []
-        self._stream: torch.cuda.Stream | None = None
+        self._stream = rig.running
         self._done: Any = None
-        if device.type == "cuda":
-            self._stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        if self._stream is not None:
             self._done = torch.cuda.Event()  # type: ignore[no-untyped-call]
 
-    def _buffers(self, scene: Scene) -> None:
-        h, w = self.size
-        self._shape = i420_shape(scene.width, scene.height)
-        pixels = self._shape[0] * self._shape[1]
-        self._thin = (-(-h // SAMPLE), -(-w // SAMPLE))
-        n = self._thin[0] * self._thin[1]
-        self._floats = slice(HEADER, HEADER + 16 * n)
-        self._bytes = slice(HEADER + 16 * n, HEADER + 19 * n)
-        self._pixels = slice(-(-(HEADER + 19 * n) // 64) * 64, None)
-        up, down = HEADER + self.packing.size, self._pixels.start + pixels
-
-        def host(size: int) -> list[Tensor]:
-            pinned = self.device.type == "cuda"
-            return [torch.zeros(size, dtype=torch.uint8, pin_memory=pinned) for _ in range(2)]
-
-        def there(size: int) -> Tensor:
-            return torch.zeros(size, dtype=torch.uint8, device=self.device)
-
-        self._up, self._down = host(up), host(down)
-        self._above, self._answer = there(up), there(down)
-        self._backdrop_up = host(pixels)[0]
-        self._behind = there(pixels)
-        self._backdrop: NDArray[np.uint8] | None = None
-        self._raw = torch.zeros(self.size, device=self.device)
+    def close(self) -> None:
+        """Give the buffers back; the plan cannot run any more."""
+        self._graphs.clear()
+        self.rig.host.give_back(self.buffers)
 
     def fits(self, packing: Packing, scene: Scene) -> bool:
         """True if frames packed so, in such a scene, are what this is made for."""
@@ -132,7 +104,7 @@ class Plan:
 
     def inherit(self, other: Plan) -> None:
         """Go on where another plan of the same size stopped, so that nobody sees the change."""
-        with self._on_stream():
+        with self.rig.on(self._stream):
             for mine, theirs in zip(self._state(), other._state(), strict=True):
                 mine.copy_(theirs)
 
@@ -150,36 +122,31 @@ class Plan:
     ) -> None:
         """Put a frame where the GPU fetches it; a new backdrop goes up at once."""
         self._turn = 1 - self._turn
-        place = self._up[self._turn].numpy()
-        place[:16].view(np.int64)[:] = seq, fresh
-        place[16:20].view(np.float32)[:] = decay
-        at = HEADER
-        for part in parts:
-            np.copyto(place[at : at + part.size].reshape(part.shape), part)
-            at += part.size
-        if at != place.size:
-            raise ValueError(f"a frame of {at - HEADER} bytes, expected {self.packing.size}")
+        self.exchange.put(self.buffers.up[self._turn].numpy(), parts, seq, fresh, decay)
         backdrop = scene.behind
         if not self._pictured or isinstance(backdrop, Blur) or backdrop is self._backdrop:
             return
-        if backdrop.shape != self._shape or backdrop.dtype != np.uint8:
-            raise ValueError(f"backdrop is {backdrop.dtype} {backdrop.shape}, not {self._shape}")
-        np.copyto(self._backdrop_up.numpy().reshape(self._shape), backdrop)
-        with self._on_stream():
-            self._behind.copy_(self._backdrop_up, non_blocking=True)
+        self.exchange.put_backdrop(self.buffers.backdrop.numpy(), backdrop)
+        self.fetch_backdrop()
         self._backdrop = backdrop
 
-    def run(self) -> None:
-        """Send the frame through, and return once the answer is here.
+    def fetch_backdrop(self) -> None:
+        """Have the GPU take the backdrop that lies in its buffer."""
+        with self.rig.on(self._stream):
+            self._behind.copy_(self.buffers.backdrop, non_blocking=True)
+
+    def run(self, turn: int | None = None) -> None:
+        """Send a frame through, that of buffer `turn` or the last, and return once it is back.
 
         Raises:
             EngineError: it took too long: the GPU is lost.
         """
+        self._turn = self._turn if turn is None else turn
         if self._stream is None:
             with torch.inference_mode():
                 self.stages(self._turn)
             return
-        with self._on_stream():
+        with self.rig.on(self._stream):
             self._graphs[self._turn].replay()
             self._done.record(self._stream)
         # Waiting in CUDA has no end if the GPU hangs, or spins. Looking now and then has neither.
@@ -197,17 +164,9 @@ class Plan:
         Raises:
             EngineError: it belongs to another frame.
         """
-        back = self._down[self._turn].numpy()
-        stamp, present, cut = (int(x) for x in back[:24].view(np.int64))
-        if stamp != seq:
-            raise EngineError(
-                f"the GPU answered for frame {stamp}, expected {seq}", hint='Set engine = "cpu".'
-            )
-        self.present = bool(present)
-        raw, alpha, a, b = back[self._floats].view(np.float32).reshape(4, *self._thin)
-        picture = back[self._bytes].reshape(3, *self._thin)
-        composite = back[self._pixels].reshape(self._shape)
-        return Matte(alpha, a, b, seq, pts, raw, picture, bool(cut), self.present, composite)
+        matte = self.exchange.read(self.buffers.down[self._turn].numpy(), seq, pts)
+        self.present = matte.present
+        return matte
 
     def fault(self) -> str:
         """Say what is wrong with the answers to the pictures of `answers`; nothing if right."""
@@ -221,7 +180,7 @@ class Plan:
                 np.moveaxis(picture, 0, -1), 0, height - h, 0, width - w, cv2.BORDER_REPLICATE
             )
             self._turn = 1 - self._turn
-            place = self._up[self._turn].numpy()
+            place = self.buffers.up[self._turn].numpy()
             place[:16].view(np.int64)[:] = seq, True
             place[16:20].view(np.float32)[:] = 0
             planes = zip((packing.y, packing.u, packing.v), np.moveaxis(frame, -1, 0), strict=True)
@@ -236,8 +195,8 @@ class Plan:
 
     def wipe(self) -> None:
         """Leave no picture of the room or of a person behind, here or on the GPU."""
-        with self._on_stream():
-            for buffer in (*self._up, *self._down, self._above, self._answer, *self._state()[:2]):
+        with self.rig.on(self._stream):
+            for buffer in (*self.buffers.each, self._above, self._answer, *self._state()[:2]):
                 buffer.zero_()
             if not self._pictured:
                 self._behind.zero_()  # the room, blurred
@@ -253,7 +212,7 @@ class Plan:
 
     def upload(self, turn: int) -> None:
         """Fetch the frame's bytes, its number, whether it is the first, and how steady to be."""
-        self._above.copy_(self._up[turn], non_blocking=True)
+        self._above.copy_(self.buffers.up[turn], non_blocking=True)
         self._decay = self._above[16:20].view(torch.float32)[0]
         self._seq, self._fresh = self._above[:16].view(torch.int64)
         self._data = self._above[HEADER:]
@@ -268,14 +227,19 @@ class Plan:
             [shrink(plane) for shrink, plane in zip(self._shrinks, planes, strict=True)]
         )
         self._x = torch_matte.to_input(
-            self._picture, self._matrix, self._scale, self.full, self._dtype
+            self._picture, self._matrix, self._scale, self.full, self.rig.dtype
         )
 
     def infer(self, turn: int) -> None:
         """Run the network."""
         h, w = self.size
-        logits = self._network(self._x)
-        self._raw = torch.sigmoid(logits[0, 0, :h, :w].float())
+        made, head = self._network(self._x), self.rig.head
+        if made.shape[1] == 1 or head is None:
+            self._raw = torch.sigmoid(made[0, 0, :h, :w].float())
+        elif self._shapers is not None:
+            self._raw = self._shapers.alpha(made)
+        else:
+            self._raw = torch.sigmoid(head(made)[0, 0, :h, :w].float())
 
     def refine(self, turn: int) -> None:
         """Islands and holes, steadiness, edges."""
@@ -294,7 +258,7 @@ class Plan:
         """Put the person in front of the backdrop, right where the answer is fetched from."""
         scene, fit, picture = self.scene, self._fit, self._picture
         full_range = self.packing.full_range
-        out = self._answer[self._pixels]
+        out = self._answer[self.exchange.pixels]
         if self._shapers is not None:
             made = self._alpha, self._a, self._b
             self._shapers.draw(self._data, picture, made, self._behind, out, self._pictured)
@@ -309,21 +273,18 @@ class Plan:
             purity = self._colours.near()
         if scene.look.light_wrap > 0:
             wrap = self._spill(self._alpha, self._behind)
-        a, b = self._a, self._b
+        person = torch_draw.Person(self._a, self._b, purity, wrap)
         planes = fit.planes(self.packing, self._data)
         if scene.look.mirror:
             planes = [plane.flip(-1) for plane in planes]
-            a, b = a.flip(-1), b.flip(-1)
-            purity = None if purity is None else purity.flip(-1)
-        torch_draw.draw(
-            planes, a, b, purity, wrap, self._behind, out, fit, scene, full_range=full_range
-        )
+            person = person.mirrored
+        torch_draw.draw(planes, person, self._behind, out, fit, scene, full_range=full_range)
 
     def download(self, turn: int) -> None:
         """Hand back the composite, and of the matte as much as the guard needs."""
         if self._shapers is not None:
             self._shapers.answer(self._raw, self._picture, self._above, self._answer)
-            self._down[turn].copy_(self._answer, non_blocking=True)
+            self.buffers.down[turn].copy_(self._answer, non_blocking=True)
             return
         self._answer[:24].view(torch.int64).copy_(
             torch.stack((self._seq, self._tidy.present.long(), self._cut.long()))
@@ -332,10 +293,10 @@ class Plan:
         # One pixel that is no number, sampled or not, makes all of them so: the guard must see it.
         poison = thin.sum() * 0
         samples = thin[:, ::SAMPLE, ::SAMPLE] + poison
-        self._answer[self._floats].view(torch.float32).copy_(samples.reshape(-1))
+        self._answer[self.exchange.floats].view(torch.float32).copy_(samples.reshape(-1))
         picture = self._picture[:, ::SAMPLE, ::SAMPLE]
-        self._answer[self._bytes].copy_(picture.reshape(-1))
-        self._down[turn].copy_(self._answer, non_blocking=True)
+        self._answer[self.exchange.bytes].copy_(picture.reshape(-1))
+        self.buffers.down[turn].copy_(self._answer, non_blocking=True)
 
     def use_triton(self) -> None:
         """Let Triton's kernels do everything but the network from now on.
@@ -343,23 +304,21 @@ class Plan:
         Raises:
             RuntimeError, ImportError: Triton or a compiler is missing, or frames are too large.
         """
-        from vcam.gpu import triton_draw, triton_matte
+        from vcam.gpu.kernels import shapers
 
-        self._shapers = triton_matte.Shapers(
-            triton_matte.Prepare(
-                self.packing,
-                self._shrinks,
-                self._matrix,
-                self._scale,
-                self.full,
-                self.size,
-                self._dtype,
-            ),
-            triton_matte.Refine(self._tidy, self._smoother),
-            triton_draw.Colours(self._colours, self._fit, self.scene, self.size),
-            triton_draw.Spill(self._spill, self._fit, self.scene, self.size),
-            triton_draw.Draw(self.packing, self._fit, self.scene, self.device),
+        twins = shapers.Twins(
+            self.packing,
+            self.scene,
+            (self.full, self.size),
+            (self._matrix, self._scale),
+            self._shrinks,
+            self._tidy,
+            self._smoother,
+            self._colours,
+            self._fit,
+            self._spill,
         )
+        self._shapers = shapers.follow(twins, self.rig)
 
     @property
     def kernels(self) -> str:
@@ -368,10 +327,10 @@ class Plan:
 
     def try_triton(self) -> None:
         """Take Triton's kernels if here they do the same, and do it faster."""
-        for buffer in (self._up[0][HEADER:], self._behind):
+        for buffer in (self.buffers.up[0][HEADER:], self._behind):
             buffer.random_(0, 256)
-        self._up[0][16:20].view(torch.float32)[:] = 0.9  # decay
-        matte = torch_matte.trial_matte(*self.size, self.device)
+        self.buffers.up[0][16:20].view(torch.float32)[:] = 0.9  # decay
+        matte = torch_matte.trial_matte(*self.size, self.rig.device)
 
         def all_but_network(x: Tensor) -> Tensor:
             self.prepare(0)
@@ -379,16 +338,22 @@ class Plan:
             self.draw(0)
             return x
 
-        found, spent = [], []
+        found: list[list[Tensor]] = []
+        spent = []
         try:
             for _ in range(2):
-                made = []
+                self.upload(0)
+                self.prepare(0)
+                if found:
+                    self._x.copy_(found[0][1])  # the same input for both
+                self.infer(0)
+                made = [self._raw.clone(), self._x.clone()]
                 # A first frame, on which nothing before has any influence, and one that follows.
                 for first, self._raw in ((1, matte), (0, matte.roll(2, 1))):
-                    self._up[0][8] = first
+                    self.buffers.up[0][8] = first
                     self.upload(0)
                     all_but_network(self._above)
-                    shown = self._answer[self._pixels]
+                    shown = self._answer[self.exchange.pixels]
                     made += [x.float().clone() for x in (self._picture, self._x, shown)]
                 found.append(made)
                 spent.append(networks.time_of(all_but_network, self._above))
@@ -399,7 +364,7 @@ class Plan:
             self._shapers = None
             return
         apart = [float((theirs - ours).abs().max()) for ours, theirs in zip(*found, strict=True)]
-        same = all(x <= most for x, most in zip(apart, (1, 0.05, 2) * 2, strict=True))
+        same = all(x <= most for x, most in zip(apart, (0.01, 0, *(1, 0.05, 2) * 2), strict=True))
         if not same:
             log.warning("Triton's kernels compute something else here, and are not used.")
         if not same or spent[1] >= spent[0]:
@@ -407,33 +372,25 @@ class Plan:
 
     def capture(self, *, measure: bool = False) -> None:
         """Record the stages, once for each buffer, after running them so that nothing is new."""
-        assert self._stream is not None
+        rig, stream = self.rig, self.rig.recording
+        assert stream is not None
         # What was made so far was made on another stream.
-        self._stream.wait_stream(torch.cuda.current_stream(self.device))
-        with torch.inference_mode(), torch.cuda.stream(self._stream):
+        stream.wait_stream(torch.cuda.current_stream(rig.device))
+        with rig.on(stream):
             if measure:
                 self.try_triton()
-                self._stream.synchronize()
-            self._up[0][8] = 1  # a first frame: the moving averages learn nothing from it
+                stream.synchronize()
+            self.buffers.up[0][8] = 1  # a first frame: the moving averages learn nothing from it
             for _ in range(3):
                 self.stages(0)
-            self._stream.synchronize()
-            pool = torch.cuda.graph_pool_handle()
+            stream.synchronize()
             for turn in range(2):
                 graph = torch.cuda.CUDAGraph()
                 with torch.cuda.graph(
-                    graph, pool=pool, stream=self._stream, capture_error_mode="thread_local"
+                    graph, pool=rig.pool, stream=stream, capture_error_mode="thread_local"
                 ):
                     self.stages(turn)
                 self._graphs.append(graph)
             self._behind.zero_()
+            stream.synchronize()
         self.wipe()
-
-    @contextlib.contextmanager
-    def _on_stream(self) -> Iterator[None]:
-        with torch.inference_mode():
-            if self._stream is None:
-                yield
-            else:
-                with torch.cuda.stream(self._stream):
-                    yield

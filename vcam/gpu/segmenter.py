@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import queue
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
 import torch
 
 from segmentation.engines import answers, networks
-from segmentation.errors import EngineError
-from segmentation.matte import Matte
-from segmentation.motion import temporal
-from segmentation.motion.temporal import moved
-from segmentation.sizes import input_size
-from vcam.compose.scene import Scene
-from vcam.gpu.packing import Packing, packing_of
-from vcam.gpu.plan import AREA, Plan
-
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from segmentation.motion.room import RoomWord
-    from segmentation.planes import Planes
-    from segmentation.refine import People
 from segmentation.engines.cuda import (
     PRECISIONS,
     as_engine_error,
@@ -35,14 +23,43 @@ from segmentation.engines.cuda import (
     read_weights,
     weights_path,
 )
+from segmentation.errors import EngineError, SegmentationError
+from segmentation.matte import Matte
+from segmentation.motion import temporal
+from segmentation.sizes import input_size
+from vcam.compose.scene import Scene
+from vcam.gpu.exchange import Stillness
+from vcam.gpu.packing import Packing, packing_of
+from vcam.gpu.plan import Plan
+from vcam.gpu.rig import AREA, Host, Rig
 
-FROZEN: Final = 8  # answers in a row that stay the same although the picture moves
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from segmentation.planes import Planes
+    from segmentation.refine import People
+
+log = logging.getLogger(__name__)
+
 RELEASE: Final = 30.0  # seconds without a frame after which the GPU's memory is given back
+SIZED: Final = ("compile", "tensorrt")  # kinds of network that are built for one input size
+
+
+@dataclass(frozen=True)
+class Form:
+    """Ways to compute; "" is measured, or the one that suits the device."""
+
+    precision: str = ""  # one of `PRECISIONS`
+    network: str = ""  # one of `networks.KINDS`
+    kernels: str = ""  # "torch" or "triton", for the pixels
+    area: int = AREA  # pixels of the network's input
 
 
 class CudaSegmenter:
     """Mattes and composites of whole frames. Owned by one thread, closed by who opened it.
 
+    Plans are built on one more thread, which lives as long: cuDNN keeps what it measured a thread.
     With `device="cpu"` the same arithmetic runs on the processor, slowly, which is how it is
     tested where there is no GPU.
 
@@ -58,41 +75,60 @@ class CudaSegmenter:
         model: str = "auto",
         *,
         smoothing: float = 0.6,
-        precision: str = "",
         device: str = "cuda",
         cache_dir: Path | None = None,
-        network: str = "",
-        kernels: str = "",
-        area: int = AREA,
+        form: Form = Form(),
+        host: Host | None = None,
         examine: bool = True,
     ) -> None:
-        self._examine = examine
+        self._examine, self._host, self._cache = examine, host, cache_dir
         self.device = torch.device(device)
         self._gpu = self.device.type == "cuda"
-        self.precision = precision or ("fp16" if self._gpu else "fp32")
+        self.precision = form.precision or ("fp16" if self._gpu else "fp32")
         self.model = weights_path(model).stem
         self._weights = read_weights(weights_path(model))
         self._decay = temporal.Smoother(smoothing).decay
-        self._area = area
-        self._cache = cache_dir
-        self.network = network  # which of `networks.KINDS`; "" until measured
-        self.kernels = kernels  # "torch" or "triton", for the pixels; "" until measured
+        self.form = replace(form, precision=self.precision)  # filled in as it is measured
+        self._rig: tuple[object, Rig] | None = None
         self._plan: Plan | None = None
         self._built: Plan | Exception | None = None  # by the builder, for whoever runs frames
+        self._orders: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._builder: threading.Thread | None = None
+        self._building = False
         self._fresh = True
         self._last = time.monotonic()  # when a frame was last asked for
-        self._same = 0
-        self._known: tuple[NDArray[np.float32], NDArray[np.uint8]] | None = None
+        self._stillness = Stillness()
         self._spent = 0.0
         with as_engine_error("cannot be used"):
             self.name = open_device(self.device)
 
-    def warm(self, width: int, height: int, scene: Scene) -> None:
-        """Build what frames of this size need, so that the first one does not wait for it."""
-        packing = Packing.planar((height, width), (height, width // 2), full_range=False)
-        with as_engine_error("cannot be used"):
-            self._plan = self._build(packing, scene)
+    def warm(self, packing: Packing, scene: Scene) -> None:
+        """Build what such frames need, so that the first one does not wait for it."""
+        done = threading.Event()
+        found: list[Plan | Exception] = []
+
+        def order() -> None:
+            try:
+                found.append(self._build(packing, scene))
+            except Exception as error:
+                found.append(error)
+            done.set()
+
+        self._order(order)
+        done.wait()
+        if isinstance(found[0], Exception):
+            raise _as_error(found[0], "cannot be used") from found[0]
+        self._plan = found[0]
+
+    def prepare(self, planes: Planes, scene: Scene) -> bool:
+        """Have what such frames need built aside; true once it is ready.
+
+        Raises:
+            EngineError: it cannot be built.
+        """
+        packing, _ = packing_of(planes)
+        plan = self.plan_for(packing, scene)
+        return plan is not None and plan.fits(packing, scene)
 
     def matte(
         self,
@@ -124,18 +160,27 @@ class CudaSegmenter:
     ) -> Matte | None:
         """Return the matte of a frame whose bytes are `parts`, one after the other; see `matte`."""
         started = time.perf_counter()
-        self._last = time.monotonic()
-        plan = self._plan_for(packing, scene)
+        plan = self.plan_for(packing, scene)
         if plan is None:
             return None
         with as_engine_error("failed"):
             plan.load(parts, seq, self._fresh, scene, self._decay)
             plan.run()
-            self._fresh = False
+            self.began()
             matte = plan.answer(seq, pts)
-        self._watch(matte)
+        self._stillness.watch(matte)
         self._spent += 0.05 * (time.perf_counter() - started - self._spent)
         return matte
+
+    @property
+    def network(self) -> str:
+        """Kind of network in use; "" until one was measured."""
+        return self.form.network
+
+    @property
+    def kernels(self) -> str:
+        """Maker of the pixels' kernels; "" until they were measured."""
+        return self.form.kernels
 
     @property
     def info(self) -> dict[str, Any]:
@@ -163,15 +208,6 @@ class CudaSegmenter:
         """Bytes that torch holds on the GPU, the driver's own share not counted."""
         return torch.cuda.memory_reserved(self.device) if self._gpu else 0
 
-    def tell_room(self, word: RoomWord) -> bool:
-        """No room is learnt on the GPU."""
-        return False
-
-    @property
-    def room_map(self) -> None:
-        """No room is learnt on the GPU."""
-        return
-
     def adjust(self, *, smoothing: float, people: People) -> None:
         """Smooth by another strength from the next frame on; any thread.
 
@@ -184,7 +220,7 @@ class CudaSegmenter:
 
     def reset(self) -> None:
         """Forget the frames before; after a while without any, give the GPU's memory back."""
-        self._known, self._same = None, 0
+        self._stillness.forget()
         if not self._fresh and self._plan is not None:
             self._fresh = True
             with contextlib.suppress(RuntimeError):
@@ -199,66 +235,136 @@ class CudaSegmenter:
     def close(self) -> None:
         """Give everything on the GPU back."""
         if self._builder is not None:
+            self._orders.put(None)
             self._builder.join(30)
+            self._builder = None
         self._release()
 
     def _release(self) -> None:
-        self._plan = self._built = None
+        for plan in (self._plan, self._built):
+            if isinstance(plan, Plan):
+                plan.close()
+        self._plan = self._built = self._rig = None
         if self._gpu:
             with contextlib.suppress(RuntimeError):
                 torch.cuda.empty_cache()
 
-    def _plan_for(self, packing: Packing, scene: Scene) -> Plan | None:
-        """The plan for such frames, the one in use until a changed look is ready, or None."""
-        built, self._built = self._built, None
-        if isinstance(built, Exception):
-            raise EngineError(
-                f"the GPU cannot be used: {first_line(built)}", hint='Set engine = "cpu".'
-            ) from built
+    def plan_for(self, packing: Packing, scene: Scene) -> Plan | None:
+        """The plan for such frames, the one in use until a changed look is ready, or None.
+
+        Raises:
+            EngineError: none can be built.
+        """
+        self._last = time.monotonic()
+        self.take_built()
         plan = self._plan
-        if built is not None:
-            if plan is not None and plan.size == built.size:
-                built.inherit(plan)
-            else:
-                self._fresh = True
-            self._plan = plan = built
         if plan is not None and plan.fits(packing, scene):
             return plan
         if not self._gpu:
-            fresh = self._build(packing, scene)
-            if plan is not None and plan.size == fresh.size:
-                fresh.inherit(plan)
-            self._plan = fresh
-            return fresh
-        if self._builder is None or not self._builder.is_alive():
-            self._builder = threading.Thread(
-                target=self._build_aside, args=(packing, scene), name="gpu", daemon=True
-            )
-            self._builder.start()
+            self._built = self._build(packing, scene)
+            self.take_built()
+            return self._plan
+        if not self._building:
+            self._building = True
+            self._order(lambda: self._build_aside(packing, scene))
         return plan if plan is not None and plan.may_stand_in(packing, scene) else None
+
+    @property
+    def has_built(self) -> bool:
+        """True if a plan waits to be taken into use, or the reason why there is none."""
+        return self._built is not None
+
+    def take_built(self) -> None:
+        """Use the plan that was built aside from now on, where there is one.
+
+        Raises:
+            EngineError: it could not be built.
+        """
+        built, self._built = self._built, None
+        if isinstance(built, Exception):
+            raise _as_error(built, "cannot be used") from built
+        if built is None:
+            return
+        plan, self._plan = self._plan, built
+        if plan is None or plan.size != built.size:
+            self._fresh = True
+        else:
+            with as_engine_error("failed"):
+                built.inherit(plan)
+        if plan is not None:
+            plan.close()
+
+    @property
+    def fresh(self) -> bool:
+        """True if the next frame is a first one: nothing before it counts."""
+        return self._fresh
+
+    def began(self) -> None:
+        """Take note that a frame went through: it counts for those that come."""
+        self._fresh, self._last = False, time.monotonic()
+
+    def _order(self, order: Callable[[], None]) -> None:
+        """Have the builder do something."""
+        if self._builder is None:
+            self._builder = threading.Thread(target=self._build_all, name="gpu", daemon=True)
+            self._builder.start()
+        self._orders.put(order)
+
+    def _build_all(self) -> None:
+        while (order := self._orders.get()) is not None:
+            order()
 
     def _build_aside(self, packing: Packing, scene: Scene) -> None:
         try:
             self._built = self._build(packing, scene)
         except Exception as error:  # told to the thread that runs frames
             self._built = error
+        self._building = False
 
     def _build(self, packing: Packing, scene: Scene) -> Plan:
-        full, _ = input_size(packing.y.height, packing.y.width, self._area)
+        """Return a plan, by torch's kernels where Triton's fail."""
+        rig = self._rig_for(packing)
+        with_triton = self.kernels == "triton"
+        try:
+            return self._made(rig, packing, scene, with_triton=with_triton)
+        except SegmentationError:
+            raise
+        except Exception as error:
+            if not with_triton or isinstance(error, torch.OutOfMemoryError):
+                raise
+            log.warning("Triton's kernels fail, torch's are used: %s", first_line(error))
+            self.form = replace(self.form, kernels="torch")
+            return self._made(rig, packing, scene, with_triton=False)
+
+    def _made(self, rig: Rig, packing: Packing, scene: Scene, *, with_triton: bool) -> Plan:
+        plan = Plan(rig, packing, scene)
+        try:
+            if with_triton:
+                with contextlib.suppress(RuntimeError, ImportError):  # too large a frame
+                    plan.use_triton()
+            if self._gpu:
+                plan.capture(measure=not self.kernels)
+            if self._examine:
+                self._ask(plan)
+        except Exception:
+            plan.close()
+            raise
+        self.form = replace(self.form, kernels=self.kernels or plan.kernels)
+        return plan
+
+    def _rig_for(self, packing: Packing) -> Rig:
+        """Return the network for such frames: one for all, but where its kind knows one size."""
+        full, _ = input_size(packing.y.height, packing.y.width, self.form.area)
         dtype = PRECISIONS[self.precision]
         if not self.network:
-            self.network = networks.choose(self._weights, full, self.device, dtype, self._cache)
-        network = networks.build(self.network, self._weights, full, self.device, dtype)
-        plan = Plan(network, packing, scene, self.device, dtype, self._area)
-        if self.kernels == "triton":
-            with contextlib.suppress(RuntimeError, ImportError):  # too large a frame
-                plan.use_triton()
-        if self._gpu:
-            plan.capture(measure=not self.kernels)
-        self.kernels = self.kernels or plan.kernels
-        if self._examine:
-            self._ask(plan)
-        return plan
+            kind = networks.choose(self._weights, full, self.device, dtype, self._cache)
+            self.form = replace(self.form, network=kind)
+        key = full if self.network in SIZED else None
+        if self._rig is None or self._rig[0] != key:
+            network = networks.build(self.network, self._weights, full, self.device, dtype)
+            made = Rig(network, self.device, dtype, area=self.form.area, host=self._host)
+            self._rig = key, made
+        return self._rig[1]
 
     def _ask(self, plan: Plan) -> None:
         """Send two pictures through whose answer is known, from the camera's bytes on.
@@ -270,14 +376,15 @@ class CudaSegmenter:
             fault = plan.fault()
             plan.wipe()
         if fault:
-            raise answers.untrusted(self.model, f"{self.precision}, {plan.device.type}", fault)
+            raise answers.untrusted(self.model, f"{self.precision}, {plan.rig.device.type}", fault)
 
-    def _watch(self, matte: Matte) -> None:
-        """Raise if the GPU gives the same matte again and again although the picture moves."""
-        picture = matte.picture
-        if self._known is None or not np.array_equal(self._known[0], matte.raw):
-            self._known, self._same = (matte.raw.copy(), picture.copy()), 0
-            return
-        self._same = self._same + 1 if moved(self._known[1], picture) else 0
-        if self._same >= FROZEN:
-            raise EngineError("the GPU's matte stands still", hint='Set engine = "cpu".')
+
+def _as_error(error: Exception, what: str) -> SegmentationError:
+    """Return `error` as one that says what the GPU has; the program's own stay as they are."""
+    if isinstance(error, SegmentationError):
+        return error
+    try:
+        with as_engine_error(what):
+            raise error
+    except EngineError as made:
+        return made

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -140,12 +142,31 @@ def limited(planes: list[Tensor]) -> list[Tensor]:
     return [y * LUMA_SLOPE + BLACK, *((x - GREY) * CHROMA_SLOPE + GREY for x in (u, v))]
 
 
+@dataclass(frozen=True)
+class Person:
+    """The person's edges and colours, at the matte's size.
+
+    Shapes:
+        a, b: (h, w) float32, alpha = clip(a * Y / 255 + b, 0, 1)
+        purity: (6, h, w), Y, U, V of the person and of the room; None leaves edges as they are
+        wrap: (4, h, w), how much of the backdrop's light spills over, and the light's Y, U, V
+    """
+
+    a: Tensor
+    b: Tensor
+    purity: Tensor | None = None
+    wrap: Tensor | None = None
+
+    @property
+    def mirrored(self) -> Person:
+        """The same, left to right; the light is of the backdrop, which stays."""
+        purity = None if self.purity is None else self.purity.flip(-1)
+        return Person(self.a.flip(-1), self.b.flip(-1), purity, self.wrap)
+
+
 def draw(
     planes: list[Tensor],
-    a: Tensor,
-    b: Tensor,
-    purity: Tensor | None,
-    wrap: Tensor | None,
+    person: Person,
     behind: Tensor,
     out: Tensor,
     fit: Fit,
@@ -157,24 +178,21 @@ def draw(
 
     Shapes:
         planes: Y (H, W), U and V (H/2, W/2) of the frame's place in the output, float32 levels
-        a, b: (h, w) float32, alpha = clip(a * Y / 255 + b, 0, 1)
-        purity: (6, h, w), Y, U, V of the person and of the room; None leaves edges as they are
-        wrap: (4, h, w), how much of the backdrop's light spills over, and the light's Y, U, V
         behind, out: (height * 3 // 2 * width) uint8 I420
     """
     y, *chroma = planes
-    t = ((fit.grow_y(a) * (y / 255) + fit.grow_y(b)) * GAIN - SHIFT).clamp_(0, 1)
+    t = ((fit.grow_y(person.a) * (y / 255) + fit.grow_y(person.b)) * GAIN - SHIFT).clamp_(0, 1)
     thin = F.avg_pool2d(t[None], 2)[0]
     colours = limited([y, *chroma]) if full_range else [y, *chroma]
     if not fit.fills:
         out.copy_(behind)
     for channel, c in enumerate(colours):
         grow, weight = (fit.grow_c, thin) if channel else (fit.grow_y, t)
-        if purity is not None:
-            person, room = grow(purity[channel]), grow(purity[3 + channel])
-            c = (c + (1 - weight) * ((person - c) + weight * (person - room))).clamp_(0, 255)
-        if wrap is not None:
-            c = c * (1 - grow(wrap[0])) + grow(wrap[1 + channel])
+        if person.purity is not None:
+            own, room = grow(person.purity[channel]), grow(person.purity[3 + channel])
+            c = (c + (1 - weight) * ((own - c) + weight * (own - room))).clamp_(0, 255)
+        if person.wrap is not None:
+            c = c * (1 - grow(person.wrap[0])) + grow(person.wrap[1 + channel])
         place, view = (part(x, channel, fit, scene) for x in (behind, out))
         view.copy_((c * weight + place.float() * (1 - weight) + 0.5).to(torch.uint8))
 

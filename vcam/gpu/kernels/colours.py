@@ -1,6 +1,6 @@
 # mypy: ignore-errors
 # Triton has no types, and its kernels are a language of their own.
-"""The composite's kernels in Triton: colours at the edge, spilt light, blurred room, blending."""
+"""Colours of person and room, the blurred room, and light that the backdrop spills."""
 
 from __future__ import annotations
 
@@ -13,17 +13,14 @@ from segmentation.constants import BLACK, CHROMA_SLOPE, GREY, LUMA_SLOPE
 from vcam.compose import constants
 from vcam.compose.scene import Scene
 from vcam.gpu import torch_draw
-from vcam.gpu.packing import Packing
-from vcam.gpu.resample import Bytes, Resize
+from vcam.gpu.kernels.common import BLOCK, _clamped, _linear, _mirrored, _ramp, _shrunk, blocks
 from vcam.gpu.torch_draw import Fit
-from vcam.gpu.triton_common import BLOCK, _clamped, _linear, _mirrored, _ramp, _shrunk, blocks
 
 # As Triton reads them.
 LUMA, CHROMA, MIDDLE, DARK = (tl.constexpr(x) for x in (LUMA_SLOPE, CHROMA_SLOPE, GREY, BLACK))
 PERSON_NONE, PERSON_ALL = (tl.constexpr(x) for x in constants.PERSON_RAMP)
 ROOM_NONE, ROOM_ALL = (tl.constexpr(x) for x in constants.ROOM_RAMP)
 BLUR_NONE, BLUR_ALL = (tl.constexpr(x) for x in constants.BLUR_RAMP)
-GAIN, SHIFT = tl.constexpr(constants.GAIN), tl.constexpr(constants.SHIFT)
 LEAST_WEIGHT = tl.constexpr(constants.LEAST_WEIGHT)
 SPILL_GAIN, SPILL_SHIFT, SPILL_LEAST = (
     tl.constexpr(x) for x in (constants.SPILL_GAIN, constants.SPILL_SHIFT, constants.SPILL_LEAST)
@@ -142,73 +139,6 @@ def slide(pair: Tensor, width: int, *, reflect: bool) -> None:
     common = {"REFLECT": reflect, "BLOCK": BLOCK}
     _slide[blocks(n)](x, halfway, n, h, w, width // 2, DOWN=True, **common)
     _slide[blocks(n)](halfway, x, n, h, w, width // 2, DOWN=False, **common)
-
-
-class Draw:
-    """Blends the person over a backdrop, as `vcam.gpu.torch_draw.draw` does."""
-
-    def __init__(self, packing: Packing, fit: Fit, scene: Scene, device: torch.device) -> None:
-        self._from, self._fit, self.scene = packing, fit, scene
-        self.full_range = packing.full_range
-        self._packing = packing if fit.same else fit.packing(full_range=packing.full_range)
-        self._luma, self._chroma = fit.grow_y.tables(), fit.grow_c.tables()
-        self._scale = fit.scale_y.tables(), fit.scale_c.tables()
-        self._fitted = torch.zeros(
-            0 if fit.same else self._packing.size, device=device, dtype=torch.uint8
-        )
-        self.pictures = (self._fitted,)
-
-    def __call__(
-        self,
-        data: Tensor,
-        a: Tensor,
-        b: Tensor,
-        purity: Tensor | None,
-        wrap: Tensor | None,
-        behind: Tensor,
-        out: Tensor,
-    ) -> None:
-        """Fill `out`; unlike for `torch_draw.draw`, nothing is mirrored yet but what `wrap` says.
-
-        Shapes:
-            data: the frame as its packing says, uint8
-        """
-        p, fit, scene = self._packing, self._fit, self.scene
-        if not fit.same:
-            data = self._fitting(data)
-        if not fit.fills:
-            out.copy_(behind)
-        height, width = fit.height // 2, fit.width // 2
-        _draw[blocks(height * width)](
-            data, a, b, a if purity is None else purity, a if wrap is None else wrap, behind, out,
-            p.y.offset, p.y.line, p.u.offset, p.v.offset, p.u.line,
-            *self._luma, *self._chroma,
-            a.shape[0], a.shape[1], height, width,
-            scene.height, scene.width, fit.top, fit.left,
-            Y_STEP=p.y.step, C_STEP=p.u.step, TALL=p.u.height == p.y.height,
-            FULL_RANGE=self.full_range, MIRROR=scene.look.mirror,
-            PURITY=purity is not None, WRAP=wrap is not None,
-            BLOCK=BLOCK,
-        )  # fmt: skip
-
-    def _fitting(self, data: Tensor) -> Tensor:
-        """Return the frame's planes at the size they have in the output, one after the other."""
-        p, fit = self._from, self._fit
-        luma, chroma = self._scale
-        _fitted[blocks(fit.height * fit.width // 4)](
-            data, self._fitted, p.y.offset, p.y.line, p.u.offset, p.v.offset, p.u.line,
-            *luma, *chroma, fit.height // 2, fit.width // 2,
-            Y_STEP=p.y.step, C_STEP=p.u.step,
-            Y_EXACT=exact(fit.scale_y), C_EXACT=exact(fit.scale_c),
-            Y_ROWS=len(luma[0]), Y_COLUMNS=len(luma[2]),
-            C_ROWS=len(chroma[0]), C_COLUMNS=len(chroma[2]), BLOCK=BLOCK,
-        )  # fmt: skip
-        return self._fitted
-
-
-def exact(scale: Bytes | Resize) -> bool:
-    """True if it computes in whole numbers."""
-    return isinstance(scale, Bytes)
 
 
 @triton.jit
@@ -397,142 +327,3 @@ def _spill(planes, wrap, n, most, BLOCK: tl.constexpr):
     for k in tl.static_range(1, 4):
         x = tl.load(planes + k * n + place, mask=inside, other=0)
         tl.store(wrap + k * n + place, x * spill, mask=inside)
-
-
-@triton.jit
-def _grown(plane, w, i0, i1, v0, v1, j0, j1, w0, w1, inside):
-    """A plane of model size, enlarged linearly, at one pixel of the output."""
-    left = tl.load(plane + i0 * w + j0, mask=inside, other=0) * v0
-    left += tl.load(plane + i1 * w + j0, mask=inside, other=0) * v1
-    right = tl.load(plane + i0 * w + j1, mask=inside, other=0) * v0
-    right += tl.load(plane + i1 * w + j1, mask=inside, other=0) * v1
-    return left * w0 + right * w1
-
-
-@triton.jit
-def _mixed(
-    c, weight, purity, wrap, channel, n, w,
-    i0, i1, v0, v1, j0, j1, w0, w1, m0, m1, z0, z1, inside,
-    PURITY: tl.constexpr, WRAP: tl.constexpr,
-):  # fmt: skip
-    """The person's colour without the old room's in it, and with the backdrop's light on it."""
-    if PURITY:
-        person = _grown(purity + channel * n, w, i0, i1, v0, v1, j0, j1, w0, w1, inside)
-        room = _grown(purity + (3 + channel) * n, w, i0, i1, v0, v1, j0, j1, w0, w1, inside)
-        c = c + (1 - weight) * ((person - c) + weight * (person - room))
-        c = tl.minimum(tl.maximum(c, 0.0), 255.0)
-    if WRAP:
-        spill = _grown(wrap, w, i0, i1, v0, v1, m0, m1, z0, z1, inside)
-        light = _grown(wrap + (1 + channel) * n, w, i0, i1, v0, v1, m0, m1, z0, z1, inside)
-        c = c * (1 - spill) + light
-    return c
-
-
-@triton.jit
-def _blended(c, weight, behind, out, at, inside):
-    room = tl.load(behind + at, mask=inside, other=0).to(tl.float32)
-    shown = c * weight + room * (1 - weight) + 0.5
-    tl.store(out + at, shown.to(tl.int32).to(tl.uint8), mask=inside)
-
-
-@triton.jit
-def _draw(
-    data, a, b, purity, wrap, behind, out,
-    y_at, y_line, u_at, v_at, c_line,
-    yi, yv, yj, yw, ci, cv, cj, cw,
-    h, w, height, width, scene_h, scene_w, top, left,
-    Y_STEP: tl.constexpr, C_STEP: tl.constexpr, TALL: tl.constexpr,
-    FULL_RANGE: tl.constexpr, MIRROR: tl.constexpr,
-    PURITY: tl.constexpr, WRAP: tl.constexpr,
-    BLOCK: tl.constexpr,
-):  # fmt: skip
-    # Each of the block's places is four pixels of luma and one of chroma.
-    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    inside = place < height * width
-    row, column = place // width, place % width
-    n = h * w
-    total = tl.zeros([BLOCK], tl.float32)
-    for k in tl.static_range(4):
-        r, shown = 2 * row + k // 2, 2 * column + k % 2
-        c = 2 * width - 1 - shown if MIRROR else shown
-        i0 = tl.load(yi + r, mask=inside, other=0)
-        i1 = tl.load(yi + 2 * height + r, mask=inside, other=0)
-        v0 = tl.load(yv + r, mask=inside, other=0)
-        v1 = tl.load(yv + 2 * height + r, mask=inside, other=0)
-        j0 = tl.load(yj + c, mask=inside, other=0)
-        j1 = tl.load(yj + 2 * width + c, mask=inside, other=0)
-        w0 = tl.load(yw + c, mask=inside, other=0)
-        w1 = tl.load(yw + 2 * width + c, mask=inside, other=0)
-        m0 = tl.load(yj + shown, mask=inside, other=0)
-        m1 = tl.load(yj + 2 * width + shown, mask=inside, other=0)
-        z0 = tl.load(yw + shown, mask=inside, other=0)
-        z1 = tl.load(yw + 2 * width + shown, mask=inside, other=0)
-        y = tl.load(data + y_at + r * y_line + c * Y_STEP, mask=inside, other=0).to(tl.float32)
-        slope = _grown(a, w, i0, i1, v0, v1, j0, j1, w0, w1, inside)
-        t = slope * (y / 255) + _grown(b, w, i0, i1, v0, v1, j0, j1, w0, w1, inside)
-        t = tl.minimum(tl.maximum(t * GAIN - SHIFT, 0.0), 1.0)
-        total += t
-        if FULL_RANGE:
-            y = y * LUMA + DARK
-        y = _mixed(
-            y, t, purity, wrap, 0, n, w,
-            i0, i1, v0, v1, j0, j1, w0, w1, m0, m1, z0, z1, inside, PURITY, WRAP,
-        )  # fmt: skip
-        _blended(y, t, behind, out, (top + r) * scene_w + left + shown, inside)
-    weight = total * 0.25
-    c = width - 1 - column if MIRROR else column
-    i0 = tl.load(ci + row, mask=inside, other=0)
-    i1 = tl.load(ci + height + row, mask=inside, other=0)
-    v0 = tl.load(cv + row, mask=inside, other=0)
-    v1 = tl.load(cv + height + row, mask=inside, other=0)
-    j0 = tl.load(cj + c, mask=inside, other=0)
-    j1 = tl.load(cj + width + c, mask=inside, other=0)
-    w0 = tl.load(cw + c, mask=inside, other=0)
-    w1 = tl.load(cw + width + c, mask=inside, other=0)
-    m0 = tl.load(cj + column, mask=inside, other=0)
-    m1 = tl.load(cj + width + column, mask=inside, other=0)
-    z0 = tl.load(cw + column, mask=inside, other=0)
-    z1 = tl.load(cw + width + column, mask=inside, other=0)
-    area = scene_h * scene_w
-    at = (top // 2 + row) * (scene_w // 2) + left // 2 + column
-    for k in tl.static_range(2):
-        plane = data + u_at if k == 0 else data + v_at
-        if TALL:  # 4:2:2: the mean of two rows
-            x = tl.load(plane + 2 * row * c_line + c * C_STEP, mask=inside, other=0)
-            under = tl.load(plane + (2 * row + 1) * c_line + c * C_STEP, mask=inside, other=0)
-            x = (x.to(tl.float32) + under.to(tl.float32)) * 0.5
-        else:
-            x = tl.load(plane + row * c_line + c * C_STEP, mask=inside, other=0).to(tl.float32)
-        if FULL_RANGE:
-            x = (x - MIDDLE) * CHROMA + MIDDLE
-        x = _mixed(
-            x, weight, purity, wrap, 1 + k, n, w,
-            i0, i1, v0, v1, j0, j1, w0, w1, m0, m1, z0, z1, inside, PURITY, WRAP,
-        )  # fmt: skip
-        _blended(x, weight, behind, out, area + k * (area // 4) + at, inside)
-
-
-@triton.jit
-def _fitted(
-    data, out, y_at, y_line, u_at, v_at, c_line, yi, yv, yj, yw, ci, cv, cj, cw, height, width,
-    Y_STEP: tl.constexpr, C_STEP: tl.constexpr, Y_EXACT: tl.constexpr, C_EXACT: tl.constexpr,
-    Y_ROWS: tl.constexpr, Y_COLUMNS: tl.constexpr, C_ROWS: tl.constexpr, C_COLUMNS: tl.constexpr,
-    BLOCK: tl.constexpr,
-):  # fmt: skip
-    """The frame's planes at another size."""
-    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    inside = place < height * width
-    row, column = place // width, place % width
-    for k in tl.static_range(4):
-        i, j = 2 * row + k // 2, 2 * column + k % 2
-        x = _shrunk(
-            data + y_at, y_line, yi, yv, yj, yw, i, j, 2 * height, 2 * width, inside,
-            Y_STEP, 0, Y_EXACT, Y_ROWS, Y_COLUMNS,
-        )  # fmt: skip
-        tl.store(out + i * 2 * width + j, x.to(tl.int32).to(tl.uint8), mask=inside)
-    for k in tl.static_range(2):
-        x = _shrunk(
-            data + (u_at if k == 0 else v_at), c_line, ci, cv, cj, cw, row, column, height, width,
-            inside, C_STEP, 0, C_EXACT, C_ROWS, C_COLUMNS,
-        )  # fmt: skip
-        tl.store(out + (4 + k) * height * width + place, x.to(tl.int32).to(tl.uint8), mask=inside)

@@ -1,0 +1,235 @@
+"""The GPU's process: `python -m vcam.gpu.worker HANDLE KEY WISHES`, started by `GpuChild`.
+
+It answers one question after another on a pipe; pictures lie in memory that both processes see. It
+ends when the daemon says so, or is gone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import mmap
+import os
+import signal
+import sys
+import threading
+from collections import defaultdict
+from dataclasses import dataclass
+from multiprocessing import connection
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from segmentation.errors import EngineError, SegmentationError
+from vcam.compose.scene import Scene
+from vcam.gpu.child import Told
+from vcam.gpu.exchange import Exchange
+from vcam.gpu.packing import Packing
+from vcam.gpu.rig import Buffers, Pinned
+from vcam.gpu.segmenter import CudaSegmenter
+from vcam.gpu.shared import SharedMemory
+from vcam.system.memory import never_dumped
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Block:
+    """A block of shared memory: the buffers that a plan uses, and those that the daemon sees."""
+
+    offset: int
+    total: int
+    mine: Buffers
+    theirs: Buffers
+
+    @property
+    def copied(self) -> bool:
+        """True if the GPU cannot read and write what the daemon sees."""
+        return self.mine is not self.theirs
+
+
+class Shared:
+    """Host memory that the daemon sees too, pinned; where that cannot be, copied. See `Host`."""
+
+    def __init__(self, memory: SharedMemory, device: torch.device) -> None:
+        self._memory, self._device = memory, device
+        self._pinned = Pinned(device)
+        # Blocks that no plan has. The daemon may still read the one that was given back last, so
+        # another one is taken.
+        self._free: defaultdict[int, list[_Block]] = defaultdict(list)
+        self._taken: dict[int, _Block] = {}
+        self._mapped: list[mmap.mmap] = []  # and registered, as long as this process lives
+
+    def take(self, exchange: Exchange) -> Buffers:
+        """See `Host.take`."""
+        free = self._free[exchange.total]
+        made = free.pop(0) if len(free) > 1 else self._add(exchange)
+        self._taken[id(made.mine)] = made
+        for buffer in (*made.mine.each, *made.theirs.each):
+            buffer.zero_()
+        return made.mine
+
+    def give_back(self, buffers: Buffers) -> None:
+        """See `Host.give_back`."""
+        made = self._taken.pop(id(buffers), None)
+        if made is not None:
+            self._free[made.total].append(made)
+
+    def offset(self, buffers: Buffers) -> int:
+        """Place of a plan's buffers in the memory that the daemon sees."""
+        return self._taken[id(buffers)].offset
+
+    def fetch(self, buffers: Buffers, turn: int, *, backdrop: bool) -> None:
+        """Bring in what the daemon wrote, where the GPU cannot read it in place."""
+        block = self._taken[id(buffers)]
+        if block.copied:
+            block.mine.up[turn].copy_(block.theirs.up[turn])
+            if backdrop:
+                block.mine.backdrop.copy_(block.theirs.backdrop)
+
+    def hand_over(self, buffers: Buffers, turn: int) -> None:
+        """Bring an answer to where the daemon reads it, where the GPU cannot write there."""
+        block = self._taken[id(buffers)]
+        if block.copied:
+            block.theirs.down[turn].copy_(block.mine.down[turn])
+
+    def wipe(self) -> None:
+        """Overwrite what plans of before left; theirs is wiped by themselves."""
+        for block in (*(b for free in self._free.values() for b in free), *self._taken.values()):
+            for buffer in block.theirs.each:
+                buffer.zero_()
+
+    def _add(self, exchange: Exchange) -> _Block:
+        offset = self._memory.add(exchange.total)
+        mapped = self._memory.map(offset, exchange.total)
+        self._mapped.append(mapped)
+        whole = torch.frombuffer(mapped, dtype=torch.uint8)
+        parts = [whole[part] for part in exchange.places]
+        theirs = Buffers((parts[0], parts[1]), (parts[2], parts[3]), parts[4])
+        mine = theirs if self._registered(whole) else self._pinned.take(exchange)
+        return _Block(offset, exchange.total, mine, theirs)
+
+    def _registered(self, whole: Tensor) -> bool:
+        """True if the GPU can read and write the block itself from now on."""
+        if self._device.type != "cuda":
+            return True
+        runtime: Any = torch.cuda.cudart()  # type: ignore[no-untyped-call]
+        return int(runtime.cudaHostRegister(whole.data_ptr(), whole.numel(), 0)) == 0
+
+
+class Worker:
+    """Answers the daemon's questions with a segmenter. One thread's own."""
+
+    def __init__(self, segmenter: CudaSegmenter, host: Shared) -> None:
+        self._segmenter, self._host = segmenter, host
+        self._plan: Any = None
+
+    def plan(self, packing: Packing, scene: Scene) -> Told | None:
+        """Say where frames of this kind are to be put; None while nothing may be shown."""
+        segmenter = self._segmenter
+        self._plan = plan = segmenter.plan_for(packing, scene)
+        if plan is None:
+            return None
+        exact, offset = plan.fits(packing, scene), self._host.offset(plan.buffers)
+        return Told(plan.exchange, offset, exact, segmenter.fresh, segmenter.info)
+
+    def frame(self, turn: int, backdrop: bool) -> bool:
+        """Send a frame through; true if another plan waits to be taken into use."""
+        plan, host = self._plan, self._host
+        if plan is None:
+            raise EngineError("a frame came before its plan", hint='Set engine = "cpu".')
+        host.fetch(plan.buffers, turn, backdrop=backdrop)
+        if backdrop:
+            plan.fetch_backdrop()
+        plan.run(turn)
+        host.hand_over(plan.buffers, turn)
+        self._segmenter.began()
+        return self._segmenter.has_built
+
+    def wipe(self) -> None:
+        """Overwrite all that is kept of the frames before."""
+        self._segmenter.wipe()
+        self._host.wipe()
+
+
+def serve(pipe: connection.Connection[Any, Any], worker: Worker) -> None:
+    """Answer until told to end, or until something fails: the daemon opens no second chance."""
+    while True:
+        name, *words = pipe.recv()
+        if name == "close":
+            return
+        pipe.send(("ok", getattr(worker, name)(*words)))
+
+
+def open_worker(memory: SharedMemory, wishes: dict[str, Any]) -> tuple[Worker, dict[str, Any]]:
+    """Open the GPU, and say what it is.
+
+    Raises:
+        SegmentationError: it or the weights cannot be used.
+    """
+    device = wishes.get("device", "cuda")
+    host = Shared(memory, torch.device(device))
+    kept = wishes.get("cache_dir")
+    segmenter = CudaSegmenter(
+        wishes["model"], device=device, host=host, cache_dir=Path(kept) if kept else None
+    )
+    return Worker(segmenter, host), segmenter.info
+
+
+def main(words: list[str]) -> int:
+    """Serve the daemon that started this process; the exit code."""
+    handle, key, wishes = int(words[0]), words[1], json.loads(words[2])
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s GPU: %(message)s")
+    never_dumped()
+    _ignore_signals()
+    threading.Thread(target=_end_with_the_daemon, daemon=True).start()
+    pipe = _pipe(handle)
+    try:
+        worker, info = open_worker(SharedMemory(key), wishes)
+        pipe.send(("ok", info))
+        serve(pipe, worker)
+    except (EOFError, BrokenPipeError, ConnectionError):
+        pass
+    except Exception as error:
+        if not isinstance(error, SegmentationError):
+            log.warning("it failed", exc_info=True)
+        with contextlib.suppress(OSError):
+            pipe.send(("error", _in_words(error)))
+    # Not the interpreter's own end: after an error that stays, freeing what lies on the GPU aborts.
+    sys.stderr.flush()
+    os._exit(0)
+
+
+def _in_words(error: Exception) -> tuple[str, str, str]:
+    """Return the name of an error of ours, its sentence and its hint."""
+    if isinstance(error, SegmentationError):
+        return type(error).__name__, error.message, error.hint
+    text = (str(error).splitlines() or [""])[0] or type(error).__name__
+    return "EngineError", f"the GPU failed: {text}", 'Set engine = "cpu".'
+
+
+def _pipe(handle: int) -> connection.Connection[Any, Any]:
+    if sys.platform == "win32":
+        return connection.PipeConnection(handle)
+    return connection.Connection(handle)
+
+
+def _ignore_signals() -> None:
+    """Leave Ctrl-C and a stop of the service to the daemon, which ends this process itself."""
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
+def _end_with_the_daemon() -> None:
+    """End when standard input does, which the daemon holds open; whatever the GPU is doing."""
+    while os.read(0, 4096):
+        pass
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
