@@ -185,14 +185,19 @@ def as_engine_error(what: str) -> Iterator[None]:
         yield
     except SegmentationError:
         raise
-    except torch.OutOfMemoryError as error:
-        raise EngineError(
-            "the GPU's memory is full", hint='Close what uses it, or set engine = "cpu".'
-        ) from error
     except Exception as error:
-        raise EngineError(
-            f"the GPU {what}: {first_line(error)}", hint='Set engine = "cpu".'
-        ) from error
+        raise engine_error(error, what) from error
+
+
+def engine_error(error: Exception, what: str) -> SegmentationError:
+    """Return `error` in words about the GPU, which `what`; one of ours stays as it is."""
+    if isinstance(error, SegmentationError):
+        return error
+    if isinstance(error, torch.OutOfMemoryError):
+        return EngineError(
+            "the GPU's memory is full", hint='Close what uses it, or set engine = "cpu".'
+        )
+    return EngineError(f"the GPU {what}: {first_line(error)}", hint='Set engine = "cpu".')
 
 
 def first_line(error: BaseException) -> str:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-NODES: Final = ("/dev/dri/renderD*", "/dev/accel/accel*", "/dev/dxg")  # one of them is there
+NODES: Final = ("/sys/class/drm/renderD*", "/sys/class/accel/*", "/sys/class/misc/dxg")  # any
 KEPT: Final = "device.json"
 SAME: Final = 0.05  # mean difference of alpha from the processor's, above which it is wrong
 GAIN: Final = 0.8  # of the processor's seconds a frame may take, to be worth a second engine

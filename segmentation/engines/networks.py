@@ -1,8 +1,7 @@
 """BiSeNet as a GPU runs it: half precision, channels last, in the form that measured fastest.
 
 "eager" is torch's own kernels; "fused" joins each convolution with its bias, ReLU and shortcut in
-cuDNN; "forked" does that with the spatial path beside the context path; "compile" is torch.compile
-with autotuning; "tensorrt" is torch-tensorrt, where installed.
+cuDNN; "compile" is torch.compile with autotuning; "tensorrt" is torch-tensorrt, where installed.
 All of them end up inside the same CUDA graph.
 """
 
@@ -12,8 +11,7 @@ import copy
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -36,7 +34,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 FASTEST: Final = "cuda.json"  # the kind that was measured fastest
-KINDS: Final = ("eager", "fused", "forked", "compile", "tensorrt")
+KINDS: Final = ("eager", "fused", "compile", "tensorrt")
 QUICK: Final = (
     "eager",
     "fused",
@@ -70,8 +68,6 @@ def build(
     network = placed(weights, device, dtype)
     if kind == "fused":
         return fused(network)
-    if kind == "forked":
-        return forked(fused(network))
     if kind == "compile":
         made: Network = torch.compile(network, mode="max-autotune-no-cudagraphs", dynamic=False)
         return made
@@ -132,63 +128,6 @@ def fused(network: BiSeNet) -> BiSeNet:
             elif isinstance(child, ContextPath):
                 child.conv1 = _ConvRelu(child.conv1)  # type: ignore[assignment]
     return network
-
-
-def forked(network: BiSeNet) -> BiSeNet:
-    """Let what does not wait for the context path run beside it, on a stream of its own; in place.
-
-    A small convolution fills a part of a GPU only. Shapes and results stay the same.
-    """
-    network.__class__ = _Forked
-    assert isinstance(network, _Forked)
-    device = next(network.parameters()).device
-    network.aside = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
-    return network
-
-
-class _Forked(BiSeNet):
-    """BiSeNet for inference on two streams, which a CUDA graph records as branches."""
-
-    aside: torch.cuda.Stream | None
-
-    def forward(self, x: Tensor) -> Tensor:
-        context = self.context
-        with self._beside():
-            spatial = None if self.spatial is None else self.spatial(x)  # (B, mid, H/8, W/8)
-        half = context.conv1(x)  # (B, c0, H/2, W/2)
-        if not isinstance(context.conv1, _ConvRelu):
-            half = F.relu(context.bn1(half))
-        quarter = context.layer1(F.max_pool2d(half, 3, 2, 1))  # (B, c1, H/4, W/4)
-        with self._beside():
-            skip2, skip4 = self.skip2(half), self.skip4(quarter)
-        eighth = context.layer2(quarter)  # (B, c2, H/8, W/8)
-        sixteenth = context.layer3(eighth)  # (B, c3, H/16, W/16)
-        last = context.layer4(sixteenth)  # (B, c4, H/32, W/32)
-        at32 = self.arm32(last) + self.tail(last.mean(dim=(2, 3), keepdim=True))
-        at16 = self.arm16(sixteenth) + self._joined(self.join32, at32)  # (B, mid, H/16, W/16)
-        seen = self._joined(self.join16, at16)  # (B, mid, H/8, W/8)
-        # What one stream made and the other reads lives until here: its memory is not taken again
-        # while it is read.
-        if self.aside is not None:
-            torch.cuda.current_stream(x.device).wait_stream(self.aside)
-        fused = self.fusion(eighth if spatial is None else spatial, seen)  # (B, fused, H/8, W/8)
-        at4 = self.head4(_doubled(self.head8(fused)) + skip4)  # (B, d4, H/4, W/4)
-        at2 = self.head2(_doubled(self.narrow(at4)) + skip2)  # (B, d2, H/2, W/2)
-        return self._enlarged(self.logits(at2))  # (B, 1, H, W)
-
-    @contextmanager
-    def _beside(self) -> Iterator[None]:
-        """Put work on the other stream, after what is on this one so far."""
-        if self.aside is None:
-            yield
-            return
-        self.aside.wait_stream(torch.cuda.current_stream(self.aside.device))
-        with torch.cuda.stream(self.aside):
-            yield
-
-
-def _doubled(x: Tensor) -> Tensor:
-    return F.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
 
 
 class _ConvRelu(nn.Module):

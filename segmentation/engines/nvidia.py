@@ -24,7 +24,11 @@ OLDEST: Final = ((13, 7.5), (0, 7.0))
 PCI: Final = Path("/sys/bus/pci/devices")
 GPUS: Final = Path("/proc/driver/nvidia/gpus")
 # One of these is there where a GPU is that is on no PCI bus, or none that is seen from here.
-SIGNS: Final = ("/dev/nvidiactl", "/usr/lib/wsl/lib/libcuda.so.1", "/dev/nvhost-gpu")
+SIGNS: Final = (
+    "/proc/driver/nvidia/version",
+    "/usr/lib/wsl/lib/libcuda.so.1",
+    "/etc/nv_tegra_release",
+)
 ANSWER: Final = 20.0  # seconds that the driver may take
 
 

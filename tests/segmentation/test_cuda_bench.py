@@ -66,7 +66,7 @@ def test_one_command_measures_and_checks_all_there_is(tiny, capsys):
     assert case["jpeg"]["problem"] == "libnvjpeg.so.0 is not installed"
     assert set(case["floor_ms"]) == {"bus", "memory", "network"}
     forms = report["networks"]
-    for kind in ("eager", "fused", "forked", "compile"):
+    for kind in ("eager", "fused", "compile"):
         assert forms[kind]["logits"] < 1e-3
         assert forms[kind]["apart"] < 1e-3
     assert "torch_tensorrt" in forms["tensorrt"]["problem"]

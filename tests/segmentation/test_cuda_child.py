@@ -18,8 +18,9 @@ pytest.importorskip("safetensors", reason="needs the extra: pip install -e .[cud
 from segmentation.engines import nvidia
 from segmentation.engines.layout import weights_dir
 from segmentation.errors import EngineError
+from segmentation.matte import Matte
 from segmentation.sizes import AREAS
-from tests.fakes import left_half, settings
+from tests.fakes import settings
 from tests.segmentation.test_cuda import moving
 from vcam import matting
 from vcam.compose.scene import Blur, Look, Scene
@@ -199,7 +200,8 @@ class Plain:
     draws, info = False, {"engine": "plain"}
 
     def matte(self, planes, *, seq, pts, scene=None):
-        return left_half(SimpleNamespace(planes=planes, seq=seq, pts=pts))
+        alpha, picture = np.zeros((4, 4), np.float32), np.zeros((3, 4, 4), np.uint8)
+        return Matte(alpha, alpha, alpha, seq, pts, alpha, picture, False, False)
 
     def adjust(self, **_):
         pass

@@ -54,7 +54,7 @@ def machine(monkeypatch):
 
     def opener(*, device="CPU", **_):
         made.opened.append(device)
-        if isinstance(made.wrong.get(device), Exception):
+        if isinstance(made.wrong.get(device), BaseException):
             raise made.wrong[device]
         return Engine(device)
 

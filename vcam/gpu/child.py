@@ -13,6 +13,7 @@ import multiprocessing
 import os
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -207,8 +208,10 @@ class GpuChild:
             self._process.wait(0 if self._process.returncode is not None else LEAVING)
         if self._process.poll() is None:
             self._process.kill()
-            with contextlib.suppress(subprocess.TimeoutExpired):  # a driver may hold it for ever
+            try:
                 self._process.wait(LEAVING)
+            except subprocess.TimeoutExpired:  # a driver may hold it for ever
+                threading.Thread(target=self._process.wait, name="gpu", daemon=True).start()
         if self._process.stdin is not None:
             self._process.stdin.close()
         if self._place is not None:

@@ -18,12 +18,13 @@ from segmentation.engines import answers, networks
 from segmentation.engines.cuda import (
     PRECISIONS,
     as_engine_error,
+    engine_error,
     first_line,
     open_device,
     read_weights,
     weights_path,
 )
-from segmentation.errors import EngineError, SegmentationError
+from segmentation.errors import SegmentationError
 from segmentation.matte import Matte
 from segmentation.motion import temporal
 from segmentation.sizes import input_size
@@ -117,7 +118,7 @@ class CudaSegmenter:
         self._order(order)
         done.wait()
         if isinstance(found[0], Exception):
-            raise _as_error(found[0], "cannot be used") from found[0]
+            raise engine_error(found[0], "cannot be used") from found[0]
         self._plan = found[0]
 
     def prepare(self, planes: Planes, scene: Scene) -> bool:
@@ -282,7 +283,7 @@ class CudaSegmenter:
         """
         built, self._built = self._built, None
         if isinstance(built, Exception):
-            raise _as_error(built, "cannot be used") from built
+            raise engine_error(built, "cannot be used") from built
         if built is None:
             return
         plan, self._plan = self._plan, built
@@ -377,14 +378,3 @@ class CudaSegmenter:
             plan.wipe()
         if fault:
             raise answers.untrusted(self.model, f"{self.precision}, {plan.rig.device.type}", fault)
-
-
-def _as_error(error: Exception, what: str) -> SegmentationError:
-    """Return `error` as one that says what the GPU has; the program's own stay as they are."""
-    if isinstance(error, SegmentationError):
-        return error
-    try:
-        with as_engine_error(what):
-            raise error
-    except EngineError as made:
-        return made
