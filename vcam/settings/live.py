@@ -275,6 +275,7 @@ class Settings:
         old, new = before.model_dump(), after.model_dump()
         if isinstance(before.background.choice, Reveal):
             old["background"]["use"] = new["background"]["use"]
+        old["control"]["welcome"] = new["control"]["welcome"]  # nobody's wish, but a note
         back = {
             section: {key: value for key, value in keys.items() if value != new[section][key]}
             for section, keys in old.items()

@@ -350,7 +350,7 @@ function show() {
   }
   $("only-me").checked = values.matte.people === "only-me";
   $("mirror").setAttribute("aria-pressed", values.control.mirror_preview);
-  $("frame").classList.toggle("mirrored", values.control.mirror_preview);
+  mirror();
   for (const input of document.querySelectorAll('[name="quality"]')) input.checked = input.value === values.matte.quality;
   $("room").hidden = revealed;
   $("hide").hidden = !revealed;
@@ -358,6 +358,11 @@ function show() {
   offerSizes();
   const { width, height, fps } = values.output;
   offer($("out-size"), SIZES.map(([w, h]) => [`${w}x${h}`, `${w} × ${h}`]), `${width}x${height}`, `${width} × ${height}, ${fps} a second`);
+}
+
+// As a mirror shows it; the card has words, which stay readable.
+function mirror() {
+  $("frame").classList.toggle("mirrored", values.control?.mirror_preview && !card);
 }
 
 function paint(input) {
@@ -714,6 +719,7 @@ async function play(mine) {
       if (view === "composite") seen(one.blob, one.card);
       if (card !== one.card) {
         card = one.card;
+        mirror();
         report(status);
       }
     }

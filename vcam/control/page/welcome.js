@@ -24,8 +24,9 @@ export function seen(blob, card) {
   for (const watcher of watchers) watcher(blob, card);
 }
 
-function showing(image) {
-  const watcher = (blob) => {
+function showing(image, mirrored = false) {
+  const watcher = (blob, card) => {
+    image.classList.toggle("mirrored", mirrored && !card);
     const old = image.src;
     image.src = URL.createObjectURL(blob);
     if (old) URL.revokeObjectURL(old);
@@ -77,9 +78,9 @@ function finish() {
 }
 
 function webcamStep() {
-  const image = page.make("img", page.values().control.mirror_preview ? "wide mirrored" : "wide");
+  const image = page.make("img", "wide");
   image.alt = "Your picture right now";
-  leaveStep = showing(image);
+  leaveStep = showing(image, page.values().control.mirror_preview);
   const select = $("source").cloneNode(true);
   select.id = "welcome-source";
   select.value = page.values().camera.source;
