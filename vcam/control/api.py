@@ -136,7 +136,7 @@ class Api:
             return guards.refusal(404, error.message, error.hint)
         return web.json_response({})
 
-    async def reveal(self, request: web.Request) -> web.Response:
+    async def reveal_room(self, request: web.Request) -> web.Response:
         told = await _json_object(request) if request.can_read_body else {}
         wish, by = told.get("use", "none"), told.get("by")
         try:

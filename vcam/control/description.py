@@ -121,7 +121,7 @@ def _of_modes(api: Any) -> list[Endpoint]:
         Endpoint(
             "POST",
             "/reveal",
-            api.reveal,
+            api.reveal_room,
             "Show the room to others until a background, /hide or a pause.",
             {
                 "type": "object",
