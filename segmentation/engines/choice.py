@@ -118,7 +118,10 @@ def shipped() -> tuple[Path, Path, Path]:
 
 
 class MeanEngine:
-    """Several networks of one layout that answer together; owned and closed like one engine."""
+    """Several networks that answer together; owned and closed like one engine.
+
+    They are of one layout, but for the inputs for the room: who has none is not told of it.
+    """
 
     name = "openvino"
 
@@ -127,17 +130,13 @@ class MeanEngine:
         self.device = engines[0].device
         self.model = " + ".join(engine.model for engine in engines)
         self.precision = engines[0].precision
-        self.layout = engines[0].layout
+        self.layout = max((e.layout for e in engines), key=lambda layout: layout.inputs)
         self.notes = [note for engine in engines for note in engine.notes]
 
     def infer(self, x: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the mean of what the networks say; see `Engine.infer`."""
-        first, *others = self._engines
-        total = first.infer(x).copy()
-        for engine in others:
-            total += engine.infer(x)
-        total /= len(self._engines)
-        return total
+        said = [engine.infer(x[:, : engine.layout.inputs]).copy() for engine in self._engines]
+        return np.asarray(np.mean(said, axis=0), np.float32)
 
     def prepare(self, h: int, w: int) -> None:
         """Compile every network for inputs of h x w now."""

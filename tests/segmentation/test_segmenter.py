@@ -495,10 +495,11 @@ def test_high_quality_takes_the_large_model_where_the_processor_can(tmp_path, mo
         high.close()
 
 
-def test_stills_get_the_mean_of_both_models_where_both_are_shipped(tmp_path, monkeypatch):
+@pytest.mark.parametrize("inputs", [3, 7])
+def test_stills_get_the_mean_of_both_models_where_both_are_shipped(tmp_path, monkeypatch, inputs):
     from segmentation.engines import choice as module
 
-    tiny_models.bright_is_person(tmp_path / "bisenet-small.xml")
+    tiny_models.bright_is_person(tmp_path / "bisenet-small.xml", shape=(1, inputs, -1, -1))
     tiny_models.bright_is_person(tmp_path / "bisenet-r18-int8.xml")
     monkeypatch.setattr(module, "weights_dir", lambda: tmp_path)
     y, c = np.full((64, 96), 40, np.uint8), np.full((32, 48), 128, np.uint8)
