@@ -16,7 +16,7 @@ pytest.importorskip("safetensors", reason="needs the extra: pip install -e .[cud
 from segmentation.engines import networks, nvidia
 from segmentation.engines.layout import weights_dir
 from segmentation.errors import EngineError, UntrustedError
-from segmentation.segmenter import Segmenter
+from segmentation.segmenter import Machine, Segmenter
 from segmentation.sizes import AREAS
 from tests.fakes import ListSink, Slot, outlet, room, settings
 from vcam.compose.backdrops import open_backdrop
@@ -49,7 +49,7 @@ def gpu(monkeypatch, compiled):
     def opener(wanted, cache_dir):
         made.opened.append(wanted.engine)
         if wanted.engine == "cpu":
-            return Segmenter(quality="balanced", cache_dir=compiled)
+            return Segmenter(quality="balanced", machine=Machine(cache_dir=compiled))
         if made.fails is not None:
             raise made.fails
         path = weights_dir() / "bisenet-small.safetensors"
