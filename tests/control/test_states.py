@@ -91,7 +91,7 @@ def test_the_check_up_clears_by_itself_when_the_cause_does(browser, doors, runti
         findings.clear()
         runtime.told = {}
 
-        until(lambda: "Everything is fine" in checkup.inner_text(), window, 10)
+        until(lambda: "Everything is fine" in checkup.inner_text(), window)
 
 
 def test_nothing_is_called_live_while_the_card_is_on_the_screen(browser, doors, runtime):
@@ -113,37 +113,35 @@ def test_nothing_is_called_live_while_the_card_is_on_the_screen(browser, doors, 
         window.wait_for_selector('body[data-state="live"]')
 
 
-def test_a_press_changes_badge_and_border_within_150_ms(window, runtime):
+def test_a_press_changes_badge_and_border_at_once_whatever_the_daemon_takes(window, runtime):
     times = []
     for _ in range(PRESSES):
-        times.append(
-            window.evaluate(
-                """() => new Promise((done) => {
-                    const before = document.body.dataset.state, began = performance.now();
-                    new MutationObserver((_, observer) => {
-                        if (document.body.dataset.state === before) return;
-                        observer.disconnect();
-                        done(performance.now() - began);
-                    }).observe(document.body, { attributeFilter: ["data-state"] });
-                    document.getElementById("pause").click();
-                })"""
-            )
+        changed, took = window.evaluate(
+            """() => {
+                const before = document.body.dataset.state, began = performance.now();
+                document.getElementById("pause").click();
+                return [document.body.dataset.state !== before, performance.now() - began];
+            }"""
         )
+        assert changed
+        times.append(took)
         window.wait_for_timeout(400)
     print(f"\nbadge after a press: {statistics.median(times):.1f} ms, at most {max(times):.1f}")
-    assert statistics.median(times) < 150
 
 
-def test_a_pause_by_another_door_shows_without_waiting_for_the_next_second(window, runtime):
-    times = []
-    for _ in range(5):
-        for order, state in ((Client.pause, "paused"), (Client.resume, "live")):
-            began = time.monotonic()
-            order(Client.connect())
-            window.wait_for_selector(f'body[data-state="{state}"]')
-            times.append(time.monotonic() - began)
-    print(f"\nby another door: {1e3 * statistics.median(times):.0f} ms")
-    assert statistics.median(times) < 0.5
+def test_a_pause_by_another_door_does_not_wait_for_the_next_status(
+    browser, doors, runtime, monkeypatch
+):
+    monkeypatch.setattr("vcam.control.api.EVENT_INTERVAL", 3600.0)
+    with browsing.signed_in(browser, doors.open_page()) as window:
+        times = []
+        for _ in range(3):
+            for order, state in ((Client.pause, "paused"), (Client.resume, "live")):
+                began = time.monotonic()
+                order(Client.connect())
+                window.wait_for_selector(f'body[data-state="{state}"]')
+                times.append(time.monotonic() - began)
+        print(f"\nby another door: {1e3 * statistics.median(times):.0f} ms")
 
 
 def test_a_recording_is_no_call(browser, doors, runtime):
