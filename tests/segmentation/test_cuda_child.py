@@ -80,7 +80,7 @@ def test_a_frame_that_went_through_the_child_is_the_one_made_here(open_child):
         found = matte(there, frame(seq), scene)
 
         assert np.array_equal(found.composite, wanted.composite)
-        assert np.array_equal(found.alpha, wanted.alpha)
+        assert np.abs(found.alpha - wanted.alpha).max() < 1e-5  # threads add up in another order
         assert (found.seq, found.cut, found.present) == (wanted.seq, wanted.cut, wanted.present)
     assert there.info["model"] == "bisenet-small"
 

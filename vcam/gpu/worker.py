@@ -23,6 +23,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from segmentation.engines.cuda import engine_error
 from segmentation.errors import EngineError, SegmentationError
 from vcam.compose.scene import Scene
 from vcam.gpu.child import Told
@@ -205,10 +206,8 @@ def main(words: list[str]) -> int:
 
 def _in_words(error: Exception) -> tuple[str, str, str]:
     """Return the name of an error of ours, its sentence and its hint."""
-    if isinstance(error, SegmentationError):
-        return type(error).__name__, error.message, error.hint
-    text = (str(error).splitlines() or [""])[0] or type(error).__name__
-    return "EngineError", f"the GPU failed: {text}", 'Set engine = "cpu".'
+    told = engine_error(error, "failed")
+    return type(told).__name__, told.message, told.hint
 
 
 def _pipe(handle: int) -> connection.Connection[Any, Any]:
