@@ -25,6 +25,7 @@ nightly: $(VENV)/.test
 	$(BIN)/python -m tests.faults --frames 200000
 	$(BIN)/python -m tests.faults.dim --cases 2000
 	$(BIN)/python -m tests.soak --minutes 30
+	$(BIN)/python -m tests.faults.known_room --frames 10000
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
