@@ -148,8 +148,7 @@ def test_open_starts_the_camera_where_none_runs_and_says_so_in_the_browser_where
         assert Page(said.splitlines()[0]).ask("GET", "/")[0] == 200
         until(lambda: shown.exists() and "open.html" in shown.read_text())
     finally:
-        Client.connect().stop()
-    until(lambda: not paths.socket_path().exists())
+        run("stop")
 
     done = subprocess.run(
         [sys.executable, "-m", "vcam", "open"],

@@ -289,7 +289,7 @@ class Api:
 
     async def doctor(self, request: web.Request) -> web.Response:
         def look() -> list[dict[str, Any]]:
-            return [asdict(finding) for finding in report.run_checks()]
+            return [finding.told() for finding in report.run_checks()]
 
         return web.json_response({"findings": await on_worker(look)}, dumps=_dumps)
 

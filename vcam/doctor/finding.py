@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
 from vcam.doctor.facts import Surroundings
 
@@ -27,6 +27,10 @@ class Finding:
     command: str = ""
     needs_root: bool = False
     about: str = ""
+
+    def told(self) -> dict[str, Any]:
+        """The finding as plain JSON values, less the fact it is about."""
+        return {name: value for name, value in asdict(self).items() if name != "about"}
 
 
 Check = Callable[[Surroundings], Iterator[Finding]]

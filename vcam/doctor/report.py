@@ -6,7 +6,6 @@ import json as jsonlib
 import shlex
 import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 
@@ -37,7 +36,7 @@ def run(json: bool = False, fix: bool = False) -> int:
         if any(mended):
             found = run_checks()
     if json:
-        findings = [asdict(finding) for finding in found]
+        findings = [finding.told() for finding in found]
         healthy = not any(finding.severity == "error" for finding in found)
         answer = {"version": __version__, "healthy": healthy, "findings": findings}
         say(jsonlib.dumps(answer, indent=2), limit=None)
