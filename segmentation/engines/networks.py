@@ -85,7 +85,7 @@ def build(
 
 
 def split(network: Network) -> tuple[Network, Head | None]:
-    """Return a built network without its last layers, and those; in place.
+    """Return a built network without its last layers, and those; weights are shared, not copied.
 
     Networks that are not torch's own modules stay whole, and have None.
 
@@ -94,10 +94,10 @@ def split(network: Network) -> tuple[Network, Head | None]:
     """
     if not isinstance(network, BiSeNet):
         return network, None
-    head = Head(network.logits, network._enlarged)
-    network.logits = nn.Identity()  # type: ignore[assignment]
-    object.__setattr__(network, "_enlarged", nn.Identity())  # a module would hide behind the method
-    return network, head
+    body = copy.copy(network)
+    body._modules = {**network._modules, "logits": nn.Identity()}
+    object.__setattr__(body, "_enlarged", nn.Identity())  # a module would hide behind the method
+    return body, Head(network.logits, network._enlarged)
 
 
 @dataclass(frozen=True)
