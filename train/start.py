@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from segmentation.bisenet import BiSeNet, ContextPath, with_room
+from segmentation.bisenet import BiSeNet, ContextPath, with_room, without_room
 from segmentation.layers import BasicBlock
 from train.data.shards import read_shard
 from train.engine import Learner, to_device
@@ -86,8 +86,7 @@ def start_from_folded(network: BiSeNet, path: Path, photographs: NDArray[np.uint
         CheckpointError: the file is missing, damaged, or of another width or depth.
     """
     folded = load_folded(path)
-    if network.room:
-        with_room(folded)
+    folded = with_room(folded) if network.room else without_room(folded)
     if folded.layout != network.layout:
         raise CheckpointError(
             f"{path}: {folded.layout}, expected {network.layout}",

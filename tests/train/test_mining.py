@@ -36,6 +36,8 @@ ALONE = Place(workers=0)
 class BrightIsPerson(nn.Module):
     """Takes what is brighter than the middle for a person."""
 
+    room = False
+
     def __init__(self) -> None:
         super().__init__()
         self.gain = nn.Parameter(torch.ones(1))
