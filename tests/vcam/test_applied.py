@@ -60,6 +60,11 @@ def look(key: str, value: object) -> tuple[object, Callable[[House], bool]]:
     return value, lambda house: getattr(house.looks[-1], key) == value
 
 
+def read(section: str, key: str, value: object) -> tuple[object, Callable[[House], bool]]:
+    """A setting that whoever needs it, the page or a receipt, reads when it needs it."""
+    return value, lambda house: getattr(getattr(house.settings.current, section), key) == value
+
+
 # For each setting that is applied live: another value, and the proof that it is in force.
 LIVE: dict[tuple[str, str], tuple[Any, Callable[[House], bool]]] = {
     ("camera", "source"): camera("source", "demo"),
@@ -103,6 +108,10 @@ LIVE: dict[tuple[str, str], tuple[Any, Callable[[House], bool]]] = {
     ),
     ("privacy", "confident_frames"): (7, lambda house: house.pipe.guard.confident_frames == 7),
     ("privacy", "deadline"): (2.0, lambda house: house.pipe.guard.deadline == 2.0),
+    ("profiles", "programs"): read("profiles", "programs", {"zoom": "#00ff00"}),
+    ("control", "mirror_preview"): read("control", "mirror_preview", False),
+    ("control", "welcome"): read("control", "welcome", False),
+    ("control", "receipts"): read("control", "receipts", False),
     ("control", "log"): ("error", lambda house: logging.getLogger().level == logging.ERROR),
 }  # fmt: skip
 MARKED = {("output", "width"): 640, ("output", "height"): 480, ("control", "port"): 8765}

@@ -26,6 +26,7 @@ from torch import Tensor
 from segmentation.engines.cuda import engine_error
 from segmentation.errors import EngineError, SegmentationError
 from vcam.compose.scene import Scene
+from vcam.foreign_text import log_to
 from vcam.gpu.child import Told
 from vcam.gpu.exchange import Exchange
 from vcam.gpu.packing import Packing
@@ -183,7 +184,7 @@ def open_worker(memory: SharedMemory, wishes: dict[str, Any]) -> tuple[Worker, d
 def main(words: list[str]) -> int:
     """Serve the daemon that started this process; the exit code."""
     handle, key, wishes = int(words[0]), words[1], json.loads(words[2])
-    logging.basicConfig(level=logging.WARNING, format="%(levelname)s GPU: %(message)s")
+    log_to([logging.StreamHandler()], "WARNING", "%(levelname)s GPU: %(message)s")
     never_dumped()
     _ignore_signals()
     threading.Thread(target=_end_with_the_daemon, daemon=True).start()
