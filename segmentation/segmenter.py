@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 # Area of the network's input in pixels; its shape follows the frame.
 QUALITIES: Final = ("auto", "low", "balanced", "high")
+STALE: Final = 2.0  # seconds after which a word to learn the room, said in a pause, say, is void
 STAGES: Final = ("prepare", "infer", "smooth", "refine")
 
 
@@ -95,7 +96,8 @@ class Segmenter:
         self._carrier = Carrier()
         self._carried = 0  # frames since the network looked
         self._room = Room()
-        self._room_words: deque[RoomWord] = deque()  # left by any thread, taken at the next look
+        # Left by any thread with the time, taken at the next look.
+        self._room_words: deque[tuple[RoomWord, float]] = deque()
         self._smoother = Smoother(0.0 if still else smoothing)
         self._tidy = Tidy(people)
         self._guided = Guided()
@@ -238,7 +240,7 @@ class Segmenter:
 
         Returns False where none is learnt.
         """
-        self._room_words.append(word)
+        self._room_words.append((word, time.monotonic()))
         return True
 
     @property
@@ -248,10 +250,11 @@ class Segmenter:
 
     def _take_room_words(self, pts: float) -> None:
         while self._room_words:
-            if self._room_words.popleft() == "learn":
-                self._room.learn_all(pts)
-            else:
+            word, said = self._room_words.popleft()
+            if word == "forget":
                 self._room.forget("by your word")
+            elif time.monotonic() - said < STALE:  # later somebody may be back
+                self._room.learn_all(pts)
 
     def choose_anew(self) -> None:
         """With `people` "only-me", take the most central person for me from now on; any thread."""

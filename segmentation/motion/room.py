@@ -119,6 +119,7 @@ class Room:
         if self._size in ((0, 0), (h, w)):
             return
         before = self._room, self._weight, self._last_person
+        pictures = (*before, self._seen, self._apart, self._texture)
         empty, told = self._empty, dict(self.__dict__)
         self._allocate(h, w)
         if not empty:
@@ -130,7 +131,7 @@ class Room:
         for name in ("since", "noise", "_known", "_fit", "_settled", "_person", "_lesson"):
             setattr(self, name, told[name])
         self._empty = empty
-        for kept in before:
+        for kept in pictures:
             kept.fill(0)
 
     def look(
