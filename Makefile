@@ -12,11 +12,17 @@ test nightly: export LD_BIND_NOW := 1
 run: $(VENV)/.run
 	$(BIN)/vcam start --foreground --page
 
-# Two processes: torch and the desktop's libraries do not share one in the program either.
-TORCH := $(wildcard tests/segmentation/test_cuda*.py) tests/segmentation/test_bisenet.py tests/train
+# Torch and the desktop's libraries do not share a process in the program either. Training's tests
+# wait for nobody and nobody waits for them: they take what time the others leave.
+TORCH := $(wildcard tests/segmentation/test_cuda*.py) tests/segmentation/test_bisenet.py
+TRAIN := $(VENV)/tests-of-training.log
 test: $(VENV)/.test
-	$(BIN)/python -m pytest $(TORCH)
-	$(BIN)/python -m pytest tests $(TORCH:%=--ignore=%)
+	@OMP_NUM_THREADS=1 nice -n 10 $(BIN)/python -m pytest tests/train >$(TRAIN) 2>&1 & \
+	train=$$!; trap 'kill $$train; exit 1' INT TERM; failed=0; \
+	$(BIN)/python -m pytest $(TORCH) || failed=1; \
+	$(BIN)/python -m pytest tests $(patsubst %,--ignore=%,$(TORCH) tests/train) || failed=1; \
+	echo "Tests of training, which ran beside the others:"; \
+	wait $$train || failed=1; cat $(TRAIN); exit $$failed
 
 # What takes minutes: ten thousand requests, hundreds of calls in a real kernel, two hundred thousand
 # frames, two thousand scenes in dim rooms, a soak.

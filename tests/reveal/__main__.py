@@ -23,6 +23,8 @@ def main() -> int:
         while seen.sequences < options.sequences and not seen.wrong:
             names = dice.choices(list(DEEDS), k=dice.randint(2, 10))
             play(home, client, names, dice.randrange(2**32), seen)
+            if seen.sequences % 500 == 0:
+                print(f"{seen.sequences} after {time.monotonic() - began:.0f} s", flush=True)
     print(f"{seen.sequences} sequences of {len(DEEDS)} deeds, {time.monotonic() - began:.0f} s")
     print(
         f"{seen.deeds} deeds, {seen.frames} frames, {seen.revealed} that the user asked to reveal"
