@@ -31,10 +31,10 @@ class Level:
     cost: float  # of looking at a frame, relative to "balanced" by the network for every frame
 
 
-# More pixels for every second frame are worth far more than fewer for each: docs/performance.md.
+# More pixels for every third frame are worth far more than fewer for each: docs/performance.md.
 LADDER: Final = (
-    Level("low", 2, 0.31),
-    Level("balanced", 2, 0.61),
+    Level("low", 3, 0.27),
+    Level("balanced", 3, 0.52),
     Level("high", 1, 1.05),
 )
 START: Final = 1

@@ -55,6 +55,11 @@ class Tidy:
         self.present = False
         self._me.reset()
 
+    @property
+    def changed(self) -> bool:
+        """True if others are to stay than in the matte before."""
+        return self.people != self._before
+
     def choose_anew(self) -> None:
         """Take the largest and most central person for me at the next frame; any thread."""
         self._me.choose_anew()

@@ -148,13 +148,12 @@ class Segmenter:
         self._shrink_c(u, picture[1])
         self._shrink_c(v, picture[2])
         prepared = clock()
-        self._look(raw, picture, pts, full_range=planes.full_range)
+        looked = not self._carry((raw, alpha), picture, pts)
+        if looked:
+            self._look(raw, picture, pts, full_range=planes.full_range)
         inferred = clock()
-        if self.still:
-            self._tidy.reset()
-            self._smoother.reset()
-        np.copyto(alpha, raw)
-        self._tidy(alpha, picture, pts)
+        if looked:
+            self._tidy_up(raw, alpha, picture, pts)
         cut = self._smoother(alpha, picture)
         if cut:
             self._room.forget("the scene changed")
@@ -170,17 +169,50 @@ class Segmenter:
         if self._governor and self._governor.frame(done - started, inferred - prepared):
             self.level = self._governor.level
             self._fit(y.shape, u.shape)
-        looked = self._carried == 1
         return Matte(alpha, a, b, seq, pts, raw, picture, cut, self._tidy.present, looked=looked)
+
+    def _carry(
+        self,
+        mattes: tuple[NDArray[np.float32], NDArray[np.float32]],
+        picture: NDArray[np.uint8],
+        pts: float,
+    ) -> bool:
+        """Fill this frame's mattes, raw and tidied, along the flow; False if it must be looked at.
+
+        What was tidied stays so: pieces and people are told apart where the network looks.
+        """
+        if not 0 < self._carried < self._every or self._tidy.changed:
+            return False
+        if not self._carrier.carry(picture, mattes, pts):
+            return False
+        self._carried += 1
+        return True
+
+    def _tidy_up(
+        self,
+        raw: NDArray[np.float32],
+        alpha: NDArray[np.float32],
+        picture: NDArray[np.uint8],
+        pts: float,
+    ) -> None:
+        """Fill `alpha` with what is a person in `raw`."""
+        if self.still:
+            self._tidy.reset()
+            self._smoother.reset()
+        np.copyto(alpha, raw)
+        self._tidy(alpha, picture, pts)
+        if self._every > 1:
+            self._carrier.settle(alpha)
+
+    @property
+    def _every(self) -> int:
+        """Frames to one look of the network."""
+        return 1 if self.still else self.level.every
 
     def _look(
         self, raw: NDArray[np.float32], picture: NDArray[np.uint8], pts: float, *, full_range: bool
     ) -> None:
-        """Fill `raw` with this frame's matte: from the network, or carried along the flow."""
-        every = 1 if self.still else self.level.every
-        if 0 < self._carried < every and self._carrier.carry(picture, raw, pts):
-            self._carried += 1
-            return
+        """Fill `raw` with this frame's matte as the network sees it."""
         to_input(picture, self._matrix[full_range], self._scale, self._x)
         learns = self.learns and not self.still
         if learns:
@@ -193,7 +225,7 @@ class Segmenter:
             self._room.learn(picture, raw, pts, present=self._tidy.present)
             self._raw_before = raw
         self._carried = 1
-        if every > 1:
+        if self._every > 1:
             self._carrier.keep(picture, raw, pts)
 
     def _infer(self, raw: NDArray[np.float32]) -> None:

@@ -71,7 +71,7 @@ class Carrier:
         self.reset()
         if self._size != (0, 0):
             kept: list[NDArray[Any]] = [*self._halves, self._moved, self._slopes, self._alpha]
-            for each in (*kept, self._part, self._from, self._half_from):
+            for each in (*kept, self._tidied, self._part, self._from, self._half_from):
                 each.fill(0)
             # It keeps pictures of its own. After its `collectGarbage` the next flow is a crash.
             before, now = self._halves
@@ -94,11 +94,20 @@ class Carrier:
         _halve(picture, self._halves[1])
         self._remember(alpha, part, pts)
 
-    def carry(self, picture: NDArray[np.uint8], out: NDArray[np.float32], pts: float) -> bool:
-        """Fill `out` with the last matte moved to where this frame has its pixels; remember both.
+    def settle(self, tidied: NDArray[np.float32]) -> None:
+        """Remember what was left of the last matte that was kept, once it was tidied."""
+        np.copyto(self._tidied, tidied)
 
-        Returns False where the frame is not surely the one before moved on, where that one is too
-        old, or the looks before it did not agree; `out` is no use then.
+    def carry(
+        self,
+        picture: NDArray[np.uint8],
+        outs: tuple[NDArray[np.float32], NDArray[np.float32]],
+        pts: float,
+    ) -> bool:
+        """Fill `outs` with the last matte, as it was kept and tidied, moved to this frame's pixels.
+
+        Both are remembered. Returns False where the frame is not surely the one before moved on,
+        where that one is too old, or the looks before it did not agree; `outs` are no use then.
         """
         if self._agreed < LOOKS or picture.shape[1:] != self._size or not self._in_time(pts):
             return False
@@ -116,11 +125,14 @@ class Carrier:
         flow *= (w / now.shape[2], h / now.shape[1])
         cv2.resize(flow, (w, h), self._from, interpolation=linear)
         cv2.add(self._from, self._grid, self._from)
+        out, tidied = outs
         cv2.remap(self._alpha, self._from, None, linear, out, replicate)
         part = self._part_of(out)
         if not self._found(now, part):
             return False
+        cv2.remap(self._tidied, self._from, None, linear, tidied, replicate)
         self._remember(out, part, pts)
+        self.settle(tidied)
         return True
 
     def _in_time(self, pts: float) -> bool:
@@ -175,7 +187,7 @@ class Carrier:
         self._halves = [np.zeros((3, *half), np.uint8) for _ in range(2)]
         self._moved = np.zeros((3, *half), np.uint8)
         self._slopes = np.zeros((2, *half), np.uint8)
-        self._alpha = np.zeros((h, w), np.float32)
+        self._alpha, self._tidied = np.zeros((h, w), np.float32), np.zeros((h, w), np.float32)
         self._part = np.zeros_like(_blocks(self._moved[0]))
         self._grid, self._half_grid = _places(h, w), _places(*half)
         self._from, self._half_from = np.zeros_like(self._grid), np.zeros_like(self._half_grid)

@@ -84,7 +84,7 @@ def play(
         alpha = raw.copy()
         if i % every and stale:
             alpha = last.copy()
-        elif not (i % every and carrier.carry(picture, alpha, i / 30)):
+        elif not (i % every and carrier.carry(picture, (alpha, np.zeros_like(alpha)), i / 30)):
             alpha = raw.copy()
             if every > 1:
                 carrier.keep(picture, alpha, i / 30)
@@ -154,11 +154,11 @@ def steps(take: Take) -> None:
         "shipped, bilinear instead of guided": lambda: play(
             take, tidy=True, smooth=SMOOTHING, guide=False
         ),
-        "shipped, every 2nd frame carried by flow": lambda: play(
-            take, tidy=True, smooth=SMOOTHING, guide=True, every=2
+        "shipped, two of three frames carried by flow": lambda: play(
+            take, tidy=True, smooth=SMOOTHING, guide=True, every=3
         ),
-        "shipped, every 2nd frame stale": lambda: play(
-            take, tidy=True, smooth=SMOOTHING, guide=True, every=2, stale=True
+        "shipped, two of three frames stale": lambda: play(
+            take, tidy=True, smooth=SMOOTHING, guide=True, every=3, stale=True
         ),
     }
     print("| steps | person IoU | boundary F | MAD x1000 | leak | dtSSD | flicker |")

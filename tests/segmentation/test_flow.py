@@ -45,7 +45,7 @@ class Timed:
 
     def carry(self, picture: np.ndarray, out: np.ndarray, after: float = INTERVAL) -> bool:
         self.now += after
-        return self.carrier.carry(picture, out, self.now)
+        return self.carrier.carry(picture, (out, np.zeros_like(out)), self.now)
 
 
 @pytest.fixture
@@ -67,6 +67,25 @@ def test_a_matte_is_carried_to_where_the_person_went(sure, shift):
     stale = np.abs(scene(0)[1] - truth).mean()
     assert carried
     assert np.abs(out - truth).mean() < 0.25 * stale
+
+
+def test_what_was_tidied_is_carried_beside_what_was_not():
+    carrier, (picture, alpha) = Carrier(), scene(0)
+    untidy = alpha.copy()
+    untidy[5:9, 5:9] = 1
+    for look in range(LOOKS):
+        carrier.keep(picture, untidy, look * INTERVAL)
+        carrier.settle(alpha)
+
+    for step, shift in ((1, 3), (2, 6)):
+        out, tidied = np.zeros_like(alpha), np.zeros_like(alpha)
+        now = (LOOKS - 1 + step) * INTERVAL
+        assert carrier.carry(scene(shift)[0], (out, tidied), now)
+        assert out[:16, :20].max() > 0.5
+        assert tidied[:16, :20].max() == 0
+        assert np.abs(tidied - scene(shift)[1]).mean() < 0.003
+    carrier.wipe()
+    assert not carrier._tidied.any()
 
 
 def test_it_is_carried_on_from_where_it_was_carried_to(sure):

@@ -322,7 +322,7 @@ def test_an_engine_that_does_not_exist_is_refused(tmp_path):
 def test_the_room_is_learnt_and_forgotten_by_word_and_wiped_with_the_rest(opened):
     segmenter, planes = opened(), disc(360, 640)
     segmenter.tell_room("learn")
-    for seq in range(60):  # a look every second frame, and somebody there in all of them
+    for seq in range(60):  # a look every third frame, and somebody there in all of them
         matte_of(segmenter, planes, seq)
     assert segmenter.info["room"]["known"] == 1
     assert segmenter.room_map.min() == 255
@@ -385,7 +385,7 @@ def test_the_engine_uses_its_input_again_without_copying_it(tmp_path):
     engine.close()
 
 
-def test_only_every_second_matte_comes_from_the_network_when_time_is_short(opened, monkeypatch):
+def test_the_network_looks_at_every_third_frame_while_its_mattes_can_be_carried(opened, monkeypatch):
     segmenter = opened(quality="auto", smoothing=0.0)
     monkeypatch.setattr(segmenter._governor, "step", 0)
     segmenter.level = segmenter._governor.level
@@ -405,16 +405,25 @@ def test_only_every_second_matte_comes_from_the_network_when_time_is_short(opene
         truth = cv2.resize((moved > 120).astype(np.float32), matte.raw.shape[::-1])
         assert ((matte.raw > 0.5) != (truth > 0.5)).mean() < 0.01
 
-    assert told == [True] * 3 + [False, True] * 3  # not before three looks agreed
+    assert told == [True] * 3 + [False, False, True] * 2  # not before three looks agreed
     assert len(looked) == sum(told)
+
+
+def test_who_may_stay_is_asked_at_once_and_not_when_a_look_is_due(opened):
+    segmenter, planes = opened(smoothing=0.0), disc(360, 640)
+    looked = [matte_of(segmenter, planes, seq).looked for seq in range(4)]
+    segmenter.adjust(smoothing=0.0, people="only-me")
+
+    assert not looked[3]
+    assert matte_of(segmenter, planes, 4).looked
 
 
 def test_a_scene_that_changes_altogether_is_never_carried_over(opened, monkeypatch):
     segmenter = opened(quality="auto", smoothing=0.0)
     y, u, v = disc(360, 640)
-    carried = [not matte_of(segmenter, (y, u, v), seq=seq).looked for seq in range(5)]
+    carried = [not matte_of(segmenter, (y, u, v), seq=seq).looked for seq in range(4)]
 
-    matte = matte_of(segmenter, (np.full_like(y, 30), u, v), seq=5)
+    matte = matte_of(segmenter, (np.full_like(y, 30), u, v), seq=4)
 
     assert carried[3]  # as the next would be, but for the scene
     assert matte.raw.max() < 0.5
