@@ -385,7 +385,7 @@ def test_the_engine_uses_its_input_again_without_copying_it(tmp_path):
     engine.close()
 
 
-def test_the_network_looks_at_every_third_frame_while_its_mattes_can_be_carried(opened, monkeypatch):
+def test_the_network_looks_at_every_third_frame_while_mattes_can_be_carried(opened, monkeypatch):
     segmenter = opened(quality="auto", smoothing=0.0)
     monkeypatch.setattr(segmenter._governor, "step", 0)
     segmenter.level = segmenter._governor.level
