@@ -25,7 +25,7 @@ arch=$(dpkg --print-architecture)
 echo "Program"
 "$python" -m venv "$stage$home"
 "$stage$home/bin/python" -m pip install --quiet --disable-pip-version-check "$source"
-"$stage$home/bin/python" "$here/trim.py"
+"$stage$home/bin/python" "$here/trim.py" --any-machine
 "$stage$home/bin/python" -m pip uninstall --quiet --yes pip
 # Scripts name the Python they run with: its place in the package, not in this folder.
 grep -rlIZ --exclude-dir=site-packages "$stage" "$stage$home" | xargs -0r sed -i "s|$stage||g"

@@ -1,8 +1,9 @@
 """Removes from a private environment what the camera never loads; prints what that saved.
 
 The installers run it with the environment's own Python; after a plain `pip install` it is
-`python -m vcam.install.trim`. What goes: OpenVINO's GPU and NPU plugins and its readers of formats
-that are not person models, libraries' own tests, files for compilers and type checkers.
+`python -m vcam.install.trim`. What goes: OpenVINO's plugins for an Intel GPU or NPU that this
+machine lacks (`--any-machine` keeps both: for a package) and its readers of formats that are not
+person models, libraries' own tests, files for compilers and type checkers.
 """
 
 from __future__ import annotations
@@ -15,9 +16,6 @@ from importlib import metadata
 from pathlib import Path
 
 UNUSED = (
-    "openvino/libs/*intel_gpu_plugin*",
-    "openvino/libs/*intel_npu_plugin*",
-    "openvino/libs/cache.json",
     "openvino/include",  # for programs in C++
     "openvino/cmake",
     "openvino/libs/*_tensorflow_frontend*",  # .tflite has another one
@@ -35,6 +33,12 @@ UNUSED = (
     "cv2/**/*.pyi",
     "pip/**/__pycache__",  # comes back with the next upgrade, and goes again after it
 )
+# Of a device that is not there: its class in sysfs, and what serves it alone.
+DEVICES = {
+    "drm": ("openvino/libs/*intel_gpu_plugin*", "openvino/libs/cache.json"),
+    "accel": ("openvino/libs/*intel_npu_plugin*",),
+}
+INTEL = "0x8086"
 SETUPTOOLS = (
     "setuptools",
     "setuptools-*",
@@ -60,6 +64,19 @@ def who_needs(package: str) -> list[str]:
     )
 
 
+def without_device(sysfs: Path = Path("/sys/class")) -> tuple[str, ...]:
+    """The files of devices that this machine lacks; none where only a driver could tell."""
+    if sys.platform == "win32":
+        return ()
+    return tuple(
+        pattern
+        for kind, patterns in DEVICES.items()
+        for pattern in patterns
+        if INTEL
+        not in {vendor.read_text().strip() for vendor in sysfs.glob(f"{kind}/*/device/vendor")}
+    )
+
+
 def main() -> int:
     """Trim the environment this Python belongs to; the exit code."""
     if sys.prefix == sys.base_prefix:
@@ -71,8 +88,9 @@ def main() -> int:
         return 0
     packages = Path(sysconfig.get_paths()["purelib"])
     saved = 0
+    unused = UNUSED if "--any-machine" in sys.argv[1:] else UNUSED + without_device()
     # torch asks for setuptools.
-    for pattern in UNUSED if who_needs("setuptools") else UNUSED + SETUPTOOLS:
+    for pattern in unused if who_needs("setuptools") else unused + SETUPTOOLS:
         for path in sorted(packages.glob(pattern)):
             if path.exists():
                 saved += size(path)

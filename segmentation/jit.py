@@ -27,13 +27,15 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 COMPILED: Final = numba is not None
 WHAT: Final = "compiled pixel loops"
+_inlined: list[Callable[[], None]] = []  # compile those that only others call; see `compiled`
 
 
 def compiled(signature: str, *, inline: bool = False) -> Callable[[F], F]:
     """Compile the function below for `signature` now, or take it from the cache on disk.
 
     `inline` is for small loops that others call on a few dozen pixels: each argument that is an
-    array makes a call dearer, until the call costs ten times the loop.
+    array makes a call dearer, until the call costs ten times the loop. Python never calls them, so
+    they are compiled only where one that calls them is not in the cache.
 
     One signature each: a call with other types fails instead of compiling in the middle of a
     call. No fastmath: results are the same bits as the NumPy versions give.
@@ -50,8 +52,15 @@ def compiled(signature: str, *, inline: bool = False) -> Callable[[F], F]:
                 return function
             made = numba.njit(**options)(function)
             made._cache = Kept(function)
-            made.compile(signature)
-            made.disable_compile()
+
+            def compile_now() -> None:
+                made.compile(signature)
+                made.disable_compile()
+
+            if inline:
+                _inlined.append(compile_now)
+            else:
+                compile_now()
             loop: F = made
             return loop
 
@@ -77,14 +86,14 @@ class Kept:
         name = self._name(signature, target.codegen())
         data = self._store.get(name)
         if data is None:
-            return None
+            return _missing()
         try:
             from numba.core.compiler import CompileResult
 
             return CompileResult._rebuild(target, *pickle.loads(data))
         except Exception as error:  # whatever it is: it can be made anew
             self._store.forget(name, f"{type(error).__name__}: {error}")
-            return None
+            return _missing()
 
     def save_overload(self, signature: Any, made: Any) -> None:
         """Keep what was compiled."""
@@ -115,6 +124,12 @@ class Kept:
         )
         key = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
         return f"{self._function.__qualname__}-{key}.loop"
+
+
+def _missing() -> None:
+    """Have what the loop may call compiled before it is compiled itself."""
+    while _inlined:
+        _inlined.pop(0)()
 
 
 @functools.cache
