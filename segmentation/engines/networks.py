@@ -35,16 +35,15 @@ log = logging.getLogger(__name__)
 
 FASTEST: Final = "cuda.json"  # the kind that was measured fastest
 KINDS: Final = ("eager", "fused", "compile", "tensorrt")
-QUICK: Final = (
-    "eager",
-    "fused",
-    "forked",
-)  # ready in a second: tried whenever nothing is remembered
+QUICK: Final = ("eager", "fused")  # ready in a second: tried whenever nothing is remembered
 # Logits may differ by this share of the greatest from float32's. In half precision they do by .002,
 # in bfloat16 by .015.
 SAME: Final = 0.01
 HEAD_START: Final = 200_000  # clocks of the GPU, a tenth of a millisecond
 RUNS: Final = 30  # timed replays of each kind
+WIDE: Final = (
+    8  # channels of a picture for tensor cores, which take no fewer; those beyond RGB are 0
+)
 
 
 def placed(weights: BiSeNet, device: torch.device, dtype: torch.dtype) -> BiSeNet:
@@ -115,35 +114,84 @@ class Head:
 def fused(network: BiSeNet) -> BiSeNet:
     """Let cuDNN add bias, ReLU and shortcut while it convolves; in place.
 
-    Shapes and results stay the same, to the rounding of `dtype`.
+    Results stay the same, to the rounding of `dtype`. The picture may have `network.inputs`
+    channels now, of which those beyond RGB do not count.
     """
+    _widen(network.context.conv1)
+    if network.spatial is not None:
+        _widen(conv_of(network.spatial.layers[0]))
+    network.inputs = WIDE
     for module in list(network.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, ConvBnRelu):
-                conv = child[0]
-                assert isinstance(conv, nn.Conv2d)
-                setattr(module, name, _ConvRelu(conv))
+                setattr(module, name, ConvRelu(conv_of(child)))
             elif isinstance(child, BasicBlock):
                 setattr(module, name, _Block(child))
             elif isinstance(child, ContextPath):
-                child.conv1 = _ConvRelu(child.conv1)  # type: ignore[assignment]
+                setattr(module, name, _Context(child))
     return network
 
 
-class _ConvRelu(nn.Module):
+def conv_of(module: nn.Module) -> nn.Conv2d:
+    """Return the convolution of a folded `ConvBnRelu`, or of what took its place."""
+    conv = module.conv if isinstance(module, ConvRelu) else module[0]  # type: ignore[index]
+    assert isinstance(conv, nn.Conv2d)
+    return conv
+
+
+def widened(x: Tensor, channels: int) -> Tensor:
+    """Return a picture with as many channels, those that it lacks 0.
+
+    Shapes:
+        x: (1, C, h, w) with C <= channels
+        returns: (1, channels, h, w), channels last
+    """
+    if x.shape[1] == channels:
+        return x
+    made = F.pad(x, (0, 0, 0, 0, 0, channels - x.shape[1]))
+    return made.contiguous(memory_format=torch.channels_last)
+
+
+def _widen(stem: nn.Conv2d) -> None:
+    """Have a convolution take `WIDE` channels, of which those it did not have count nothing."""
+    weight = widened(stem.weight.detach(), WIDE)
+    stem.weight = nn.Parameter(weight, requires_grad=False)
+    stem.in_channels = WIDE
+
+
+class ConvRelu(nn.Module):
     """A convolution with its bias and ReLU in one kernel."""
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
         self.conv = conv
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Convolve, by `weight` instead of its own where it is given."""
         conv = self.conv
+        x = widened(x, conv.in_channels)
+        weight = conv.weight if weight is None else weight
+        how = conv.stride, _padding(conv), conv.dilation, conv.groups
         if not x.is_cuda:
-            return F.relu(conv(x))
-        return torch.cudnn_convolution_relu(
-            x, conv.weight, conv.bias, conv.stride, _padding(conv), conv.dilation, conv.groups
-        )
+            return F.relu(F.conv2d(x, weight, conv.bias, *how))
+        return torch.cudnn_convolution_relu(x, weight, conv.bias, *how)
+
+
+class _Context(nn.Module):
+    """A trunk whose first convolution brings its ReLU along."""
+
+    def __init__(self, trunk: ContextPath) -> None:
+        super().__init__()
+        self.stem = ConvRelu(trunk.conv1)
+        self.layer1, self.layer2 = trunk.layer1, trunk.layer2
+        self.layer3, self.layer4 = trunk.layer3, trunk.layer4
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        half = self.stem(x)  # as `ContextPath` does
+        quarter = self.layer1(F.max_pool2d(half, 3, 2, 1))
+        eighth = self.layer2(quarter)
+        sixteenth = self.layer3(eighth)
+        return half, quarter, eighth, sixteenth, self.layer4(sixteenth)
 
 
 class _Block(nn.Module):
@@ -151,8 +199,10 @@ class _Block(nn.Module):
 
     def __init__(self, block: BasicBlock) -> None:
         super().__init__()
-        self.first = _ConvRelu(block.conv1)
+        self.first = ConvRelu(block.conv1)
         self.second, self.downsample = block.conv2, block.downsample
+        if self.downsample is not None:
+            _give_bias(conv_of(self.downsample), self.second)
 
     def forward(self, x: Tensor) -> Tensor:
         conv = self.second
@@ -171,6 +221,17 @@ class _Block(nn.Module):
             conv.dilation,
             conv.groups,
         )
+
+
+def _give_bias(giver: nn.Conv2d, taker: nn.Conv2d) -> None:
+    """Add the bias of one convolution to that of another, where their outputs are added.
+
+    Without one, a convolution is one launch less.
+    """
+    if giver.bias is None or taker.bias is None:
+        return
+    both = (giver.bias.float() + taker.bias.float()).to(taker.bias.dtype)
+    taker.bias, giver.bias = nn.Parameter(both, requires_grad=False), None
 
 
 def _padding(conv: nn.Conv2d) -> tuple[int, ...]:

@@ -22,10 +22,19 @@ import triton
 from segmentation.engines import networks
 from segmentation.engines.cuda import read_weights, weights_path
 from segmentation.engines.layout import weights_dir
-from tests.segmentation.test_cuda import CPU, H, W, backdrop, blobs, moving, parts_of, torn
+from tests.segmentation.test_cuda import (
+    CPU,
+    H,
+    W,
+    backdrop,
+    blobs,
+    moving,
+    parts_of,
+    torn,
+)
 from vcam.compose.scene import Blur, Look, Scene
 from vcam.gpu import packing, torch_matte
-from vcam.gpu.kernels import draw, refine, tail
+from vcam.gpu.kernels import between, draw, refine, tail
 from vcam.gpu.segmenter import CudaSegmenter, Form
 from vcam.gpu.torch_matte import guided
 
@@ -55,22 +64,23 @@ def main() -> None:
         "broken": broken,
         "chosen": choices,
         "tail": tails,
+        "body": bodies,
+        "wide": wide,
     }
     checks |= {f"sm_{capability}": partial(compiled, capability) for capability in TARGETS}
     print(json.dumps({name: checks[name]() for name in sys.argv[1:]}))
 
 
-def asked(kind, size, full_range, look, kernels, precision=""):
+def asked(packed, size, full_range, look, kernels, precision="", kind=""):
     """A segmenter with such kernels, and such a frame and scene."""
     look = dict(look)
     blur = look.pop("blur", False)
     scene = Scene(W, H, Blur(60.0) if blur else backdrop(W, H), Look(**look))
-    frame = moving(0, *size, halves=1 if kind in ("yuyv", "4:2:2") else 2, full_range=full_range)
+    halves = 1 if packed in ("yuyv", "4:2:2") else 2
+    frame = moving(0, *size, halves=halves, full_range=full_range)
     path = weights_dir() / "bisenet-small.safetensors"
-    segmenter = CudaSegmenter(
-        str(path), device="cpu", form=Form(precision, kernels=kernels, area=AREA)
-    )
-    return segmenter, *parts_of(frame, kind), scene
+    segmenter = CudaSegmenter(str(path), device="cpu", form=Form(precision, kind, kernels, AREA))
+    return segmenter, *parts_of(frame, packed), scene
 
 
 def plans(*case):
@@ -120,6 +130,43 @@ def tails() -> dict[str, float]:
         apart = max(apart, float((found - wanted).abs().max()))
         spread = max(spread, float(wanted.std()))
     return {"apart": apart, "spread": spread}
+
+
+def bodies() -> dict[str, float]:
+    """How far the network but its tail, of few launches, is from torch's, of the greatest number.
+
+    "halves" is in half precision.
+    """
+    weights, size = read_weights(weights_path("auto")), (64, 96)
+    between.SUMMED = 2048  # several tiles, and blocks of them, of so few pixels
+    x = networks.trial(size, CPU).contiguous(memory_format=torch.channels_last)
+    found = {"apart": 0.0, "halves": 0.0}
+    with torch.inference_mode():
+        for name, dtype in (("apart", torch.float32), ("halves", torch.float16)):
+            made = networks.split(networks.placed(weights, CPU, torch.float32))[0](x)
+            for kind in ("eager", "fused"):
+                network = networks.split(networks.build(kind, weights, size, CPU, dtype))[0]
+                ours = between.Body.of(network)(networks.widened(x.to(dtype), network.inputs))
+                away = (ours.float() - made).abs().max() / made.abs().max()
+                found[name] = max(found[name], float(away))
+    return {**found, "spread": float(made.std() / made.abs().max())}
+
+
+def wide() -> dict[str, float]:
+    """How far a frame is from torch's where cuDNN joins layers: the picture has eight channels."""
+    made = []
+    for kernels in ("triton", "torch"):
+        segmenter, packing, parts, scene = asked(
+            "yuyv", (640, 360), False, {}, kernels, kind="fused"
+        )
+        shown = segmenter.run(packing, parts, seq=0, pts=0.0, scene=scene)
+        made.append((shown, segmenter._plan))
+    (shown, plan), (wanted, reference) = made
+    return {
+        "channels": plan._x.shape[1],
+        "input": float((plan._x - reference._x).abs().max()),
+        "composite": float(np.abs(shown.composite.astype(int) - wanted.composite).max()),
+    }
 
 
 def tidied() -> dict[str, float]:

@@ -649,6 +649,18 @@ def test_tritons_kernels_tidy_and_steady_as_torchs_do():
 
 
 @needs_triton
+def test_between_its_convolutions_the_network_computes_what_torch_does():
+    body, wide = interpreted("body", "wide")
+
+    assert body["apart"] < 1e-5
+    assert body["halves"] < 2e-3
+    assert body["spread"] > 0.05
+    assert wide["channels"] == 8
+    assert wide["input"] < 1e-4
+    assert wide["composite"] <= 1
+
+
+@needs_triton
 @pytest.mark.slow
 def test_with_tritons_kernels_one_pixel_that_is_no_number_makes_all_so():
     (broken,) = interpreted("broken")

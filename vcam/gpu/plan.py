@@ -226,9 +226,10 @@ class Plan:
         self._picture = torch.stack(
             [shrink(plane) for shrink, plane in zip(self._shrinks, planes, strict=True)]
         )
-        self._x = torch_matte.to_input(
+        x = torch_matte.to_input(
             self._picture, self._matrix, self._scale, self.full, self.rig.dtype
         )
+        self._x = networks.widened(x, self.rig.inputs)
 
     def infer(self, turn: int) -> None:
         """Run the network."""
@@ -319,6 +320,10 @@ class Plan:
             self._spill,
         )
         self._shapers = shapers.follow(twins, self.rig)
+        self._network = self._shapers.body or self.rig.network
+
+    def _use_torch(self) -> None:
+        self._shapers, self._network = None, self.rig.network
 
     @property
     def kernels(self) -> str:
@@ -361,14 +366,14 @@ class Plan:
                     self.use_triton()
         except Exception as problem:  # of a compiler that is missing, of a kernel that is refused
             log.info("Triton's kernels are not used: %s", first_line(problem))
-            self._shapers = None
+            self._use_torch()
             return
         apart = [float((theirs - ours).abs().max()) for ours, theirs in zip(*found, strict=True)]
         same = all(x <= most for x, most in zip(apart, (0.01, 0, *(1, 0.05, 2) * 2), strict=True))
         if not same:
             log.warning("Triton's kernels compute something else here, and are not used.")
         if not same or spent[1] >= spent[0]:
-            self._shapers = None
+            self._use_torch()
 
     def capture(self, *, measure: bool = False) -> None:
         """Record the stages, once for each buffer, after running them so that nothing is new."""

@@ -78,6 +78,7 @@ class Rig:
         host: Host | None = None,
     ) -> None:
         self.network, self.head = networks.split(network)
+        self.inputs = int(getattr(network, "inputs", 3))  # channels of the picture it takes
         self.device, self.dtype, self.area = device, dtype, area
         self.host = host or Pinned(device)
         self.recording: torch.cuda.Stream | None = None
