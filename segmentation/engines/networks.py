@@ -169,12 +169,7 @@ class ConvRelu(nn.Module):
     def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
         """Convolve, by `weight` instead of its own where it is given."""
         conv = self.conv
-        x = widened(x, conv.in_channels)
-        weight = conv.weight if weight is None else weight
-        how = conv.stride, _padding(conv), conv.dilation, conv.groups
-        if not x.is_cuda:
-            return F.relu(F.conv2d(x, weight, conv.bias, *how))
-        return torch.cudnn_convolution_relu(x, weight, conv.bias, *how)
+        return _joined(conv, widened(x, conv.in_channels), weight)
 
 
 class _Context(nn.Module):
@@ -208,19 +203,21 @@ class _Block(nn.Module):
         conv = self.second
         shortcut = x if self.downsample is None else self.downsample(x)
         x = self.first(x)
-        if not x.is_cuda:
-            return F.relu(conv(x) + shortcut)
-        return torch.cudnn_convolution_add_relu(
-            x,
-            conv.weight,
-            shortcut,
-            1.0,
-            conv.bias,
-            conv.stride,
-            _padding(conv),
-            conv.dilation,
-            conv.groups,
-        )
+        return _joined(conv, x, shortcut=shortcut)
+
+
+def _joined(
+    conv: nn.Conv2d, x: Tensor, weight: Tensor | None = None, shortcut: Tensor | None = None
+) -> Tensor:
+    """Convolve, add bias and shortcut, and cut off what is negative: in one kernel on a GPU."""
+    weight = conv.weight if weight is None else weight
+    how = conv.stride, _padding(conv), conv.dilation, conv.groups
+    if not x.is_cuda:
+        made = F.conv2d(x, weight, conv.bias, *how)
+        return F.relu(made if shortcut is None else made + shortcut)
+    if shortcut is None:
+        return torch.cudnn_convolution_relu(x, weight, conv.bias, *how)
+    return torch.cudnn_convolution_add_relu(x, weight, shortcut, 1.0, conv.bias, *how)
 
 
 def _give_bias(giver: nn.Conv2d, taker: nn.Conv2d) -> None:

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from functools import cache
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
@@ -496,95 +495,6 @@ def test_the_check_knows_what_a_graph_cannot_record():
         int(x[1])
 
     assert len(host.seen) == 3
-
-
-class Launches(TorchDispatchMode):
-    """Counts what a GPU is told to do: torch's operations but views, and Triton's kernels."""
-
-    FREE = ("view", "as_strided", "slice", "select", "unsqueeze", "squeeze", "t", "transpose",
-        "permute", "expand", "detach", "alias", "split", "unbind", "_reshape_alias",
-        "_unsafe_view", "empty", "empty_strided", "new_empty")  # fmt: skip
-
-    def __init__(self):
-        super().__init__()
-        self.names = []
-
-    def __torch_dispatch__(self, op, types, args=(), kwargs=None):
-        name = op.__name__.split(".")[0]
-        if name not in self.FREE:
-            self.names.append(name)
-        return op(*args, **(kwargs or {}))
-
-
-@pytest.fixture
-def launched(monkeypatch):
-    """Triton, as it were: its kernels only say that they were launched."""
-    from vcam import gpu
-
-    launched = []
-
-    class Kernel:
-        def __init__(self, function):
-            self.name = function.__name__
-
-        def __getitem__(self, grid):
-            return lambda *args, **options: launched.append(self.name)
-
-    language = SimpleNamespace(constexpr=lambda value: value)
-    triton = SimpleNamespace(
-        jit=Kernel,
-        language=language,
-        cdiv=lambda n, k: -(-n // k),
-        next_power_of_2=lambda n: 1 << (n - 1).bit_length(),
-    )
-
-    def kernels():
-        return [name for name in sys.modules if name.startswith("vcam.gpu.kernels")]
-
-    real = {name: sys.modules.pop(name) for name in kernels()}
-    monkeypatch.delattr(gpu, "kernels", raising=False)
-    with monkeypatch.context() as importing:  # torch must not find this one
-        importing.setitem(sys.modules, "triton", triton)
-        importing.setitem(sys.modules, "triton.language", language)
-        import_module("vcam.gpu.kernels.shapers")
-    yield launched
-    for name in kernels():
-        del sys.modules[name]
-    sys.modules.update(real)
-    if "vcam.gpu.kernels" in real:
-        gpu.kernels = real["vcam.gpu.kernels"]
-    elif hasattr(gpu, "kernels"):
-        del gpu.kernels
-
-
-@pytest.mark.parametrize(
-    ("scene", "most"),
-    [
-        (Scene(W, H, np.full((H * 3 // 2, W), 90, np.uint8)), 25),
-        (Scene(W, H, Blur(60), Look(mirror=True)), 34),
-        (Scene(W + 80, H, Blur(60), Look(light_wrap=0.7)), 41),
-    ],
-    ids=["picture", "blur", "everything"],
-)
-def test_a_frame_is_few_launches(weights, launched, scene, most):
-    plans = []
-    for kernels in ("torch", "triton"):
-        segmenter = CudaSegmenter(
-            str(weights), device="cpu", form=Form(kernels=kernels, area=AREA), examine=False
-        )
-        matte(segmenter, moving(0), scene)
-        plans.append(segmenter._plan)
-    plans[0]._tidy.pieces = torch_matte.pieces
-    counts = []
-    for plan in plans:
-        launched.clear()
-        plan._network = lambda x: torch.empty((1, 1, *x.shape[2:]), dtype=torch.float16)
-        with torch.inference_mode(), Launches() as said:
-            plan.stages(0)
-        counts.append(len(said.names) + len(launched))
-
-    assert counts[0] > 500
-    assert counts[1] <= most, (counts, launched, said.names)
 
 
 def interpreted(*names, **environment):
