@@ -1,23 +1,22 @@
 """Triton's kernels beside torch's, on the processor, in Triton's interpreter.
 
 A process of its own: `TRITON_INTERPRET=1 python -m tests.segmentation.interpreted NAME...` prints
-JSON; names are those of `main`. Without the variable, "sm_90" compiles them for such a GPU.
+JSON; names are those of `main`.
 """
 
 from __future__ import annotations
 
 import copy
+import itertools
 import json
-import re
-import subprocess
 import sys
-import tempfile
 from functools import partial
-from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 import triton
+import triton.language as tl
 
 from segmentation.engines import networks
 from segmentation.engines.cuda import read_weights, weights_path
@@ -30,15 +29,17 @@ from tests.segmentation.test_cuda import (
     blobs,
     moving,
     parts_of,
+    spiral,
     torn,
 )
 from vcam.compose.scene import Blur, Look, Scene
 from vcam.gpu import packing, torch_matte
-from vcam.gpu.kernels import between, draw, refine, tail
+from vcam.gpu.kernels import between, draw, pieces, refine, tail
 from vcam.gpu.segmenter import CudaSegmenter, Form
 from vcam.gpu.torch_matte import guided
 
 AREA = 288 * 160  # the interpreter is slow
+SMALL = 32  # pixels of a block, where it matters that there are many
 # What the frame is like, and what is asked for: between them every branch of every kernel.
 CASES = {
     "yuyv": ("yuyv", (640, 360), False, {}),
@@ -49,17 +50,12 @@ CASES = {
     "large": ("4:2:0", (1920, 1080), True, {"light_wrap": 0.7}),
 }
 
-TARGETS = (70, 80, 90, 120)
-TYPES = {
-    torch.float32: "*fp32", torch.float16: "*fp16", torch.uint8: "*u8", torch.int32: "*i32",
-    torch.int64: "*i64", torch.int16: "*i16",
-}  # fmt: skip
-
 
 def main() -> None:
     checks = {name: partial(worst, *case) for name, case in CASES.items()}
     checks |= {
         "tidied": tidied,
+        "joined": joined,
         "moving": moved,
         "broken": broken,
         "chosen": choices,
@@ -67,11 +63,10 @@ def main() -> None:
         "body": bodies,
         "wide": wide,
     }
-    checks |= {f"sm_{capability}": partial(compiled, capability) for capability in TARGETS}
     print(json.dumps({name: checks[name]() for name in sys.argv[1:]}))
 
 
-def asked(packed, size, full_range, look, kernels, precision="", kind=""):
+def asked(packed, size, full_range, look, kernels, form=("", ""), *, examine=True):
     """A segmenter with such kernels, and such a frame and scene."""
     look = dict(look)
     blur = look.pop("blur", False)
@@ -79,7 +74,9 @@ def asked(packed, size, full_range, look, kernels, precision="", kind=""):
     halves = 1 if packed in ("yuyv", "4:2:2") else 2
     frame = moving(0, *size, halves=halves, full_range=full_range)
     path = weights_dir() / "bisenet-small.safetensors"
-    segmenter = CudaSegmenter(str(path), device="cpu", form=Form(precision, kind, kernels, AREA))
+    segmenter = CudaSegmenter(
+        str(path), device="cpu", form=Form(*form, kernels, AREA), examine=examine
+    )
     return segmenter, *parts_of(frame, packed), scene
 
 
@@ -169,6 +166,48 @@ def wide() -> dict[str, float]:
     }
 
 
+def joined() -> dict[str, int]:
+    """How many pixels of how many bear another name than OpenCV's pieces have, and how many pieces.
+
+    Blocks are small, so that they part rows and runs.
+    """
+    found = {"wrong": 0, "named": 0, "pieces": 0}
+    rng = np.random.default_rng(3)
+    masks = [rng.random((37, 53)) < share for share in (0.3, 0.5, 0.6, 0.9)]
+    masks += [spiral(39), np.ones((20, 33), bool), np.zeros((20, 33), bool)]
+    for mask, corners in itertools.product(masks, (True, False)):
+        h, w = mask.shape
+        count, wanted = cv2.connectedComponents(
+            mask.astype(np.uint8), connectivity=8 if corners else 4
+        )
+        on = torch.from_numpy(mask.astype(np.uint8))
+        tree = torch.zeros(h * w, dtype=torch.int32)
+        grid = (-(-h * w // SMALL),)
+        _begun[grid](on, tree, h * w, w, BLOCK=SMALL)
+        pieces._join[grid](on, tree, h, w, CORNERS=corners, BLOCK=SMALL)
+        name = torch.zeros_like(tree)
+        counts = torch.zeros(16, dtype=torch.int32)
+        sums = torch.zeros_like(tree), torch.zeros(h * w)
+        pieces._add_up[grid](
+            on, tree, *sums, torch.zeros(h * w), name, counts, h, w, HOLES=True, BLOCK=SMALL
+        )  # fmt: skip
+        first = {
+            label: int(np.flatnonzero(wanted.ravel() == label)[0]) for label in range(1, count)
+        }
+        names = np.array([first.get(label, -1) for label in wanted.ravel()])
+        found["wrong"] += int((names != name.numpy()).sum())
+        found["named"] += int(mask.sum())
+        found["pieces"] += int(counts[0])
+    return found
+
+
+@triton.jit
+def _begun(mask, tree, n, w, BLOCK: tl.constexpr):
+    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    on = tl.load(mask + place, mask=place < n, other=0) != 0
+    tl.store(tree + place, pieces._runs(on, place, place % w, BLOCK), mask=place < n)
+
+
 def tidied() -> dict[str, float]:
     """How far mattes with islands, holes and fog, or nobody, are from those that torch tidies."""
     apart, changed, stays = 0.0, 0.0, set()
@@ -246,60 +285,6 @@ def broken() -> dict[str, int]:
             plan.stages(0)
         count[name] = int(floats.isnan().sum())
     return {**count, "all": n, "held": int(plan._smoother.held.isnan().sum())}
-
-
-def compiled(capability: int) -> dict[str, dict[str, int]]:
-    """Compile whatever kernels these frames want; the most bytes of code and of stack of each."""
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-    from triton.runtime.jit import JITFunction
-
-    target, known = GPUTarget("cuda", capability, 32), {}
-
-    def compile_only(self, *args, grid, warmup, num_warps=4, **options):
-        given = dict(zip(self.arg_names, args, strict=False)) | options
-        constants, signature = {}, {}
-        for parameter in self.params:
-            name, value = parameter.name, given[parameter.name]
-            if parameter.is_constexpr or (isinstance(value, int) and value == 1):
-                constants[(parameter.num,)] = getattr(value, "value", value)
-                signature[name] = "constexpr"
-            elif isinstance(value, torch.Tensor):
-                signature[name] = TYPES[value.dtype]
-            else:
-                signature[name] = "fp32" if isinstance(value, float) else "i32"
-        key = self.__name__, str(signature), str(constants)
-        if key not in known:
-            source = ASTSource(self, signature, constants)
-            made = triton.compile(source, target=target, options={"num_warps": num_warps})
-            known[key] = len(made.asm["cubin"]), stack_of(made.asm["cubin"])
-
-    JITFunction.run = compile_only
-    for kind, size, full_range, look in CASES.values():
-        segmenter, packing, parts, scene = asked(
-            kind, size, full_range, look, "triton", precision="fp16"
-        )
-        segmenter.run(packing, parts, seq=0, pts=0.0, scene=scene)
-    most: dict[str, dict[str, int]] = {}
-    for (name, *_), (size, stack) in known.items():
-        found = most.setdefault(name, {"code": 0, "stack": 0})
-        most[name] = {"code": max(size, found["code"]), "stack": max(stack, found["stack"])}
-    return most
-
-
-def stack_of(cubin: bytes) -> int:
-    """Bytes of stack that each thread of a compiled kernel takes: what did not fit its registers.
-
-    The driver reserves as much for every thread that the GPU can hold at once.
-    """
-    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(cubin)
-        file.flush()
-        done = subprocess.run(
-            [tool, "-res-usage", file.name], capture_output=True, text=True, check=True
-        )
-    return max(int(stack) for stack in re.findall(r"STACK:(\d+)", done.stdout))
 
 
 def choices() -> dict[str, str]:

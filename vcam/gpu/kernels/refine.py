@@ -79,7 +79,7 @@ class Refine:
         present, counts = tidy.present.view(torch.uint8), self.counts
         sums = tuple(zip(self._trees, self._areas, self._totals, strict=True))
         _begin[half](
-            raw, self._half, mask, self._trees, self._areas, self._totals, counts, self._sum,
+            raw, self._half, mask, self._trees[0], self._areas, self._totals, counts, self._sum,
             w, *self._shrink, half_h, half_w, constants.FAINT, COUNTS=COUNTS, BLOCK=BLOCK,
         )  # fmt: skip
         _join[half](mask, self._trees[0], half_h, half_w, CORNERS=True, BLOCK=BLOCK)
@@ -88,7 +88,7 @@ class Refine:
         )
         _drop[half](
             self._name, self._areas[0], self._totals[0], self._half, island, mask,
-            half_h, half_w, constants.ISLAND * n, constants.FIRM, BLOCK=BLOCK,
+            self._trees[1], half_h, half_w, constants.ISLAND * n, constants.FIRM, BLOCK=BLOCK,
         )  # fmt: skip
         _join[half](mask, self._trees[1], half_h, half_w, CORNERS=False, BLOCK=BLOCK)
         _add_up[half](
