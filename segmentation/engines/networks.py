@@ -271,14 +271,20 @@ def compare(
         exact = _in_float32(placed(weights, device, torch.float32), x)
         found: dict[str, dict[str, Any]] = {}
         for kind in kinds:
+            if device.type == "cuda":
+                torch.cuda.empty_cache()  # what one leaves behind does not fit beside the next
             try:
-                network = build(kind, weights, size, device, dtype)
-                there = x.to(dtype, memory_format=torch.channels_last)
-                logits = network(there).float()
-                found[kind] = {"ms": time_of(network, there), **apart(logits, exact)}
+                found[kind] = _tried(build(kind, weights, size, device, dtype), x.to(dtype), exact)
             except Exception as error:  # of compilers, drivers, packages: another kind may work
                 found[kind] = {"problem": (str(error).splitlines() or [type(error).__name__])[0]}
     return found
+
+
+def _tried(network: Network, x: Tensor, exact: Tensor) -> dict[str, float]:
+    """Return the time of a network, and how far its logits are from exact ones."""
+    x = x.contiguous(memory_format=torch.channels_last)
+    found = apart(network(x).float(), exact)
+    return {"ms": time_of(network, x), **found}
 
 
 def apart(logits: Tensor, exact: Tensor) -> dict[str, float]:
@@ -301,12 +307,12 @@ def fastest(report: dict[str, dict[str, Any]]) -> str:
 def time_of(network: Network, x: Tensor, runs: int = RUNS) -> float:
     """Return the median milliseconds of one run: in a CUDA graph on a GPU, else as it is."""
     if x.device.type != "cuda":
-        spent = []
+        taken = []
         for _ in range(3):
             started = time.perf_counter()
             network(x)
-            spent.append((time.perf_counter() - started) * 1000)
-        return sorted(spent)[1]
+            taken.append((time.perf_counter() - started) * 1000)
+        return sorted(taken)[1]
     stream = torch.cuda.Stream(x.device)  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream(x.device))
     with torch.cuda.stream(stream):
@@ -316,7 +322,10 @@ def time_of(network: Network, x: Tensor, runs: int = RUNS) -> float:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
             network(x)
-        return sorted(timed(graph.replay, stream, runs))[runs // 2]
+        spent = timed(graph.replay, stream, runs)
+    del graph
+    torch.cuda.empty_cache()  # its memory is of use to nobody else
+    return sorted(spent)[runs // 2]
 
 
 def timed(

@@ -303,10 +303,10 @@ def chosen(plan, slower: float) -> str:
     """Whose kernels are taken, where Triton's take `slower` times as long."""
     times = iter((1.0, slower))
     before, networks.time_of = networks.time_of, lambda *_: next(times)
-    plan._shapers = None
     try:
         with torch.inference_mode():
-            plan.try_triton()
+            plan.use_triton()
+            plan.try_triton(plan._shapers)
     finally:
         networks.time_of = before
     return plan.kernels
