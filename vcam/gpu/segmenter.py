@@ -220,17 +220,21 @@ class CudaSegmenter:
         self._decay = temporal.Smoother(smoothing).decay
 
     def reset(self) -> None:
-        """Forget the frames before; after a while without any, give the GPU's memory back."""
+        """Forget the frames before; after a while without any, give the GPU's memory back.
+
+        Raises:
+            EngineError: the GPU is lost, and what lies there is not overwritten.
+        """
         self._stillness.forget()
         if not self._fresh and self._plan is not None:
             self._fresh = True
-            with contextlib.suppress(RuntimeError):
+            with as_engine_error("failed"):
                 self._plan.wipe()
         if self._plan is not None and time.monotonic() - self._last > RELEASE:
             self._release()
 
     def wipe(self) -> None:
-        """Forget the frames before, and overwrite all that is kept of them."""
+        """Forget the frames before, and overwrite all that is kept of them; see `reset`."""
         self.reset()
 
     def close(self) -> None:
