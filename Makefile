@@ -26,7 +26,7 @@ test: $(VENV)/.test
 
 # What takes minutes: ten thousand requests, hundreds of calls in a real kernel, two hundred thousand
 # frames, two thousand scenes in dim rooms, a soak.
-nightly: $(VENV)/.test
+nightly: $(VENV)/.test $(if $(wildcard ../shared/prototypes/gpu_stub),.venv-gpu/.made)
 	VCAM_VM=1 VCAM_TEST_INSTALL=1 $(BIN)/python -m pytest -m slow
 	$(BIN)/python -m tests.faults --frames 200000
 	$(BIN)/python -m tests.faults.dim --cases 2000
@@ -59,5 +59,11 @@ $(VENV)/.test: $(BIN)/python pyproject.toml
 	$(PIP) -e '.[dev]'
 	touch $@ $(VENV)/.run
 
+# torch for CUDA, 5 GB, which runs on a stub of the driver; without +cpu, whichever is offered first.
+.venv-gpu/.made: pyproject.toml
+	$(PYTHON) -m venv .venv-gpu
+	.venv-gpu/bin/python -m pip install --quiet --disable-pip-version-check 'torch===2.13.0' -e '.[cuda]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) .venv-gpu build dist *.egg-info

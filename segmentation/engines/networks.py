@@ -35,16 +35,15 @@ log = logging.getLogger(__name__)
 
 FASTEST: Final = "cuda.json"  # the kind that was measured fastest
 KINDS: Final = ("eager", "fused", "compile", "tensorrt")
-QUICK: Final = (
-    "eager",
-    "fused",
-    "forked",
-)  # ready in a second: tried whenever nothing is remembered
+QUICK: Final = ("eager", "fused")  # ready in a second: tried whenever nothing is remembered
 # Logits may differ by this share of the greatest from float32's. In half precision they do by .002,
 # in bfloat16 by .015.
 SAME: Final = 0.01
 HEAD_START: Final = 200_000  # clocks of the GPU, a tenth of a millisecond
 RUNS: Final = 30  # timed replays of each kind
+WIDE: Final = (
+    8  # channels of a picture for tensor cores, which take no fewer; those beyond RGB are 0
+)
 
 
 def placed(weights: BiSeNet, device: torch.device, dtype: torch.dtype) -> BiSeNet:
@@ -115,35 +114,79 @@ class Head:
 def fused(network: BiSeNet) -> BiSeNet:
     """Let cuDNN add bias, ReLU and shortcut while it convolves; in place.
 
-    Shapes and results stay the same, to the rounding of `dtype`.
+    Results stay the same, to the rounding of `dtype`. The picture may have `network.inputs`
+    channels now, of which those beyond RGB do not count.
     """
+    _widen(network.context.conv1)
+    if network.spatial is not None:
+        _widen(conv_of(network.spatial.layers[0]))
+    network.inputs = WIDE
     for module in list(network.modules()):
         for name, child in list(module.named_children()):
             if isinstance(child, ConvBnRelu):
-                conv = child[0]
-                assert isinstance(conv, nn.Conv2d)
-                setattr(module, name, _ConvRelu(conv))
+                setattr(module, name, ConvRelu(conv_of(child)))
             elif isinstance(child, BasicBlock):
                 setattr(module, name, _Block(child))
             elif isinstance(child, ContextPath):
-                child.conv1 = _ConvRelu(child.conv1)  # type: ignore[assignment]
+                setattr(module, name, _Context(child))
     return network
 
 
-class _ConvRelu(nn.Module):
+def conv_of(module: nn.Module) -> nn.Conv2d:
+    """Return the convolution of a folded `ConvBnRelu`, or of what took its place."""
+    conv = module.conv if isinstance(module, ConvRelu) else module[0]  # type: ignore[index]
+    assert isinstance(conv, nn.Conv2d)
+    return conv
+
+
+def widened(x: Tensor, channels: int) -> Tensor:
+    """Return a picture with as many channels, those that it lacks 0.
+
+    Shapes:
+        x: (1, C, h, w) with C <= channels
+        returns: (1, channels, h, w), channels last
+    """
+    if x.shape[1] == channels:
+        return x
+    made = F.pad(x, (0, 0, 0, 0, 0, channels - x.shape[1]))
+    return made.contiguous(memory_format=torch.channels_last)
+
+
+def _widen(stem: nn.Conv2d) -> None:
+    """Have a convolution take `WIDE` channels, of which those it did not have count nothing."""
+    weight = widened(stem.weight.detach(), WIDE)
+    stem.weight = nn.Parameter(weight, requires_grad=False)
+    stem.in_channels = WIDE
+
+
+class ConvRelu(nn.Module):
     """A convolution with its bias and ReLU in one kernel."""
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()
         self.conv = conv
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
+        """Convolve, by `weight` instead of its own where it is given."""
         conv = self.conv
-        if not x.is_cuda:
-            return F.relu(conv(x))
-        return torch.cudnn_convolution_relu(
-            x, conv.weight, conv.bias, conv.stride, _padding(conv), conv.dilation, conv.groups
-        )
+        return _joined(conv, widened(x, conv.in_channels), weight)
+
+
+class _Context(nn.Module):
+    """A trunk whose first convolution brings its ReLU along."""
+
+    def __init__(self, trunk: ContextPath) -> None:
+        super().__init__()
+        self.stem = ConvRelu(trunk.conv1)
+        self.layer1, self.layer2 = trunk.layer1, trunk.layer2
+        self.layer3, self.layer4 = trunk.layer3, trunk.layer4
+
+    def forward(self, x: Tensor) -> tuple[Tensor, ...]:
+        half = self.stem(x)  # as `ContextPath` does
+        quarter = self.layer1(F.max_pool2d(half, 3, 2, 1))
+        eighth = self.layer2(quarter)
+        sixteenth = self.layer3(eighth)
+        return half, quarter, eighth, sixteenth, self.layer4(sixteenth)
 
 
 class _Block(nn.Module):
@@ -151,26 +194,41 @@ class _Block(nn.Module):
 
     def __init__(self, block: BasicBlock) -> None:
         super().__init__()
-        self.first = _ConvRelu(block.conv1)
+        self.first = ConvRelu(block.conv1)
         self.second, self.downsample = block.conv2, block.downsample
+        if self.downsample is not None:
+            _give_bias(conv_of(self.downsample), self.second)
 
     def forward(self, x: Tensor) -> Tensor:
         conv = self.second
         shortcut = x if self.downsample is None else self.downsample(x)
         x = self.first(x)
-        if not x.is_cuda:
-            return F.relu(conv(x) + shortcut)
-        return torch.cudnn_convolution_add_relu(
-            x,
-            conv.weight,
-            shortcut,
-            1.0,
-            conv.bias,
-            conv.stride,
-            _padding(conv),
-            conv.dilation,
-            conv.groups,
-        )
+        return _joined(conv, x, shortcut=shortcut)
+
+
+def _joined(
+    conv: nn.Conv2d, x: Tensor, weight: Tensor | None = None, shortcut: Tensor | None = None
+) -> Tensor:
+    """Convolve, add bias and shortcut, and cut off what is negative: in one kernel on a GPU."""
+    weight = conv.weight if weight is None else weight
+    how = conv.stride, _padding(conv), conv.dilation, conv.groups
+    if not x.is_cuda:
+        made = F.conv2d(x, weight, conv.bias, *how)
+        return F.relu(made if shortcut is None else made + shortcut)
+    if shortcut is None:
+        return torch.cudnn_convolution_relu(x, weight, conv.bias, *how)
+    return torch.cudnn_convolution_add_relu(x, weight, shortcut, 1.0, conv.bias, *how)
+
+
+def _give_bias(giver: nn.Conv2d, taker: nn.Conv2d) -> None:
+    """Add the bias of one convolution to that of another, where their outputs are added.
+
+    Without one, a convolution is one launch less.
+    """
+    if giver.bias is None or taker.bias is None:
+        return
+    both = (giver.bias.float() + taker.bias.float()).to(taker.bias.dtype)
+    taker.bias, giver.bias = nn.Parameter(both, requires_grad=False), None
 
 
 def _padding(conv: nn.Conv2d) -> tuple[int, ...]:
@@ -213,14 +271,20 @@ def compare(
         exact = _in_float32(placed(weights, device, torch.float32), x)
         found: dict[str, dict[str, Any]] = {}
         for kind in kinds:
+            if device.type == "cuda":
+                torch.cuda.empty_cache()  # what one leaves behind does not fit beside the next
             try:
-                network = build(kind, weights, size, device, dtype)
-                there = x.to(dtype, memory_format=torch.channels_last)
-                logits = network(there).float()
-                found[kind] = {"ms": time_of(network, there), **apart(logits, exact)}
+                found[kind] = _tried(build(kind, weights, size, device, dtype), x.to(dtype), exact)
             except Exception as error:  # of compilers, drivers, packages: another kind may work
                 found[kind] = {"problem": (str(error).splitlines() or [type(error).__name__])[0]}
     return found
+
+
+def _tried(network: Network, x: Tensor, exact: Tensor) -> dict[str, float]:
+    """Return the time of a network, and how far its logits are from exact ones."""
+    x = x.contiguous(memory_format=torch.channels_last)
+    found = apart(network(x).float(), exact)
+    return {"ms": time_of(network, x), **found}
 
 
 def apart(logits: Tensor, exact: Tensor) -> dict[str, float]:
@@ -243,12 +307,12 @@ def fastest(report: dict[str, dict[str, Any]]) -> str:
 def time_of(network: Network, x: Tensor, runs: int = RUNS) -> float:
     """Return the median milliseconds of one run: in a CUDA graph on a GPU, else as it is."""
     if x.device.type != "cuda":
-        spent = []
+        taken = []
         for _ in range(3):
             started = time.perf_counter()
             network(x)
-            spent.append((time.perf_counter() - started) * 1000)
-        return sorted(spent)[1]
+            taken.append((time.perf_counter() - started) * 1000)
+        return sorted(taken)[1]
     stream = torch.cuda.Stream(x.device)  # type: ignore[no-untyped-call]
     stream.wait_stream(torch.cuda.current_stream(x.device))
     with torch.cuda.stream(stream):
@@ -258,7 +322,10 @@ def time_of(network: Network, x: Tensor, runs: int = RUNS) -> float:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
             network(x)
-        return sorted(timed(graph.replay, stream, runs))[runs // 2]
+        spent = timed(graph.replay, stream, runs)
+    del graph
+    torch.cuda.empty_cache()  # its memory is of use to nobody else
+    return sorted(spent)[runs // 2]
 
 
 def timed(

@@ -1,35 +1,45 @@
 """Triton's kernels beside torch's, on the processor, in Triton's interpreter.
 
 A process of its own: `TRITON_INTERPRET=1 python -m tests.segmentation.interpreted NAME...` prints
-JSON; names are those of `main`. Without the variable, "sm_90" compiles them for such a GPU.
+JSON; names are those of `main`.
 """
 
 from __future__ import annotations
 
 import copy
+import itertools
 import json
-import re
-import subprocess
 import sys
-import tempfile
 from functools import partial
-from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 import triton
+import triton.language as tl
 
 from segmentation.engines import networks
 from segmentation.engines.cuda import read_weights, weights_path
 from segmentation.engines.layout import weights_dir
-from tests.segmentation.test_cuda import CPU, H, W, backdrop, blobs, moving, parts_of, torn
+from tests.segmentation.test_cuda import (
+    CPU,
+    H,
+    W,
+    backdrop,
+    blobs,
+    moving,
+    parts_of,
+    spiral,
+    torn,
+)
 from vcam.compose.scene import Blur, Look, Scene
 from vcam.gpu import packing, torch_matte
-from vcam.gpu.kernels import draw, refine, tail
+from vcam.gpu.kernels import between, draw, pieces, refine, tail
 from vcam.gpu.segmenter import CudaSegmenter, Form
 from vcam.gpu.torch_matte import guided
 
 AREA = 288 * 160  # the interpreter is slow
+SMALL = 32  # pixels of a block, where it matters that there are many
 # What the frame is like, and what is asked for: between them every branch of every kernel.
 CASES = {
     "yuyv": ("yuyv", (640, 360), False, {}),
@@ -40,37 +50,34 @@ CASES = {
     "large": ("4:2:0", (1920, 1080), True, {"light_wrap": 0.7}),
 }
 
-TARGETS = (70, 80, 90, 120)
-TYPES = {
-    torch.float32: "*fp32", torch.float16: "*fp16", torch.uint8: "*u8", torch.int32: "*i32",
-    torch.int64: "*i64", torch.int16: "*i16",
-}  # fmt: skip
-
 
 def main() -> None:
     checks = {name: partial(worst, *case) for name, case in CASES.items()}
     checks |= {
         "tidied": tidied,
+        "joined": joined,
         "moving": moved,
         "broken": broken,
         "chosen": choices,
         "tail": tails,
+        "body": bodies,
+        "wide": wide,
     }
-    checks |= {f"sm_{capability}": partial(compiled, capability) for capability in TARGETS}
     print(json.dumps({name: checks[name]() for name in sys.argv[1:]}))
 
 
-def asked(kind, size, full_range, look, kernels, precision=""):
+def asked(packed, size, full_range, look, kernels, form=("", ""), *, examine=True):
     """A segmenter with such kernels, and such a frame and scene."""
     look = dict(look)
     blur = look.pop("blur", False)
     scene = Scene(W, H, Blur(60.0) if blur else backdrop(W, H), Look(**look))
-    frame = moving(0, *size, halves=1 if kind in ("yuyv", "4:2:2") else 2, full_range=full_range)
+    halves = 1 if packed in ("yuyv", "4:2:2") else 2
+    frame = moving(0, *size, halves=halves, full_range=full_range)
     path = weights_dir() / "bisenet-small.safetensors"
     segmenter = CudaSegmenter(
-        str(path), device="cpu", form=Form(precision, kernels=kernels, area=AREA)
+        str(path), device="cpu", form=Form(*form, kernels, AREA), examine=examine
     )
-    return segmenter, *parts_of(frame, kind), scene
+    return segmenter, *parts_of(frame, packed), scene
 
 
 def plans(*case):
@@ -120,6 +127,85 @@ def tails() -> dict[str, float]:
         apart = max(apart, float((found - wanted).abs().max()))
         spread = max(spread, float(wanted.std()))
     return {"apart": apart, "spread": spread}
+
+
+def bodies() -> dict[str, float]:
+    """How far the network but its tail, of few launches, is from torch's, of the greatest number.
+
+    "halves" is in half precision.
+    """
+    weights, size = read_weights(weights_path("auto")), (64, 96)
+    between.SUMMED = 2048  # several tiles, and blocks of them, of so few pixels
+    x = networks.trial(size, CPU).contiguous(memory_format=torch.channels_last)
+    found = {"apart": 0.0, "halves": 0.0}
+    with torch.inference_mode():
+        for name, dtype in (("apart", torch.float32), ("halves", torch.float16)):
+            made = networks.split(networks.placed(weights, CPU, torch.float32))[0](x)
+            for kind in ("eager", "fused"):
+                network = networks.split(networks.build(kind, weights, size, CPU, dtype))[0]
+                ours = between.Body.of(network)(networks.widened(x.to(dtype), network.inputs))
+                away = (ours.float() - made).abs().max() / made.abs().max()
+                found[name] = max(found[name], float(away))
+    return {**found, "spread": float(made.std() / made.abs().max())}
+
+
+def wide() -> dict[str, float]:
+    """How far a frame is from torch's where cuDNN joins layers: the picture has eight channels."""
+    made = []
+    for kernels in ("triton", "torch"):
+        segmenter, packing, parts, scene = asked(
+            "yuyv", (640, 360), False, {}, kernels, kind="fused"
+        )
+        shown = segmenter.run(packing, parts, seq=0, pts=0.0, scene=scene)
+        made.append((shown, segmenter._plan))
+    (shown, plan), (wanted, reference) = made
+    return {
+        "channels": plan._x.shape[1],
+        "input": float((plan._x - reference._x).abs().max()),
+        "composite": float(np.abs(shown.composite.astype(int) - wanted.composite).max()),
+    }
+
+
+def joined() -> dict[str, int]:
+    """How many pixels of how many bear another name than OpenCV's pieces have, and how many pieces.
+
+    Blocks are small, so that they part rows and runs.
+    """
+    found = {"wrong": 0, "named": 0, "pieces": 0}
+    rng = np.random.default_rng(3)
+    masks = [rng.random((37, 53)) < share for share in (0.3, 0.5, 0.6, 0.9)]
+    masks += [spiral(39), np.ones((20, 33), bool), np.zeros((20, 33), bool)]
+    for mask, corners in itertools.product(masks, (True, False)):
+        h, w = mask.shape
+        count, wanted = cv2.connectedComponents(
+            mask.astype(np.uint8), connectivity=8 if corners else 4
+        )
+        on = torch.from_numpy(mask.astype(np.uint8))
+        tree = torch.zeros(h * w, dtype=torch.int32)
+        grid = (-(-h * w // SMALL),)
+        _begun[grid](on, tree, h * w, w, BLOCK=SMALL)
+        pieces._join[grid](on, tree, h, w, CORNERS=corners, BLOCK=SMALL)
+        name = torch.zeros_like(tree)
+        counts = torch.zeros(16, dtype=torch.int32)
+        sums = torch.zeros_like(tree), torch.zeros(h * w)
+        pieces._add_up[grid](
+            on, tree, *sums, torch.zeros(h * w), name, counts, h, w, HOLES=True, BLOCK=SMALL
+        )  # fmt: skip
+        first = {
+            label: int(np.flatnonzero(wanted.ravel() == label)[0]) for label in range(1, count)
+        }
+        names = np.array([first.get(label, -1) for label in wanted.ravel()])
+        found["wrong"] += int((names != name.numpy()).sum())
+        found["named"] += int(mask.sum())
+        found["pieces"] += int(counts[0])
+    return found
+
+
+@triton.jit
+def _begun(mask, tree, n, w, BLOCK: tl.constexpr):
+    place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    on = tl.load(mask + place, mask=place < n, other=0) != 0
+    tl.store(tree + place, pieces._runs(on, place, place % w, BLOCK), mask=place < n)
 
 
 def tidied() -> dict[str, float]:
@@ -201,60 +287,6 @@ def broken() -> dict[str, int]:
     return {**count, "all": n, "held": int(plan._smoother.held.isnan().sum())}
 
 
-def compiled(capability: int) -> dict[str, dict[str, int]]:
-    """Compile whatever kernels these frames want; the most bytes of code and of stack of each."""
-    from triton.backends.compiler import GPUTarget
-    from triton.compiler import ASTSource
-    from triton.runtime.jit import JITFunction
-
-    target, known = GPUTarget("cuda", capability, 32), {}
-
-    def compile_only(self, *args, grid, warmup, num_warps=4, **options):
-        given = dict(zip(self.arg_names, args, strict=False)) | options
-        constants, signature = {}, {}
-        for parameter in self.params:
-            name, value = parameter.name, given[parameter.name]
-            if parameter.is_constexpr or (isinstance(value, int) and value == 1):
-                constants[(parameter.num,)] = getattr(value, "value", value)
-                signature[name] = "constexpr"
-            elif isinstance(value, torch.Tensor):
-                signature[name] = TYPES[value.dtype]
-            else:
-                signature[name] = "fp32" if isinstance(value, float) else "i32"
-        key = self.__name__, str(signature), str(constants)
-        if key not in known:
-            source = ASTSource(self, signature, constants)
-            made = triton.compile(source, target=target, options={"num_warps": num_warps})
-            known[key] = len(made.asm["cubin"]), stack_of(made.asm["cubin"])
-
-    JITFunction.run = compile_only
-    for kind, size, full_range, look in CASES.values():
-        segmenter, packing, parts, scene = asked(
-            kind, size, full_range, look, "triton", precision="fp16"
-        )
-        segmenter.run(packing, parts, seq=0, pts=0.0, scene=scene)
-    most: dict[str, dict[str, int]] = {}
-    for (name, *_), (size, stack) in known.items():
-        found = most.setdefault(name, {"code": 0, "stack": 0})
-        most[name] = {"code": max(size, found["code"]), "stack": max(stack, found["stack"])}
-    return most
-
-
-def stack_of(cubin: bytes) -> int:
-    """Bytes of stack that each thread of a compiled kernel takes: what did not fit its registers.
-
-    The driver reserves as much for every thread that the GPU can hold at once.
-    """
-    tool = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "cuobjdump"
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
-        file.write(cubin)
-        file.flush()
-        done = subprocess.run(
-            [tool, "-res-usage", file.name], capture_output=True, text=True, check=True
-        )
-    return max(int(stack) for stack in re.findall(r"STACK:(\d+)", done.stdout))
-
-
 def choices() -> dict[str, str]:
     """Whose kernels are taken if Triton's are faster, slower, or compute something else."""
     (_, plan), _ = plans("yuyv", (640, 360), False, {})
@@ -271,10 +303,10 @@ def chosen(plan, slower: float) -> str:
     """Whose kernels are taken, where Triton's take `slower` times as long."""
     times = iter((1.0, slower))
     before, networks.time_of = networks.time_of, lambda *_: next(times)
-    plan._shapers = None
     try:
         with torch.inference_mode():
-            plan.try_triton()
+            plan.use_triton()
+            plan.try_triton(plan._shapers)
     finally:
         networks.time_of = before
     return plan.kernels

@@ -226,9 +226,10 @@ class Plan:
         self._picture = torch.stack(
             [shrink(plane) for shrink, plane in zip(self._shrinks, planes, strict=True)]
         )
-        self._x = torch_matte.to_input(
+        x = torch_matte.to_input(
             self._picture, self._matrix, self._scale, self.full, self.rig.dtype
         )
+        self._x = networks.widened(x, self.rig.inputs)
 
     def infer(self, turn: int) -> None:
         """Run the network."""
@@ -318,15 +319,22 @@ class Plan:
             self._fit,
             self._spill,
         )
-        self._shapers = shapers.follow(twins, self.rig)
+        self._use(shapers.follow(twins, self.rig))
+
+    def _use(self, shapers: Any) -> None:
+        self._shapers, self._network = shapers, shapers.body or self.rig.network
+
+    def _use_torch(self) -> None:
+        self._shapers, self._network = None, self.rig.network
 
     @property
     def kernels(self) -> str:
         """Maker of the kernels that do everything but the network: "torch" or "triton"."""
         return "torch" if self._shapers is None else "triton"
 
-    def try_triton(self) -> None:
+    def try_triton(self, shapers: Any) -> None:
         """Take Triton's kernels if here they do the same, and do it faster."""
+        self._use_torch()
         for buffer in (self.buffers.up[0][HEADER:], self._behind):
             buffer.random_(0, 256)
         self.buffers.up[0][16:20].view(torch.float32)[:] = 0.9  # decay
@@ -357,32 +365,32 @@ class Plan:
                     made += [x.float().clone() for x in (self._picture, self._x, shown)]
                 found.append(made)
                 spent.append(networks.time_of(all_but_network, self._above))
-                if self._shapers is None:
-                    self.use_triton()
+                self._use(shapers)
         except Exception as problem:  # of a compiler that is missing, of a kernel that is refused
             log.info("Triton's kernels are not used: %s", first_line(problem))
-            self._shapers = None
+            self._use_torch()
             return
         apart = [float((theirs - ours).abs().max()) for ours, theirs in zip(*found, strict=True)]
         same = all(x <= most for x, most in zip(apart, (0.01, 0, *(1, 0.05, 2) * 2), strict=True))
         if not same:
             log.warning("Triton's kernels compute something else here, and are not used.")
         if not same or spent[1] >= spent[0]:
-            self._shapers = None
+            self._use_torch()
 
     def capture(self, *, measure: bool = False) -> None:
         """Record the stages, once for each buffer, after running them so that nothing is new."""
         rig, stream = self.rig, self.rig.recording
         assert stream is not None
+        if measure:
+            self._want_triton()
+        torch.cuda.empty_cache()  # whoever worked on another stream left memory that this one lacks
         # What was made so far was made on another stream.
         stream.wait_stream(torch.cuda.current_stream(rig.device))
         with rig.on(stream):
-            if measure:
-                self.try_triton()
+            if self._shapers is not None and measure:
+                self.try_triton(self._shapers)
                 stream.synchronize()
-            self.buffers.up[0][8] = 1  # a first frame: the moving averages learn nothing from it
-            for _ in range(3):
-                self.stages(0)
+            self._warm_up()
             stream.synchronize()
             for turn in range(2):
                 graph = torch.cuda.CUDAGraph()
@@ -394,3 +402,22 @@ class Plan:
             self._behind.zero_()
             stream.synchronize()
         self.wipe()
+
+    def _want_triton(self) -> None:
+        try:
+            self.use_triton()
+        except Exception as problem:  # of a compiler that is missing, of too large a frame
+            log.info("Triton's kernels are not used: %s", first_line(problem))
+
+    def _warm_up(self) -> None:
+        """Run the stages that something is new in; the network only where it has not run so.
+
+        It takes its memory anew: that of the graphs before is what the frames on show are made in.
+        """
+        known = (self.full, self.kernels)
+        names = [name for name in STAGES if name != "infer" or known not in self.rig.ran]
+        self.buffers.up[0][8] = 1  # a first frame: the moving averages learn nothing from it
+        for _ in range(3):
+            for name in names:
+                getattr(self, name)(0)
+        self.rig.ran.add(known)

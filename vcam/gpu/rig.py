@@ -78,8 +78,10 @@ class Rig:
         host: Host | None = None,
     ) -> None:
         self.network, self.head = networks.split(network)
+        self.inputs = int(getattr(network, "inputs", 3))  # channels of the picture it takes
         self.device, self.dtype, self.area = device, dtype, area
         self.host = host or Pinned(device)
+        self.ran: set[tuple[tuple[int, int], str]] = set()  # sizes it ran at, and whose kernels
         self.recording: torch.cuda.Stream | None = None
         self.running: torch.cuda.Stream | None = None
         self.pool: Any = None

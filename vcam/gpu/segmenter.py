@@ -220,17 +220,21 @@ class CudaSegmenter:
         self._decay = temporal.Smoother(smoothing).decay
 
     def reset(self) -> None:
-        """Forget the frames before; after a while without any, give the GPU's memory back."""
+        """Forget the frames before; after a while without any, give the GPU's memory back.
+
+        Raises:
+            EngineError: the GPU is lost, and what lies there is not overwritten.
+        """
         self._stillness.forget()
         if not self._fresh and self._plan is not None:
             self._fresh = True
-            with contextlib.suppress(RuntimeError):
+            with as_engine_error("failed"):
                 self._plan.wipe()
         if self._plan is not None and time.monotonic() - self._last > RELEASE:
             self._release()
 
     def wipe(self) -> None:
-        """Forget the frames before, and overwrite all that is kept of them."""
+        """Forget the frames before, and overwrite all that is kept of them; see `reset`."""
         self.reset()
 
     def close(self) -> None:
@@ -242,10 +246,15 @@ class CudaSegmenter:
         self._release()
 
     def _release(self) -> None:
-        for plan in (self._plan, self._built):
-            if isinstance(plan, Plan):
-                plan.close()
-        self._plan = self._built = self._rig = None
+        if isinstance(self._built, Plan):
+            self._built.close()
+        self._built = self._rig = None
+        self._release_plan()
+
+    def _release_plan(self) -> None:
+        if self._plan is not None:
+            self._plan.close()
+            self._plan = None
         if self._gpu:
             with contextlib.suppress(RuntimeError):
                 torch.cuda.empty_cache()
@@ -266,6 +275,10 @@ class CudaSegmenter:
             self.take_built()
             return self._plan
         if not self._building:
+            if plan is not None and plan.packing != packing:
+                # It cannot stand in, and there may be no room for the network at two sizes.
+                self._release_plan()
+                plan = None
             self._building = True
             self._order(lambda: self._build_aside(packing, scene))
         return plan if plan is not None and plan.may_stand_in(packing, scene) else None

@@ -32,9 +32,21 @@ def _root(tree, i, go):
 
 
 @triton.jit
-def _joined(mask, tree, place, there, go):
-    """Join the trees of pixels and of their neighbours, where there are both."""
-    go = go & (tl.load(mask + there, mask=go, other=0) != 0)
+def _later(a, b):
+    return tl.maximum(a, b)
+
+
+@triton.jit
+def _runs(on, place, column, BLOCK: tl.constexpr):
+    """The first pixel of those side by side that each belongs to, within a row and a block."""
+    first = (column == 0) | (tl.arange(0, BLOCK) == 0)
+    start = tl.where(on, tl.where(first, place, -1), place + 1)
+    return tl.where(on, tl.associative_scan(start, 0, _later), place)
+
+
+@triton.jit
+def _joined(tree, place, there, go):
+    """Join the trees of pixels and of their neighbours, where wanted."""
     a, b = place, there
     while tl.max(go.to(tl.int32), axis=0) > 0:
         a, b = _root(tree, a, go), _root(tree, b, go)
@@ -48,14 +60,26 @@ def _joined(mask, tree, place, there, go):
 
 @triton.jit
 def _join(mask, tree, h, w, CORNERS: tl.constexpr, BLOCK: tl.constexpr):
+    """Join the runs of pixels that touch, each pair where it touches first."""
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     on = tl.load(mask + place, mask=place < h * w, other=0) != 0
     row, column = place // w, place % w
-    _joined(mask, tree, place, place - 1, on & (column > 0))
-    _joined(mask, tree, place, place - w, on & (row > 0))
+    before, below = on & (column > 0), on & (row > 0)
+    left = tl.load(mask + place - 1, mask=before, other=0) != 0
+    up = tl.load(mask + place - w, mask=below, other=0) != 0
+    corner = tl.load(mask + place - w - 1, mask=before & below, other=0) != 0
+    # Bits: left, where a block parted a run; up; and the corners, where nothing between is on.
+    wanted = (left & (tl.arange(0, BLOCK) == 0)).to(tl.int32)
+    wanted += (up & ((left == 0) | (corner == 0))).to(tl.int32) * 2
     if CORNERS:
-        _joined(mask, tree, place, place - w - 1, on & (row > 0) & (column > 0))
-        _joined(mask, tree, place, place - w + 1, on & (row > 0) & (column < w - 1))
+        after = on & (column < w - 1)
+        right = tl.load(mask + place + 1, mask=after, other=0) != 0
+        other = tl.load(mask + place - w + 1, mask=after & below, other=0) != 0
+        wanted += (corner & (up == 0) & (left == 0)).to(tl.int32) * 4
+        wanted += (other & (up == 0) & (right == 0)).to(tl.int32) * 8
+    for k in range(4 if CORNERS else 2):
+        back = tl.where(k == 0, 1, tl.where(k == 1, w, tl.where(k == 2, w + 1, w - 1)))
+        _joined(tree, place, place - back, (wanted >> k) % 2 != 0)
 
 
 @triton.jit
@@ -92,7 +116,7 @@ def _add_up(
 
 @triton.jit
 def _begin(
-    raw, half, mask, trees, areas, totals, counts, sum_, wide,
+    raw, half, mask, tree, areas, totals, counts, sum_, wide,
     rows, row_weights, columns, column_weights, h, w, faint,
     COUNTS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
@@ -100,13 +124,13 @@ def _begin(
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     n = h * w
     inside = place < n
-    x = _linear(
-        raw, wide, rows, row_weights, columns, column_weights, place // w, place % w, h, w, inside
-    )
+    row, column = place // w, place % w
+    x = _linear(raw, wide, rows, row_weights, columns, column_weights, row, column, h, w, inside)
+    on = inside & (x > faint)
     tl.store(half + place, x, mask=inside)
-    tl.store(mask + place, (x > faint).to(tl.uint8), mask=inside)
+    tl.store(mask + place, on.to(tl.uint8), mask=inside)
+    tl.store(tree + place, _runs(on, place, column, BLOCK), mask=inside)
     for k in tl.static_range(2):
-        tl.store(trees + k * n + place, place, mask=inside)
         tl.store(areas + k * n + place, tl.zeros([BLOCK], tl.int32), mask=inside)
         tl.store(totals + k * n + place, tl.zeros([BLOCK], tl.float32), mask=inside)
     if tl.program_id(0) == 0:
@@ -115,7 +139,7 @@ def _begin(
 
 
 @triton.jit
-def _drop(name, area, total, half, island, mask, h, w, least, firm, BLOCK: tl.constexpr):
+def _drop(name, area, total, half, island, mask, tree, h, w, least, firm, BLOCK: tl.constexpr):
     """Take islands out of `half`, and what is around them; then, what is open?"""
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = place < h * w
@@ -132,7 +156,9 @@ def _drop(name, area, total, half, island, mask, h, w, least, firm, BLOCK: tl.co
     x = tl.where(found, 0.0, tl.load(half + place, mask=inside, other=0))
     tl.store(half + place, x, mask=inside)
     tl.store(island + place, found.to(tl.uint8), mask=inside)
-    tl.store(mask + place, (x < SOLID).to(tl.uint8), mask=inside)
+    on = inside & (x < SOLID)
+    tl.store(mask + place, on.to(tl.uint8), mask=inside)
+    tl.store(tree + place, _runs(on, place, column, BLOCK), mask=inside)
 
 
 @triton.jit

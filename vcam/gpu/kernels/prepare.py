@@ -26,6 +26,7 @@ class Prepare:
         colour: tuple[Tensor, Tensor],
         sizes: tuple[tuple[int, int], tuple[int, int]],
         dtype: torch.dtype,
+        inputs: int = 3,
     ) -> None:
         (matrix, scale), (full, size) = colour, sizes
         luma, chroma = shrinks[0], shrinks[1]
@@ -37,7 +38,7 @@ class Prepare:
         self._exact = (luma.exact, chroma.exact)
         self._numbers = torch.cat((matrix.reshape(-1), scale.reshape(-1)))
         self.picture = torch.zeros((3, *size), device=device)
-        self.x = torch.zeros((1, 3, *full), device=device, dtype=dtype).to(
+        self.x = torch.zeros((1, inputs, *full), device=device, dtype=dtype).to(
             memory_format=torch.channels_last
         )
 
@@ -46,7 +47,7 @@ class Prepare:
 
         Shapes:
             data: (packing.size) uint8
-            returns: (3, h, w) float32 whole levels; (1, 3, *full), channels last
+            returns: (3, h, w) float32 whole levels; (1, inputs, *full), channels last
         """
         y, u, v = self._packing.seen
         (h, w), (full_h, full_w) = self.picture.shape[1:], self.x.shape[2:]
@@ -57,7 +58,7 @@ class Prepare:
             y.offset, y.line, u.offset, v.offset, u.line,
             *self._luma, *self._chroma,
             h, w, full_h, full_w,
-            Y_STEP=y.step, C_STEP=u.step,
+            INPUTS=self.x.shape[1], Y_STEP=y.step, C_STEP=u.step,
             Y_HALVES=self._halves[0], C_HALVES=self._halves[1],
             Y_EXACT=self._exact[0], C_EXACT=self._exact[1],
             Y_ROWS=len(yi), Y_COLUMNS=len(yj), C_ROWS=len(ci), C_COLUMNS=len(cj),
@@ -72,7 +73,7 @@ def _prepare(
     y_at, y_line, u_at, v_at, c_line,
     yi, yv, yj, yw, ci, cv, cj, cw,
     h, w, full_h, full_w,
-    Y_STEP: tl.constexpr, C_STEP: tl.constexpr,
+    INPUTS: tl.constexpr, Y_STEP: tl.constexpr, C_STEP: tl.constexpr,
     Y_HALVES: tl.constexpr, C_HALVES: tl.constexpr,
     Y_EXACT: tl.constexpr, C_EXACT: tl.constexpr,
     Y_ROWS: tl.constexpr, Y_COLUMNS: tl.constexpr,
@@ -108,4 +109,4 @@ def _prepare(
         )
         rgb = tl.minimum(tl.maximum(rgb, 0.0), 1.0)
         rgb = rgb * tl.load(numbers + 12 + 2 * c) + tl.load(numbers + 13 + 2 * c)
-        tl.store(x + place * 3 + c, rgb.to(x.dtype.element_ty), mask=inside)
+        tl.store(x + place * INPUTS + c, rgb.to(x.dtype.element_ty), mask=inside)

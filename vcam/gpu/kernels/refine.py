@@ -30,6 +30,7 @@ from vcam.gpu.kernels.pieces import (
 
 COUNTS = 16
 SPARSE = 128  # samples of a block
+WARPS = 8  # of a block that joins pieces: of two pixels a thread, the second one's would spill
 NOISE_GAIN = tl.constexpr(constants.NOISE_GAIN)
 NOISE_STEP = tl.constexpr(constants.NOISE_STEP)
 
@@ -79,18 +80,22 @@ class Refine:
         present, counts = tidy.present.view(torch.uint8), self.counts
         sums = tuple(zip(self._trees, self._areas, self._totals, strict=True))
         _begin[half](
-            raw, self._half, mask, self._trees, self._areas, self._totals, counts, self._sum,
+            raw, self._half, mask, self._trees[0], self._areas, self._totals, counts, self._sum,
             w, *self._shrink, half_h, half_w, constants.FAINT, COUNTS=COUNTS, BLOCK=BLOCK,
         )  # fmt: skip
-        _join[half](mask, self._trees[0], half_h, half_w, CORNERS=True, BLOCK=BLOCK)
+        _join[half](
+            mask, self._trees[0], half_h, half_w, CORNERS=True, BLOCK=BLOCK, num_warps=WARPS
+        )  # fmt: skip
         _add_up[half](
             mask, *sums[0], self._half, self._name, counts, half_h, half_w, HOLES=False, BLOCK=BLOCK
         )
         _drop[half](
             self._name, self._areas[0], self._totals[0], self._half, island, mask,
-            half_h, half_w, constants.ISLAND * n, constants.FIRM, BLOCK=BLOCK,
+            self._trees[1], half_h, half_w, constants.ISLAND * n, constants.FIRM, BLOCK=BLOCK,
         )  # fmt: skip
-        _join[half](mask, self._trees[1], half_h, half_w, CORNERS=False, BLOCK=BLOCK)
+        _join[half](
+            mask, self._trees[1], half_h, half_w, CORNERS=False, BLOCK=BLOCK, num_warps=WARPS
+        )  # fmt: skip
         _add_up[half](
             mask, *sums[1], self._half, self._name, counts, half_h, half_w, HOLES=True, BLOCK=BLOCK
         )

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vcam.compose.scene import Scene
 from vcam.gpu import torch_draw, torch_matte
+from vcam.gpu.kernels.between import Body
 from vcam.gpu.kernels.colours import Colours, Spill
 from vcam.gpu.kernels.common import BLOCK, blocks
 from vcam.gpu.kernels.draw import Draw
@@ -27,7 +28,7 @@ from vcam.gpu.rig import Rig
 
 @dataclass(frozen=True)
 class Shapers:
-    """The stages of a `Plan` but its network."""
+    """The stages of a `Plan`; of its network, what is not a convolution."""
 
     prepare: Prepare
     _refine: Refine
@@ -35,6 +36,7 @@ class Shapers:
     _spill: Spill
     _draw: Draw
     _tail: Tail | None  # None where the network ends in logits of full size
+    body: Body | None  # the network but its tail; None where it is used as it is
 
     def alpha(self, features: Tensor) -> Tensor:
         """See `Tail`."""
@@ -116,12 +118,13 @@ def follow(twins: Twins, rig: Rig) -> Shapers:
     """
     packing, scene, fit, (full, size) = twins.packing, twins.scene, twins.fit, twins.sizes
     return Shapers(
-        Prepare(packing, twins.shrinks, twins.colour, twins.sizes, rig.dtype),
+        Prepare(packing, twins.shrinks, twins.colour, twins.sizes, rig.dtype, rig.inputs),
         Refine(twins.tidy, twins.smoother),
         Colours(twins.colours, fit, scene, size),
         Spill(twins.spill, fit, scene, size),
         Draw(packing, fit, scene, rig.device),
         None if rig.head is None else Tail(rig.head.conv, full, size),
+        Body.of(rig.network),
     )
 
 

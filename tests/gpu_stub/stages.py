@@ -1,0 +1,3 @@
+"""Stages of the GPU's process at which a stub of the driver can be lost, or hang."""
+
+STAGES = ("opening", "building", "recording", "frame", "look", "wipe", "close")
