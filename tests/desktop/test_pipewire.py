@@ -21,6 +21,7 @@ from tests.desktop import reader
 from tests.desktop.session import Session, missing, missing_portal, session, until
 from tests.vm import browser
 from tests.vm.model import left_half_is_person
+from vcam.compose.card import Card
 from vcam.errors import SinkError
 from vcam.frame import SafeFrame
 from vcam.sinks.pipewire import PipeWireSink
@@ -62,6 +63,7 @@ class Feeder:
 
     def _run(self) -> None:
         due = time.monotonic()
+        self._hold()
         while not self.stop.wait(max(0.0, due - time.monotonic())):
             due += 1 / FPS
             now = time.monotonic()
@@ -74,12 +76,16 @@ class Feeder:
                 self.failed += 1
                 self._again()
 
+    def _hold(self) -> None:
+        self.sink.hold(Card(W, H).frame(0.0, -1), 0.5)
+
     def _again(self) -> None:
         """As the outlet does: close, open again."""
         self.sink.__exit__(None, None, None)
         while not self.stop.wait(0.2):
             try:
                 self.sink.__enter__()
+                self._hold()
                 return
             except SinkError:
                 continue
