@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 
 from tests.desktop import reader
-from tests.desktop.session import Session, missing, missing_portal, session, until
+from tests.desktop.session import Session, missing_portal, until
 from tests.vm import browser
 from tests.vm.model import left_half_is_person
 from vcam.compose.card import Card
@@ -30,25 +30,6 @@ pytestmark = pytest.mark.desktop
 
 W, H, FPS = 1280, 720, 30
 RED = (81, 90, 240)
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("s")
-
-
-@pytest.fixture(scope="module")
-def desk(home: Path) -> Iterator[Session]:
-    if lacking := missing():
-        pytest.skip(f"apt-get install {' '.join(lacking)}")
-    with session(home / "d") as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def inside(desk: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"):
-        monkeypatch.setenv(name, desk.environ[name])
 
 
 class Feeder:

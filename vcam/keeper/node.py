@@ -252,7 +252,7 @@ class Node:
         offered = self._kept(_offered(self.width, self.height, self.fps))
         flags = _MAP_BUFFERS | _DRIVER
         connected = pw.pw_stream_connect(self._stream, _DIRECTION_OUTPUT, _ANY, flags, offered, 1)
-        return connected >= 0 and pw.pw_thread_loop_start(self._loop) >= 0
+        return bool(connected >= 0 and pw.pw_thread_loop_start(self._loop) >= 0)
 
     def _kept(self, *pods: bytes) -> Any:
         """An array of pointers to pods that stay in memory as long as the stream."""

@@ -40,7 +40,7 @@ class Pictures:
                 os.close(self.fd)
             raise
         self._anchor: object = ctypes.c_char.from_buffer(self.memory)
-        self._base = ctypes.addressof(self._anchor)  # type: ignore[arg-type]
+        self._base = ctypes.addressof(self._anchor)
 
     def address(self, slot: int) -> int:
         """The place of a slot's picture in this process."""
