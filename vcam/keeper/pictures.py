@@ -43,7 +43,11 @@ class Pictures:
         self._base = ctypes.addressof(self._anchor)
 
     def address(self, slot: int) -> int:
-        """The place of a slot's picture in this process."""
+        """The place of a slot's picture in this process.
+
+        Raises:
+            OSError: there is no such slot.
+        """
         return self._base + self._at(slot)
 
     def view(self, slot: int) -> memoryview:
@@ -52,6 +56,7 @@ class Pictures:
 
     def number(self, slot: int) -> int:
         """The number of the picture in a slot; nought while it is drawn."""
+        self._at(slot)
         found: int = _NUMBER.unpack_from(self.memory, slot * _NUMBER.size)[0]
         return found
 

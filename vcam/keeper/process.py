@@ -118,16 +118,17 @@ class Keeper:
                 over = True
             for fd in fds:
                 os.close(fd)
-        if newest is not None and peer is self._camera.peer:
-            self._camera.take(newest)
-        if over:
+        if over or (newest is not None and not self._obey(peer, newest, [])):
             self._part(peer)
 
     def _obey(self, peer: socket.socket, message: Message, fds: list[int]) -> bool:
         """Do what `peer` asks for; False if it is not to be had any longer."""
         if message.kind != ATTACH:
-            if peer is self._camera.peer:
-                self._camera.take(message)
+            try:
+                if peer is self._camera.peer:
+                    self._camera.take(message)
+            except OSError:
+                return False
             return True
         if not fds or not (0 < message.width <= LARGEST and 0 < message.height <= LARGEST):
             return False

@@ -62,6 +62,15 @@ class Keeping(Protocol):
         ...
 
 
+@runtime_checkable
+class Rated(Protocol):
+    """A sink that tells programs how many frames a second come."""
+
+    def announce(self, fps: float) -> None:
+        """Tell of another rate; does nothing where the device has no word for it."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """One sink that the settings ask for, by its name in them. `opener` makes it; it is not open.

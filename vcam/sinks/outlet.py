@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from vcam.errors import SinkEnded, log_quietly
 from vcam.frame import SafeFrame
-from vcam.sinks.base import Keeping
+from vcam.sinks.base import Keeping, Rated
 from vcam.system.reopener import BackOff, Reopener
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Place:
         self.wanted = wanted  # replaced as a whole
         self.sink = sink
         self._was_open = sink is not None  # once; written by the thread that opens it
-        self._held: tuple[Card, float] | None = None  # by a sink that goes on without us
+        self._told: tuple[Card, float, float] | None = None  # to the sink, last
         self.reopener: Reopener[Sink] = Reopener(
             "sink",
             self._open,
@@ -71,15 +71,17 @@ class Place:
 
     def take(self) -> Sink | None:
         """The sink, if it was opened just now."""
-        self.sink, self._held = self.reopener.take(), None
+        self.sink, self._told = self.reopener.take(), None
         return self.sink
 
-    def hold(self, card: Card, deadline: float) -> None:
-        """Leave the sink the card for when frames stop, where it can show one by itself."""
-        if self._held is None or self._held[0] is not card or self._held[1] != deadline:
+    def tell(self, card: Card, deadline: float, fps: float) -> None:
+        """Leave the sink the card for when frames stop, and the rate, where it can use them."""
+        if (told := (card, deadline, fps)) != self._told:
             if isinstance(self.sink, Keeping):
                 self.sink.hold(card.frame(time.monotonic(), -1), deadline)
-            self._held = card, deadline
+            if isinstance(self.sink, Rated):
+                self.sink.announce(fps)
+            self._told = told
 
     def lose(self, error: Exception) -> None:
         """Have the sink, which failed, closed and opened again, unless it is over for good."""
@@ -234,7 +236,7 @@ class Outlet:
                 if not frame.is_card:  # the first picture on a sink is the card, whatever is on
                     shown = self.card.frame(now, -1)
             try:
-                place.hold(self.card, self.deadline)
+                place.tell(self.card, self.deadline, 1 / self.interval)
                 sink.write(shown)
             except Exception as error:  # out of memory too: the other sinks still need the frame
                 log.warning("%s: %s", sink.name, error or type(error).__name__)

@@ -74,6 +74,17 @@ class PipeWireSink:
             except LinkError as error:
                 raise _lost(error) from error
 
+    def announce(self, fps: float) -> None:
+        """Offer this rate to programs; a call keeps the one that it was granted."""
+        with self._lock:
+            self.fps = fps
+            if self._link is None:
+                return
+            try:
+                self._link.announce(fps)
+            except LinkError as error:
+                raise _lost(error) from error
+
     def write(self, frame: SafeFrame) -> None:
         """Show `frame` to whoever streams; its pixels are copied when this returns."""
         check(frame, self.width, self.height)

@@ -179,6 +179,14 @@ class Loopback:
             hint="Stop the other program; only one can feed a virtual camera.",
         )
 
+    def announce(self, fps: float) -> None:
+        """Tell programs that this many pictures come a second; 30 where nobody says so.
+
+        Set by the writer: what a reader sets would on 0.15 hold for all who come after it.
+        """
+        with contextlib.suppress(OSError):
+            v4l2.set_rate(self.fd, v4l2.OUTPUT, fps)
+
     def write(self, data: NDArray[np.uint8]) -> None:
         """Show one picture.
 
@@ -278,10 +286,12 @@ class V4L2LoopbackSink:
         self.width, self.height, self.fps = width, height, fps
         self._camera: Any = None
         self._loopback: Loopback | None = None
+        self._watched = False  # when somebody asked last
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         loopback = Loopback(self._device, self.width, self.height)
+        loopback.announce(self.fps)
         self.name = f"{loopback.label} ({loopback.path})"
         self._camera = pyvirtualcam.Camera(
             self.width,
@@ -302,10 +312,23 @@ class V4L2LoopbackSink:
             raise SinkError(f"{self.name} is not open")
         self._camera.send(frame.data)
 
+    def announce(self, fps: float) -> None:
+        """Tell programs of another rate."""
+        with self._lock:
+            self.fps = fps
+            if self._loopback is not None:
+                self._loopback.announce(fps)
+
     def watchers(self) -> list[str] | None:
         """Programs that stream from the device now."""
         with self._lock:
-            return self._loopback.consumers.names() if self._loopback is not None else []
+            if self._loopback is None:
+                return []
+            names = self._loopback.consumers.names()
+            if self._watched and not names:  # one of them may have set another rate
+                self._loopback.announce(self.fps)
+            self._watched = bool(names)
+            return names
 
     def __exit__(
         self,
