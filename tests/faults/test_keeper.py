@@ -1,4 +1,4 @@
-"""No picture passes the keeper that is old, torn, out of turn or half drawn by a daemon that died."""
+"""No picture passes the keeper that is old, torn, out of turn or half drawn by one who died."""
 
 from __future__ import annotations
 
@@ -203,6 +203,7 @@ def test_pictures_that_come_faster_than_they_are_taken_are_never_torn(tmp_path, 
         while time.monotonic() < end:
             for value in range(100, 110):
                 link.show(np.full((H * 3 // 2, W), value, np.uint8), time.monotonic(), card=False)
+                time.sleep(0.0002)
         link.close()
         shown = list(kept.node.shown)
 

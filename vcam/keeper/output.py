@@ -1,4 +1,4 @@
-"""What one virtual camera shows, whoever feeds it: composites in time, and else the card.
+"""Pictures of one virtual camera, whoever feeds it: composites in time, and else the card.
 
 The last door: a picture is shown if it is whole, newer than the one before and young enough by its
 own stamp. Whatever else happens, and when nothing happens, the card is.
