@@ -18,7 +18,7 @@ from tests.vcam.keeping import SIZE, H, W, keeping, until
 from vcam.keeper import link as links
 from vcam.keeper import messages, process
 from vcam.keeper.link import Link, LinkError
-from vcam.keeper.messages import ATTACH, NAME, Message
+from vcam.keeper.messages import ATTACH, NAME, PIPEWIRE, Message
 from vcam.keeper.node import ERROR, PAUSED, STREAMING, UNCONNECTED
 from vcam.keeper.pictures import SLOTS, Pictures
 from vcam.system import systemd
@@ -163,7 +163,7 @@ def test_a_peer_is_ours_by_its_uid(monkeypatch):
 
 @pytest.mark.parametrize("spoil", ["open to shrink", "small", "none", "noise", "other version"])
 def test_who_speaks_wrongly_is_shown_out_and_the_camera_goes_on(kept, link, spoil):
-    fds, said = [], Message(ATTACH, size=(W, H), fps=30).packed()
+    fds, said = [], Message(ATTACH, slot=PIPEWIRE, size=(W, H), fps=30).packed()
     if spoil == "open to shrink":
         fds = [os.memfd_create("open", os.MFD_ALLOW_SEALING)]
         os.ftruncate(fds[0], 1 << 20)

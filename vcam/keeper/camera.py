@@ -5,10 +5,11 @@ from __future__ import annotations
 import socket
 from collections.abc import Callable
 
-from vcam.keeper.messages import HOLD, LEAVE, RATE, SHOW, STATE, Message
+from vcam.keeper.messages import HOLD, RATE, SHOW, STATE, Message
 from vcam.keeper.node import ERROR, Node, NodeError
 from vcam.keeper.output import Output
 from vcam.keeper.pictures import Pictures
+from vcam.keeper.standby import Standby
 
 Opener = Callable[[int, int, float, Callable[[], object]], Node]
 
@@ -16,12 +17,13 @@ Opener = Callable[[int, int, float, Callable[[], object]], Node]
 class Camera:
     """A camera that stays while daemons come and go. Owned by the keeper's only thread.
 
-    `opener` makes its node, which calls `changed` from a thread of its own.
+    `opener` makes its node, which calls `changed` from a thread of its own. Without one the node is
+    the device that a daemon brings: it writes there by itself, and the card is shown when it ends.
     """
 
-    def __init__(self, opener: Opener, changed: Callable[[], object]) -> None:
+    def __init__(self, opener: Opener | None, changed: Callable[[], object]) -> None:
         self._opener, self._changed = opener, changed
-        self._node: Node | None = None
+        self._node: Node | Standby | None = None
         self._output: Output | None = None
         self._size = (0, 0)
         self._fps = 0.0
@@ -33,7 +35,14 @@ class Camera:
         """True while a program streams."""
         return self._node is not None and self._node.watched
 
-    def attach(self, peer: socket.socket, message: Message, memory: int) -> None:
+    @property
+    def device(self) -> int | None:
+        """The descriptor of the device that is kept."""
+        return self._node.fd if isinstance(self._node, Standby) else None
+
+    def attach(
+        self, peer: socket.socket, message: Message, memory: int, device: Standby | None = None
+    ) -> None:
         """Have `peer` feed the camera, whose node is made unless it is there.
 
         Raises:
@@ -44,8 +53,12 @@ class Camera:
         if size != self._size:
             self.close()
         if self._output is None:
-            self._size, self._output = size, Output(pictures.size)
+            self._size = size
+            self._output = Output(pictures.size, at_once=self._opener is not None)
         self._output.attach(pictures)
+        if device is not None:
+            self._part()
+            self._node = self._output.target = device
         self.peer, self._told, self._fps = peer, None, message.fps
         if self._node is None:
             self._open()
@@ -60,8 +73,6 @@ class Camera:
             self._output.hold(message)
         elif message.kind == RATE:
             self._fps = message.fps
-        elif message.kind == LEAVE:
-            self.close()
 
     def detach(self) -> None:
         """Go on without the daemon."""
@@ -90,6 +101,8 @@ class Camera:
         self._size = (0, 0)
 
     def _open(self) -> None:
+        if self._opener is None:
+            return
         try:
             self._node = self._opener(*self._size, self._fps, self._changed)
         except NodeError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import socket
@@ -17,11 +18,14 @@ from vcam.keeper.messages import (
     ATTACH,
     HOLD,
     LEAVE,
+    LOOPBACK,
     NAME,
+    PIPEWIRE,
     RATE,
     SHOW,
     SIZE,
     STATE,
+    WANT,
     Message,
     is_ours,
     unpacked,
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 START_WITHIN: Final = 15.0  # seconds a keeper may take to listen, on a busy machine
+ANSWER_WITHIN: Final = 2.0  # seconds
 TRIES: Final = 3  # one that is just ending may be met
 # Without the site's packages, which it has no use for, it is half as large.
 _COMMAND: Final = (
@@ -48,13 +53,19 @@ class LinkError(Exception):
 
 
 class Link:
-    """Feeds the keeper's camera. One thread writes; any may ask for `state`.
+    """Feeds a camera of the keeper's. One thread writes; any may ask for `state`.
+
+    With a `device`, a descriptor, the keeper has a copy of it and shows the card there once this
+    process has ended; until then this process writes to it.
 
     Raises:
         LinkError: there is no keeper to be had in `folder`.
     """
 
-    def __init__(self, folder: Path, width: int, height: int, fps: float) -> None:
+    def __init__(
+        self, folder: Path, width: int, height: int, fps: float, *, device: int | None = None
+    ) -> None:
+        self._camera = PIPEWIRE if device is None else LOOPBACK
         self._lock = threading.Lock()
         self._number = self._slot = 0
         self._soiled = False  # pictures of somebody lie in the slots
@@ -68,8 +79,9 @@ class Link:
             self._pictures.close()
             raise
         try:
-            attach = Message(ATTACH, size=(width, height), fps=fps).packed()
-            socket.send_fds(self._socket, [attach], [self._pictures.fd])
+            attach = Message(ATTACH, slot=self._camera, size=(width, height), fps=fps).packed()
+            fds = [self._pictures.fd, *(() if device is None else (device,))]
+            socket.send_fds(self._socket, [attach], fds)
         except OSError as error:
             self.close()
             raise LinkError("the camera's keeper has ended") from error
@@ -127,7 +139,7 @@ class Link:
 
     def leave(self) -> None:
         """Have the camera closed, instead of kept for the next daemon."""
-        self._say(Message(LEAVE))
+        self._say(Message(LEAVE, slot=self._camera))
 
     def _draw(self, slot: int, data: NDArray[np.uint8]) -> None:
         self._number += 1
@@ -152,18 +164,50 @@ class Link:
             self._pictures.close()
 
 
+def kept_device(folder: Path) -> tuple[int | None, int]:
+    """The descriptor that a keeper has kept, for the caller to close, and the keeper's process.
+
+    None, and nought for the process, where there is none.
+    """
+    if (peer := _reached(folder)) is None:
+        return None, 0
+    with peer:
+        try:
+            peer.settimeout(ANSWER_WITHIN)
+            peer.send(Message(WANT, slot=LOOPBACK).packed())
+            data, fds, _, _ = socket.recv_fds(peer, SIZE + 1, 1)
+        except OSError:
+            return None, 0
+        message = unpacked(data)
+        return (fds or [None])[0], 0 if message is None else message.seq
+
+
+def let_go(folder: Path) -> None:
+    """Have the device that is kept closed."""
+    if (peer := _reached(folder)) is not None:
+        with peer, contextlib.suppress(OSError):
+            peer.send(Message(LEAVE, slot=LOOPBACK).packed())
+
+
+def _reached(folder: Path) -> socket.socket | None:
+    """A connection to this user's keeper, if one runs."""
+    peer = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        peer.connect(str(folder / NAME))
+        if is_ours(peer):
+            peer.setblocking(False)
+            return peer
+    except OSError:
+        pass
+    peer.close()
+    return None
+
+
 def _connected(folder: Path) -> socket.socket:
     """A connection to this user's keeper, started if need be."""
     for _ in range(TRIES):
-        peer = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        try:
-            peer.connect(str(folder / NAME))
-            if is_ours(peer):
-                peer.setblocking(False)
-                return peer
-        except OSError:
-            pass
-        peer.close()
+        if (peer := _reached(folder)) is not None:
+            return peer
         _start(folder)
     raise LinkError("the camera's keeper does not answer")
 

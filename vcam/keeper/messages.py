@@ -14,15 +14,17 @@ NAME = "keeper.sock"  # in the runtime directory
 MAGIC = b"vbgk"
 
 # From the daemon:
-ATTACH = 1  # with the descriptor of the pictures' memory; size, fps, and a kind of output
+ATTACH = 1  # with the pictures' memory and perhaps a device; size, fps; a camera in `slot`
 HOLD = 2  # the picture in `slot` is the card to show when pictures stop; `most` seconds of age
 SHOW = 3  # the picture in `slot`, numbered `seq`, of the moment `pts`
 RATE = 4  # pictures a second from now on
-LEAVE = 5  # the output is no longer wanted; with a daemon that merely goes, it stays
+LEAVE = 5  # the camera in `slot` is no longer wanted; with a daemon that merely goes, it stays
+WANT = 6  # the device that is kept for the camera in `slot`
 # From the keeper:
-STATE = 6  # of the output, in `slot`; `seq` is its node
+STATE = 7  # of the camera, in `slot`; `seq` is its node
+KEPT = 8  # with the device, if there is one; `seq` is the keeper's process
 
-PIPEWIRE, LOOPBACK = 1, 2  # kinds of output
+PIPEWIRE, LOOPBACK = 1, 2  # cameras
 
 _LAYOUT = struct.Struct("<4sHHhhIIQddd")
 SIZE = _LAYOUT.size

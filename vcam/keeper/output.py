@@ -33,9 +33,12 @@ FUTURE = 0.5  # seconds that a stamp may lie ahead
 class Output:
     """One camera's pictures. Owned by the keeper's only thread."""
 
-    def __init__(self, size: int, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self, size: int, clock: Callable[[], float] = time.monotonic, *, at_once: bool = True
+    ) -> None:
         self.target: Target | None = None
         self._size = size
+        self._at_once = at_once  # False: a daemon that is there shows everything by itself
         self._clock = clock
         self._pictures: Pictures | None = None
         self._card: ctypes.Array[ctypes.c_char] | None = None
@@ -48,6 +51,8 @@ class Output:
         """Take pictures from this memory from now on."""
         self.detach()
         self._pictures, self._last = pictures, 0
+        if not self._at_once:
+            self._due = float("inf")
 
     def detach(self) -> None:
         """Show the card at once: whoever drew is gone."""

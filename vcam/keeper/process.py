@@ -13,8 +13,22 @@ import time
 from collections.abc import Callable
 
 from vcam.keeper.camera import Camera
-from vcam.keeper.messages import ATTACH, NAME, SHOW, SIZE, Message, is_ours, unpacked
+from vcam.keeper.messages import (
+    ATTACH,
+    KEPT,
+    LEAVE,
+    LOOPBACK,
+    NAME,
+    PIPEWIRE,
+    SHOW,
+    SIZE,
+    WANT,
+    Message,
+    is_ours,
+    unpacked,
+)
 from vcam.keeper.node import Node
+from vcam.keeper.standby import Standby
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # to import typing costs a megabyte
@@ -40,7 +54,8 @@ class Keeper:
     ) -> None:
         self._door, self._path, self._clock = door, path, clock
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
-        self._camera = Camera(opener, lambda: os.eventfd_write(self._wake, 1))
+        changed = lambda: os.eventfd_write(self._wake, 1)  # noqa: E731
+        self._cameras = {PIPEWIRE: Camera(opener, changed), LOOPBACK: Camera(None, changed)}
         self._peers: dict[int, socket.socket] = {}
         self._poll = select.poll()
         for fd in (door.fileno(), self._wake):
@@ -54,7 +69,7 @@ class Keeper:
         try:
             while not self._is_over():
                 self.turn(pause)
-                pause = min(self._camera.tend(), LOOK_EVERY)
+                pause = min(LOOK_EVERY, *(each.tend() for each in self._cameras.values()))
         finally:
             self.close()
 
@@ -72,7 +87,8 @@ class Keeper:
         """Leave everything; the descriptors are gone after this."""
         for peer in tuple(self._peers.values()):
             self._part(peer)
-        self._camera.close()
+        for camera in self._cameras.values():
+            camera.close()
         os.close(self._wake)
 
     def _is_over(self) -> bool:
@@ -80,7 +96,7 @@ class Keeper:
         if now < self._look_at:
             return False
         self._look_at = now + LOOK_EVERY
-        if self._peers or self._camera.watched:
+        if self._peers or any(camera.watched for camera in self._cameras.values()):
             self._needed_at = now
         # A user who has left takes the directory along: nobody could find this process any more.
         gone = not self._peers and not os.path.exists(self._path)
@@ -104,7 +120,7 @@ class Keeper:
         over = False
         while not over:
             try:
-                data, fds, _, _ = socket.recv_fds(peer, SIZE + 1, 1)
+                data, fds, _, _ = socket.recv_fds(peer, SIZE + 1, 2)
             except BlockingIOError:
                 break
             except OSError:
@@ -123,30 +139,51 @@ class Keeper:
 
     def _obey(self, peer: socket.socket, message: Message, fds: list[int]) -> bool:
         """Do what `peer` asks for; False if it is not to be had any longer."""
-        if message.kind != ATTACH:
-            try:
-                if peer is self._camera.peer:
-                    self._camera.take(message)
-            except OSError:
-                return False
-            return True
-        if not fds or not (0 < message.width <= LARGEST and 0 < message.height <= LARGEST):
-            return False
-        before, memory = self._camera.peer, fds.pop()
         try:
-            self._camera.attach(peer, message, memory)
+            if message.kind == ATTACH:
+                self._attach(peer, message, fds)
+            elif message.kind == LEAVE:
+                self._camera(message).close()
+            elif message.kind == WANT:
+                device = self._camera(message).device
+                said = Message(KEPT, seq=os.getpid()).packed()
+                socket.send_fds(peer, [said], [] if device is None else [device])
+            else:
+                for camera in self._cameras.values():
+                    if peer is camera.peer:
+                        camera.take(message)
         except OSError:
-            os.close(memory)
             return False
+        return True
+
+    def _camera(self, message: Message) -> Camera:
+        if (camera := self._cameras.get(message.slot)) is None:
+            raise OSError(f"there is no camera {message.slot}")
+        return camera
+
+    def _attach(self, peer: socket.socket, message: Message, fds: list[int]) -> None:
+        """Let `peer` feed a camera; what it takes out of `fds` is the camera's."""
+        camera, size = self._camera(message), (message.width, message.height)
+        if len(fds) != message.slot or not (0 < min(size) and max(size) <= LARGEST):
+            raise OSError("this is not how to attach")
+        before = camera.peer
+        device = Standby(os.dup(fds[1]), *size) if len(fds) > 1 else None
+        try:
+            camera.attach(peer, message, fds[0], device)
+        except OSError:
+            if device is not None:
+                device.close()
+            raise
+        del fds[0]
         if before is not None and before is not peer:  # the newest daemon is the one
             self._part(before)
-        return True
 
     def _part(self, peer: socket.socket) -> None:
         if self._peers.pop(peer.fileno(), None) is not None:
             self._poll.unregister(peer.fileno())
-        if peer is self._camera.peer:
-            self._camera.detach()
+        for camera in self._cameras.values():
+            if peer is camera.peer:
+                camera.detach()
         peer.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -33,8 +34,9 @@ UNKNOWN: Final = "unknown program"
 class PipeWireSink:
     """Shows frames as a camera of the user's PipeWire session. One writer.
 
-    The camera belongs to the keeper: a call goes on, with the card, when this process ends. `write`
-    says when PipeWire or the keeper ended; the sink has to be opened anew then.
+    The camera belongs to the keeper: a call goes on, with the card, when this process ends or this
+    sink is closed; without a call it is closed too. `write` says when PipeWire or the keeper ended;
+    the sink has to be opened anew then.
 
     Raises:
         SinkError: libpipewire or a running session is missing.
@@ -126,8 +128,12 @@ class PipeWireSink:
     ) -> None:
         with self._lock:
             link, self._link = self._link, None
-        if link is not None:
-            link.close()
+        if link is None:
+            return
+        with contextlib.suppress(LinkError):
+            if not link.watched:
+                link.leave()
+        link.close()
 
 
 def session_is_there() -> bool:
