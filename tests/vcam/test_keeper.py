@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import os
 import socket
@@ -16,7 +17,7 @@ import pytest
 from tests.fakes import StepClock
 from tests.vcam.keeping import SIZE, H, W, keeping, until
 from vcam.keeper import link as links
-from vcam.keeper import messages, process
+from vcam.keeper import messages, process, standby
 from vcam.keeper.link import Link, LinkError
 from vcam.keeper.messages import ATTACH, NAME, PIPEWIRE, Message
 from vcam.keeper.node import ERROR, PAUSED, STREAMING, UNCONNECTED
@@ -259,3 +260,82 @@ def test_a_service_gives_the_keeper_a_unit_of_its_own(tmp_path):
     assert "--property=Type=forking" in command
     assert command[-2:] == ["--", "keeper"]
     assert systemd.apart(["keeper"], {**service, "INVOCATION_ID": ""}) == ["keeper"]
+
+
+def loopback(tmp_path):
+    """A stand-in for a device: what is written to it one after another can be read."""
+    device = tmp_path / "video10"
+    device.touch()
+    return os.open(device, os.O_RDWR), device
+
+
+def test_a_device_shows_the_card_once_its_daemon_is_gone_and_not_before(kept, tmp_path):
+    fd, device = loopback(tmp_path)
+    link = Link(kept.folder, W, H, 30, device=fd)
+    assert link.wait(5)
+    link.hold(picture(9), 0.5)
+    os.write(fd, bytes(SIZE))  # the daemon writes by itself
+    time.sleep(0.3)
+    assert device.stat().st_size == SIZE
+
+    os.close(fd)
+    link.close()
+    until(lambda: device.stat().st_size >= 4 * SIZE)
+    written = device.read_bytes()
+
+    assert written == bytes(SIZE) + CARD * (len(written) // SIZE - 1)
+    assert kept.nodes == []
+
+
+def test_the_next_daemon_gets_the_very_descriptor_back_and_writes_alone(kept, tmp_path):
+    fd, device = loopback(tmp_path)
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    link = Link(kept.folder, W, H, 30, device=fd)
+    assert link.wait(5)
+    assert link.node == os.getpid()
+    link.hold(picture(9), 0.5)
+    os.close(fd)
+    link.close()
+
+    again = links.kept_device(kept.folder)
+    fcntl.flock(again, fcntl.LOCK_EX | fcntl.LOCK_NB)  # the same opening: its own lock is no bar
+    other = os.open(device, os.O_RDWR)
+    with pytest.raises(BlockingIOError):
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    next_link = Link(kept.folder, W, H, 30, device=again)
+    assert next_link.wait(5)
+    size = device.stat().st_size
+    time.sleep(0.5)
+    assert device.stat().st_size == size
+
+    os.close(again)
+    next_link.leave()
+    next_link.close()
+    until(lambda: links.kept_device(kept.folder) is None)
+    fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(other)
+
+
+def test_a_device_that_does_not_fit_is_let_go(kept, tmp_path):
+    fd, _ = loopback(tmp_path)
+    link = Link(kept.folder, W, H, 30, device=fd)
+    assert link.wait(5)
+    link.close()
+    os.close(fd)
+
+    links.let_go(kept.folder)
+
+    until(lambda: links.kept_device(kept.folder) is None)
+
+
+def test_a_device_is_watched_while_another_process_has_it_open(tmp_path):
+    fd, device = loopback(tmp_path)
+    with contextlib.closing(standby.Standby(fd, W, H)) as held:
+        assert not held.watched
+    fd = os.open(device, os.O_RDWR)
+    with contextlib.closing(standby.Standby(fd, W, H)) as held:
+        with device.open() as opened:
+            reader = subprocess.Popen(["sleep", "60"], stdin=opened)
+        assert held.watched
+        reader.kill()
+        reader.wait()

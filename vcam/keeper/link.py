@@ -70,7 +70,7 @@ class Link:
         self._number = self._slot = 0
         self._soiled = False  # pictures of somebody lie in the slots
         self._state = UNCONNECTED
-        self.node = 0
+        self.node = 0  # of the camera in the session; for a device, the keeper's process
         self._closed = False
         self._pictures = Pictures(width, height)
         try:
@@ -164,22 +164,18 @@ class Link:
             self._pictures.close()
 
 
-def kept_device(folder: Path) -> tuple[int | None, int]:
-    """The descriptor that a keeper has kept, for the caller to close, and the keeper's process.
-
-    None, and nought for the process, where there is none.
-    """
+def kept_device(folder: Path) -> int | None:
+    """The descriptor that a keeper has kept, for the caller to close; None where there is none."""
     if (peer := _reached(folder)) is None:
-        return None, 0
+        return None
     with peer:
         try:
             peer.settimeout(ANSWER_WITHIN)
             peer.send(Message(WANT, slot=LOOPBACK).packed())
-            data, fds, _, _ = socket.recv_fds(peer, SIZE + 1, 1)
+            _, fds, _, _ = socket.recv_fds(peer, SIZE + 1, 1)
         except OSError:
-            return None, 0
-        message = unpacked(data)
-        return (fds or [None])[0], 0 if message is None else message.seq
+            return None
+        return fds[0] if fds else None
 
 
 def let_go(folder: Path) -> None:

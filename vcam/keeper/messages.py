@@ -21,8 +21,8 @@ RATE = 4  # pictures a second from now on
 LEAVE = 5  # the camera in `slot` is no longer wanted; with a daemon that merely goes, it stays
 WANT = 6  # the device that is kept for the camera in `slot`
 # From the keeper:
-STATE = 7  # of the camera, in `slot`; `seq` is its node
-KEPT = 8  # with the device, if there is one; `seq` is the keeper's process
+STATE = 7  # of the camera, in `slot`; `seq` is its node, or for a device the keeper's process
+KEPT = 8  # with the device, if there is one
 
 PIPEWIRE, LOOPBACK = 1, 2  # cameras
 

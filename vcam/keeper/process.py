@@ -146,7 +146,7 @@ class Keeper:
                 self._camera(message).close()
             elif message.kind == WANT:
                 device = self._camera(message).device
-                said = Message(KEPT, seq=os.getpid()).packed()
+                said = Message(KEPT).packed()
                 socket.send_fds(peer, [said], [] if device is None else [device])
             else:
                 for camera in self._cameras.values():
@@ -164,7 +164,7 @@ class Keeper:
     def _attach(self, peer: socket.socket, message: Message, fds: list[int]) -> None:
         """Let `peer` feed a camera; what it takes out of `fds` is the camera's."""
         camera, size = self._camera(message), (message.width, message.height)
-        if len(fds) != message.slot or not (0 < min(size) and max(size) <= LARGEST):
+        if len(fds) != message.slot or min(size) <= 0 or max(size) > LARGEST:
             raise OSError("this is not how to attach")
         before = camera.peer
         device = Standby(os.dup(fds[1]), *size) if len(fds) > 1 else None
