@@ -138,8 +138,11 @@ class Link:
         self._say(Message(RATE, fps=fps))
 
     def leave(self) -> None:
-        """Have the camera closed, instead of kept for the next daemon."""
+        """Have the camera closed, instead of kept for the next daemon; it is when this returns."""
         self._say(Message(LEAVE, slot=self._camera))
+        deadline = time.monotonic() + ANSWER_WITHIN
+        while self.state >= PAUSED and time.monotonic() < deadline:
+            time.sleep(0.005)
 
     def _draw(self, slot: int, data: NDArray[np.uint8]) -> None:
         self._number += 1

@@ -355,8 +355,7 @@ class V4L2LoopbackSink:
                     self._spare = spare
                     return
             if spare is not None:  # closed meanwhile
-                spare.leave()
-                spare.close()
+                _part(spare, watched=False)
 
     def announce(self, fps: float) -> None:
         """Tell programs of another rate."""
@@ -387,10 +386,15 @@ class V4L2LoopbackSink:
             self._loopback = None
             spare, self._spare = self._spare, None
         if spare is not None:
-            with contextlib.suppress(LinkError):
-                if not watched:
-                    spare.leave()
-            spare.close()
+            _part(spare, watched=watched)
         if self._camera is not None:
             camera, self._camera = self._camera, None
             camera.close()
+
+
+def _part(spare: Link, *, watched: bool) -> None:
+    """Leave the device to the keeper, which lets go of it unless somebody watches."""
+    with contextlib.suppress(LinkError):
+        if not watched:
+            spare.leave()
+    spare.close()
