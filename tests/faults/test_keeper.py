@@ -32,7 +32,8 @@ from vcam.keeper import link as links
 links._start = lambda folder: None
 from vcam.keeper.link import Link
 W, H, lines = int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-link = Link(Path(sys.argv[1]), W, H, 30)
+link = Link(Path(sys.argv[1]), W, H)
+link.attach(30)
 assert link.wait(10)
 link.hold(np.full((H * 3 // 2, W), 9, np.uint8), 0.5)
 for value in range(100, 110):
@@ -196,7 +197,8 @@ def test_a_daemon_that_is_killed_at_any_moment_leaves_the_card(tmp_path):
 def test_pictures_that_come_faster_than_they_are_taken_are_never_torn(tmp_path, monkeypatch):
     monkeypatch.setattr(links, "_start", lambda folder: None)
     with keeping(tmp_path) as kept:
-        link = Link(tmp_path, W, H, 30)
+        link = Link(tmp_path, W, H)
+        link.attach(30)
         assert link.wait(5)
         link.hold(np.full((H * 3 // 2, W), 9, np.uint8), DEADLINE)
         end = time.monotonic() + 1

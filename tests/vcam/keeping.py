@@ -77,10 +77,12 @@ def keeping(folder: Path, clock: Callable[[], float] = time.monotonic) -> Iterat
     assert door is not None
     keeper = process.Keeper(door, str(folder / NAME), kept.open, clock)  # type: ignore[arg-type]
     thread = threading.Thread(target=keeper.run, name="keeper")
+    before, process.LOOK_EVERY = process.LOOK_EVERY, 0.05
     thread.start()
     try:
         yield kept
     finally:
+        process.LOOK_EVERY = before
         (folder / NAME).unlink(missing_ok=True)
         thread.join(30)
         door.close()

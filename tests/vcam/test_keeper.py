@@ -27,6 +27,13 @@ from vcam.system import systemd
 CARD = bytes([9]) * SIZE
 
 
+def attached(folder, width=W, device=None):
+    """A link to the keeper there, which has the camera by then."""
+    made = Link(folder, width, H)
+    made.attach(30, device)
+    return made
+
+
 def picture(value):
     return np.full((H * 3 // 2, W), value, np.uint8)
 
@@ -40,7 +47,7 @@ def kept(tmp_path, monkeypatch):
 
 @pytest.fixture
 def link(kept):
-    made = Link(kept.folder, W, H, 30)
+    made = attached(kept.folder, W)
     assert made.wait(5)
     yield made
     made.close()
@@ -70,7 +77,7 @@ def test_the_camera_stays_for_the_next_daemon(kept, link):
     link.close()
     until(lambda: kept.node.shown[-1] == CARD)
 
-    again = Link(kept.folder, W, H, 30)
+    again = attached(kept.folder, W)
     assert again.wait(5)
     again.show(picture(60), time.monotonic(), card=False)
     until(lambda: kept.node.shown[-1] == bytes([60]) * SIZE)
@@ -80,7 +87,7 @@ def test_the_camera_stays_for_the_next_daemon(kept, link):
 
 
 def test_another_size_is_another_camera(kept, link):
-    again = Link(kept.folder, 2 * W, H, 30)
+    again = attached(kept.folder, 2 * W)
     assert again.wait(5)
     again.close()
 
@@ -89,7 +96,7 @@ def test_another_size_is_another_camera(kept, link):
 
 
 def test_the_newest_daemon_is_the_one(kept, link):
-    again = Link(kept.folder, W, H, 30)
+    again = attached(kept.folder, W)
     assert again.wait(5)
     until(lambda: link.state == UNCONNECTED)
     with pytest.raises(LinkError):
@@ -144,7 +151,7 @@ def test_pictures_of_somebody_do_not_stay_behind_the_card(kept, link):
 
 def test_the_door_is_this_users_alone(kept, link, monkeypatch):
     assert stat.S_IMODE((kept.folder / NAME).stat().st_mode) == 0o600
-    monkeypatch.setattr(process, "is_ours", lambda peer: False)
+    monkeypatch.setattr(process, "process_of", lambda peer: 0)
 
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as stranger:
         stranger.connect(str(kept.folder / NAME))
@@ -157,9 +164,9 @@ def test_the_door_is_this_users_alone(kept, link, monkeypatch):
 def test_a_peer_is_ours_by_its_uid(monkeypatch):
     one, other = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with one, other:
-        assert messages.is_ours(one)
+        assert messages.process_of(one) == os.getpid()
         monkeypatch.setattr(messages.os, "getuid", lambda: 4242)
-        assert not messages.is_ours(one)
+        assert messages.process_of(one) == 0
 
 
 @pytest.mark.parametrize("spoil", ["open to shrink", "small", "none", "noise", "other version"])
@@ -188,11 +195,10 @@ def test_who_speaks_wrongly_is_shown_out_and_the_camera_goes_on(kept, link, spoi
 
 def test_it_stays_as_long_as_somebody_watches_and_ends_soon_after(tmp_path, monkeypatch):
     monkeypatch.setattr(links, "_start", lambda folder: None)
-    monkeypatch.setattr(process, "LOOK_EVERY", 0.01)
     clock = StepClock()
     clock.now = 0.0
     with keeping(tmp_path, clock) as kept:
-        link = Link(tmp_path, W, H, 30)
+        link = attached(tmp_path, W)
         assert link.wait(5)
         link.close()
         clock.now = 1000.0
@@ -209,7 +215,7 @@ def test_it_stays_as_long_as_somebody_watches_and_ends_soon_after(tmp_path, monk
 def test_it_ends_when_its_folder_goes(tmp_path, monkeypatch):
     monkeypatch.setattr(links, "_start", lambda folder: None)
     with keeping(tmp_path) as kept:
-        link = Link(tmp_path, W, H, 30)
+        link = attached(tmp_path, W)
         assert link.wait(5)
         link.close()
         (tmp_path / NAME).unlink()
@@ -224,7 +230,7 @@ def test_without_a_keeper_the_link_says_so(tmp_path, monkeypatch):
     monkeypatch.setattr(links, "_start", lambda folder: None)
 
     with pytest.raises(LinkError, match="does not answer"):
-        Link(tmp_path, W, H, 30)
+        attached(tmp_path, W)
 
 
 def test_the_process_starts_serves_and_loads_nothing_large(tmp_path):
@@ -237,7 +243,7 @@ def test_the_process_starts_serves_and_loads_nothing_large(tmp_path):
     ).stdout.split()  # fmt: skip
 
     assert not {"numpy", "typing", "logging", "re", "subprocess", "vcam.errors"} & set(loaded)
-    link = Link(tmp_path, W, H, 30)  # the real one; PipeWire is not there
+    link = attached(tmp_path, W)  # the real one; PipeWire is not there
     assert not link.wait(10)
     link.close()
     (tmp_path / NAME).unlink()  # lets it end
@@ -271,7 +277,7 @@ def loopback(tmp_path):
 
 def test_a_device_shows_the_card_once_its_daemon_is_gone_and_not_before(kept, tmp_path):
     fd, device = loopback(tmp_path)
-    link = Link(kept.folder, W, H, 30, device=fd)
+    link = attached(kept.folder, W, fd)
     assert link.wait(5)
     link.hold(picture(9), 0.5)
     os.write(fd, bytes(SIZE))  # the daemon writes by itself
@@ -290,9 +296,9 @@ def test_a_device_shows_the_card_once_its_daemon_is_gone_and_not_before(kept, tm
 def test_the_next_daemon_gets_the_very_descriptor_back_and_writes_alone(kept, tmp_path):
     fd, device = loopback(tmp_path)
     fcntl.flock(fd, fcntl.LOCK_EX)
-    link = Link(kept.folder, W, H, 30, device=fd)
+    link = attached(kept.folder, W, fd)
     assert link.wait(5)
-    assert link.node == os.getpid()
+    assert link.process == os.getpid()
     link.hold(picture(9), 0.5)
     os.close(fd)
     link.close()
@@ -302,7 +308,7 @@ def test_the_next_daemon_gets_the_very_descriptor_back_and_writes_alone(kept, tm
     other = os.open(device, os.O_RDWR)
     with pytest.raises(BlockingIOError):
         fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    next_link = Link(kept.folder, W, H, 30, device=again)
+    next_link = attached(kept.folder, W, again)
     assert next_link.wait(5)
     size = device.stat().st_size
     time.sleep(0.5)
@@ -318,7 +324,7 @@ def test_the_next_daemon_gets_the_very_descriptor_back_and_writes_alone(kept, tm
 
 def test_a_device_that_does_not_fit_is_let_go(kept, tmp_path):
     fd, _ = loopback(tmp_path)
-    link = Link(kept.folder, W, H, 30, device=fd)
+    link = attached(kept.folder, W, fd)
     assert link.wait(5)
     link.close()
     os.close(fd)

@@ -335,9 +335,7 @@ def die(sink):
     loopback.fd = -1
 
 
-def test_without_a_service_manager_the_keeper_has_the_device_and_the_next_daemon_gets_it(
-    module, node, beside
-):
+def test_the_keeper_has_the_device_and_the_next_daemon_gets_it(module, node, beside):
     module.size = (W, H)
     sink = V4L2LoopbackSink(node, W, H, 30).__enter__()
     sink.hold(frame(9), 0.5)
@@ -371,11 +369,3 @@ def test_what_the_keeper_has_at_another_size_is_let_go(module, node, beside):
 
     with V4L2LoopbackSink(node, 2 * W, H, 30):
         assert v4l2.S_FMT in module.asked
-
-
-def test_with_a_service_manager_the_keeper_is_left_alone(module, node, beside, keeper):
-    with V4L2LoopbackSink(node, W, H, 30) as sink:
-        sink.hold(frame(9), 0.5)
-        time.sleep(0.2)
-
-        assert links.kept_device(beside.folder) is None

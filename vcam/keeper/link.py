@@ -27,7 +27,7 @@ from vcam.keeper.messages import (
     STATE,
     WANT,
     Message,
-    is_ours,
+    process_of,
     unpacked,
 )
 from vcam.keeper.node import ERROR, PAUSED, STREAMING, UNCONNECTED
@@ -53,24 +53,20 @@ class LinkError(Exception):
 
 
 class Link:
-    """Feeds a camera of the keeper's. One thread writes; any may ask for `state`.
-
-    With a `device`, a descriptor, the keeper has a copy of it and shows the card there once this
-    process has ended; until then this process writes to it.
+    """Feeds a camera of the keeper's, once attached. One thread writes; any may ask for `state`.
 
     Raises:
         LinkError: there is no keeper to be had in `folder`.
     """
 
-    def __init__(
-        self, folder: Path, width: int, height: int, fps: float, *, device: int | None = None
-    ) -> None:
-        self._camera = PIPEWIRE if device is None else LOOPBACK
+    def __init__(self, folder: Path, width: int, height: int) -> None:
+        self._size = width, height
+        self._camera = PIPEWIRE
         self._lock = threading.Lock()
         self._number = self._slot = 0
         self._soiled = False  # pictures of somebody lie in the slots
         self._state = UNCONNECTED
-        self.node = 0  # of the camera in the session; for a device, the keeper's process
+        self.node = 0  # of the camera in the session
         self._closed = False
         self._pictures = Pictures(width, height)
         try:
@@ -78,12 +74,22 @@ class Link:
         except BaseException:
             self._pictures.close()
             raise
+        self.process = process_of(self._socket)  # of the keeper
+
+    def attach(self, fps: float, device: int | None = None) -> None:
+        """Take the camera over; the one in PipeWire, or a `device`, of which the keeper has a copy.
+
+        To a device this process writes by itself, and the keeper the card once it has ended.
+
+        Raises:
+            LinkError: the keeper has ended.
+        """
+        self._camera = PIPEWIRE if device is None else LOOPBACK
+        attach = Message(ATTACH, slot=self._camera, size=self._size, fps=fps).packed()
+        fds = [self._pictures.fd, *(() if device is None else (device,))]
         try:
-            attach = Message(ATTACH, slot=self._camera, size=(width, height), fps=fps).packed()
-            fds = [self._pictures.fd, *(() if device is None else (device,))]
             socket.send_fds(self._socket, [attach], fds)
         except OSError as error:
-            self.close()
             raise LinkError("the camera's keeper has ended") from error
 
     def wait(self, seconds: float) -> bool:
@@ -193,7 +199,7 @@ def _reached(folder: Path) -> socket.socket | None:
     peer = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         peer.connect(str(folder / NAME))
-        if is_ours(peer):
+        if process_of(peer):
             peer.setblocking(False)
             return peer
     except OSError:

@@ -21,7 +21,7 @@ RATE = 4  # pictures a second from now on
 LEAVE = 5  # the camera in `slot` is no longer wanted; with a daemon that merely goes, it stays
 WANT = 6  # the device that is kept for the camera in `slot`
 # From the keeper:
-STATE = 7  # of the camera, in `slot`; `seq` is its node, or for a device the keeper's process
+STATE = 7  # of the camera, in `slot`; `seq` is its node
 KEPT = 8  # with the device, if there is one
 
 PIPEWIRE, LOOPBACK = 1, 2  # cameras
@@ -81,8 +81,9 @@ def unpacked(data: bytes) -> Message | None:
     )
 
 
-def is_ours(peer: socket.socket) -> bool:
-    """True if the process at the other end is one of this very user."""
+def process_of(peer: socket.socket) -> int:
+    """The process at the other end, if it is one of this very user; nought if not."""
     told = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    uid: int = struct.unpack("3i", told)[1]
-    return uid == os.getuid()
+    pid: int
+    pid, uid, _ = struct.unpack("3i", told)
+    return pid if uid == os.getuid() else 0

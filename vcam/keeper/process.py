@@ -24,7 +24,7 @@ from vcam.keeper.messages import (
     SIZE,
     WANT,
     Message,
-    is_ours,
+    process_of,
     unpacked,
 )
 from vcam.keeper.node import Node
@@ -107,7 +107,7 @@ class Keeper:
             peer, _ = self._door.accept()
         except OSError:
             return
-        if len(self._peers) >= PEERS or not is_ours(peer):
+        if len(self._peers) >= PEERS or not process_of(peer):
             peer.close()
             return
         peer.setblocking(False)
@@ -218,12 +218,18 @@ def main() -> int:
     Returns as soon as somebody may connect.
     """
     folder = sys.argv[-1]
-    door = listen(folder)
+    end, said = os.pipe()
+    if os.fork():
+        os.close(said)
+        # Who waits for this process knows by its end that the door is open.
+        os._exit(0 if os.read(end, 1) else RUNS_ALREADY)
+    os.setsid()
+    door = listen(folder)  # by the process that serves: those who connect are told which it is
     if door is None:
         return RUNS_ALREADY
-    if os.fork():
-        os._exit(0)  # who waits for this process knows by its end that the door is open
-    os.setsid()
+    os.write(said, b"1")
+    os.close(said)
+    os.close(end)
     os.chdir("/")
     nothing = os.open(os.devnull, os.O_RDWR)
     for fd in range(3):

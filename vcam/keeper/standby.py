@@ -18,10 +18,10 @@ LOOK_EVERY = 5.0  # seconds between looks at who has it open
 class Standby:
     """The device behind descriptor `fd`, which belongs to this from now on."""
 
-    state, starved = PAUSED, False
+    state, id, starved = PAUSED, 0, False
 
     def __init__(self, fd: int, width: int, height: int) -> None:
-        self.fd, self.id = fd, os.getpid()
+        self.fd = fd
         self.fps = 0.0
         self.lost = False
         self._picture = ctypes.create_string_buffer(width * height * 3 // 2)

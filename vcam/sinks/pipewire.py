@@ -56,8 +56,13 @@ class PipeWireSink:
         if not session_is_there():
             raise _no_session()
         try:
-            link = Link(paths.runtime_dir(), self.width, self.height, self.fps)
+            link = Link(paths.runtime_dir(), self.width, self.height)
         except LinkError as error:
+            raise _lost(error) from error
+        try:
+            link.attach(self.fps)
+        except LinkError as error:
+            link.close()
             raise _lost(error) from error
         if not link.wait(CONNECT_WITHIN):
             link.close()

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pyvirtualcam
 
 from vcam.errors import SinkError, VcamError
-from vcam.keeper.link import ANSWER_WITHIN, Link, LinkError, kept_device, let_go
+from vcam.keeper.link import Link, LinkError, kept_device, let_go
 from vcam.sinks.file import check
 from vcam.sinks.watchers import Consumers, last_holders
 from vcam.system import fd_store, paths, v4l2
@@ -80,8 +80,8 @@ class Loopback:
         return bool(fitting)
 
     def _from_keeper(self) -> list[int]:
-        """The descriptor that our keeper has where no service manager does it."""
-        fd = None if fd_store.is_there() else kept_device(paths.runtime_dir())
+        """The descriptor that our keeper has, where no service manager does it or has let go."""
+        fd = kept_device(paths.runtime_dir())
         return [] if fd is None else [fd]
 
     def _fits(self, fd: int) -> bool:
@@ -282,8 +282,8 @@ pyvirtualcam.register_backend("v4l2loopback", Backend)
 class V4L2LoopbackSink:
     """Shows frames on the v4l2loopback device labelled "VBG Camera", or on `device`.
 
-    One writer; `watchers` may be asked from any thread. Where no service manager keeps the device,
-    the keeper does, and shows the card there when this process ends in mid-call.
+    One writer; `watchers` may be asked from any thread. The keeper has the device open as well, and
+    shows the card there when this process ends in mid-call.
     """
 
     kind = "v4l2loopback"
@@ -323,10 +323,8 @@ class V4L2LoopbackSink:
         self._camera.send(frame.data)
 
     def hold(self, card: SafeFrame, deadline: float) -> None:
-        """Leave the card with the keeper, which is reached off the frame loop the first time."""
+        """Leave the card with the keeper, which is reached off the frame loop."""
         check(card, self.width, self.height)
-        if fd_store.is_there():
-            return
         threading.Thread(
             target=self._stand_by, args=(card.copy(), deadline), name="keeper", daemon=True
         ).start()
@@ -341,10 +339,9 @@ class V4L2LoopbackSink:
                 return
             try:
                 if spare is None:
-                    folder = paths.runtime_dir()
-                    spare = Link(folder, self.width, self.height, self.fps, device=device)
-                    spare.wait(ANSWER_WITHIN)
-                    loopback.consumers.leave_out(spare.node)
+                    spare = Link(paths.runtime_dir(), self.width, self.height)
+                    loopback.consumers.leave_out(spare.process)
+                    spare.attach(self.fps, device)
                 spare.hold(card.data, deadline)
             except (LinkError, OSError, VcamError) as error:
                 log.debug("nobody stands by for %s: %s", self.name, error)

@@ -128,7 +128,9 @@ class Consumers:
 
     def leave_out(self, process: int) -> None:
         """Do not take this process for one that watches: it keeps the device open for us."""
-        self._keepers = self._lookup.keepers = self._keepers | {process}
+        with self._lock:
+            self._keepers = self._lookup.keepers = self._keepers | {process}
+            self._held = [held for held in self._held if held.pid != process]
 
     def names(self) -> list[str]:
         """Programs that stream now, each once; a program that cannot be seen is "unknown".

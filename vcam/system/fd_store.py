@@ -40,11 +40,6 @@ def take(name: str) -> list[int]:
     return found
 
 
-def is_there() -> bool:
-    """True if a service manager keeps what it is given."""
-    return bool(manager_socket(os.environ))
-
-
 def keeper() -> int | None:
     """The process that keeps them, our parent; it counts as nobody who watches."""
     return os.getppid() if manager_socket(os.environ) else None
