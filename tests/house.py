@@ -31,6 +31,7 @@ FLOORS = (
     "vcam.errors",
     "vcam.stats",
     "vcam.system",
+    "vcam.keeper",
     "vcam.frame",
     "vcam.media",
     "vcam.files",

@@ -154,6 +154,7 @@ class Pipeline:
             self.demand.on_demand = config.output.on_demand
             self.demand.idle_after = config.output.idle_after
             self.outlet.interval = 1 / config.output.fps
+            self.outlet.deadline = config.privacy.deadline
         while self._cards:
             self.outlet.card = self._cards.popleft()
         while self._coming:

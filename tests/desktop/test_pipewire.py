@@ -10,7 +10,6 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,9 +17,10 @@ import pytest
 from PIL import Image
 
 from tests.desktop import reader
-from tests.desktop.session import Session, missing, missing_portal, session, until
+from tests.desktop.session import Session, missing_portal, until
 from tests.vm import browser
 from tests.vm.model import left_half_is_person
+from vcam.compose.card import Card
 from vcam.errors import SinkError
 from vcam.frame import SafeFrame
 from vcam.sinks.pipewire import PipeWireSink
@@ -29,25 +29,6 @@ pytestmark = pytest.mark.desktop
 
 W, H, FPS = 1280, 720, 30
 RED = (81, 90, 240)
-
-
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("s")
-
-
-@pytest.fixture(scope="module")
-def desk(home: Path) -> Iterator[Session]:
-    if lacking := missing():
-        pytest.skip(f"apt-get install {' '.join(lacking)}")
-    with session(home / "d") as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def inside(desk: Session, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS"):
-        monkeypatch.setenv(name, desk.environ[name])
 
 
 class Feeder:
@@ -62,6 +43,7 @@ class Feeder:
 
     def _run(self) -> None:
         due = time.monotonic()
+        self._hold()
         while not self.stop.wait(max(0.0, due - time.monotonic())):
             due += 1 / FPS
             now = time.monotonic()
@@ -74,12 +56,16 @@ class Feeder:
                 self.failed += 1
                 self._again()
 
+    def _hold(self) -> None:
+        self.sink.hold(Card(W, H).frame(0.0, -1), 0.5)
+
     def _again(self) -> None:
         """As the outlet does: close, open again."""
         self.sink.__exit__(None, None, None)
         while not self.stop.wait(0.2):
             try:
                 self.sink.__enter__()
+                self._hold()
                 return
             except SinkError:
                 continue

@@ -195,10 +195,24 @@ def test_what_was_hoped_for_and_never_there_is_looked_for_again_when_sinks_are_c
         until(lambda: len(hoped.tries) >= 4)  # once it was there it is looked for
 
 
+def test_without_a_sink_the_camera_is_open_for_the_settings_page_alone():
+    with Outlet([], Card(W, H), Stats(), fps=FPS) as shown:
+        demand = Demand(shown, on_demand=True, idle_after=0.0)
+        assert not demand.wanted("live")
+
+        demand.glance()
+        until(lambda: demand.wanted("live"))
+        until(lambda: not demand.wanted("live"))
+
+        demand.on_demand = False
+        assert demand.wanted("live")
+
+
 def test_a_watched_sink_that_opens_where_there_was_none_leaves_the_camera_open():
     with Outlet([], Card(W, H), Stats(), fps=FPS) as shown:
         demand = Demand(shown, on_demand=True, idle_after=5.0)
-        assert demand.wanted("live")  # for the settings page alone
+        demand.glance()
+        until(lambda: demand.wanted("live"))
 
         shown.choose([named("recording", ListSink())])
         until(lambda: (shown.write(composite()), shown.sinks)[1])

@@ -14,8 +14,10 @@ import pytest
 import pyvirtualcam
 
 from segmentation.planes import Planes
+from tests.vcam.keeping import keeping, until
 from vcam.errors import SinkError
 from vcam.frame import Frame, SafeFrame
+from vcam.keeper import link as links
 from vcam.sinks import v4l2loopback
 from vcam.sinks.v4l2loopback import V4L2LoopbackSink
 from vcam.system import fd_store, v4l2
@@ -33,6 +35,7 @@ class Module:
         self.size = None  # what it is kept at
         self.refuse = {}
         self.asked = []
+        self.rates = []  # that programs were told of
 
     def ioctl(self, fd, request, data):
         self.asked.append(request)
@@ -46,6 +49,10 @@ class Module:
             if self.size:
                 struct.pack_into("<II", data, 8, *self.size)
                 struct.pack_into("<I", data, 16, v4l2.fourcc("YU12"))
+        elif request == v4l2.S_PARM:
+            kind, seconds, parts = struct.unpack_from("<I8xII", data)
+            assert kind == v4l2.OUTPUT
+            self.rates.append(parts / seconds)
         elif request == v4l2.STREAMON:
             self.flags = self.flags or v4l2.OUTPUT
         else:
@@ -283,4 +290,82 @@ def test_a_descriptor_of_another_device_is_let_go(module, node, tmp_path, monkey
 
     with V4L2LoopbackSink(node, W, H, 30) as sink:
         assert os.path.samestat(os.fstat(sink._loopback.fd), os.stat(node))
+        assert v4l2.S_FMT in module.asked
+
+
+def test_programs_are_told_the_rate_of_the_settings_and_every_other(module, node):
+    with V4L2LoopbackSink(node, W, H, 15) as sink:
+        assert module.rates == [15]
+        sink.announce(24)
+        assert module.rates == [15, 24]
+
+
+def test_a_rate_that_a_reader_left_is_put_back(module, node, monkeypatch):
+    watching = []
+    with V4L2LoopbackSink(node, W, H, 15) as sink:
+        monkeypatch.setattr(sink._loopback.consumers, "names", lambda: list(watching))
+        for names in ([], ["ffmpeg"], ["ffmpeg"], [], []):
+            watching[:] = names
+            sink.watchers()
+
+    assert module.rates == [15, 15]
+
+
+def test_a_device_without_a_word_for_the_rate_is_used_all_the_same(module, node):
+    module.refuse[v4l2.S_PARM] = errno.ENOTTY
+    with V4L2LoopbackSink(node, W, H, 15) as sink:
+        sink.write(frame())
+
+
+@pytest.fixture
+def beside(tmp_path, monkeypatch):
+    """A keeper of ours, as it is where no service manager keeps the device."""
+    monkeypatch.setattr(links, "_start", lambda folder: None)
+    monkeypatch.setattr(v4l2loopback.paths, "runtime_dir", lambda: tmp_path)
+    with keeping(tmp_path) as running:
+        yield running
+
+
+def die(sink):
+    """Let go of all that a process has when it is killed, without a word to anybody."""
+    sink._spare.close()
+    loopback = sink._loopback
+    loopback.consumers.close()
+    os.close(loopback.fd)
+    loopback.fd = -1
+
+
+def test_the_keeper_has_the_device_and_the_next_daemon_gets_it(module, node, beside):
+    module.size = (W, H)
+    sink = V4L2LoopbackSink(node, W, H, 30).__enter__()
+    sink.hold(frame(9), 0.5)
+    sink.write(frame(7))
+    until(lambda: sink._spare)
+    one = os.fstat(sink._loopback.fd).st_ino
+    die(sink)
+    until(lambda: os.path.getsize(node) >= 3 * W * H * 3 // 2)
+    module.asked.clear()
+    module.flags = v4l2.CAPTURE  # as somebody writes
+
+    with V4L2LoopbackSink(node, W, H, 30) as after:
+        assert v4l2.S_FMT not in module.asked
+        assert os.fstat(after._loopback.fd).st_ino == one
+        after.hold(frame(9), 0.5)
+        until(lambda: after._spare)
+        assert after.watchers() == []
+    with open(node, "rb") as file:
+        written = file.read()
+    assert set(written) == {7, 9}
+    until(lambda: links.kept_device(beside.folder) is None)  # nobody watched
+
+
+def test_what_the_keeper_has_at_another_size_is_let_go(module, node, beside):
+    module.size = (W, H)
+    sink = V4L2LoopbackSink(node, W, H, 30).__enter__()
+    sink.hold(frame(9), 0.5)
+    until(lambda: sink._spare)
+    die(sink)
+    module.size = (2 * W, H)
+
+    with V4L2LoopbackSink(node, 2 * W, H, 30):
         assert v4l2.S_FMT in module.asked

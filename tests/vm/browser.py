@@ -47,6 +47,7 @@ const sleep = ms => new Promise(done => setTimeout(done, ms));
   const stream = await navigator.mediaDevices.getUserMedia(
     {video: {deviceId: {exact: mine.deviceId}, width: WIDTH, height: HEIGHT}});
   const video = document.getElementById('v'); video.srcObject = stream; await video.play();
+  stream.getTracks().forEach(track => { track.onended = () => tell('ended', track.label); });
   tell('playing', [video.videoWidth, video.videoHeight]);
   const canvas = document.createElement('canvas');
   canvas.width = video.videoWidth; canvas.height = video.videoHeight;

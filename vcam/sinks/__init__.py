@@ -80,7 +80,7 @@ def wanted_sinks(names: str, width: int, height: int, fps: float) -> list[Wanted
             linux = sys.platform.startswith("linux")
             for kind in ("v4l2loopback", "pipewire") if linux else ("obs",):
                 opener = _opener(kind, width, height, fps)
-                found.setdefault(kind, Wanted(kind, opener, True, kind == "v4l2loopback"))
+                found.setdefault(kind, Wanted(kind, opener, hoped=True, lasting=linux))
         elif name != "none":
             found[name] = Wanted(name, _opener(name, width, height, fps))
     return list(found.values())

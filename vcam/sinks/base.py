@@ -49,6 +49,28 @@ class Sink(Protocol):
     ) -> None: ...
 
 
+@runtime_checkable
+class Keeping(Protocol):
+    """A sink that others go on showing when this process hangs or ends."""
+
+    def hold(self, card: SafeFrame, deadline: float) -> None:
+        """Keep `card` for when frames stop, or one comes older than `deadline` seconds.
+
+        Raises:
+            SinkError: the device refused.
+        """
+        ...
+
+
+@runtime_checkable
+class Rated(Protocol):
+    """A sink that tells programs how many frames a second come."""
+
+    def announce(self, fps: float) -> None:
+        """Tell of another rate; does nothing where the device has no word for it."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """One sink that the settings ask for, by its name in them. `opener` makes it; it is not open.

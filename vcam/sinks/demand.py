@@ -45,7 +45,7 @@ class Demand:
             self._ask(now)
         if mode == "paused":
             return False
-        if not self.on_demand or not self._known or not sinks:
+        if not self.on_demand or (sinks and not self._known):
             return True
         return now - self._seen_at <= max(self.idle_after, ASK_EVERY)
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from vcam.errors import SinkEnded, log_quietly
 from vcam.frame import SafeFrame
+from vcam.sinks.base import Keeping, Rated
 from vcam.system.reopener import BackOff, Reopener
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ class Place:
         self.wanted = wanted  # replaced as a whole
         self.sink = sink
         self._was_open = sink is not None  # once; written by the thread that opens it
+        self._told: tuple[Card, float, float] | None = None  # to the sink, last
         self.reopener: Reopener[Sink] = Reopener(
             "sink",
             self._open,
@@ -69,8 +71,17 @@ class Place:
 
     def take(self) -> Sink | None:
         """The sink, if it was opened just now."""
-        self.sink = self.reopener.take()
+        self.sink, self._told = self.reopener.take(), None
         return self.sink
+
+    def tell(self, card: Card, deadline: float, fps: float) -> None:
+        """Leave the sink the card for when frames stop, and the rate, where it can use them."""
+        if (told := (card, deadline, fps)) != self._told:
+            if isinstance(self.sink, Keeping):
+                self.sink.hold(card.frame(time.monotonic(), -1), deadline)
+            if isinstance(self.sink, Rated):
+                self.sink.announce(fps)
+            self._told = told
 
     def lose(self, error: Exception) -> None:
         """Have the sink, which failed, closed and opened again, unless it is over for good."""
@@ -118,6 +129,7 @@ class Outlet:
         self.card = card  # the loop's to replace
         self.width, self.height = card.width, card.height
         self.interval = 1 / fps
+        self.deadline = 0.5  # seconds a composite may be old when it is shown; the loop's to set
         self.patience = 0.25  # seconds without a write before the watchdog shows the card
         self.relaxed = False  # idle: the card comes a few times a second, which is not late
         none = [None] * len(wanted)
@@ -224,6 +236,7 @@ class Outlet:
                 if not frame.is_card:  # the first picture on a sink is the card, whatever is on
                     shown = self.card.frame(now, -1)
             try:
+                place.tell(self.card, self.deadline, 1 / self.interval)
                 sink.write(shown)
             except Exception as error:  # out of memory too: the other sinks still need the frame
                 log.warning("%s: %s", sink.name, error or type(error).__name__)

@@ -19,10 +19,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pyvirtualcam
 
-from vcam.errors import SinkError
+from vcam.errors import SinkError, VcamError
+from vcam.keeper.link import Link, LinkError, kept_device, let_go
 from vcam.sinks.file import check
 from vcam.sinks.watchers import Consumers, last_holders
-from vcam.system import fd_store, v4l2
+from vcam.system import fd_store, paths, v4l2
 from vcam.system.devices import LABEL, list_virtual_cameras
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class Loopback:
 
     def _resume(self) -> bool:
         """Go on where the daemon before us stopped, if its descriptor was kept: the same writer."""
-        found = fd_store.take(KEPT)
+        found = fd_store.take(KEPT) or self._from_keeper()
         fitting = [fd for fd in found if self._fits(fd)][:1]
         for fd in found:
             if fd not in fitting:
@@ -74,8 +75,14 @@ class Loopback:
             log.info("%s was kept open", self.path)
         elif found:
             fd_store.drop(KEPT)
+            let_go(paths.runtime_dir())
             time.sleep(LET_GO)
         return bool(fitting)
+
+    def _from_keeper(self) -> list[int]:
+        """The descriptor that our keeper has, where no service manager does it or has let go."""
+        fd = kept_device(paths.runtime_dir())
+        return [] if fd is None else [fd]
 
     def _fits(self, fd: int) -> bool:
         """True if it is this very device, set as it should be."""
@@ -179,6 +186,14 @@ class Loopback:
             hint="Stop the other program; only one can feed a virtual camera.",
         )
 
+    def announce(self, fps: float) -> None:
+        """Tell programs that this many pictures come a second; 30 where nobody says so.
+
+        Set by the writer: what a reader sets would on 0.15 hold for all who come after it.
+        """
+        with contextlib.suppress(OSError):
+            v4l2.set_rate(self.fd, v4l2.OUTPUT, fps)
+
     def write(self, data: NDArray[np.uint8]) -> None:
         """Show one picture.
 
@@ -267,7 +282,8 @@ pyvirtualcam.register_backend("v4l2loopback", Backend)
 class V4L2LoopbackSink:
     """Shows frames on the v4l2loopback device labelled "VBG Camera", or on `device`.
 
-    One writer; `watchers` may be asked from any thread.
+    One writer; `watchers` may be asked from any thread. The keeper has the device open as well, and
+    shows the card there when this process ends in mid-call.
     """
 
     kind = "v4l2loopback"
@@ -278,10 +294,14 @@ class V4L2LoopbackSink:
         self.width, self.height, self.fps = width, height, fps
         self._camera: Any = None
         self._loopback: Loopback | None = None
+        self._watched = False  # when somebody asked last
+        self._beside = threading.Lock()  # held by who speaks to the keeper, which takes its time
+        self._spare: Link | None = None  # the keeper, which has a copy of the descriptor
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
         loopback = Loopback(self._device, self.width, self.height)
+        loopback.announce(self.fps)
         self.name = f"{loopback.label} ({loopback.path})"
         self._camera = pyvirtualcam.Camera(
             self.width,
@@ -302,10 +322,55 @@ class V4L2LoopbackSink:
             raise SinkError(f"{self.name} is not open")
         self._camera.send(frame.data)
 
+    def hold(self, card: SafeFrame, deadline: float) -> None:
+        """Leave the card with the keeper, which is reached off the frame loop."""
+        check(card, self.width, self.height)
+        threading.Thread(
+            target=self._stand_by, args=(card.copy(), deadline), name="keeper", daemon=True
+        ).start()
+
+    def _stand_by(self, card: SafeFrame, deadline: float) -> None:
+        """Give the keeper the card, and first of all the device."""
+        with self._beside:
+            with self._lock:
+                loopback, spare = self._loopback, self._spare
+                device = os.dup(loopback.fd) if loopback is not None and spare is None else -1
+            if loopback is None:
+                return
+            try:
+                if spare is None:
+                    spare = Link(paths.runtime_dir(), self.width, self.height)
+                    loopback.consumers.leave_out(spare.process)
+                    spare.attach(self.fps, device)
+                spare.hold(card.data, deadline)
+            except (LinkError, OSError, VcamError) as error:
+                log.debug("nobody stands by for %s: %s", self.name, error)
+            if device >= 0:
+                os.close(device)
+            with self._lock:
+                if self._loopback is loopback:
+                    self._spare = spare
+                    return
+            if spare is not None:  # closed meanwhile
+                _part(spare, watched=False)
+
+    def announce(self, fps: float) -> None:
+        """Tell programs of another rate."""
+        with self._lock:
+            self.fps = fps
+            if self._loopback is not None:
+                self._loopback.announce(fps)
+
     def watchers(self) -> list[str] | None:
         """Programs that stream from the device now."""
         with self._lock:
-            return self._loopback.consumers.names() if self._loopback is not None else []
+            if self._loopback is None:
+                return []
+            names = self._loopback.consumers.names()
+            if self._watched and not names:  # one of them may have set another rate
+                self._loopback.announce(self.fps)
+            self._watched = bool(names)
+            return names
 
     def __exit__(
         self,
@@ -313,8 +378,20 @@ class V4L2LoopbackSink:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        watched = bool(self.watchers())
         with self._lock:
             self._loopback = None
+            spare, self._spare = self._spare, None
+        if spare is not None:
+            _part(spare, watched=watched)
         if self._camera is not None:
             camera, self._camera = self._camera, None
             camera.close()
+
+
+def _part(spare: Link, *, watched: bool) -> None:
+    """Leave the device to the keeper, which lets go of it unless somebody watches."""
+    with contextlib.suppress(LinkError):
+        if not watched:
+            spare.leave()
+    spare.close()

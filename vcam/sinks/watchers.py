@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 import time
+from collections.abc import Container
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -39,8 +40,9 @@ class Lookup:
     `answer` is the last one.
     """
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, keepers: Container[int | None] = ()) -> None:
         self._path = path
+        self.keepers = keepers  # processes that only hold the device open for its writer
         self._asked, self._answered = threading.Event(), threading.Event()
         self._ended = False
         self.answer = Answer()
@@ -66,7 +68,9 @@ class Lookup:
             self._asked.clear()
             begun = time.monotonic()
             try:
-                self.answer = Answer(begun, tuple(holders(self._path)), _unseen(self._path))
+                self.answer = Answer(
+                    begun, tuple(holders(self._path)), _unseen(self._path, self.keepers)
+                )
                 self._answered.set()
             except Exception:  # out of memory, say: the next look may go better
                 log_quietly(log, "who watches could not be found out")
@@ -102,7 +106,7 @@ class Consumers:
     def __init__(self, path: str, fd: int) -> None:
         self._fd = fd
         self._lock = threading.Lock()
-        self._ours = {os.getpid(), fd_store.keeper()}
+        self._keepers: frozenset[int | None] = frozenset({fd_store.keeper()})
         self.told = v4l2.subscribe(fd, v4l2.CLIENT_USAGE)
         self._streaming = False
         self._opened = False  # the last that was heard is an opening, not a closing
@@ -115,12 +119,18 @@ class Consumers:
         self._changed_at = time.monotonic()
         self._not_before = float("-inf")  # what was seen before is about another stream
         self._taken = Answer()
-        self._lookup = Lookup(path)
+        self._lookup = Lookup(path, self._keepers)
         self._ears: v4l2.Inotify | None = None
         with contextlib.suppress(OSError):
             self._ears = v4l2.Inotify(
                 path, v4l2.IN_OPEN | v4l2.IN_CLOSE_WRITE | v4l2.IN_CLOSE_NOWRITE
             )
+
+    def leave_out(self, process: int) -> None:
+        """Do not take this process for one that watches: it keeps the device open for us."""
+        with self._lock:
+            self._keepers = self._lookup.keepers = self._keepers | {process}
+            self._held = [held for held in self._held if held.pid != process]
 
     def names(self) -> list[str]:
         """Programs that stream now, each once; a program that cannot be seen is "unknown".
@@ -178,7 +188,7 @@ class Consumers:
         answer = self._lookup.answer
         if answer.begun > max(self._taken.begun, self._not_before):
             self._taken = answer
-            self._held = [h for h in answer.held if h.pid not in self._ours]
+            self._held = [h for h in answer.held if h.pid not in {os.getpid(), *self._keepers}]
             first = answer.begun if self._hidden is None else self._hidden
             self._since = {h.pid: self._since.get(h.pid, first) for h in self._held}
             self._hidden = first if self._is_hidden(answer) else None
@@ -206,7 +216,7 @@ class Consumers:
                 self._ears = None
 
 
-def _unseen(path: str) -> int | None:
+def _unseen(path: str, keepers: Container[int | None]) -> int | None:
     """Openings of the module's devices by no process that we may look into; None: not known.
 
     The kernel counts who uses a module: one for each opened file.
@@ -214,7 +224,7 @@ def _unseen(path: str) -> int | None:
     users = _module_users(path)
     if users is None:
         return None
-    seen = loopback_openings(without=fd_store.keeper())
+    seen = loopback_openings(without=keepers)
     # Whoever came or went meanwhile is no program that stays.
     return max(0, min(users, _module_users(path) or 0) - seen)
 

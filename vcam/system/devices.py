@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import sys
+from collections.abc import Container
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -138,12 +139,12 @@ def held_by(process: int | str, path: str | Path) -> bool:
     return _holds(str(process), os.path.realpath(path))
 
 
-def loopback_openings(*, without: int | None = None) -> int:
-    """Descriptors of v4l2loopback's devices in processes of this user, less one process's."""
+def loopback_openings(*, without: Container[int | None] = ()) -> int:
+    """Descriptors of v4l2loopback's devices in processes of this user, less those of some."""
     targets = {str(node) for node in nodes() if (SYS / node.name / "max_openers").exists()}
     count = 0
     for process in os.listdir("/proc"):
-        if not process.isdigit() or int(process) == without:
+        if not process.isdigit() or int(process) in without:
             continue
         with contextlib.suppress(OSError):
             for number in os.listdir(f"/proc/{process}/fd"):

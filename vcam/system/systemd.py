@@ -145,6 +145,27 @@ def under_manager(environ: Mapping[str, str] | None = None) -> bool:
     return bool(environ.get("INVOCATION_ID")) and "NOTIFY_SOCKET" in environ
 
 
+def apart(command: list[str], environ: Mapping[str, str] | None = None) -> list[str]:
+    """The command that starts `command` so that it outlives this process.
+
+    What a service starts ends with it, so there it is given a unit of its own; it forks when it is
+    ready. It ends with the graphical session.
+    """
+    environ = os.environ if environ is None else environ
+    if not (under_manager(environ) and manager_runs(environ)):
+        return command
+    runner = shutil.which("systemd-run", path=environ.get("PATH"))
+    if runner is None:
+        return command
+    passed = [name for name in ("XDG_RUNTIME_DIR", "PIPEWIRE_REMOTE") if name in environ]
+    return [
+        runner, "--user", "--quiet", "--collect", "--description=VBG Camera's keeper",
+        "--property=Type=forking", "--property=PartOf=graphical-session.target",
+        "--property=NoNewPrivileges=yes", "--property=LimitCORE=0",
+        *(f"--setenv={name}={environ[name]}" for name in passed), "--", *command,
+    ]  # fmt: skip
+
+
 def start(timeout: float = 90.0) -> None:
     """Start the service and wait until it is ready.
 
