@@ -22,11 +22,12 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "vcam" / "control" / "page"
 GAP = re.compile(r"\{\d+[^}]*\}|%\(\w+\)[rs]|%[rs]")
 RAISED = re.compile(r"(?!Type|Runtime|Assertion)\w*(Error|Ended|Stopped)")
-TOLD = {"Finding", "Fault", "Verdict", "distrust", "doubt", "forget", "refusal"}
+REASONS = {"Fault", "Verdict", "distrust", "doubt", "forget"}  # a few words on the card
 OURS = ("message", "hint", "card", "what", "why")
 # Files whose sentences are for developers or for a log, or name the insides of a damaged file.
 LEFT_OUT = (
-    "segmentation/",
+    "segmentation/engines/",
+    "segmentation/store.py",
     "vcam/commands/bench",
     "vcam/compose/compositor.py",
     "vcam/control/guards.py",
@@ -101,13 +102,14 @@ def _of_call(path: str, call: ast.Call) -> Iterator[str]:
         yield from _texts(call.args[0])
     elif name == "ValueError" and not path.startswith("vcam/settings/"):
         return  # a fault of ours
-    elif RAISED.fullmatch(name) or name in TOLD:
+    elif RAISED.fullmatch(name) or name in ("Finding", "refusal") or name in REASONS:
         args = call.args[1:3] if name == "Finding" else call.args
         values = [*args, *(each.value for each in call.keywords if each.arg in OURS)]
         for value in values:
             for text in _texts(value):
                 for line in text.split("\n"):
-                    if sum(map(str.isalpha, GAP.sub("", line))) > 3 and " " in line.strip():
+                    said = sum(map(str.isalpha, GAP.sub("", line))) > 3
+                    if said and (" " in line.strip() or name in REASONS):
                         yield line
 
 

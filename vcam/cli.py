@@ -55,7 +55,8 @@ def build_parser() -> argparse.ArgumentParser:
         description=_("A virtual camera that shows you and never the room."),
         epilog=_("Start with `vcam start`, then choose VBG Camera in your meeting."),
     )
-    parser.add_argument("--version", action="version", version=f"vcam {__version__}")
+    shown = _("show program's version number and exit")
+    parser.add_argument("--version", action="version", version=f"vcam {__version__}", help=shown)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
     def add(name: str, function: str, text: str) -> argparse.ArgumentParser:

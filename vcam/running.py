@@ -331,14 +331,14 @@ def _values_of(name: str) -> Changes:
 
 
 def card_of(config: Config, width: int, height: int) -> Card:
-    picture, reasons, language = _shown_instead(config)
+    picture, reasons, wish = _shown_instead(config)
+    language = language_of(wish, os.environ)
     return Card(width, height, picture=picture, reasons=reasons, language=language)
 
 
 def _shown_instead(config: Config) -> tuple[str, bool, str]:
     """Everything that says how the card looks."""
-    language = language_of(config.control.language, os.environ)
-    return config.privacy.card, config.privacy.card_reason, language
+    return config.privacy.card, config.privacy.card_reason, config.control.language
 
 
 class _Coming:

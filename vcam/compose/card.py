@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 NAME: Final = "VBG Camera"
 _KEPT: Final = 16  # cards with a reason that stay drawn
+_OWN: Final = "", 0  # the typeface that Pillow brings, which knows English letters alone
 
 
 class Card:
@@ -124,22 +125,23 @@ class Card:
         draw.arc((x - r * 0.85, y - r * 0.55, x + r * 0.15, y + r * 0.45), 20, 160, ink, line)
 
 
-def typeface_for(language: str) -> tuple[Words, str]:
-    """The words of a language and the file of a typeface that can write them, "" for the usual one.
+def typeface_for(language: str) -> tuple[Words, tuple[str, int]]:
+    """The words of a language and the typeface that can write them; no file: Pillow's own.
 
     English, where there is none.
     """
     said = words.of(language)
     text = "".join(said.entries.values())
-    for path in ("", *typefaces.of(language)):
+    for found in (_OWN, *typefaces.of(language)):
         with contextlib.suppress(OSError):
-            if _writes(_typeface(path, 16), text[:4000]):
-                return said, path
-    return words.of("en"), ""
+            if _writes(_typeface(found, 16), text):
+                return said, found
+    return words.of("en"), _OWN
 
 
-def _typeface(path: str, size: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.truetype(path, size) if path else ImageFont.load_default(size)
+def _typeface(found: tuple[str, int], size: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    path, index = found
+    return ImageFont.truetype(path, size, index) if path else ImageFont.load_default(size)
 
 
 def _writes(typeface: ImageFont.FreeTypeFont | ImageFont.ImageFont, text: str) -> bool:

@@ -243,9 +243,9 @@ def validate(
     except ValidationError as error:
         found: list[dict[str, Any]] = [dict(each) for each in error.errors()]
         problems = tuple(_sentence(origin, names or {}, each) for each in found)
-        hint = "Run `vcam config show` for every setting with its meaning."
+        hint = mark("Run `vcam config show` for every setting with its meaning.")
         if all(tuple(each["loc"][:2]) == ("background", "use") for each in found):
-            hint = "Run `vcam background` to list backgrounds."
+            hint = mark("Run `vcam background` to list backgrounds.")
         raise ConfigError("\n".join(problems), hint=hint, problems=problems) from None
 
 

@@ -19,26 +19,28 @@ _MACOS: Final = {
 }
 
 
-def of(language: str) -> Iterator[str]:
-    """Files of typefaces that may write a language, the likeliest first."""
+def of(language: str) -> Iterator[tuple[str, int]]:
+    """Typefaces that may write a language, the likeliest first: a file, and the number in it."""
     if sys.platform == "win32":
         yield from _there(Path("C:/Windows/Fonts"), _WINDOWS.get(language, ("segoeui.ttf",)))
     elif sys.platform == "darwin":
         yield from _there(Path("/System/Library/Fonts"), _MACOS.get(language, ("Helvetica.ttc",)))
     else:
         tag = {"zh": "zh-cn"}.get(language, language)
-        asked = ["fc-match", "--format=%{file}", f"sans-serif:lang={tag}"]
+        asked = ["fc-match", "--format=%{index} %{file}", f"sans-serif:lang={tag}"]
         try:
             done = subprocess.run(
                 asked, capture_output=True, text=True, timeout=TIMEOUT, check=False
             )
         except (OSError, subprocess.TimeoutExpired):
             return
-        if done.returncode == 0 and done.stdout:
-            yield done.stdout
+        index, _, path = done.stdout.partition(" ")
+        if done.returncode == 0 and index.isdecimal():
+            # The upper half is a variant of the typeface, which Pillow does not ask for.
+            yield path, int(index) & 0xFFFF
 
 
-def _there(folder: Path, names: tuple[str, ...]) -> Iterator[str]:
+def _there(folder: Path, names: tuple[str, ...]) -> Iterator[tuple[str, int]]:
     for name in names:
         if (folder / name).exists():
-            yield str(folder / name)
+            yield str(folder / name), 0
