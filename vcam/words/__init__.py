@@ -48,6 +48,9 @@ class Words:
             if found := pattern.fullmatch(line):
                 parts = dict(zip(order, found.groups(), strict=True))
                 return _GAP.sub(lambda gap: self._line(parts[gap[1]]), text)  # noqa: B023
+        # What ends a sentence may have been put there later.
+        if line.endswith(".") and (told := self._line(line[:-1])) != line[:-1]:
+            return told + self.say(".")
         pieces = _SENTENCES.split(line)
         if len(pieces) > 1:
             return " ".join(self._line(piece) for piece in pieces)

@@ -3,7 +3,7 @@
 import catalogue from "/catalogue.js";
 
 export const { language } = catalogue;
-const { words } = catalogue;
+const words = Object.assign(Object.create(null), catalogue.words);
 
 const GAP = /\{(\d+)[^}]*\}/g;
 const fill = (text, values) => text.replace(GAP, (_all, at) => values[at]);
@@ -25,6 +25,7 @@ function line(text) {
     order.forEach((at, index) => { values[at] = line(found[index + 1]); });
     return fill(made, values);
   }
+  if (text.endsWith(".") && line(text.slice(0, -1)) !== text.slice(0, -1)) return line(text.slice(0, -1)) + _(".");
   const pieces = text.split(/(?<=[.!?:]) (?=\S)/);
   return pieces.length > 1 ? pieces.map(line).join(" ") : text;
 }
