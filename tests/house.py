@@ -27,6 +27,7 @@ Function = ast.FunctionDef | ast.AsyncFunctionDef
 FLOORS = (
     "segmentation",
     "vcam",
+    "vcam.words",
     "vcam.foreign_text",
     "vcam.errors",
     "vcam.stats",

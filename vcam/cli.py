@@ -7,20 +7,27 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from vcam import __version__
+from vcam import __version__, words
 from vcam.errors import VcamError
 from vcam.foreign_text import Parser, say
+from vcam.settings.language import language_now
+from vcam.words import _, told
 
 QUALITIES = ("low", "balanced", "high")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code: 0 done, 1 failed, 2 usage, 3 config, 4 device."""
+    # Its words go into the log, and whoever waits for it translates them.
+    words.use("en" if os.environ.get("VCAM_DAEMON") else language_now())
+    # It asks gettext, which reads compiled catalogues alone.
+    setattr(argparse, "_", _)  # noqa: B010
     parser = build_parser()
     options = parser.parse_args(argv)
     if options.command is None:
@@ -30,9 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return command(options)
     except VcamError as error:
-        say(f"vcam: {error}", file=sys.stderr)
+        say(f"vcam: {told(error.message)}", file=sys.stderr)
         if error.hint:
-            say(f"      {error.hint}", file=sys.stderr)
+            say(f"      {told(error.hint)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         return 130
@@ -45,73 +52,79 @@ def build_parser() -> argparse.ArgumentParser:
     """Every command and flag; completion and the manual page are made from it."""
     parser = Parser(
         prog="vcam",
-        description="A virtual camera that shows you and never the room.",
-        epilog="Start with `vcam start`, then choose VBG Camera in your meeting.",
+        description=_("A virtual camera that shows you and never the room."),
+        epilog=_("Start with `vcam start`, then choose VBG Camera in your meeting."),
     )
-    parser.add_argument("--version", action="version", version=f"vcam {__version__}")
+    shown = _("show program's version number and exit")
+    parser.add_argument("--version", action="version", version=f"vcam {__version__}", help=shown)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
 
     def add(name: str, function: str, text: str) -> argparse.ArgumentParser:
         about: dict[str, Any] = (
-            {"help": text, "description": f"{text[0].upper()}{text[1:]}."} if text else {}
+            {"help": text, "description": f"{text[0].upper()}{text[1:]}{_('.')}"} if text else {}
         )
         command = commands.add_parser(name, **about)
         command.set_defaults(run=_command(function))
         return command
 
-    start = add("start", "start.start", "start the camera")
-    start.add_argument("--foreground", action="store_true", help="stay in this terminal")
-    start.add_argument("--source", metavar="S", help="camera, clip, picture or demo")
+    start = add("start", "start.start", _("start the camera"))
+    start.add_argument("--foreground", action="store_true", help=_("stay in this terminal"))
+    start.add_argument("--source", metavar="S", help=_("camera, clip, picture or demo"))
     start.add_argument(
-        "--sink", metavar="K", help="v4l2loopback, pipewire, obs, file:NAME.mp4, none"
+        "--sink", metavar="K", help=_("v4l2loopback, pipewire, obs, file:NAME.mp4, none")
     )
-    start.add_argument("--background", metavar="B", help="picture, clip, preset, blur, #rrggbb")
-    start.add_argument("--show-my-room", action="store_true", help="others see your room")
-    start.add_argument("--config", metavar="FILE", type=Path, help="settings file")
-    start.add_argument("--page", action="store_true", help="open the settings page too")
+    start.add_argument("--background", metavar="B", help=_("picture, clip, preset, blur, #rrggbb"))
+    start.add_argument("--show-my-room", action="store_true", help=_("others see your room"))
+    start.add_argument("--config", metavar="FILE", type=Path, help=_("settings file"))
+    start.add_argument("--page", action="store_true", help=_("open the settings page too"))
 
-    add("stop", "start.stop", "stop the camera")
-    status = add("status", "ask.status", "show what the camera does")
-    status.add_argument("--json", action="store_true", help="everything, for programs")
-    add("pause", "ask.pause", "show the privacy card; the webcam goes off")
-    add("resume", "ask.resume", "show yourself again")
-    add("toggle", "ask.toggle", "pause or resume, for a keyboard shortcut")
-    add("freeze", "ask.freeze", "keep showing the last picture of you")
-    background = add("background", "ask.background", "choose a background, or list the presets")
+    add("stop", "start.stop", _("stop the camera"))
+    status = add("status", "ask.status", _("show what the camera does"))
+    status.add_argument("--json", action="store_true", help=_("everything, for programs"))
+    add("pause", "ask.pause", _("show the privacy card; the webcam goes off"))
+    add("resume", "ask.resume", _("show yourself again"))
+    add("toggle", "ask.toggle", _("pause or resume, for a keyboard shortcut"))
+    add("freeze", "ask.freeze", _("keep showing the last picture of you"))
+    background = add("background", "ask.background", _("choose a background, or list the presets"))
     background.add_argument(
         "background",
         nargs="?",
         metavar="B",
-        help='file, preset, next, previous, blur, blur:N, "#rrggbb" or none',
+        help=_('file, preset, next, previous, blur, blur:N, "#rrggbb" or none'),
     )
     background.add_argument(
-        "--save", metavar="NAME", help="keep the background and look in force under a name"
+        "--save", metavar="NAME", help=_("keep the background and look in force under a name")
     )
     background.add_argument(
-        "--show-my-room", action="store_true", help="others see your room, until a pause"
+        "--show-my-room", action="store_true", help=_("others see your room, until a pause")
     )
-    room = add("room", "room.run", "how much of the room behind is known; learn or forget it")
+    room = add("room", "room.run", _("how much of the room behind is known; learn or forget it"))
     room.add_argument(
-        "what", nargs="?", choices=("learn", "forget"), help="learn: step aside for three seconds"
+        "what",
+        nargs="?",
+        choices=("learn", "forget"),
+        help=_("learn: step aside for three seconds"),
     )
-    get = add("get", "settings.get", "show a setting, or all of them")
-    get.add_argument("key", nargs="?", metavar="KEY", help="section.key")
-    set_ = add("set", "settings.set_", "change a setting, now and for good")
-    set_.add_argument("key", metavar="KEY", help="section.key, as `vcam get` lists them")
-    set_.add_argument("value", metavar="VALUE", help="its new value")
-    add("undo", "settings.undo", "take the last change back, for a minute")
-    devices = add("devices", "devices.run", "list cameras and virtual cameras, set camera controls")
+    get = add("get", "settings.get", _("show a setting, or all of them"))
+    get.add_argument("key", nargs="?", metavar="KEY", help=_("section.key"))
+    set_ = add("set", "settings.set_", _("change a setting, now and for good"))
+    set_.add_argument("key", metavar="KEY", help=_("section.key, as `vcam get` lists them"))
+    set_.add_argument("value", metavar="VALUE", help=_("its new value"))
+    add("undo", "settings.undo", _("take the last change back, for a minute"))
+    devices = add(
+        "devices", "devices.run", _("list cameras and virtual cameras, set camera controls")
+    )
     devices.add_argument(
-        "--set", metavar="NAME=VALUE", action="append", help="set a control and keep it"
+        "--set", metavar="NAME=VALUE", action="append", help=_("set a control and keep it")
     )
-    devices.add_argument("--camera", metavar="C", help="the camera to set, else the first one")
-    devices.add_argument("--json", action="store_true", help="for programs")
-    doctor = add("doctor", "doctor.run", "find out why the camera does not show up")
-    doctor.add_argument("--json", action="store_true", help="for programs")
-    doctor.add_argument("--fix", action="store_true", help="run the commands that need no root")
-    page = add("open", "ask.open_page", "open the settings page in the browser")
-    page.add_argument("--close", action="store_true", help="close it, everywhere and at once")
-    add("tray", "tray.run", "show the tray icon")
+    devices.add_argument("--camera", metavar="C", help=_("the camera to set, else the first one"))
+    devices.add_argument("--json", action="store_true", help=_("for programs"))
+    doctor = add("doctor", "doctor.run", _("find out why the camera does not show up"))
+    doctor.add_argument("--json", action="store_true", help=_("for programs"))
+    doctor.add_argument("--fix", action="store_true", help=_("run the commands that need no root"))
+    page = add("open", "ask.open_page", _("open the settings page in the browser"))
+    page.add_argument("--close", action="store_true", help=_("close it, everywhere and at once"))
+    add("tray", "tray.run", _("show the tray icon"))
 
     _add_tools(add)
     return parser
@@ -119,34 +132,36 @@ def build_parser() -> argparse.ArgumentParser:
 
 def _add_tools(add: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
     """The commands that need no daemon."""
-    render = add("render", "render.run", "replace the background of pictures or a clip, offline")
-    render.add_argument("input", type=Path, metavar="INPUT", help="picture, folder or clip")
-    render.add_argument("-o", "--output", type=Path, metavar="OUTPUT", help="file or folder")
-    render.add_argument("--background", metavar="B", help="as for start")
-    render.add_argument("--quality", choices=QUALITIES, help="of the matte, else high")
-    render.add_argument("--alpha", type=Path, metavar="DIR", help="write mattes as grey PNGs")
-    render.add_argument("--force", action="store_true", help="replace what is there already")
-    render.add_argument("--config", metavar="FILE", type=Path, help="settings file")
+    render = add("render", "render.run", _("replace the background of pictures or a clip, offline"))
+    render.add_argument("input", type=Path, metavar="INPUT", help=_("picture, folder or clip"))
+    render.add_argument("-o", "--output", type=Path, metavar="OUTPUT", help=_("file or folder"))
+    render.add_argument("--background", metavar="B", help=_("as for start"))
+    render.add_argument("--quality", choices=QUALITIES, help=_("of the matte, else high"))
+    render.add_argument("--alpha", type=Path, metavar="DIR", help=_("write mattes as grey PNGs"))
+    render.add_argument("--force", action="store_true", help=_("replace what is there already"))
+    render.add_argument("--config", metavar="FILE", type=Path, help=_("settings file"))
 
-    bench = add("bench", "bench.run", "measure the time per frame on this machine")
-    bench.add_argument("--json", action="store_true", help="for programs")
-    bench.add_argument("--frames", metavar="N", type=int, default=150, help="frames per case")
-    bench.add_argument("--case", metavar="NAME", action="append", help="this case alone")
-    bench.add_argument("--quality", default="balanced", choices=QUALITIES, help="of the matte")
-    bench.add_argument("--threads", metavar="N", type=int, default=1, help="for the model")
-    bench.add_argument("--model", metavar="FILE", default="auto", help="another person model")
-    bench.add_argument("--peer", metavar="FILE", help="a model to compare with")
-    bench.add_argument("--engine", default="cpu", choices=("cpu", "cuda"), help="to measure")
-    bench.add_argument("--check", action="store_true", help="cuda: compare composites, too")
+    bench = add("bench", "bench.run", _("measure the time per frame on this machine"))
+    bench.add_argument("--json", action="store_true", help=_("for programs"))
+    bench.add_argument("--frames", metavar="N", type=int, default=150, help=_("frames per case"))
+    bench.add_argument("--case", metavar="NAME", action="append", help=_("this case alone"))
+    bench.add_argument("--quality", default="balanced", choices=QUALITIES, help=_("of the matte"))
+    bench.add_argument("--threads", metavar="N", type=int, default=1, help=_("for the model"))
+    bench.add_argument("--model", metavar="FILE", default="auto", help=_("another person model"))
+    bench.add_argument("--peer", metavar="FILE", help=_("a model to compare with"))
+    bench.add_argument("--engine", default="cpu", choices=("cpu", "cuda"), help=_("to measure"))
+    bench.add_argument("--check", action="store_true", help=_("cuda: compare composites, too"))
 
     # For the shells alone: no help lists it.
     complete = add("complete", "complete.run", "")
     complete.add_argument("kind", choices=("backgrounds", "cameras", "sinks", "keys", "values"))
     complete.add_argument("of", nargs="?", default="", metavar="KEY")
 
-    config = add("config", "config.run", "settings: where they are, all of them, or check the file")
+    config = add(
+        "config", "config.run", _("settings: where they are, all of them, or check the file")
+    )
     config.add_argument("what", nargs="?", choices=("path", "show", "check"), default="path")
-    config.add_argument("--config", metavar="FILE", type=Path, help="settings file")
+    config.add_argument("--config", metavar="FILE", type=Path, help=_("settings file"))
 
 
 def _command(function: str) -> Callable[[argparse.Namespace], int]:

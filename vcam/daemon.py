@@ -33,6 +33,7 @@ from vcam.system import paths
 from vcam.system.interrupt import terminal_is_there
 from vcam.system.memory import never_dumped, scrub
 from vcam.system.systemd import Notifier, keep_one_heap
+from vcam.words import _, mark
 
 if TYPE_CHECKING:
     from vcam.settings.config import Config
@@ -112,7 +113,7 @@ def run(
         ):
             opened.enter_context(_background(name, work))
         if page:
-            say(f"Settings page: {doors.open_page()}")
+            say(_("Settings page: {0}", doors.open_page()))
         log.info("running; sinks: %s", ", ".join(s.name for s in outlet.sinks) or "none")
         try:
             pipeline.run(stop)
@@ -130,7 +131,7 @@ def _first_backdrop(config: Config) -> tuple[Backdrop, str]:
     try:
         return backdrop_of(config, width, height), ""
     except BackgroundError as error:
-        problem = f"{error.message}; {SAFE_BACKGROUND!r} is shown instead"
+        problem = mark(f"{error.message}; {SAFE_BACKGROUND!r} is shown instead")
         log.warning("%s", problem)
         return open_backdrop(SAFE_BACKGROUND, width, height), problem
 

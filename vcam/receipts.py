@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from vcam.foreign_text import plain
+from vcam.words import mark
 
 log = logging.getLogger(__name__)
 
@@ -43,8 +44,8 @@ class Receipt:
     def text(self) -> str:
         """The receipt in one line."""
         minutes, seconds = divmod(round(self.seconds), 60)
-        long = f"{minutes} min {seconds} s" if minutes else f"{seconds} s"
-        return (
+        long = mark(f"{minutes} min {seconds} s") if minutes else f"{seconds} s"
+        return mark(
             f"{plain(', '.join(self.who))} watched for {long}: {self.frames} pictures, "
             f"{self.cards} of them the privacy card; your room was shown for "
             f"{self.room_seconds:.0f} s"

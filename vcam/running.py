@@ -26,6 +26,7 @@ from vcam.pipeline import Pipeline
 from vcam.receipts import Receipts, Shown
 from vcam.settings.choice import LEAST_BLUR, Blur, Look, Preset, Reveal, parse
 from vcam.settings.config import awaiting_restart, user_path
+from vcam.settings.language import language_of
 from vcam.settings.live import SAFE_BACKGROUND, Revealed
 from vcam.settings.profiles import Profiles
 from vcam.sinks import wanted_sinks
@@ -33,6 +34,7 @@ from vcam.sources import source_opener
 from vcam.system.controls import Controls, apply_controls
 from vcam.system.memory import scrub
 from vcam.system.systemd import Notifier, SuspendWatch, give_back
+from vcam.words import mark
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -329,13 +331,14 @@ def _values_of(name: str) -> Changes:
 
 
 def card_of(config: Config, width: int, height: int) -> Card:
-    picture, reasons = _shown_instead(config)
-    return Card(width, height, picture=picture, reasons=reasons)
+    picture, reasons, wish = _shown_instead(config)
+    language = language_of(wish, os.environ)
+    return Card(width, height, picture=picture, reasons=reasons, language=language)
 
 
-def _shown_instead(config: Config) -> tuple[str, bool]:
+def _shown_instead(config: Config) -> tuple[str, bool, str]:
     """Everything that says how the card looks."""
-    return config.privacy.card, config.privacy.card_reason
+    return config.privacy.card, config.privacy.card_reason, config.control.language
 
 
 class _Coming:
@@ -370,7 +373,7 @@ def _weak_blur(config: Config) -> str:
     percent = config.background.blur if wish.percent is None else wish.percent
     if percent >= LEAST_BLUR:
         return ""
-    return f"a blur of {percent} % leaves your room readable: {LEAST_BLUR} % is shown instead"
+    return mark(f"a blur of {percent} % leaves your room readable: {LEAST_BLUR} % is shown instead")
 
 
 def _shown_to(sinks: Sequence[Sink]) -> str:

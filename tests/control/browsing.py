@@ -66,12 +66,15 @@ def started() -> Iterator[Any]:
 
 
 @contextmanager
-def signed_in(browser: Any, url: str, kind: str = "light", state: str = "live") -> Iterator[Any]:
+def signed_in(
+    browser: Any, url: str, kind: str = "light", state: str = "live", language: str = "en-US"
+) -> Iterator[Any]:
     """A window on the page, `kind` light, dark or phone; it must not complain of anything."""
     context = browser.new_context(
         viewport={"width": 390 if kind == "phone" else 1380, "height": 900},
         color_scheme="dark" if kind == "dark" else "light",
         reduced_motion="reduce",
+        locale=language,
     )
     context.set_default_timeout(30_000)
     opened = context.new_page()
@@ -83,7 +86,7 @@ def signed_in(browser: Any, url: str, kind: str = "light", state: str = "live") 
     opened.wait_for_selector(".tile img")
     yield opened
     context.close()
-    assert not faults
+    assert not faults, faults
 
 
 def is_fault(said: Any) -> bool:

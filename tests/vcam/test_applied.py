@@ -112,6 +112,7 @@ LIVE: dict[tuple[str, str], tuple[Any, Callable[[House], bool]]] = {
     ("control", "mirror_preview"): read("control", "mirror_preview", False),
     ("control", "welcome"): read("control", "welcome", False),
     ("control", "receipts"): read("control", "receipts", False),
+    ("control", "language"): read("control", "language", "de"),
     ("control", "log"): ("error", lambda house: logging.getLogger().level == logging.ERROR),
 }  # fmt: skip
 MARKED = {("output", "width"): 640, ("output", "height"): 480, ("control", "port"): 8765}

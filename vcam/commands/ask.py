@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import sys
+import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -19,9 +20,21 @@ from vcam.settings import choice
 from vcam.settings.choice import Reveal
 from vcam.settings.config import load
 from vcam.system import patience
+from vcam.words import _, mark, told
 
 # A live picture, by who gets it.
-SEEN: Final = {"programs": "live", "file": "live, recording only", "page": "preview only"}
+SEEN: Final = {
+    "programs": mark("live"),
+    "file": mark("live, recording only"),
+    "page": mark("preview only"),
+}
+STATES: Final = {
+    "starting": mark("starting"),
+    "idle": mark("idle"),
+    "paused": mark("paused"),
+    "frozen": mark("frozen"),
+    "fault": mark("fault"),
+}
 
 
 def status(options: argparse.Namespace) -> int:
@@ -30,55 +43,63 @@ def status(options: argparse.Namespace) -> int:
     if options.json:
         say(json.dumps(status, indent=2), limit=None)
         return 0
-    reason = f" ({status['reason']})" if status.get("reason") else ""
+    reason = f" ({told(status['reason'])})" if status.get("reason") else ""
     shown_to = status.get("shown_to", "programs")
-    state = status["state"] if status["state"] != "live" else SEEN[shown_to]
+    state = SEEN[shown_to] if status["state"] == "live" else STATES.get(status["state"], "?")
     engine, latency = status["engine"], status["latency_ms"]
-    watchers = plain(", ".join(status["watchers"])) or "nobody"
-    say(f"state       {state}{reason}")
-    say(f"camera      {plain(status['source']['name'])}")
+    watchers = plain(", ".join(status["watchers"])) or _("nobody")
+    rows = [(_("state"), f"{_(state)}{reason}"), (_("camera"), plain(status["source"]["name"]))]
     for sink in status["sinks"]:
-        say(f"output      {plain(sink['name'])}, {sink['width']}x{sink['height']}")
+        rows.append((_("output"), f"{plain(sink['name'])}, {sink['width']}x{sink['height']}"))
     if shown_to == "page":
-        say("output      none: no program can see you; `vcam doctor` says how to get a camera")
-    say(f"background  {plain(status['background'])}")
-    if status.get("revealed"):
-        say(f"            OTHERS SEE YOUR ROOM, asked for by: {status['revealed']['by']}")
-    say(f"watched by  {watchers}")
-    say(f"speed       {status['fps']} fps, {latency['p50']} ms from camera to output")
-    say(f"model       {engine.get('model')} on {engine.get('device')}, {engine.get('precision')}")
-    say(f"costs       {status['cpu_percent']} % of a core, {status['rss_mb']} MB")
-    known = (engine.get("room") or {}).get("known")
-    if known:
-        say(f"room        {known:.0%} known")
-    for receipt in status.get("receipts", ())[-1:]:
-        say(f"last call   {receipt['text']}")
+        none = _("none: no program can see you; `vcam doctor` says how to get a camera")
+        rows.append((_("output"), none))
+    rows.append((_("background"), plain(status["background"])))
+    if revealed := status.get("revealed"):
+        rows.append(("", _("OTHERS SEE YOUR ROOM, asked for by: {0}", _(revealed["by"]))))
+    device, precision = engine.get("device"), engine.get("precision")
+    rows += [
+        (_("watched by"), watchers),
+        (_("speed"), _("{0} fps, {1} ms from camera to output", status["fps"], latency["p50"])),
+        (_("model"), _("{0} on {1}, {2}", engine.get("model"), device, precision)),
+        (_("costs"), _("{0} % of a core, {1} MB", status["cpu_percent"], status["rss_mb"])),
+    ]
+    if known := (engine.get("room") or {}).get("known"):
+        rows.append((_("room"), _("{0} known", f"{known:.0%}")))
+    rows += [(_("last call"), told(one["text"])) for one in status.get("receipts", ())[-1:]]
     for problem in (*status["problems"], engine.get("problem"), status["config_problem"]):
         for number, line in enumerate(str(problem or "").splitlines()):
-            say(f"{'' if number else 'note':<12}{line}")
+            rows.append(("" if number else _("note"), told(line)))
+    for name, text in rows:
+        say(f"{name}{' ' * max(12 - width_of(name), 1)}{text}")
     return 0
+
+
+def width_of(text: str) -> int:
+    """Columns that a text takes in a terminal, where a Chinese character takes two."""
+    return sum(2 if unicodedata.east_asian_width(one) in "WF" else 1 for one in text)
 
 
 def pause(options: argparse.Namespace) -> int:
     """`vcam pause`: show the card to others; the exit code."""
-    return _did(Client.connect().pause, "Paused: others see the card.")
+    return _did(Client.connect().pause, _("Paused: others see the card."))
 
 
 def resume(options: argparse.Namespace) -> int:
     """`vcam resume`: show the person again; the exit code."""
-    return _did(Client.connect().resume, "Live.")
+    return _did(Client.connect().resume, _("Live."))
 
 
 def toggle(options: argparse.Namespace) -> int:
     """`vcam toggle`: pause, or take a pause or freeze back; the exit code."""
     paused = Client.connect().toggle() == "paused"
-    say("Paused: others see the card." if paused else "Live.")
+    say(_("Paused: others see the card.") if paused else _("Live."))
     return 0
 
 
 def freeze(options: argparse.Namespace) -> int:
     """`vcam freeze`: keep the last picture of the person; the exit code."""
-    return _did(Client.connect().freeze, "Frozen.")
+    return _did(Client.connect().freeze, _("Frozen."))
 
 
 def _did(order: Callable[[], object], words: str) -> int:
@@ -99,10 +120,10 @@ def background(options: argparse.Namespace) -> int:
     if how is not None:
         _reveal(client, how, named=options.show_my_room)
     elif wish is not None:
-        say(f"Background: {plain(_choose(client, wish))}")
+        say(_("Background: {0}", plain(_choose(client, wish))))
     if options.save is not None:
         client.keep(options.save)
-        say(f"Kept as {options.save!r}.")
+        say(_("Kept as {0!r}.", options.save))
     return 0
 
 
@@ -114,8 +135,8 @@ def _reveal(client: Client, how: Reveal, *, named: bool) -> None:
             hint="Give preset:none for the background, or --show-my-room.",
         )
     client.show_room(str(how), by="command line")
-    say(f"Background: {how}")
-    say("Others see your room. A background, a pause or the end of the call hides it again.")
+    say(_("Background: {0}", how))
+    say(_("Others see your room. A background, a pause or the end of the call hides it again."))
 
 
 def _list_presets() -> int:
@@ -125,7 +146,7 @@ def _list_presets() -> int:
     used = status["preset"] if status else None
     for entry in entries():
         say(f"{'*' if entry.name == used else ' '} {plain(entry.name):<16} {entry.kind}")
-    say('  next, previous, blur, blur:N, "#rrggbb", none, or the path of a picture or clip')
+    say(_('  next, previous, blur, blur:N, "#rrggbb", none, or the path of a picture or clip'))
     return 0
 
 
@@ -157,7 +178,11 @@ def open_page(options: argparse.Namespace) -> int:
     """`vcam open`: take the browser to the settings page, or close it; the exit code."""
     if options.close:
         closed = Client.connect().close_page()
-        say("The settings page is closed." if closed else "The settings page was not open.")
+        closed_now, not_open = (
+            _("The settings page is closed."),
+            _("The settings page was not open."),
+        )
+        say(closed_now if closed else not_open)
         return 0
     try:
         return start.open_page()
@@ -165,5 +190,5 @@ def open_page(options: argparse.Namespace) -> int:
         # From a menu there is no terminal: what went wrong is said where the page would be.
         desktop = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
         if desktop and not sys.stderr.isatty():
-            browser.tell("VBG Camera did not start", error.message, error.hint)
+            browser.tell(_("VBG Camera did not start"), told(error.message), told(error.hint))
         raise

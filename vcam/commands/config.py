@@ -7,6 +7,7 @@ import argparse
 from vcam.errors import ConfigError
 from vcam.foreign_text import say
 from vcam.settings.config import default_path, load, user_path
+from vcam.words import _
 
 
 def run(options: argparse.Namespace) -> int:
@@ -22,8 +23,8 @@ def run(options: argparse.Namespace) -> int:
                 raise ConfigError(
                     f"{path} does not exist", hint="Give the path of a settings file."
                 )
-            say(f"{path} does not exist; the defaults are used.")
+            say(_("{0} does not exist; the defaults are used.", path))
             return 0
         load(path)
-        say(f"{path} is fine.")
+        say(_("{0} is fine.", path))
     return 0

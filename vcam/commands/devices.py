@@ -22,6 +22,7 @@ from vcam.system.cameras import find_camera
 from vcam.system.controls import kept_controls, turn_controls
 from vcam.system.devices import CameraInfo, Holder, Mode, VirtualCameraInfo
 from vcam.system.paths import cache_dir
+from vcam.words import _, told
 
 Listed = TypeVar("Listed", CameraInfo, VirtualCameraInfo)
 
@@ -46,9 +47,9 @@ def listed(*, as_json: bool) -> int:
         }
         say(json.dumps(answer, indent=2), limit=None)
         return 0
-    say("Cameras")
+    say(_("Cameras"))
     for camera in cameras:
-        kind = "  infrared" if camera.infrared else ""
+        kind = f"  {_('infrared')}" if camera.infrared else ""
         say(f"  {camera.name}  {camera.path}{kind}{_held(camera.holders)}")
         if camera.stable != camera.path:
             say(f"    {camera.stable}")
@@ -56,30 +57,34 @@ def listed(*, as_json: bool) -> int:
             say(f"    {line}")
         for control in devices.list_controls(camera.path):
             say(
-                f"    {control.name} = {control.value}"
-                f" ({control.minimum} to {control.maximum}, {control.default} at first)"
+                f"    {control.name} = {control.value} ("
+                + _("{0} to {1}, {2} at first", control.minimum, control.maximum, control.default)
+                + ")"
             )
         if camera.problem:
-            say(f"    {'cannot be opened: ' if camera.readable else ''}{camera.problem}")
+            problem = told(camera.problem)
+            say(f"    {_('cannot be opened: {0}', problem) if camera.readable else problem}")
     for what, count in devices.list_sensors().items():
-        say(f"  {what}: {count} nodes with raw sensor data; `vcam doctor` says how to use them")
+        words = _("{0}: {1} nodes of raw data; `vcam doctor` says how to use them", what, count)
+        say(f"  {words}")
     if not cameras:
-        say("  none; the demo picture stands in for one")
-    say("Virtual cameras")
+        say("  " + _("none; the demo picture stands in for one"))
+    say(_("Virtual cameras"))
     for device in virtual:
         size = f" {device.width}x{device.height}" if device.width else ""
-        state = "fed, programs list it" if device.ready else "not fed, programs do not list it"
+        fed, unfed = _("fed, programs list it"), _("not fed, programs do not list it")
+        state = fed if device.ready else unfed
         say(f"  {device.name}  {device.path}{size}  {state}{_held(device.holders)}")
         if device.problem:
-            say(f"    {device.problem}")
+            say(f"    {told(device.problem)}")
     if not virtual:
-        say("  none; `vcam doctor` says how to get one")
-    say("For the network, besides the processor")
+        say("  " + _("none; `vcam doctor` says how to get one"))
+    say(_("For the network, besides the processor"))
     found = engines()
     for engine in found:
-        say(f"  {engine['name']}  {engine['device']}  {engine['state']}")
+        say(f"  {engine['name']}  {engine['device']}  {told(engine['state'])}")
     if not found:
-        say("  none")
+        say("  " + _("none"))
     return 0
 
 
@@ -116,7 +121,7 @@ def _also_held(camera: Listed, ours: Mapping[str, set[Holder]]) -> Listed:
 
 def _held(who: tuple[Holder, ...]) -> str:
     names = ", ".join(f"{h.name} ({h.pid})" for h in who)
-    return f"  in use by {names}" if names else ""
+    return "  " + _("in use by {0}", names) if names else ""
 
 
 def _summary(modes: tuple[Mode, ...]) -> list[str]:

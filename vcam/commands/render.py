@@ -37,6 +37,7 @@ from vcam.media.clip import ClipSource
 from vcam.settings.choice import Reveal
 from vcam.system.interrupt import Interrupt
 from vcam.system.paths import backgrounds_dir, cache_dir
+from vcam.words import _
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -426,9 +427,9 @@ def run(options: argparse.Namespace) -> int:
     finally:
         report("", 1, 1)
     if options.output is not None:
-        say(f"wrote {plain(options.output, None)}")
+        say(_("wrote {0}", plain(options.output, None)))
     if options.alpha is not None:
-        say(f"wrote mattes to {plain(options.alpha, None)}")
+        say(_("wrote mattes to {0}", plain(options.alpha, None)))
     return 1 if failures else 0
 
 

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from vcam.client import Client
 from vcam.foreign_text import say
+from vcam.words import _, told
 
 COUNTDOWN: Final = 3  # seconds to step aside
 LESSON: Final = 2.5  # seconds that learning takes, and a little
@@ -19,7 +20,7 @@ def run(options: argparse.Namespace) -> int:
     client = Client.connect()
     if options.what == "forget":
         client.forget_room()
-        say("The room is forgotten. It is learnt again when nobody is there.")
+        say(_("The room is forgotten. It is learnt again when nobody is there."))
         return 0
     if options.what == "learn":
         return _learn(client)
@@ -28,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _learn(client: Client) -> int:
-    say("Step out of the picture.")
+    say(_("Step out of the picture."))
     for left in range(COUNTDOWN, 0, -1):
         say(f"{left} …")
         sys.stdout.flush()
@@ -38,10 +39,11 @@ def _learn(client: Client) -> int:
     status = client.status()
     say(_told(status))
     if _known(status) > 0.5:
-        say("You can come back.")
+        say(_("You can come back."))
         return 0
-    say("vcam: hardly anything of the room was learnt", file=sys.stderr)
-    say("      Look at `vcam status`: it must be live, and the webcam must stand.", file=sys.stderr)
+    say(_("vcam: hardly anything of the room was learnt"), file=sys.stderr)
+    look = _("Look at `vcam status`: it must be live, and the webcam must stand.")
+    say(f"      {look}", file=sys.stderr)
     return 1
 
 
@@ -52,10 +54,10 @@ def _known(status: dict[str, Any]) -> float:
 def _told(status: dict[str, Any]) -> str:
     room = status["engine"].get("room")
     if room is None:
-        return "The room is not learnt by this engine."
-    words = f"{_known(status):.0%} of the room is known."
+        return _("The room is not learnt by this engine.")
+    words = _("{0} of the room is known.", f"{_known(status):.0%}")
     if room.get("forgotten"):
-        words += f" It was forgotten last: {room['forgotten']}."
+        words += " " + _("It was forgotten last: {0}.", told(room["forgotten"]))
     if room.get("showing"):
-        words += " A part of it keeps being taken for you, and is taken out."
+        words += " " + _("A part of it keeps being taken for you, and is taken out.")
     return words

@@ -19,6 +19,7 @@ from vcam.errors import DaemonError
 from vcam.foreign_text import catch_last_words, log_to, plain, say
 from vcam.settings.config import Config
 from vcam.system import paths, systemd
+from vcam.words import _, told
 
 LOG_SIZE = 1_000_000  # bytes, after which a log is begun anew and the last one kept
 START_TIMEOUT = 60.0  # seconds until the first composite; a cold cache compiles kernels and model
@@ -45,7 +46,7 @@ def start(options: argparse.Namespace) -> int:
     by_settings = not any(asked) and not options.show_my_room
     if by_settings and systemd.installed():
         systemd.start()
-        say("VBG Camera runs. Choose it in your meeting.")
+        say(_("VBG Camera runs. Choose it in your meeting."))
         return open_page() if options.page else 0
     _check_background(options, config)
     log_path = paths.log_path()
@@ -117,7 +118,7 @@ def open_page() -> int:
         bring_up()
     page = browser.page_file(Client.connect())
     if browser.has_reader(sys.stdout):
-        say(f"{page.url}\nThis address works once; paste it if no browser opens.")
+        say(f"{page.url}\n{_('This address works once; paste it if no browser opens.')}")
     browser.show(page.file)
     return 0
 
@@ -141,10 +142,10 @@ def await_first_frame(child: subprocess.Popen[bytes], log_path: Path, at: int) -
         with contextlib.suppress(DaemonError, OSError):
             seen = Client.connect().status()
         if seen.get("frames", {}).get("composited"):
-            say(f"VBG Camera runs: {_where(seen)}")
+            say(_("VBG Camera runs: {0}", _where(seen)))
             return 0
         if seen.get("state") == "idle":
-            say(f"VBG Camera is ready and waits for a program to use it: {_where(seen)}")
+            say(_("VBG Camera is ready and waits for a program to use it: {0}", _where(seen)))
             return 0
         # While the model loads, for the first time and for long, there is no matte yet: no fault.
         if seen.get("state") == "fault" and seen.get("reason") != "starting":
@@ -155,24 +156,24 @@ def await_first_frame(child: subprocess.Popen[bytes], log_path: Path, at: int) -
             since_fault = None
         time.sleep(0.1)
     if not seen:
-        say(
-            f"vcam: the camera still gets ready after {START_TIMEOUT:.0f} s: on a busy machine the "
-            f"first start may take minutes.\n"
-            f"      `vcam status` says when it is there; {log_path} what it does.",
-            file=sys.stderr,
+        slow = _(
+            "the camera still gets ready after {0} s: on a busy machine the first start may take "
+            "minutes.",
+            f"{START_TIMEOUT:.0f}",
         )
+        look = _("`vcam status` says when it is there; {0} what it does.", log_path)
+        say(f"vcam: {slow}\n      {look}", file=sys.stderr)
         return 1
     problem = seen.get("engine", {}).get("problem")
-    say(
-        f"vcam: the camera runs but shows the privacy card: {problem or seen.get('reason', '?')}\n"
-        f"      Run `vcam doctor`, or look into {log_path}.",
-        file=sys.stderr,
-    )
+    why = told(str(problem or seen.get("reason", "?")))
+    shown = _("the camera runs but shows the privacy card: {0}", why)
+    look = _("Run `vcam doctor`, or look into {0}.", log_path)
+    say(f"vcam: {shown}\n      {look}", file=sys.stderr)
     return 1
 
 
 def _tell_failure(child: subprocess.Popen[bytes], log_path: Path, at: int) -> int:
-    say(_last_words(log_path, at), file=sys.stderr)
+    say(told(_last_words(log_path, at)), file=sys.stderr)
     return child.returncode or 1
 
 
@@ -186,8 +187,8 @@ def _last_words(log_path: Path, at: int) -> str:
 
 
 def _where(status: dict[str, Any]) -> str:
-    sinks = ", ".join(sink["name"] for sink in status.get("sinks", [])) or "settings page alone"
-    return plain(f"{status.get('source', {}).get('name', '?')} to {sinks}")
+    sinks = ", ".join(sink["name"] for sink in status.get("sinks", [])) or _("settings page alone")
+    return plain(_("{0} to {1}", status.get("source", {}).get("name", "?"), sinks))
 
 
 def run_here(config: Config, options: argparse.Namespace) -> int:
@@ -238,7 +239,7 @@ def stop(options: argparse.Namespace) -> int:
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         if not alive(status["pid"]):
-            say("VBG Camera has stopped.")
+            say(_("VBG Camera has stopped."))
             return 0
         time.sleep(0.05)
     raise DaemonError(

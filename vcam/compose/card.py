@@ -2,37 +2,51 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from vcam import words
 from vcam.compose import drawn
 from vcam.errors import BackgroundError
 from vcam.frame import SafeFrame
 from vcam.media import pictures
 from vcam.settings.choice import path_of
-from vcam.system import patience
+from vcam.system import patience, typefaces
+from vcam.words import Words
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 NAME: Final = "VBG Camera"
 _KEPT: Final = 16  # cards with a reason that stay drawn
+_OWN: Final = "", 0  # the typeface that Pillow brings, which knows English letters alone
 
 
 class Card:
     """Draws the card once, when it is made; showing it later allocates nothing that could fail.
 
     `picture` is the user's own; where it cannot be read the drawn one stands in, and `problem`
-    says why. Any thread may call `frame`.
+    says why. Reasons are drawn in `language`, in English where no typeface here can write it. Any
+    thread may call `frame`.
     """
 
-    def __init__(self, width: int, height: int, *, picture: str = "", reasons: bool = True) -> None:
+    def __init__(
+        self,
+        width: int,
+        height: int,
+        *,
+        picture: str = "",
+        reasons: bool = True,
+        language: str = "en",
+    ) -> None:
         self.width, self.height = width, height
         self.problem: str | None = None
         self._reasons = reasons
+        self._words, self._typeface = typeface_for(language)
         self._image = self._base(picture)
         self._own = bool(picture) and self.problem is None
         self._plain = self._render("")
@@ -76,7 +90,8 @@ class Card:
             title = ImageFont.load_default(max(6 * unit, 8))
             draw.text((middle, 60 * unit), NAME, (232, 236, 242), title, anchor="mm")
         if reason:
-            small = ImageFont.load_default(max(3.4 * unit, 8))
+            reason = self._words.told(reason)
+            small = _typeface(self._typeface, max(3.4 * unit, 8))
             at = (middle, 68 * unit if not self._own else 93 * unit)
             if self._own:
                 box = draw.textbbox(at, reason, small, anchor="mm")
@@ -108,3 +123,28 @@ class Card:
             joint="curve",
         )
         draw.arc((x - r * 0.85, y - r * 0.55, x + r * 0.15, y + r * 0.45), 20, 160, ink, line)
+
+
+def typeface_for(language: str) -> tuple[Words, tuple[str, int]]:
+    """The words of a language and the typeface that can write them; no file: Pillow's own.
+
+    English, where there is none.
+    """
+    said = words.of(language)
+    text = "".join(said.entries.values())
+    for found in (_OWN, *typefaces.of(language)):
+        with contextlib.suppress(OSError):
+            if _writes(_typeface(found, 16), text):
+                return said, found
+    return words.of("en"), _OWN
+
+
+def _typeface(found: tuple[str, int], size: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    path, index = found
+    return ImageFont.truetype(path, size, index) if path else ImageFont.load_default(size)
+
+
+def _writes(typeface: ImageFont.FreeTypeFont | ImageFont.ImageFont, text: str) -> bool:
+    """True if no letter of the text is drawn as the box that stands for what a typeface lacks."""
+    lacking = bytes(typeface.getmask("\uffff"))
+    return all(bytes(typeface.getmask(letter)) != lacking for letter in {*text} if letter.isalpha())

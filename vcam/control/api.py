@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from aiohttp import web
 
+from vcam import words
 from vcam.compose import backdrops, library
 from vcam.control import camera_controls, guards
 from vcam.control.description import ASKERS, Endpoint, describe, table
@@ -27,6 +28,8 @@ from vcam.settings.live import SAFE_BACKGROUND
 from vcam.settings.schema import settings_schema
 from vcam.system import devices
 from vcam.system.memory import blank
+from vcam.words import Words
+from vcam.words.markup import translated
 
 if TYPE_CHECKING:
     from segmentation.motion.room import RoomWord
@@ -60,6 +63,24 @@ class Api:
     def endpoints(self, *, local: bool) -> list[Endpoint]:
         """The table; what only the `local` door offers is left out for the page's."""
         return table(self, local=local)
+
+    async def front(self, request: web.Request) -> web.Response:
+        """The page itself, in the reader's language."""
+        page = (PAGE / "index.html").read_text(encoding="utf-8")
+        text = translated(page, self._words(request))
+        return web.Response(text=text, content_type="text/html", charset="utf-8")
+
+    async def words(self, request: web.Request) -> web.Response:
+        """The rest of its words, for what it says later."""
+        found = self._words(request)
+        told = {"language": found.language, "words": found.entries}
+        text = f"export default {json.dumps(told, ensure_ascii=False)};\n"
+        return web.Response(text=text, content_type="text/javascript", charset="utf-8")
+
+    def _words(self, request: web.Request) -> Words:
+        wish = self._runtime.settings.current.control.language
+        accepted = words.accepted(request.headers.get("Accept-Language", ""))
+        return words.of(accepted if wish == "auto" else wish)
 
     async def status(self, request: web.Request) -> web.Response:
         return web.json_response(await self._status())
@@ -324,13 +345,17 @@ class Api:
 
 
 FILES: Final = {
-    "/": ("index.html", "text/html"),
     "/app.css": ("app.css", "text/css"),
     "/app.js": ("app.js", "text/javascript"),
     "/session.js": ("session.js", "text/javascript"),
+    "/words.js": ("words.js", "text/javascript"),
     "/welcome.js": ("welcome.js", "text/javascript"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
+
+
+# What a window gets before it is signed in: it tells nothing but the language.
+FREE: Final = ("/", "/catalogue.js", *FILES)
 
 
 def application(api: Api, guard: Any | None, *, local: bool) -> web.Application:
@@ -345,6 +370,8 @@ def application(api: Api, guard: Any | None, *, local: bool) -> web.Application:
         else:
             app.router.add_route(endpoint.method, endpoint.path, endpoint.handler)
     if not local:
+        app.router.add_get("/", api.front, allow_head=False)
+        app.router.add_get("/catalogue.js", api.words, allow_head=False)
         for path, (name, kind) in FILES.items():
             app.router.add_get(path, functools.partial(_file, name, kind), allow_head=False)
     return app

@@ -14,6 +14,7 @@ from vcam.sources import resolve
 from vcam.system.cameras import find_camera
 from vcam.system.controls import kept_controls, turn_controls
 from vcam.system.devices import CameraInfo, list_controls
+from vcam.words import mark
 
 
 def look(settings: Settings) -> dict[str, Any]:
@@ -23,7 +24,9 @@ def look(settings: Settings) -> dict[str, Any]:
     except VcamError as error:
         return {"camera": "", "controls": [], "reason": f"{error.message}."}
     controls = [asdict(control) for control in list_controls(camera.path)]
-    reason = "" if controls else f"{camera.name} has no controls, or cannot be asked right now."
+    reason = (
+        "" if controls else mark(f"{camera.name} has no controls, or cannot be asked right now.")
+    )
     return {"camera": camera.name, "controls": controls, "reason": reason}
 
 

@@ -10,8 +10,13 @@ from vcam import __version__
 from vcam.control import guards
 from vcam.control.guards import Handler
 from vcam.settings.schema import settings_schema
+from vcam.words import mark
 
-ASKERS: Final = ("command line", "tray", "settings page")  # who may be named for a reveal
+ASKERS: Final = (
+    mark("command line"),
+    mark("tray"),
+    mark("settings page"),
+)  # who may be named for a reveal
 _BACK: Final = ("number", "nonce", "proof")
 
 

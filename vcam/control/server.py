@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from aiohttp import web
 
 from vcam.control import guards
-from vcam.control.api import FILES, Api, application
+from vcam.control.api import FREE, Api, application
 from vcam.control.door import BACKLOG, GRACE, Door, raise_descriptor_limit, sparing_log
 from vcam.control.page_door import PageDoor, loopback
 from vcam.control.sessions import Sessions
@@ -128,7 +128,7 @@ class Doors:
             file.write(door)
 
     def _page_application(self, port: int, sessions: Sessions) -> web.Application:
-        guard = guards.PageGuard(sessions, port, free=FILES)
+        guard = guards.PageGuard(sessions, port, free=FREE)
         return application(self._api, guard.middleware(), local=False)
 
 

@@ -15,6 +15,7 @@ from vcam.doctor.checks import CHECKS
 from vcam.doctor.facts import Surroundings
 from vcam.doctor.finding import Finding
 from vcam.foreign_text import say
+from vcam.words import _, told
 
 
 def run_checks(seen: Surroundings | None = None) -> list[Finding]:
@@ -47,7 +48,7 @@ def run(json: bool = False, fix: bool = False) -> int:
 
 def mend(finding: Finding) -> bool:
     """Run a finding's command and say so on stderr; whether it succeeded."""
-    say(f"{finding.what}\n  $ {finding.command}", file=sys.stderr)
+    say(f"{told(finding.what)}\n  $ {finding.command}", file=sys.stderr)
     try:
         # No shell: a program's name may hold anything.
         command = shlex.split(finding.command)
@@ -56,10 +57,10 @@ def mend(finding: Finding) -> bool:
             command[0] = str(beside) if beside.exists() else "vcam"
         done = subprocess.run(command, timeout=120, check=False)
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        say(f"  That did not work: {error}", file=sys.stderr)
+        say("  " + _("That did not work: {0}", error), file=sys.stderr)
         return False
     if done.returncode:
-        say(f"  That did not work: exit code {done.returncode}", file=sys.stderr)
+        say("  " + _("That did not work: exit code {0}", done.returncode), file=sys.stderr)
     return done.returncode == 0
 
 
@@ -69,17 +70,23 @@ _MARKS: Final = {"error": "✗", "warning": "!", "note": "·"}
 def report(found: list[Finding], *, fix: bool = False) -> str:
     """The findings for a person."""
     if not found:
-        return f"Nothing is wrong: {len(CHECKS)} checks passed."
+        return _("Nothing is wrong: {0} checks passed.", len(CHECKS))
     blocks = []
     for finding in found:
-        lines = [f"{_MARKS[finding.severity]} {finding.what}", f"  {finding.why}"]
+        lines = [f"{_MARKS[finding.severity]} {told(finding.what)}", f"  {told(finding.why)}"]
         if finding.command:
-            lines.append(f"  Run: {finding.command}")
+            lines.append(f"  {_('Run:')} {finding.command}")
         blocks.append("\n".join(lines))
     open_to_us = [f for f in found if f.command and not f.needs_root]
     if open_to_us and not fix:
-        count = "1 of these" if len(open_to_us) == 1 else f"{len(open_to_us)} of these"
-        blocks.append(f"`vcam doctor --fix` runs {count}; what needs root is left to you.")
+        blocks.append(
+            _("`vcam doctor --fix` runs 1 of these; what needs root is left to you.")
+            if len(open_to_us) == 1
+            else _(
+                "`vcam doctor --fix` runs {0} of these; what needs root is left to you.",
+                len(open_to_us),
+            )
+        )
     elif fix and any(f.needs_root for f in found):
-        blocks.append("What is left needs root: run those commands yourself.")
+        blocks.append(_("What is left needs root: run those commands yourself."))
     return "\n\n".join(blocks)

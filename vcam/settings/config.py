@@ -16,12 +16,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-import platformdirs
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from vcam.errors import ConfigError
 from vcam.settings.choice import Choice, Look, Reveal, parse
+from vcam.settings.language import user_path as user_path
+from vcam.words import mark
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -150,6 +151,7 @@ class Control(_Section):
     mirror_preview: bool
     welcome: bool
     receipts: bool
+    language: Literal["auto", "en", "de", "fr", "es", "pt", "ja", "zh"]
     log: Literal["debug", "info", "warning", "error"]
 
 
@@ -197,13 +199,6 @@ def default_path() -> Path:
     return inside if inside.exists() else here.parent / "config.toml"
 
 
-def user_path() -> Path:
-    """The user's own file, in the platform's configuration directory; it may not exist yet."""
-    if explicit := os.environ.get("VCAM_CONFIG"):
-        return Path(explicit)
-    return Path(platformdirs.user_config_dir("vcam", appauthor=False)) / "config.toml"
-
-
 def load(
     path: Path | None = None,
     *,
@@ -248,9 +243,9 @@ def validate(
     except ValidationError as error:
         found: list[dict[str, Any]] = [dict(each) for each in error.errors()]
         problems = tuple(_sentence(origin, names or {}, each) for each in found)
-        hint = "Run `vcam config show` for every setting with its meaning."
+        hint = mark("Run `vcam config show` for every setting with its meaning.")
         if all(tuple(each["loc"][:2]) == ("background", "use") for each in found):
-            hint = "Run `vcam background` to list backgrounds."
+            hint = mark("Run `vcam background` to list backgrounds.")
         raise ConfigError("\n".join(problems), hint=hint, problems=problems) from None
 
 
@@ -369,16 +364,16 @@ def _relaxed(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 _EXPECTED = {
-    "string_too_short": "something",
-    "int_type": "a whole number",
-    "float_type": "a number",
-    "string_type": "text in quotes",
-    "bool_type": "true or false",
-    "dict_type": "a table of names and numbers",
-    "model_type": "a [section] of settings",
-    "model_attributes_type": "a [section] of settings",
-    "int_from_float": "a whole number",
-    "missing": "a value",
+    "string_too_short": mark("something"),
+    "int_type": mark("a whole number"),
+    "float_type": mark("a number"),
+    "string_type": mark("text in quotes"),
+    "bool_type": mark("true or false"),
+    "dict_type": mark("a table of names and numbers"),
+    "model_type": mark("a [section] of settings"),
+    "model_attributes_type": mark("a [section] of settings"),
+    "int_from_float": mark("a whole number"),
+    "missing": mark("a value"),
 }
 
 
@@ -397,10 +392,10 @@ def _sentence(origin: str, names: Mapping[tuple[str, str], str], error: dict[str
         if len(where) == 2 and (home := _section_of(where[1])):
             guess = f"{where[1]} belongs into [{home}]"
         name = f"[{section}]" if len(where) == 1 else f"[{section}] {where[1]}"
-        return f"{origin}: {name} is not a setting, {guess}"
+        return mark(f"{origin}: {name} is not a setting, {guess}")
     key = ".".join(where[1:])
     if error["type"] == "missing":
-        return f"{origin}: [{section}] {key} is missing, expected a value"
+        return mark(f"{origin}: [{section}] {key} is missing, expected a value")
     context = error.get("ctx", {})
     if error["type"] == "literal_error":
         expected = f"one of {context['expected']}"
@@ -418,7 +413,7 @@ def _sentence(origin: str, names: Mapping[tuple[str, str], str], error: dict[str
         if error["type"] in ("int_type", "float_type"):
             expected += _range(section, key).removeprefix("a number")
     name = names.get((section, where[1] if len(where) > 1 else ""), f"{origin}: [{section}] {key}")
-    return f"{name} is {error['input']!r}, expected {expected}"
+    return mark(f"{name} is {error['input']!r}, expected {expected}")
 
 
 def _section_of(key: str) -> str | None:
@@ -438,4 +433,6 @@ def _range(section: str, key: str) -> str:
     for rule in getattr(fields.get(key), "metadata", ()):
         low = getattr(rule, "ge", low)
         high = getattr(rule, "le", high)
-    return f"a number from {low} to {high}" if low is not None and high is not None else "a number"
+    return mark(
+        f"a number from {low} to {high}" if low is not None and high is not None else "a number"
+    )

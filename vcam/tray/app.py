@@ -20,14 +20,17 @@ from typing import Any, Protocol
 from filelock import FileLock, Timeout
 from PIL import Image
 
+from vcam import words
 from vcam.client import Client, PageFile, browser
 from vcam.errors import DaemonError, VcamError
 from vcam.foreign_text import block, plain
 from vcam.settings.choice import Blur, Colour, File
+from vcam.settings.language import language_of
 from vcam.system import devices
 from vcam.system.paths import runtime_dir
 from vcam.tray import icons
 from vcam.tray.view import BLURS, SHORT, View, news, view
+from vcam.words import _, told
 
 os.environ.setdefault("PYSTRAY_BACKEND", "dummy")  # the import itself must not look for a display
 from pystray import Menu, MenuItem
@@ -118,6 +121,8 @@ class Tray:
             daemon = self._connect()
             status = daemon.status()
             settings = daemon.settings()
+            wish = settings["values"].get("control", {}).get("language", "auto")
+            words.use(language_of(wish, os.environ))
             if (stamp := status.get("presets_stamp", "")) != self._stamp:
                 self._presets, self._stamp = daemon.presets(), stamp
                 self._pictures = {p["name"]: small(daemon, p["name"]) for p in self._presets}
@@ -150,29 +155,29 @@ class Tray:
         now = self.view
         yield MenuItem(now.headline, None, enabled=False)
         if not now.running:
-            yield MenuItem("Start the camera", self._start, default=True)
+            yield MenuItem(_("Start the camera"), self._start, default=True)
             yield Menu.SEPARATOR
-            yield MenuItem("Quit", self.stop)
+            yield MenuItem(_("Quit"), self.stop)
             return
         yield MenuItem(now.audience, None, enabled=False)
         yield Menu.SEPARATOR
         if now.revealed:
-            yield MenuItem("Hide my room", self._does(_hide))
-        yield MenuItem("Background", Menu(lambda: self._backgrounds(now)))
-        yield MenuItem("Blur strength", Menu(lambda: self._blurs(now)))
-        yield MenuItem("Camera", Menu(lambda: self._sources(now)))
+            yield MenuItem(_("Hide my room"), self._does(_hide))
+        yield MenuItem(_("Background"), Menu(lambda: self._backgrounds(now)))
+        yield MenuItem(_("Blur strength"), Menu(lambda: self._blurs(now)))
+        yield MenuItem(_("Camera"), Menu(lambda: self._sources(now)))
         mirrored = now.mirror_preview
         wish = _changes("control", "mirror_preview", not mirrored)
-        yield self._check("Mirror my preview", mirrored, wish)
+        yield self._check(_("Mirror my preview"), mirrored, wish)
         yield Menu.SEPARATOR
         paused, frozen = now.state == "paused", now.state == "frozen"
-        yield self._check("Pause (privacy card)", paused, _resume if paused else _pause)
-        yield self._check("Freeze my picture", frozen, _resume if frozen else _freeze)
+        yield self._check(_("Pause (privacy card)"), paused, _resume if paused else _pause)
+        yield self._check(_("Freeze my picture"), frozen, _resume if frozen else _freeze)
         yield Menu.SEPARATOR
         # A click on the icon itself takes the default entry.
-        yield MenuItem("Open settings", self._does(_open_page), default=True)
-        yield MenuItem("Stop the camera", self._does(_stop))
-        yield MenuItem("Quit (the camera keeps running)", self.stop)
+        yield MenuItem(_("Open settings"), self._does(_open_page), default=True)
+        yield MenuItem(_("Stop the camera"), self._does(_stop))
+        yield MenuItem(_("Quit (the camera keeps running)"), self.stop)
 
     def _backgrounds(self, now: View) -> Iterator[MenuItem]:
         known = {name for name, _ in now.presets}
@@ -182,26 +187,26 @@ class Tray:
             yield entry
         if now.presets:
             yield Menu.SEPARATOR
-            yield MenuItem("Next", self._does(_step(1)))
-            yield MenuItem("Previous", self._does(_step(-1)))
+            yield MenuItem(_("Next"), self._does(_step(1)))
+            yield MenuItem(_("Previous"), self._does(_step(-1)))
             yield Menu.SEPARATOR
         wish = now.choice
         blurred = isinstance(wish, Blur) and not now.revealed
-        yield self._radio("Blur my room", blurred, _changes("background", "use", "blur"))
+        yield self._radio(_("Blur my room"), blurred, _changes("background", "use", "blur"))
         if isinstance(wish, File | Colour) and now.preset not in known:
             own = wish.text if isinstance(wish, Colour) else Path(wish.path).name
             yield self._radio(
                 plain(own, SHORT), True, _changes("background", "use", now.background)
             )
         # A click by mistake shows nothing: the wish itself stands one menu further.
-        yield MenuItem("Show my room", Menu(lambda: self._room(now)))
+        yield MenuItem(_("Show my room"), Menu(lambda: self._room(now)))
         if now.revealed:
-            yield MenuItem("Hide my room", self._does(_hide))
+            yield MenuItem(_("Hide my room"), self._does(_hide))
         yield Menu.SEPARATOR
-        yield MenuItem("Add a picture …", self._does(_open_page))
+        yield MenuItem(_("Add a picture …"), self._does(_open_page))
 
     def _room(self, now: View) -> Iterator[MenuItem]:
-        title = "Yes, others may see everything behind me"
+        title = _("Yes, others may see everything behind me")
         yield self._radio(title, now.revealed, _reveal)
 
     def _blurs(self, now: View) -> Iterator[MenuItem]:
@@ -211,7 +216,7 @@ class Tray:
         strength = now.blur if own is None else own
         nearest = min((number for _, number in BLURS), key=lambda number: abs(number - strength))
         for title, number in BLURS:
-            yield self._radio(title, blurred and number == nearest, _blur(number))
+            yield self._radio(_(title), blurred and number == nearest, _blur(number))
 
     def _sources(self, now: View) -> Iterator[MenuItem]:
         known = {name for name, _ in now.cameras}
@@ -220,11 +225,13 @@ class Tray:
         )
         for name, title in cameras:
             if name == "auto" and now.source == "auto" and now.camera:
-                title = f"{title} ({now.camera})"
+                title = f"{_(title)} ({now.camera})"
+            elif name == "auto":
+                title = _(title)
             yield self._radio(title, now.source == name, _changes("camera", "source", name))
         yield Menu.SEPARATOR
         flip = _changes("camera", "mirror", not now.mirror)
-        yield self._check("Flip what others see", now.mirror, flip)
+        yield self._check(_("Flip what others see"), now.mirror, flip)
 
     def _check(self, title: str, on: bool, wish: Callable[[Daemon], Any]) -> MenuItem:
         return MenuItem(title, self._does(wish), checked=lambda _: on)
@@ -240,7 +247,7 @@ class Tray:
                 wish(self._connect())
             except (VcamError, OSError) as error:
                 log.warning("%s", error)
-                self._notify("That did not work", str(error))
+                self._notify(_("That did not work"), told(str(error)))
             self._wake.set()
 
         return click
@@ -254,7 +261,7 @@ class Tray:
         except (OSError, subprocess.TimeoutExpired) as error:
             problem = str(error)
         if problem:
-            self._notify("The camera did not start", problem)
+            self._notify(_("The camera did not start"), problem)
         self._wake.set()
 
     def _notify(self, title: str, text: str) -> None:

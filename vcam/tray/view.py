@@ -8,10 +8,16 @@ from typing import Any
 
 from vcam.foreign_text import plain
 from vcam.settings.choice import Choice, parse
+from vcam.words import _, mark, told
 
 SHORT = 60  # characters of a name in a menu
-SEEN = {"page": "Preview only: no program can see you", "file": "Recording only"}
-BLURS = (("Light", 25), ("Medium", 50), ("Strong", 75), ("Strongest", 100))
+SEEN = {"page": mark("Preview only: no program can see you"), "file": mark("Recording only")}
+BLURS = (
+    (mark("Light"), 25),
+    (mark("Medium"), 50),
+    (mark("Strong"), 75),
+    (mark("Strongest"), 100),
+)
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ class View:
     receipt: str = ""  # of the last call
     tells_receipts: bool = True
     presets: tuple[tuple[str, str], ...] = ()  # what to set, what to show
-    cameras: tuple[tuple[str, str], ...] = field(default=(("auto", "Automatic"),))
+    cameras: tuple[tuple[str, str], ...] = field(default=(("auto", mark("Automatic")),))
 
     @property
     def running(self) -> bool:
@@ -57,25 +63,26 @@ class View:
     @property
     def headline(self) -> str:
         """The menu's first line and the icon's tooltip."""
-        reason = f": {self.reason}" if self.reason else ""
+        card = _("Others see the privacy card")
+        seen = _(SEEN.get(self.shown_to, "Live"))
         return {
-            "off": "The camera is off",
-            "starting": "Starting",
-            "live": "Your room is visible" if self.revealed else SEEN.get(self.shown_to, "Live"),
-            "idle": "Ready: your webcam stays off until a program watches",
-            "paused": "Paused: others see the privacy card",
-            "frozen": "Frozen: others see a still picture",
-            "fault": f"Others see the privacy card{reason}",
+            "off": _("The camera is off"),
+            "starting": _("Starting"),
+            "live": _("Your room is visible") if self.revealed else seen,
+            "idle": _("Ready: your webcam stays off until a program watches"),
+            "paused": _("Paused: others see the privacy card"),
+            "frozen": _("Frozen: others see a still picture"),
+            "fault": f"{card}: {told(self.reason)}" if self.reason else card,
         }.get(self.state, self.state)
 
     @property
     def audience(self) -> str:
         """The watchers' names, in words."""
         if self.shown_to == "page":
-            return "There is no virtual camera: see the check-up in the settings"
+            return _("There is no virtual camera: see the check-up in the settings")
         if not self.watchers:
-            return "Nobody is watching"
-        return plain("Watching: " + ", ".join(self.watchers))
+            return _("Nobody is watching")
+        return plain(_("Watching: {0}", ", ".join(self.watchers)))
 
 
 def view(
@@ -104,30 +111,31 @@ def view(
         receipt=plain((status.get("receipts") or [{}])[-1].get("text", ""), None),
         tells_receipts=bool(settings.get("control", {}).get("receipts", True)),
         presets=tuple(_preset(entry) for entry in presets),
-        cameras=(("auto", "Automatic"), *((name, plain(title)) for name, title in cameras)),
+        cameras=(("auto", mark("Automatic")), *((name, plain(title)) for name, title in cameras)),
     )
 
 
 def _preset(entry: Mapping[str, Any]) -> tuple[str, str]:
     """A preset's name and what to call it."""
     name = str(entry["name"])
-    return name, plain(name.replace("-", " ").capitalize(), SHORT)
+    title = name.replace("-", " ").capitalize()
+    return name, _(title) if entry.get("kind") == "drawn" else plain(title, SHORT)
 
 
 def news(before: View, now: View) -> tuple[str, str] | None:
     """News for a notification: (title, message), or None."""
     if now.state == "fault" and before.state != "fault":
-        return "You cannot be seen", now.headline
+        return _("You cannot be seen"), now.headline
     if before.state == "fault" and now.state == "live":
-        return "You can be seen again", now.camera
+        return _("You can be seen again"), now.camera
     if now.revealed and not before.revealed and before.running:
         return (
-            "Others see your room",
-            "A background, a pause or the end of the call hides it again.",
+            _("Others see your room"),
+            _("A background, a pause or the end of the call hides it again."),
         )
     if now.receipt != before.receipt and now.receipt and before.running and now.tells_receipts:
-        return "After the call", now.receipt
+        return _("After the call"), told(now.receipt)
     fresh = [name for name in now.watchers if name not in before.watchers]
     if fresh and before.running:
-        return "Camera in use", plain(f"Camera in use by {', '.join(fresh)}")
+        return _("Camera in use"), plain(_("Camera in use by {0}", ", ".join(fresh)))
     return None

@@ -2,6 +2,7 @@
 
 import { lend, seen, testCall, welcome } from "/welcome.js";
 import { call, comeBack, events, goAway, picture, pictures, takeTicket, whenSignedOut } from "/session.js";
+import { _, language, told } from "/words.js";
 
 const $ = (id) => document.getElementById(id);
 const PICTURES = ["jpg", "jpeg", "png", "webp", "heic", "heif", "avif", "bmp", "tif", "tiff", "gif", "mp4", "mkv", "webm", "mov", "avi", "m4v", "3gp", "ts", "mpg", "wmv"];
@@ -10,24 +11,24 @@ const SIZES = [[640, 360], [640, 480], [960, 540], [1280, 720], [1920, 1080]];
 const LONG = 60; // seconds shown by the graphs
 
 const STATES = {
-  live: ["Live", "This is what others see."],
-  idle: ["Ready", "Your webcam is off until a program watches."],
-  starting: ["Looking for you", "Others see this card until you are found."],
-  paused: ["Paused", "Others see this card."],
-  frozen: ["Frozen", "Others see this still picture."],
-  fault: ["Problem", "Others see this card."],
-  room: ["Room visible", "Others see your room."],
-  off: ["Not running", ""],
+  live: [_("Live"), _("This is what others see.")],
+  idle: [_("Ready"), _("Your webcam is off until a program watches.")],
+  starting: [_("Looking for you"), _("Others see this card until you are found.")],
+  paused: [_("Paused"), _("Others see this card.")],
+  frozen: [_("Frozen"), _("Others see this still picture.")],
+  fault: [_("Problem"), _("Others see this card.")],
+  room: [_("Room visible"), _("Others see your room.")],
+  off: [_("Not running"), ""],
 };
 // The same where there is no virtual camera, and where the picture goes into a file alone.
 const ALONE = {
-  live: ["Preview only", "Only you see this."],
-  starting: ["Looking for you", "Shown until you are found."],
-  paused: ["Paused", "Your webcam is off."],
-  frozen: ["Frozen", "A still picture of you."],
-  fault: ["Problem", ""],
+  live: [_("Preview only"), _("Only you see this.")],
+  starting: [_("Looking for you"), _("Shown until you are found.")],
+  paused: [_("Paused"), _("Your webcam is off.")],
+  frozen: [_("Frozen"), _("A still picture of you.")],
+  fault: [_("Problem"), ""],
 };
-const RECORDING = { live: ["Recording", "This goes into your recording."] };
+const RECORDING = { live: [_("Recording"), _("This goes into your recording.")] };
 
 let status = {};
 let values = {};
@@ -47,10 +48,10 @@ async function ask(method, path, body) {
   try {
     response = await call(path, { method, body, headers });
   } catch {
-    throw { error: "VBG Camera does not answer.", hint: "Run `vcam start`." };
+    throw { error: _("VBG Camera does not answer."), hint: _("Run `vcam start`.") };
   }
   const answer = await response.json().catch(() => ({}));
-  if (!response.ok) throw answer.error ? answer : { error: `The daemon refused (${response.status}).` };
+  if (!response.ok) throw answer.error ? answer : { error: _("The daemon refused ({0}).", response.status) };
   return answer;
 }
 
@@ -59,7 +60,7 @@ function toast(text, more = "", bad = false) {
   if (bad) box.setAttribute("role", "alert");
   const cross = make("button", "small icon shut", sign("M6 6l12 12M18 6 6 18"));
   cross.type = "button";
-  cross.setAttribute("aria-label", "Close this message");
+  cross.setAttribute("aria-label", _("Close this message"));
   cross.addEventListener("click", () => box.remove());
   box.append(cross);
   $("toasts").append(box);
@@ -72,7 +73,7 @@ function toast(text, more = "", bad = false) {
 
 function complain(problem) {
   const lines = problem.problems?.length ? problem.problems.join("\n") : problem.error;
-  toast(lines ?? String(problem), problem.hint, true);
+  toast(told(lines ?? String(problem)), told(problem.hint), true);
 }
 
 // One request at a time; a dragged slider sends its newest value as soon as the last was taken.
@@ -104,10 +105,10 @@ async function changeAll(section, keys) {
 }
 
 async function load() {
-  const told = await ask("GET", "/settings");
-  ({ values, revealed } = told);
-  defaults = told.schema ?? defaults;
-  offerUndo(told.undo);
+  const answer = await ask("GET", "/settings");
+  ({ values, revealed } = answer);
+  defaults = answer.schema ?? defaults;
+  offerUndo(answer.undo);
   show();
 }
 
@@ -120,9 +121,9 @@ async function reset(names) {
 
 async function send(method, path, body) {
   try {
-    const told = await ask(method, path, body);
-    ({ values, revealed } = told);
-    offerUndo(told.undo);
+    const answer = await ask(method, path, body);
+    ({ values, revealed } = answer);
+    offerUndo(answer.undo);
   } catch (problem) {
     complain(problem);
   }
@@ -133,12 +134,12 @@ async function send(method, path, body) {
 const UNDO = 60000; // milliseconds
 let undoEnds = 0;
 function offerUndo(names = []) {
-  const told = names.join();
-  if (!told || $("undo").dataset.told !== told) clearTimeout(undoEnds);
-  $("undo").dataset.told = told;
-  $("undo").hidden = !told;
-  $("undo").title = told ? `Take back the change of ${names.map((name) => nice(name.split(".")[1].replaceAll("_", " "))).join(", ")}` : "";
-  if (told) undoEnds = setTimeout(() => offerUndo(), UNDO);
+  const all = names.join();
+  if (!all || $("undo").dataset.told !== all) clearTimeout(undoEnds);
+  $("undo").dataset.told = all;
+  $("undo").hidden = !all;
+  $("undo").title = names.length ? _("Take back the change of {0}", names.map(called).join(", ")) : "";
+  if (all) undoEnds = setTimeout(() => offerUndo(), UNDO);
 }
 
 // A press shows at once; a status that was on its way already does not take it back.
@@ -184,6 +185,9 @@ function sign(path) {
   return box;
 }
 
+// A setting by its name, a background by its own: those that are drawn have words, a file has a name.
+const called = (name) => _(nice(name.split(".")[1].replaceAll("_", " ")));
+const titled = ({ name, kind }) => (kind === "drawn" ? _(nice(name)) : name);
 const nice = (name) => name.charAt(0).toUpperCase() + name.slice(1);
 const say = (element, text) => { const shown = plain(text ?? ""); if (element.textContent !== shown) element.textContent = shown; };
 
@@ -191,7 +195,7 @@ const say = (element, text) => { const shown = plain(text ?? ""); if (element.te
 
 async function loadPresets() {
   presets = (await ask("GET", "/presets")).presets;
-  const looks = { clip: "Clip", look: "Look" };
+  const looks = { clip: _("Clip"), look: _("Look") };
   const tiles = presets.map((preset) => {
     const small = make("img");
     small.alt = "";
@@ -199,20 +203,20 @@ async function loadPresets() {
     small.addEventListener("load", () => URL.revokeObjectURL(small.src));
     picture(`/presets/${encodeURIComponent(preset.name)}/thumbnail`).then((made) => { small.src = made; }, () => {});
     const thumb = make("span", "thumb", small, looks[preset.kind] && make("span", "kind", looks[preset.kind]));
-    const made = tile(`preset:${preset.name}`, preset.kind === "drawn" ? nice(preset.name) : preset.name, thumb);
+    const made = tile(`preset:${preset.name}`, titled(preset), thumb);
     if (preset.mine) {
       const cross = make("button", "delete", sign("M6 6l12 12M18 6 6 18"));
       cross.type = "button";
-      cross.setAttribute("aria-label", `Delete ${plain(preset.name)}`);
+      cross.setAttribute("aria-label", _("Delete {0}", plain(preset.name)));
       cross.addEventListener("click", () => drop(preset.name));
       made.append(cross);
     }
     return made;
   });
   $("gallery").replaceChildren(
-    tile("blur", "Blur", make("span", "thumb blur")),
+    tile("blur", _("Blur"), make("span", "thumb blur")),
     ...tiles,
-    tile("colour", "Colour", make("span", "thumb colour")),
+    tile("colour", _("Colour"), make("span", "thumb colour")),
     another(),
   );
   show();
@@ -230,9 +234,9 @@ function tile(value, name, thumb) {
 function another() {
   const button = make("button", "thumb", sign("M12 5v14M5 12h14"));
   button.type = "button";
-  button.setAttribute("aria-label", "Add a picture or clip");
+  button.setAttribute("aria-label", _("Add a picture or clip"));
   button.addEventListener("click", () => $("file").click());
-  const name = make("span", "name", "Add…");
+  const name = make("span", "name", _("Add…"));
   name.setAttribute("aria-hidden", "true");
   return make("div", "tile more", button, name);
 }
@@ -262,12 +266,12 @@ async function wish(which) {
 }
 
 async function keep() {
-  const name = prompt("Keep this background and look as:")?.trim();
+  const name = prompt(_("Keep this background and look as:"))?.trim();
   if (!name) return;
   try {
     await ask("PUT", `/presets/${encodeURIComponent(name)}`);
     await loadPresets();
-    toast(`Kept as “${name}”.`);
+    toast(_("Kept as “{0}”.", name));
   } catch (problem) {
     complain(problem);
   }
@@ -288,12 +292,12 @@ function chosen() {
 }
 
 async function drop(name) {
-  if (!confirm(`Delete “${name}”?`)) return;
+  if (!confirm(_("Delete “{0}”?", name))) return;
   try {
     const used = presets.find((one) => one.name === name);
     if (used && fits(used)) await take(`${encodeURIComponent(presets[0].name)}/use`);
     await ask("DELETE", `/presets/${encodeURIComponent(name)}`);
-    toast(`Deleted “${name}”.`);
+    toast(_("Deleted “{0}”.", name));
     await loadPresets();
   } catch (problem) {
     complain(problem);
@@ -304,11 +308,11 @@ async function upload(files) {
   for (const file of files) {
     const kind = file.name.split(".").pop().toLowerCase();
     if (!PICTURES.includes(kind)) {
-      complain({ error: `“${file.name}” is neither a picture nor a clip.`, hint: "Use JPEG, PNG, WebP or MP4." });
+      complain({ error: _("“{0}” is neither a picture nor a clip.", file.name), hint: _("Use JPEG, PNG, WebP or MP4.") });
       continue;
     }
     if (file.size > MAX_UPLOAD) {
-      complain({ error: `“${file.name}” is larger than 64 MiB.`, hint: "Scale it down; 1920×1080 is plenty." });
+      complain({ error: _("“{0}” is larger than 64 MiB.", file.name), hint: _("Scale it down; 1920×1080 is plenty.") });
       continue;
     }
     document.body.setAttribute("aria-busy", "true");
@@ -316,7 +320,7 @@ async function upload(files) {
       const preset = await ask("POST", `/presets?name=${encodeURIComponent(file.name)}`, file);
       await loadPresets();
       await take(`${encodeURIComponent(preset.name)}/use`);
-      toast(`Added “${preset.name}”.`);
+      toast(_("Added “{0}”.", preset.name));
     } catch (problem) {
       complain(problem);
     } finally {
@@ -348,6 +352,7 @@ function show() {
     $("blur").value = values.background.use.slice(5);
     paint($("blur"));
   }
+  $("language").value = values.control.language;
   $("only-me").checked = values.matte.people === "only-me";
   $("mirror").setAttribute("aria-pressed", values.control.mirror_preview);
   mirror();
@@ -357,7 +362,7 @@ function show() {
   offerCameras();
   offerSizes();
   const { width, height, fps } = values.output;
-  offer($("out-size"), SIZES.map(([w, h]) => [`${w}x${h}`, `${w} × ${h}`]), `${width}x${height}`, `${width} × ${height}, ${fps} a second`);
+  offer($("out-size"), SIZES.map(([w, h]) => [`${w}x${h}`, `${w} × ${h}`]), `${width}x${height}`, _("{0} × {1}, {2} a second", width, height, fps));
 }
 
 // As a mirror shows it; the card has words, which stay readable.
@@ -373,13 +378,13 @@ function paint(input) {
 
 let cameras = [];
 function offerCameras() {
-  const options = [["auto", "Automatic"], ...cameras, ["demo", "Demo picture"]];
+  const options = [["auto", _("Automatic")], ...cameras, ["demo", _("Demo picture")]];
   offer($("source"), options, values.camera.source);
 }
 
 function offerSizes() {
   const { width, height, fps } = values.camera;
-  offer($("size"), SIZES.map(([w, h]) => [`${w}x${h}`, `${w} × ${h}`]), `${width}x${height}`, `${width} × ${height}, ${fps} a second`);
+  offer($("size"), SIZES.map(([w, h]) => [`${w}x${h}`, `${w} × ${h}`]), `${width}x${height}`, _("{0} × {1}, {2} a second", width, height, fps));
 }
 
 function offer(select, options, value, words = value) {
@@ -443,21 +448,21 @@ function showKnobs() {
     if (input.type === "checkbox") input.checked = knob.value === 1;
     else input.value = knob.value;
     input.disabled = knob.inactive;
-    const range = input.type === "range" ? `${knob.minimum} to ${knob.maximum}, ${knob.default} at first` : "";
-    say(input.parentElement.querySelector("small"), knob.inactive ? "The camera sets this by itself" : range);
+    const range = input.type === "range" ? _("{0} to {1}, {2} at first", knob.minimum, knob.maximum, knob.default) : "";
+    say(input.parentElement.querySelector("small"), knob.inactive ? _("The camera sets this by itself") : range);
     if (input.type === "range") paintKnob(input);
   }
   const none = !knobs.controls.length;
   $("knobs").inert = none;
   if (none) $("knobs").open = false;
-  say($("knobs-reason"), knobs.reason);
+  say($("knobs-reason"), told(knobs.reason));
 }
 
 function knobRow(knob) {
   const kind = knob.kind === "boolean" ? "switch" : knob.choices.length ? "select" : "range";
   const input = make(kind === "select" ? "select" : "input", kind === "switch" ? "switch" : "");
   input.id = `knob-${knob.name}`;
-  if (kind === "select") input.append(...knob.choices.map(([value, words]) => new Option(plain(words), value)));
+  if (kind === "select") input.append(...knob.choices.map(([value, label]) => new Option(plain(label), value)));
   else if (kind === "switch") {
     input.type = "checkbox";
     input.setAttribute("role", "switch");
@@ -500,16 +505,16 @@ function report(fresh) {
   document.body.dataset.state = state === "live" && status.shown_to === "page" ? "preview" : state;
   say($("state-word"), word);
   const mirrored = state === "live" && status.shown_to !== "page" && values.control?.mirror_preview;
-  const seen = mirrored ? "This is what others see, mirrored for you." : caption;
-  const shown = status.reason && state === "fault" ? nice(status.reason) : seen;
-  if (!peeking) say($("caption"), view === "matte" ? "White is shown, black is replaced. Only you see this." : shown);
+  const seen = mirrored ? _("This is what others see, mirrored for you.") : caption;
+  const shown = status.reason && state === "fault" ? nice(told(status.reason)) : seen;
+  if (!peeking) say($("caption"), view === "matte" ? _("White is shown, black is replaced. Only you see this.") : shown);
   const held = status.mode !== "live";
   $("pause").classList.toggle("held", held);
-  say($("pause").querySelector("span"), held ? "Resume" : "Pause");
+  say($("pause").querySelector("span"), held ? _("Resume") : _("Pause"));
   $("freeze").setAttribute("aria-pressed", status.mode === "frozen");
   const who = (status.watchers ?? []).filter((name) => name !== "settings page");
-  const nobody = status.shown_to === "page" ? "" : "No program is watching";
-  say($("who"), who.length ? `In use by ${who.join(", ")}` : nobody);
+  const nobody = status.shown_to === "page" ? "" : _("No program is watching");
+  say($("who"), who.length ? _("In use by {0}", who.join(", ")) : nobody);
   say($("version"), `VBG Camera ${status.version}`);
   say($("path"), status.config_path ?? "config.toml");
 
@@ -522,13 +527,13 @@ function report(fresh) {
   plot($("cpu-graph"), status.cpu_percent, 60);
   stages(status.stages_ms ?? {});
   const engine = status.engine ?? {};
-  const now = status.quality?.asked === "auto" && status.quality.now ? ` · quality now ${status.quality.now}` : "";
-  say($("engine"), engine.model ? `${engine.model} on ${engine.device ?? "the processor"}${engine.size ? `, ${engine.size[0]} × ${engine.size[1]}` : ""}${now}` : "");
+  const now = status.quality?.asked === "auto" && status.quality.now ? ` · ${_("quality now {0}", _(nice(status.quality.now)))}` : "";
+  say($("engine"), engine.model ? `${_("{0} on {1}", engine.model, engine.device ?? "CPU")}${engine.size ? `, ${engine.size[0]} × ${engine.size[1]}` : ""}${now}` : "");
   const source = status.source ?? {};
-  say($("granted"), source.open ? `${nice(source.name)} gives ${source.width} × ${source.height} at ${Math.round(source.fps)} frames a second.` : "The webcam is closed.");
+  say($("granted"), source.open ? _("{0} gives {1} × {2} at {3} frames a second.", nice(source.name), source.width, source.height, Math.round(source.fps)) : _("The webcam is closed."));
   programs();
   const receipt = status.receipts?.at(-1);
-  say($("receipt"), receipt ? `Last call, ${new Date(receipt.begun * 1000).toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" })}: ${receipt.text}.` : "");
+  say($("receipt"), receipt ? _("Last call, {0}: {1}.", new Date(receipt.begun * 1000).toLocaleTimeString(language, { hour: "2-digit", minute: "2-digit" }), told(receipt.text)) : "");
   health();
   const about = JSON.stringify([status.shown_to, status.missing, status.problems, state, engine.problem, source.name]);
   if (facts && facts !== about) examineIn(400);
@@ -559,7 +564,7 @@ function plot(graph, value, top) {
   graph.querySelector(".area").setAttribute("d", `${line}L240 56L${points[0][0].toFixed(1)} 56Z`);
 }
 
-const WORDS = { prepare: "Prepare", infer: "Find you", smooth: "Steady", refine: "Edges", compose: "Compose", write: "Hand over" };
+const WORDS = { prepare: _("Prepare"), infer: _("Find you"), smooth: _("Steady"), refine: _("Edges"), compose: _("Compose"), write: _("Hand over") };
 function stages(times) {
   const order = Object.keys(WORDS);
   const place = ([name]) => (order.includes(name) ? order.indexOf(name) : order.length);
@@ -568,8 +573,8 @@ function stages(times) {
   const names = rows.map(([name]) => name).join();
   if (bar.dataset.names !== names) {
     bar.dataset.names = names;
-    bar.replaceChildren(...rows.map((_, i) => make("i", `s${i % 7}`)));
-    $("legend").replaceChildren(...rows.map((_, i) => make("li", `s${i % 7}`)));
+    bar.replaceChildren(...rows.map((_row, i) => make("i", `s${i % 7}`)));
+    $("legend").replaceChildren(...rows.map((_row, i) => make("li", `s${i % 7}`)));
   }
   rows.forEach(([name, ms], i) => {
     bar.children[i].style.setProperty("--share", Math.max(ms, 0.01));
@@ -582,18 +587,18 @@ function programs() {
   const wishes = values.profiles?.programs ?? {};
   const names = [...new Set([...Object.keys(wishes), ...(status.programs ?? [])])].filter((name) => name !== "*").sort();
   if (names.length) names.push("*");
-  const choices = [["", "As it is"], ["blur", "Blur"], ...presets.map(({ name, kind }) => [kind === "look" ? `look:${name}` : name, nice(name)])];
-  const told = JSON.stringify([names, choices]);
-  if ($("programs").dataset.told !== told) {
-    $("programs").dataset.told = told;
+  const choices = [["", _("As it is")], ["blur", _("Blur")], ...presets.map((one) => [one.kind === "look" ? `look:${one.name}` : one.name, nice(titled(one))])];
+  const all = JSON.stringify([names, choices]);
+  if ($("programs").dataset.told !== all) {
+    $("programs").dataset.told = all;
     $("programs").replaceChildren(...names.map((name) => {
       const select = make("select");
       select.id = `program-${name}`;
       select.addEventListener("change", () => {
-        const { [name]: _, ...others } = values.profiles.programs;
+        const { [name]: _gone, ...others } = values.profiles.programs;
         change("profiles", "programs", select.value ? { ...others, [name]: select.value } : others);
       });
-      const label = make("label", "", name === "*" ? "Any other program" : `For ${nice(name)}`, make("small"));
+      const label = make("label", "", name === "*" ? _("Any other program") : _("For {0}", nice(name)), make("small"));
       label.htmlFor = select.id;
       return make("div", "row", label, select);
     }));
@@ -601,44 +606,44 @@ function programs() {
   names.forEach((name, at) => {
     const row = $("programs").children[at];
     const fresh = name !== "*" && !(name in wishes) && (status.watchers ?? []).some((one) => one.toLowerCase() === name);
-    say(row.querySelector("small"), fresh ? "It watches: choose what it sees whenever it does" : "");
+    say(row.querySelector("small"), fresh ? _("It watches: choose what it sees whenever it does") : "");
     offer(row.querySelector("select"), choices, wishes[name] ?? "");
   });
 }
 
 let healthy = "";
 function health() {
-  const told = JSON.stringify([status.sinks, status.problems, status.restart_needed, status.config_problem, status.config_unsaved, status.engine?.problem]);
-  if (told === healthy) return;
-  healthy = told;
+  const all = JSON.stringify([status.sinks, status.problems, status.restart_needed, status.config_problem, status.config_unsaved, status.engine?.problem]);
+  if (all === healthy) return;
+  healthy = all;
   const rows = (status.sinks ?? []).map((sink) => {
-    const who = sink.watchers === null ? "cannot tell who watches" : sink.watchers?.length ? `in use by ${sink.watchers.join(", ")}` : "nobody is watching";
+    const who = sink.watchers === null ? _("cannot tell who watches") : sink.watchers?.length ? _("in use by {0}", sink.watchers.join(", ")) : _("nobody is watching");
     return make("li", "", make("b", "", sink.name), make("span", "", `${sink.width} × ${sink.height} · ${who}`));
   });
-  if (!rows.length) rows.push(make("li", "", make("span", "", "None: your picture goes to this page alone.")));
+  if (!rows.length) rows.push(make("li", "", make("span", "", _("None: your picture goes to this page alone."))));
   $("sinks").replaceChildren(...rows);
   const notes = [];
-  for (const problem of status.problems ?? []) notes.push(note("warning", problem));
-  if (status.engine?.problem) notes.push(note("warning", status.engine.problem));
-  if (status.config_problem) notes.push(note("error", "Your settings file was not taken", status.config_problem));
-  if (status.config_unsaved) notes.push(note("error", "Your change was not saved", status.config_unsaved));
-  if (status.restart_needed) notes.push(note("note", "Some changes take effect after a restart", "", "vcam stop && vcam start"));
+  for (const problem of status.problems ?? []) notes.push(note("warning", told(problem)));
+  if (status.engine?.problem) notes.push(note("warning", told(status.engine.problem)));
+  if (status.config_problem) notes.push(note("error", _("Your settings file was not taken"), told(status.config_problem)));
+  if (status.config_unsaved) notes.push(note("error", _("Your change was not saved"), told(status.config_unsaved)));
+  if (status.restart_needed) notes.push(note("note", _("Some changes take effect after a restart"), "", "vcam stop && vcam start"));
   $("problems").replaceChildren(...notes);
 }
 
 function note(kind, what, why = "", command = "") {
   const box = make("div", kind === "note" ? "note note-note" : `note ${kind}`, what && make("strong", "", what), why && make("span", "", why));
   if (command) {
-    const copy = make("button", "small", "Copy");
+    const copy = make("button", "small", _("Copy"));
     copy.type = "button";
-    copy.setAttribute("aria-label", `Copy the command ${plain(command)}`);
+    copy.setAttribute("aria-label", _("Copy the command {0}", plain(command)));
     copy.addEventListener("click", async () => {
-      await navigator.clipboard.writeText(command).then(() => toast("Copied."), () => complain({ error: "Your browser did not allow copying." }));
+      await navigator.clipboard.writeText(command).then(() => toast(_("Copied.")), () => complain({ error: _("Your browser did not allow copying.") }));
     });
     const code = make("code", "", command);
     code.tabIndex = 0;
     code.setAttribute("role", "group");
-    code.setAttribute("aria-label", "Command");
+    code.setAttribute("aria-label", _("Command"));
     box.append(make("div", "command", code, copy));
   }
   return box;
@@ -658,7 +663,7 @@ async function examine() {
     ({ findings } = await ask("GET", "/doctor"));
     showFindings();
   } catch (problem) {
-    $("findings").replaceChildren(note("error", problem.error, problem.hint));
+    $("findings").replaceChildren(note("error", told(problem.error), told(problem.hint)));
   } finally {
     $("examine").disabled = false;
   }
@@ -672,9 +677,9 @@ function examineIn(milliseconds) {
 
 function showFindings() {
   const cause = status.shown_to === "page" ? findings.find((one) => one.severity === "error" && one.command) : null;
-  const notes = findings.filter((one) => one !== cause).map((one) => note(one.severity, one.what, one.why, one.command));
-  if (!notes.length && !cause) notes.push(note("fine", "Everything is fine", "Choose “VBG Camera” in your video program."));
-  else if (!notes.length) notes.push(make("p", "hint", "Nothing else is wrong."));
+  const notes = findings.filter((one) => one !== cause).map((one) => note(one.severity, told(one.what), told(one.why), one.command));
+  if (!notes.length && !cause) notes.push(note("fine", _("Everything is fine"), _("Choose “VBG Camera” in your video program.")));
+  else if (!notes.length) notes.push(make("p", "hint", _("Nothing else is wrong.")));
   $("findings").replaceChildren(...notes);
   banner(cause);
 }
@@ -685,12 +690,12 @@ function banner(cause) {
   $("banner").hidden = !alone;
   if (!alone) return;
   const off = values.output?.sink === "none";
-  const what = "Preview only: no program can see you";
-  const why = off ? "The settings send your picture to this page alone." : cause ? `${cause.what} ${cause.why}` : "There is no virtual camera.";
+  const what = _("Preview only: no program can see you");
+  const why = off ? _("The settings send your picture to this page alone.") : cause ? `${told(cause.what)} ${told(cause.why)}` : _("There is no virtual camera.");
   const command = off ? "vcam set output.sink auto" : cause?.command ?? "vcam doctor";
-  const told = JSON.stringify([why, command]);
-  if ($("banner").dataset.told === told) return;
-  $("banner").dataset.told = told;
+  const all = JSON.stringify([why, command]);
+  if ($("banner").dataset.told === all) return;
+  $("banner").dataset.told = all;
   $("banner").replaceChildren(note("warning", what, why, command));
 }
 
@@ -757,7 +762,7 @@ async function peek() {
       if (room) URL.revokeObjectURL(room);
       break;
     }
-    say($("caption"), room ? "Your room. Only you see this." : "Your webcam is off.");
+    say($("caption"), room ? _("Your room. Only you see this.") : _("Your webcam is off."));
     if (room) {
       put($("room-view"), room);
       $("room-view").hidden = false;
@@ -825,7 +830,9 @@ function hear(name, value) {
     report(value);
   } else if (!sending) {
     const before = JSON.stringify(values.camera);
+    const spoken = values.control?.language;
     ({ values, revealed } = value);
+    if (spoken && spoken !== values.control.language) location.reload();
     offerUndo(value.undo);
     show();
     if (JSON.stringify(values.camera) !== before) loadKnobs();
@@ -844,7 +851,7 @@ whenSignedOut((why) => {
   signedIn = false;
   leaving.abort();
   stop();
-  say($("state-word"), "Signed out");
+  say($("state-word"), _("Signed out"));
   say($("signed-out-why"), why);
   if (!$("signed-out").querySelector(".command")) $("signed-out").append(note("note", "", "", "vcam open"));
   $("signed-out").hidden = false;
@@ -860,13 +867,13 @@ $("mirror").addEventListener("click", () => change("control", "mirror_preview", 
 $("matte").addEventListener("click", () => {
   view = view === "matte" ? "composite" : "matte";
   $("matte").setAttribute("aria-pressed", view === "matte");
-  $("preview").alt = view === "matte" ? "Where the program sees a person" : "What others see right now";
+  $("preview").alt = view === "matte" ? _("Where the program sees a person") : _("What others see right now");
   watch(false);
   watch(true);
   report(status);
 });
 $("room").addEventListener("click", () => {
-  if (confirm("Others will see your room. Show it?")) wish("reveal");
+  if (confirm(_("Others will see your room. Show it?"))) wish("reveal");
 });
 $("hide").addEventListener("click", () => wish("hide"));
 $("only-me").addEventListener("change", (event) => change("matte", "people", event.target.checked ? "only-me" : "everyone"));
@@ -890,6 +897,10 @@ for (const input of document.querySelectorAll("[data-set]")) {
 $("out-size").addEventListener("change", (event) => {
   const [width, height] = event.target.value.split("x").map(Number);
   changeAll("output", { width, height });
+});
+$("language").addEventListener("change", async (event) => {
+  await change("control", "language", event.target.value);
+  location.reload();
 });
 $("examine").addEventListener("click", examine);
 $("call").addEventListener("click", testCall);

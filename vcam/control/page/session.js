@@ -1,5 +1,7 @@
 // This window's key: got for the word in the address, sent with every request, known to no other port.
 
+import { _ } from "/words.js";
+
 const KEY = "vcam-session";
 const HEADER = "X-Vcam-Session";
 
@@ -10,7 +12,7 @@ if (word) history.replaceState(null, "", location.pathname);
 let key = sessionStorage.getItem(KEY) ?? "";
 const entering = word ? enter() : Promise.resolve();
 let onEnd = () => {};
-let why = key || word ? "It was open for twelve hours, or it was closed with “vcam open --close”." : "For your safety the settings page opens by an address that works once.";
+let why = key || word ? _("It was open for twelve hours, or it was closed with “vcam open --close”.") : _("For your safety the settings page opens by an address that works once.");
 
 async function enter() {
   try {
@@ -20,7 +22,7 @@ async function enter() {
       body: JSON.stringify({ token: word }),
     });
     // An address that was used already takes nothing from a window that is signed in.
-    if (!response.ok && !key) why = "The address was used before, or is older than ten minutes. Each opens one window, once.";
+    if (!response.ok && !key) why = _("The address was used before, or is older than ten minutes. Each opens one window, once.");
     if (response.ok) sessionStorage.setItem(KEY, key = (await response.json()).session);
   } catch {
     // The daemon is gone; what is asked next says so.

@@ -1,15 +1,16 @@
 // The first steps, the test call and the list of shortcuts: dialogs over the page.
 
 import { picture, pictures } from "/session.js";
+import { _ } from "/words.js";
 
 const $ = (id) => document.getElementById(id);
 const CALL = 10; // seconds a test call is recorded
 const SMALL = [192, 108]; // pixels of a tile that shows a face
 const PROGRAMS = [
-  ["Zoom", "Settings → Video → Camera"],
-  ["Teams", "Settings → Devices → Camera"],
-  ["Meet", "⋮ → Settings → Video → Camera"],
-  ["Discord", "User Settings → Voice & Video → Camera"],
+  ["Zoom", _("Settings → Video → Camera")],
+  ["Teams", _("Settings → Devices → Camera")],
+  ["Meet", _("⋮ → Settings → Video → Camera")],
+  ["Discord", _("User Settings → Voice & Video → Camera")],
 ];
 
 let page; // what app.js lends: ask, change, take, make, presets, values, camera
@@ -44,9 +45,9 @@ function showing(image, mirrored = false) {
 let step = 0;
 let leaveStep = () => {};
 const STEPS = [
-  ["Is this the right webcam?", webcamStep],
-  ["Choose what is behind you", backgroundStep],
-  ["Choose it in your meeting", programStep],
+  [_("Is this the right webcam?"), webcamStep],
+  [_("Choose what is behind you"), backgroundStep],
+  [_("Choose it in your meeting"), programStep],
 ];
 
 export function welcome() {
@@ -62,10 +63,10 @@ function go(to) {
   if (to >= STEPS.length) return finish();
   step = Math.max(to, 0);
   const [title, body] = STEPS[step];
-  $("welcome-count").textContent = `Step ${step + 1} of ${STEPS.length}`;
+  $("welcome-count").textContent = _("Step {0} of {1}", step + 1, STEPS.length);
   $("welcome-title").textContent = title;
   $("welcome-back").hidden = step === 0;
-  $("welcome-next").textContent = step === STEPS.length - 1 ? "Done" : "Next";
+  $("welcome-next").textContent = step === STEPS.length - 1 ? _("Done") : _("Next");
   $("welcome-body").replaceChildren(...body());
   $("welcome-next").focus();
 }
@@ -79,13 +80,13 @@ function finish() {
 
 function webcamStep() {
   const image = page.make("img", "wide");
-  image.alt = "Your picture right now";
+  image.alt = _("Your picture right now");
   leaveStep = showing(image, page.values().control.mirror_preview);
   const select = $("source").cloneNode(true);
   select.id = "welcome-source";
   select.value = page.values().camera.source;
   select.addEventListener("change", () => page.change("camera", "source", select.value));
-  const label = page.make("label", "", "Webcam");
+  const label = page.make("label", "", _("Webcam"));
   label.htmlFor = select.id;
   return [image, page.make("div", "row", label, select)];
 }
@@ -96,7 +97,8 @@ function backgroundStep() {
   for (const preset of page.presets().filter((one) => one.kind !== "look")) {
     const canvas = document.createElement("canvas");
     [canvas.width, canvas.height] = SMALL;
-    const name = preset.name.charAt(0).toUpperCase() + preset.name.slice(1);
+    const nice = preset.name.charAt(0).toUpperCase() + preset.name.slice(1);
+    const name = preset.kind === "drawn" ? _(nice) : nice;
     const tile = page.make("button", "tile face", page.make("span", "thumb", canvas), page.make("span", "name", name));
     tile.type = "button";
     tile.setAttribute("aria-pressed", page.values().background.use === preset.name);
@@ -168,10 +170,10 @@ function paint(canvas) {
 
 function programStep() {
   const image = page.make("img", "wide");
-  image.alt = "What others will see";
+  image.alt = _("What others will see");
   leaveStep = showing(image);
   const rows = PROGRAMS.map(([name, way]) => page.make("li", "", page.make("b", "", name), page.make("span", "", `${way} → ${page.camera()}`)));
-  return [image, page.make("p", "", `This is how you look in each of them, once you choose “${page.camera()}” there:`), page.make("ul", "sinks", ...rows)];
+  return [image, page.make("p", "", _("This is how you look in each of them, once you choose “{0}” there:", page.camera())), page.make("ul", "sinks", ...rows)];
 }
 
 // A call with nobody: ten seconds are kept in this window, played, and gone with the dialog.
@@ -193,7 +195,7 @@ function record() {
   $("call-again").disabled = true;
   const ticking = setInterval(() => {
     const left = CALL - (performance.now() - began) / 1000;
-    if (left > 0) $("call-says").textContent = `Recording: ${Math.ceil(left)} seconds to go. Talk and move as in a call.`;
+    if (left > 0) $("call-says").textContent = _("Recording: {0} seconds to go. Talk and move as in a call.", Math.ceil(left));
     else play();
   }, 200);
   endCall = () => {
@@ -204,7 +206,7 @@ function record() {
   const play = () => {
     endCall();
     $("call-again").disabled = false;
-    $("call-says").textContent = kept.length ? "This is what others would have seen, without sound. It is in this window alone and goes when you close it." : "No picture came.";
+    $("call-says").textContent = kept.length ? _("This is what others would have seen, without sound. It is in this window alone and goes when you close it.") : _("No picture came.");
     let next = 0;
     let from = performance.now();
     let url = "";
