@@ -143,7 +143,7 @@ class Keeper:
             if message.kind == ATTACH:
                 self._attach(peer, message, fds)
             elif message.kind == LEAVE:
-                self._camera(message).close()
+                self._camera(message).leave(watched=message.card)
             elif message.kind == WANT:
                 device = self._camera(message).device
                 said = Message(KEPT).packed()
