@@ -11,6 +11,7 @@ import struct
 
 VERSION = 1  # of everything both ends agree upon; who speaks another one is not understood
 NAME = "keeper.sock"  # in the runtime directory
+PROCESS = "vcam-keeper"  # what programs that list processes show
 MAGIC = b"vbgk"
 
 # From the daemon:
