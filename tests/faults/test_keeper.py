@@ -141,6 +141,7 @@ def test_a_slot_that_is_none_is_an_error_and_shows_nothing(desk, slot):
 
 
 def test_silence_is_the_card_and_goes_on_being_it(desk):
+    assert SILENCE < 1
     desk.show()
     desk.now += SILENCE - 0.01
     desk.output.tend()

@@ -170,7 +170,11 @@ FAULTS: dict[str, tuple[dict[str, Any], str, str]] = {
         "although you are in the group video",
         "sudo chgrp video /dev/video0 && sudo chmod 660 /dev/video0",
     ),
-    "no webcam": ({"nodes": (OURS,)}, "No webcam was found", ""),
+    "no webcam": (
+        {"nodes": (OURS,), "status": with_status(source={"name": "demo", "live": False})},
+        "No webcam was found",
+        "",
+    ),
     "webcam busy": (
         {
             "nodes": (replace(WEBCAM, holders=(Holder(9, "cheese"),)), OURS),
@@ -506,3 +510,54 @@ def test_one_fact_is_told_once_and_nobody_is_sent_to_where_they_are() -> None:
     assert "vcam doctor" not in report(alone).replace("`vcam doctor --fix`", "")
     other = with_status(sinks=[{"name": "VBG Camera"}], missing=missing)
     assert run_checks(replace(HEALTHY, status=other)) == []
+
+
+def test_during_a_call_by_pipewire_what_else_is_missing_is_a_note() -> None:
+    seen = replace(
+        HEALTHY,
+        status=with_status(sinks=[{"name": "VBG Camera (PipeWire)", "kind": "pipewire"}]),
+        **NO_MODULE | {"module_kernels": frozenset(), "nodes": ()},
+    )
+
+    found = run_checks(seen)
+
+    assert [(finding.severity, "not installed" in finding.what) for finding in found] == [
+        ("note", True)
+    ]
+    assert "goes to pipewire meanwhile" in found[0].why
+    assert "No webcam" not in report(found)  # the daemon reads one, whoever made it
+
+
+def test_a_session_manager_that_is_gone_is_named_once() -> None:
+    status = with_status(sinks=[{"name": "VBG Camera (PipeWire)", "kind": "pipewire"}])
+    seen = replace(HEALTHY, status=status, session_manager=False)
+
+    found = run_checks(seen)
+
+    assert [finding.command for finding in found] == [
+        "systemctl --user restart wireplumber.service"
+    ]
+    assert run_checks(replace(seen, session_manager=True)) == []
+    assert run_checks(replace(HEALTHY, session_manager=False)) == []  # nothing goes there
+
+
+def test_the_keeper_is_no_other_program() -> None:
+    held = with_ours(holders=(Holder(77, "vcam-keeper"),))
+    found = run_checks(replace(HEALTHY, status=None, nodes=held))
+
+    assert [finding.what for finding in found] == ["The daemon is not running."]
+
+
+@pytest.mark.parametrize(
+    ("told", "there"), [('"WirePlumber"', True), ('"Firefox"', False), (None, None)]
+)
+def test_the_session_manager_is_looked_for_where_pipewire_is(tmp_path, told, there) -> None:
+    (tmp_path / "pipewire-0").touch()
+
+    seen = look(
+        tmp_path,
+        {"XDG_RUNTIME_DIR": str(tmp_path)},
+        lambda command: told if command == ["pw-dump"] else None,
+    )
+
+    assert seen.session_manager is there

@@ -136,8 +136,29 @@ def test_a_rate_is_offered_once_no_call_has_another(kept, link):
 
 
 def test_leaving_takes_the_camera_away(kept, link):
-    link.leave()
+    link.leave(watched=False)
+
+    assert kept.node.closed
+
+
+def test_a_camera_that_is_left_in_a_call_goes_with_the_call(kept, link):
+    link.leave(watched=True)
+    time.sleep(0.3)
+    assert not kept.node.closed
+
+    kept.node.turn(PAUSED)
     until(lambda: kept.node.closed)
+
+
+def test_a_daemon_that_comes_back_keeps_the_camera_that_was_left(kept, link):
+    link.leave(watched=True)
+    again = attached(kept.folder)
+    assert again.wait(5)
+    kept.node.turn(PAUSED)
+    time.sleep(0.3)
+
+    assert not kept.node.closed
+    again.close()
 
 
 def test_pictures_of_somebody_do_not_stay_behind_the_card(kept, link):
@@ -315,8 +336,7 @@ def test_the_next_daemon_gets_the_very_descriptor_back_and_writes_alone(kept, tm
     assert device.stat().st_size == size
 
     os.close(again)
-    next_link.leave()
-    next_link.close()
+    next_link.leave(watched=False)
     until(lambda: links.kept_device(kept.folder) is None)
     fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
     os.close(other)

@@ -896,7 +896,8 @@ def a_picture_takes_this_long_from_the_camera_to_the_program(_: Path) -> dict[st
 @check
 def the_daemon_stops_and_lets_go_of_everything(_: Path) -> None:
     assert daemon().stop() == 0
-    assert not [h for h in holders(VIRTUAL) + holders(WEBCAM) if h.pid != os.getpid()]
+    # The keeper goes with whoever was in a call a moment ago.
+    until(lambda: {h.pid for h in holders(VIRTUAL) + holders(WEBCAM)} <= {os.getpid()}, 10)
 
 
 UNIT = """[Service]

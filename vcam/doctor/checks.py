@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Final
 
 from vcam.doctor import facts
@@ -25,11 +26,21 @@ from vcam.doctor.programs import (
     tray,
     unit,
 )
+from vcam.keeper.messages import PROCESS as KEEPER
 from vcam.system import sensors
 
 
 def module(seen: Surroundings) -> Iterator[Finding]:
     """v4l2loopback is installed for this kernel, trusted, loaded, and will be after a restart."""
+    for finding in _module(seen):
+        if finding.severity == "error" and seen.sinks:
+            why = f"{finding.why} The picture goes to {' and '.join(sorted(seen.sinks))} meanwhile."
+            yield replace(finding, severity="note", why=why)
+        else:
+            yield finding
+
+
+def _module(seen: Surroundings) -> Iterator[Finding]:
     if seen.system != "linux" or not wanted(seen, "v4l2loopback"):
         return
     if seen.module_loaded:
@@ -192,7 +203,7 @@ def other_writer(seen: Surroundings) -> Iterator[Finding]:
         return
     for node in seen.ours:
         # A device that captures has a writer, and the writer is not our daemon.
-        if node.captures and node.holders:
+        if node.captures and node.holders and not any(h.name == KEEPER for h in node.holders):
             yield Finding(
                 "warning",
                 f"Another program feeds {node.path}: {_names(node)}.",
@@ -212,7 +223,8 @@ def webcam(seen: Surroundings) -> Iterator[Finding]:
             f"A camera here hangs on {what}, which hands out raw sensor data.",
             sensors.THROUGH_LIBCAMERA,
         )
-    if not seen.webcams and not seen.sensors:
+    source_now = (seen.status or {}).get("source") or {}
+    if not seen.webcams and not seen.sensors and not source_now.get("live"):
         yield Finding(
             "warning",
             "No webcam was found.",

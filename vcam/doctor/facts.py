@@ -75,6 +75,7 @@ class Surroundings:
     unit_command_exists: bool = True
     unit_failed: bool = False
     pipewire: bool | None = None
+    session_manager: bool | None = None  # it links programs with PipeWire's cameras
     portal: bool | None = None
     camera_refused_to: tuple[str, ...] = ()  # programs to which the desktop's portal says no
     browsers: frozenset[str] = frozenset()
@@ -109,6 +110,12 @@ class Surroundings:
     @property
     def sensors(self) -> tuple[str, ...]:
         return tuple(dict.fromkeys(node.raw for node in self.nodes if node.raw))
+
+    @property
+    def sinks(self) -> frozenset[str]:
+        """Kinds of virtual cameras that the running daemon has open."""
+        open_now = (self.status or {}).get("sinks") or ()
+        return frozenset(str(s["kind"]) for s in open_now if s.get("kind") not in (None, "file"))
 
     def setting(self, section: str, key: str) -> Any:
         """A setting's value, or None while the settings cannot be read."""
@@ -348,11 +355,14 @@ def _desktop(root: Path, environ: Mapping[str, str], run: Run) -> dict[str, Any]
     runtime = environ.get("XDG_RUNTIME_DIR", "")
     if runtime:
         facts["pipewire"] = (Path(runtime) / "pipewire-0").exists()
+        if facts["pipewire"] and (told := run(["pw-dump"])):
+            facts["session_manager"] = any(name in told for name in SESSION_MANAGERS)
     with contextlib.suppress(Exception):  # no bus, no library: nothing is known
         facts |= asyncio.run(asyncio.wait_for(_session_bus(), timeout=3))
     return facts
 
 
+SESSION_MANAGERS = ("WirePlumber", "pipewire-media-session")
 CALLERS = ("zoom", "teams", "discord", "chrome", "chromium", "firefox", "slack", "skype", "webex")
 
 

@@ -138,6 +138,18 @@ def pipewire(seen: Surroundings) -> Iterator[Finding]:
             "systemctl --user start pipewire.socket wireplumber.service",
             about="pipewire",
         )
+    if (
+        seen.pipewire
+        and seen.session_manager is False
+        and ("pipewire" in seen.sinks or "pipewire" in sink)
+    ):
+        yield Finding(
+            "error",
+            "PipeWire has no session manager.",
+            "WirePlumber links programs with cameras; without it they list VBG Camera and get no "
+            "picture, or list nothing.",
+            "systemctl --user restart wireplumber.service",
+        )
     if "pipewire" in sink.split(",") and seen.pipewire and seen.portal is False and seen.graphical:
         yield Finding(
             "warning",

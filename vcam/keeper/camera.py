@@ -28,6 +28,7 @@ class Camera:
         self._size = (0, 0)
         self._fps = 0.0
         self._told: tuple[int, int] | None = None
+        self._leaving = False  # as soon as nobody watches
         self.peer: socket.socket | None = None
 
     @property
@@ -60,6 +61,7 @@ class Camera:
             self._part()
             self._node = self._output.target = device
         self.peer, self._told, self._fps = peer, None, message.fps
+        self._leaving = False
         if self._node is None:
             self._open()
 
@@ -74,6 +76,12 @@ class Camera:
         elif message.kind == RATE:
             self._fps = message.fps
 
+    def leave(self, *, watched: bool) -> None:
+        """Close the camera, which nobody feeds any more: now, or once nobody watches it either."""
+        self._leaving = watched
+        if not watched:
+            self.close()
+
     def detach(self) -> None:
         """Go on without the daemon."""
         self.peer = None
@@ -83,7 +91,9 @@ class Camera:
     def tend(self) -> float:
         """Show what is due, mend what broke, tell of changes; seconds until it is time again."""
         node = self._node
-        if node is not None and (node.lost or node.starved):
+        if self._leaving and self.peer is None and not self.watched:
+            self.leave(watched=False)
+        elif node is not None and (node.lost or node.starved):
             self._part()
             if not node.lost:
                 self._open()

@@ -143,12 +143,16 @@ class Link:
         """Have this rate offered to programs."""
         self._say(Message(RATE, fps=fps))
 
-    def leave(self) -> None:
-        """Have the camera closed, instead of kept for the next daemon; it is when this returns."""
-        self._say(Message(LEAVE, slot=self._camera))
-        deadline = time.monotonic() + ANSWER_WITHIN
-        while self.state >= PAUSED and time.monotonic() < deadline:
-            time.sleep(0.005)
+    def leave(self, *, watched: bool) -> None:
+        """Let go, and have the camera closed: when this returns, or after those who watch."""
+        try:
+            self._say(Message(LEAVE, slot=self._camera, card=watched))
+            deadline = time.monotonic() + ANSWER_WITHIN
+            while not watched and self.state >= PAUSED and time.monotonic() < deadline:
+                time.sleep(0.005)
+        except LinkError:  # nobody has the camera any more
+            pass
+        self.close()
 
     def _draw(self, slot: int, data: NDArray[np.uint8]) -> None:
         self._number += 1

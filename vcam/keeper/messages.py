@@ -11,6 +11,7 @@ import struct
 
 VERSION = 1  # of everything both ends agree upon; who speaks another one is not understood
 NAME = "keeper.sock"  # in the runtime directory
+PROCESS = "vcam-keeper"  # what programs that list processes show
 MAGIC = b"vbgk"
 
 # From the daemon:
@@ -18,7 +19,7 @@ ATTACH = 1  # with the pictures' memory and perhaps a device; size, fps; a camer
 HOLD = 2  # the picture in `slot` is the card to show when pictures stop; `most` seconds of age
 SHOW = 3  # the picture in `slot`, numbered `seq`, of the moment `pts`
 RATE = 4  # pictures a second from now on
-LEAVE = 5  # the camera in `slot` is no longer wanted; with a daemon that merely goes, it stays
+LEAVE = 5  # the camera in `slot` goes, with `card` not before the programs that watch do
 WANT = 6  # the device that is kept for the camera in `slot`
 # From the keeper:
 STATE = 7  # of the camera, in `slot`; `seq` is its node

@@ -20,6 +20,7 @@ from vcam.keeper.messages import (
     LOOPBACK,
     NAME,
     PIPEWIRE,
+    PROCESS,
     SHOW,
     SIZE,
     WANT,
@@ -143,7 +144,7 @@ class Keeper:
             if message.kind == ATTACH:
                 self._attach(peer, message, fds)
             elif message.kind == LEAVE:
-                self._camera(message).close()
+                self._camera(message).leave(watched=message.card)
             elif message.kind == WANT:
                 device = self._camera(message).device
                 said = Message(KEPT).packed()
@@ -238,7 +239,7 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     library = ctypes.CDLL(None)
     library.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
-    library.prctl(PR_SET_NAME, b"vcam-keeper", 0, 0, 0)
+    library.prctl(PR_SET_NAME, PROCESS.encode(), 0, 0, 0)
     path = os.path.join(folder, NAME)
     Keeper(door, path).run()
     os.unlink(path)

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from vcam.keeper.node import PAUSED
 
-LOOK_EVERY = 5.0  # seconds between looks at who has it open
+LOOK_EVERY = 1.0  # seconds between looks at who has it open
 
 
 class Standby:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import subprocess
@@ -133,12 +132,8 @@ class PipeWireSink:
     ) -> None:
         with self._lock:
             link, self._link = self._link, None
-        if link is None:
-            return
-        with contextlib.suppress(LinkError):
-            if not link.watched:
-                link.leave()
-        link.close()
+        if link is not None:
+            link.leave(watched=link.watched)
 
 
 def session_is_there() -> bool:

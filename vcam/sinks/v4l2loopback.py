@@ -352,7 +352,7 @@ class V4L2LoopbackSink:
                     self._spare = spare
                     return
             if spare is not None:  # closed meanwhile
-                _part(spare, watched=False)
+                spare.leave(watched=False)
 
     def announce(self, fps: float) -> None:
         """Tell programs of another rate."""
@@ -383,15 +383,7 @@ class V4L2LoopbackSink:
             self._loopback = None
             spare, self._spare = self._spare, None
         if spare is not None:
-            _part(spare, watched=watched)
+            spare.leave(watched=watched)
         if self._camera is not None:
             camera, self._camera = self._camera, None
             camera.close()
-
-
-def _part(spare: Link, *, watched: bool) -> None:
-    """Leave the device to the keeper, which lets go of it unless somebody watches."""
-    with contextlib.suppress(LinkError):
-        if not watched:
-            spare.leave()
-    spare.close()
