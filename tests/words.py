@@ -37,6 +37,8 @@ LEFT_OUT = (
     "vcam/files/whole.py",
     "vcam/frame.py",
     "vcam/gpu/",
+    "vcam/keeper/pictures.py",
+    "vcam/keeper/process.py",
     "vcam/media/heif.py",
 )
 ARGPARSE = (

@@ -78,7 +78,7 @@ class Gate:
 
 
 class Scaled:
-    """What follows the convolution of `FeatureFusion`, and `head8`: three launches instead of ten.
+    """Steps after the convolution of `FeatureFusion`, and `head8`: three launches instead of ten.
 
     Its channels are not multiplied: the next convolution's weights are.
     """
