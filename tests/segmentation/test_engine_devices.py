@@ -16,6 +16,7 @@ from segmentation.engines.layout import Layout, is_device
 from segmentation.errors import EngineError, UntrustedError
 from tests.fakes import left_half, room, settings
 from vcam.compose.scene import Blur, Scene
+from vcam.gpu import beside
 from vcam.gpu.beside import Beside
 from vcam.guard import Fault
 from vcam.matting import Matting
@@ -167,14 +168,16 @@ class Plain:
 
     def __init__(self, name):
         self.info, self.fails, self.prepared = {"engine": "openvino", "device": name}, None, []
-        self.gate = threading.Event()
+        self.gate, self.answers, self.closed = (threading.Event() for _ in range(3))
         self.gate.set()
+        self.answers.set()
 
     def prepare(self, height, width):
         self.gate.wait(60)
         self.prepared.append((height, width))
 
     def matte(self, planes, *, seq, pts, scene=None):
+        self.answers.wait(60)
         if self.fails:
             raise self.fails
         return left_half(SimpleNamespace(planes=planes, seq=seq, pts=pts))
@@ -183,9 +186,12 @@ class Plain:
         pass
 
     def reset(self):
-        pass
+        self.answers.wait(60)
 
-    wipe = close = reset
+    def close(self):
+        self.closed.set()
+
+    wipe = reset
 
 
 @pytest.fixture
@@ -240,6 +246,34 @@ def test_the_device_takes_over_when_it_is_ready_and_hands_back_when_it_fails(lap
         assert sorted(laptop.opened) == ["GPU.0", "cpu"]
     finally:
         used.__exit__()
+
+
+@pytest.mark.parametrize("while_it", ["makes a matte", "forgets", "compiles"])
+def test_a_device_that_hangs_holds_nobody_up(laptop, monkeypatch, while_it):
+    monkeypatch.setattr(beside, "LEAVING", 0.2)
+    monkeypatch.setattr(beside, "PATIENCE", 5.0)
+    device, used = laptop.device, open_matting(laptop)
+    if while_it == "compiles":
+        device.gate.clear()
+        until(lambda: used.info["waits"] == "the GPU is being made ready", used)
+    else:
+        until(lambda: used.info.get("device") == "GPU.0", used)
+        monkeypatch.setattr(beside, "PATIENCE", 0.2)
+        device.answers.clear()
+        if while_it == "forgets":
+            used.wipe()
+        until(lambda: used.info["device"] == "CPU", used)
+        assert used.problem.startswith("the device has not answered for 0.2 s")
+
+    started = time.monotonic()
+    used.__exit__()
+    spent = time.monotonic() - started
+
+    assert spent < 30
+    assert not device.closed.is_set()
+    device.gate.set()
+    device.answers.set()
+    assert device.closed.wait(60)  # it ends by itself, should it ever answer
 
 
 def test_whoever_asks_for_the_processor_gets_it(laptop):

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import logging
+import queue
 import threading
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from segmentation.errors import EngineError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,11 +21,41 @@ if TYPE_CHECKING:
     from segmentation.segmenter import Segmenter
     from vcam.compose.scene import Scene
 
+log = logging.getLogger(__name__)
+
+PATIENCE: Final = 1.0  # seconds for an answer about a frame, as the GPU's process has
+LEAVING: Final = 2.0  # seconds to end in, before it is left alone
+
+
+class _Job:
+    """Something for the device's thread to do, and what came of it."""
+
+    def __init__(self, function: Callable[[], Any]) -> None:
+        self._function, self.done = function, threading.Event()
+        self._value: Any = None
+        self._error: Exception | None = None
+
+    def run(self) -> None:
+        """Do it."""
+        try:
+            self._value = self._function()
+        except Exception as error:  # told to the thread that asked
+            self._error = error
+        self.done.set()
+
+    def result(self) -> Any:
+        """Return its value, or raise its error, once it is done."""
+        if self._error is not None:
+            raise self._error
+        return self._value
+
 
 class Beside:
-    """Compiles for frames of a new shape on a thread of its own, and makes no mattes meanwhile.
+    """Compiles for frames of a new shape aside, and makes no mattes meanwhile.
 
-    Owned by one thread otherwise; see `vcam.matting.Aside`.
+    Everything the device does it does on a thread of its own: a driver that hangs holds that one,
+    and whoever asked goes on after `PATIENCE`. Owned by one thread otherwise; see
+    `vcam.matting.Aside`.
     """
 
     draws = False
@@ -28,8 +63,11 @@ class Beside:
     def __init__(self, segmenter: Segmenter) -> None:
         self._segmenter = segmenter
         self._ready: tuple[int, ...] = ()  # shape of the luma
-        self._compiling: threading.Thread | None = None
-        self._problem: Exception | None = None
+        self._compiling: tuple[tuple[int, ...], _Job] | None = None
+        self._lost = ""  # reason that it is asked nothing any more
+        self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="device", daemon=True)
+        self._thread.start()
 
     def prepare(self, planes: Planes, scene: Scene) -> bool:
         """Have what such frames need compiled aside; true once it is ready.
@@ -38,26 +76,32 @@ class Beside:
             SegmentationError: the device cannot do it.
         """
         if self._compiling is not None:
-            if self._compiling.is_alive():
+            shape, job = self._compiling
+            if not job.done.is_set():
                 return False
-            self._compiling = None
-        if self._problem is not None:
-            raise self._problem
-        if planes.y.shape == self._ready:
+            job.result()
+            self._ready, self._compiling = shape, None
+        shape = planes.y.shape
+        if shape == self._ready:
             return True
-        self._compiling = threading.Thread(
-            target=self._compile, args=(planes.y.shape,), name="device", daemon=True
-        )
-        self._compiling.start()
+        segmenter = self._segmenter
+        self._compiling = shape, self._order(lambda: segmenter.prepare(shape[0], shape[1]))
         return False
 
     def matte(
         self, planes: Planes, *, seq: int, pts: float, scene: Scene | None = None
     ) -> Matte | None:
-        """Return the matte of a frame; None while another shape is made ready."""
-        if planes.y.shape != self._ready:
+        """Return the matte of a frame; None while another shape is made ready.
+
+        Raises:
+            SegmentationError: the device failed, or did not answer in time.
+        """
+        if self._compiling is not None or planes.y.shape != self._ready:
             return None
-        return self._segmenter.matte(planes, seq=seq, pts=pts)
+        made: Matte | None = self._ask(
+            "frame", lambda: self._segmenter.matte(planes, seq=seq, pts=pts)
+        )
+        return made
 
     @property
     def info(self) -> dict[str, Any]:
@@ -78,24 +122,49 @@ class Beside:
         return self._segmenter.room_map
 
     def reset(self) -> None:
-        """Forget the frames before."""
+        """Forget the frames before.
+
+        Raises:
+            SegmentationError: the device failed, or did not answer in time.
+        """
         if self._compiling is None:
-            self._segmenter.reset()
+            self._ask("reset", self._segmenter.reset)
 
     def wipe(self) -> None:
-        """Forget the frames before, and overwrite all that is kept of them."""
+        """Forget the frames before, and overwrite all that is kept of them.
+
+        Raises:
+            SegmentationError: the device failed, or did not answer in time.
+        """
         if self._compiling is None:
-            self._segmenter.wipe()
+            self._ask("wipe", self._segmenter.wipe)
 
     def close(self) -> None:
-        """Give the device back, once nothing is compiled any more."""
-        if self._compiling is not None:
-            self._compiling.join()
-        self._segmenter.close()
+        """Give the device back, once it is done; a device that hangs is left to its thread."""
+        self._jobs.put(None)
+        self._thread.join(LEAVING)
+        if self._thread.is_alive():
+            log.warning("the device has not ended after %g s, and is left alone", LEAVING)
 
-    def _compile(self, shape: tuple[int, ...]) -> None:
+    def _order(self, function: Callable[[], Any]) -> _Job:
+        job = _Job(function)
+        self._jobs.put(job)
+        return job
+
+    def _ask(self, what: str, function: Callable[[], Any]) -> Any:
+        """Have the device do something, and return its value."""
+        if not self._lost:
+            job = self._order(function)
+            if job.done.wait(PATIENCE):
+                return job.result()
+            self._lost = f"the device has not answered for {PATIENCE:g} s ({what})"
+        raise EngineError(self._lost, hint='Set engine = "cpu".')
+
+    def _work(self) -> None:
+        while (job := self._jobs.get()) is not None:
+            job.run()
+            del job  # with the picture that it was about
         try:
-            self._segmenter.prepare(shape[0], shape[1])
-            self._ready = shape
-        except Exception as error:  # told to the thread that runs frames
-            self._problem = error
+            self._segmenter.close()
+        except Exception as error:  # of a driver: there is nothing left to do
+            log.warning("the device: %s", error)
