@@ -29,8 +29,9 @@ from vcam.gpu.segmenter import CudaSegmenter, Form
 W, H = 1280, 720
 WORKSPACE = 64 << 20  # bytes that each convolution takes besides
 LOOKS = 20
-READY = 100.0  # seconds in which a plan is ready
-PATIENCE = 15.0  # and in which one has to be, where the GPU hangs
+READY = 300.0  # seconds in which a plan is ready, however busy the machine
+PATIENCE = 30.0  # and in which one has to be, where the GPU hangs
+ANSWER = 5.0  # seconds for any other answer
 
 
 def picture(width: int, height: int, light_wrap: float = 0.0) -> Scene:
@@ -127,14 +128,14 @@ def gone(how: str) -> dict[str, Any]:
 
 def _gone(how: str, stage: str) -> dict[str, Any]:
     os.environ["VCAM_TEST_FAULT"] = f"{how}: {stage}"
-    child.SETTLED = 1
+    child.SETTLED, child.PATIENCE = 1, ANSWER
     waits = how == "hang" and stage in ("opening", "building", "recording", "look")
     child.BUILDING = PATIENCE if waits else READY
     luma, chroma = np.full((H, W), 90, np.uint8), np.full((H // 2, W // 2), 128, np.uint8)
     planes, frames, problem, used = Planes(luma, chroma, chroma), 0, "", None
     started = time.monotonic()
     try:
-        used = GpuChild(module="tests.gpu_stub.worker")
+        used = GpuChild(module="tests.gpu_stub.worker", opening=READY)
         scenes = [PICTURE, BLUR] if stage == "look" else [PICTURE]
         for scene in scenes:
             while not used.prepare(planes, scene):

@@ -316,6 +316,19 @@ def test_nothing_of_a_person_is_left_after_a_reset(weights):
         assert not buffer.any()
 
 
+def test_a_wipe_that_the_gpu_refuses_is_told(weights):
+    segmenter = CudaSegmenter(str(weights), device="cpu", form=Form(area=AREA))
+    matte(segmenter, moving(0), Scene(W, H, backdrop(W, H)))
+
+    def lost():
+        raise RuntimeError("CUDA error: an illegal memory access was encountered")
+
+    segmenter._plan.wipe = lost
+
+    with pytest.raises(EngineError, match="illegal memory access"):
+        segmenter.wipe()
+
+
 def test_memory_is_given_back_when_nobody_has_watched_for_long(weights, monkeypatch):
     segmenter = CudaSegmenter(str(weights), device="cpu", form=Form(area=AREA))
     matte(segmenter, moving(0), Scene(W, H, backdrop(W, H)))

@@ -414,7 +414,7 @@ class Plan:
 
         It takes its memory anew: that of the graphs before is what the frames on show are made in.
         """
-        known = (self.full, self.kernels)
+        known = (self.full, self.size, self.kernels)
         names = [name for name in STAGES if name != "infer" or known not in self.rig.ran]
         self.buffers.up[0][8] = 1  # a first frame: the moving averages learn nothing from it
         for _ in range(3):

@@ -81,7 +81,8 @@ class Rig:
         self.inputs = int(getattr(network, "inputs", 3))  # channels of the picture it takes
         self.device, self.dtype, self.area = device, dtype, area
         self.host = host or Pinned(device)
-        self.ran: set[tuple[tuple[int, int], str]] = set()  # sizes it ran at, and whose kernels
+        # Sizes the network ran at, that of the frame in its input, and whose kernels were with it.
+        self.ran: set[tuple[tuple[int, int], tuple[int, int], str]] = set()
         self.recording: torch.cuda.Stream | None = None
         self.running: torch.cuda.Stream | None = None
         self.pool: Any = None
