@@ -82,6 +82,18 @@ def test_a_program_that_stays_is_named_and_gone_when_it_leaves(watched, node):
     until(lambda: watched.names() == [])
 
 
+def test_the_process_that_keeps_the_device_open_for_us_is_nobody(watched):
+    keeper = subprocess.Popen(["sleep", "60"], pass_fds=[watched._fd])  # opened by us, not by it
+    try:
+        until(watched.names)
+        watched.leave_out(keeper.pid)
+
+        assert asked(watched, []) == []
+    finally:
+        keeper.kill()
+        keeper.wait()
+
+
 def test_a_program_that_only_looks_is_nobody(watched, node):
     process = hold(node)
     first = watched.names()
