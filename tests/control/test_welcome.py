@@ -136,3 +136,42 @@ def test_only_the_picture_sticks_and_never_to_a_low_window(browser, doors, width
     else:
         assert [name for name, _ in stuck] == ["frame"]
         assert stuck[0][1] <= 0.35 * height + 1
+
+
+@pytest.mark.parametrize(("chosen", "kept"), [("forest", "forest"), ("", "")])
+def test_a_program_that_watches_for_the_first_time_is_asked_about_once(
+    window, runtime, chosen, kept
+):
+    question = window.locator("#ask")
+    question.get_by_text("Zoom watches for the first time").wait_for()
+
+    question.get_by_label("Shown to it, every time").select_option(chosen)
+    question.get_by_role("button", name="OK").click()
+
+    until(lambda: runtime.settings.current.profiles.programs == {"zoom": kept}, window)
+    assert question.is_hidden()
+    window.wait_for_timeout(1500)  # another status
+    assert question.is_hidden()
+
+
+@pytest.mark.parametrize("size", [(1280, 800), (950, 800), (844, 390), (640, 450), (390, 844)])
+def test_a_message_never_covers_a_switch(window, size):
+    window.set_viewport_size({"width": size[0], "height": size[1]})
+    window.evaluate(
+        """() => {
+            const carried = new DataTransfer();
+            for (const name of ["a.txt", "b.txt", "c.txt"])
+                carried.items.add(new File([new Uint8Array(9)], name));
+            const how = { bubbles: true, cancelable: true, dataTransfer: carried };
+            document.body.dispatchEvent(new DragEvent("drop", how));
+        }"""
+    )
+    window.get_by_role("alert").nth(2).wait_for()
+
+    # Wherever the page is scrolled to: the two share no column.
+    over, under = window.evaluate(
+        """() => [document.getElementById("toasts").getBoundingClientRect().right,
+            Math.min(...[...document.querySelectorAll(".switch")].filter((e) => e.clientWidth)
+                .map((e) => e.getBoundingClientRect().left))]"""
+    )
+    assert over < under

@@ -80,3 +80,13 @@ def test_a_room_that_the_file_shows_does_not_come_back_with_the_end_of_a_call():
 
     assert kept.revealed is None
     assert kept.current.background.use == "coast"
+
+
+def test_a_program_left_as_it_is_gets_no_other_ones_background():
+    kept, profiles = made(**{"*": "forest", "zoom": ""})
+
+    profiles.follow(["zoom"])
+    assert kept.current.background.use == "studio"
+
+    profiles.follow(["discord"])
+    assert kept.current.background.use == "forest"

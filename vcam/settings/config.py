@@ -133,7 +133,7 @@ class Privacy(_Section):
 
 
 def _profile(value: str) -> str:
-    if isinstance(parse(value), Reveal):
+    if value and isinstance(parse(value), Reveal):
         raise ValueError("a background or a look; no program is shown your room by itself")
     return value
 

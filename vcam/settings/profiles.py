@@ -50,6 +50,7 @@ class Profiles:
         wish = next((programs[name] for name in names if name in programs), None)
         if wish is None and names:
             wish = programs.get(ANY)
+        wish = wish or None  # "": the user wants it as it is, whatever others are shown
         if wish == (self._taken.wish if self._taken else None):
             return
         self._give_back()

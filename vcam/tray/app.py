@@ -148,6 +148,8 @@ class Tray:
             return
         if now.sign != before.sign:
             self.icon.icon = icons.icon(now.sign)
+        # Below the title, where a panel shows more than that.
+        self.icon.about = _("For shortcuts: vcam toggle, vcam freeze, vcam background next")
         self.icon.title = plain(f"{TITLE}: {now.headline}", TOOLTIP)
         self.icon.update_menu()
 

@@ -95,7 +95,7 @@ class _Item(ServiceInterface):
 
     @dbus_property(READ)
     def ToolTip(self) -> "(sa(iiay)ss)":
-        return ["", [], plain(self._icon.title or ""), ""]
+        return ["", [], plain(self._icon.title or ""), getattr(self._icon, "about", "")]
 
     @dbus_property(READ)
     def ItemIsMenu(self) -> "b":

@@ -596,19 +596,34 @@ function programs() {
       select.id = `program-${name}`;
       select.addEventListener("change", () => {
         const { [name]: _gone, ...others } = values.profiles.programs;
-        change("profiles", "programs", select.value ? { ...others, [name]: select.value } : others);
+        change("profiles", "programs", select.value || name !== "*" ? { ...others, [name]: select.value } : others);
       });
-      const label = make("label", "", name === "*" ? _("Any other program") : _("For {0}", nice(name)), make("small"));
+      const label = make("label", "", name === "*" ? _("Any other program") : _("For {0}", nice(name)));
       label.htmlFor = select.id;
       return make("div", "row", label, select);
     }));
   }
-  names.forEach((name, at) => {
-    const row = $("programs").children[at];
-    const fresh = name !== "*" && !(name in wishes) && (status.watchers ?? []).some((one) => one.toLowerCase() === name);
-    say(row.querySelector("small"), fresh ? _("It watches: choose what it sees whenever it does") : "");
-    offer(row.querySelector("select"), choices, wishes[name] ?? "");
-  });
+  names.forEach((name, at) => offer($("programs").children[at].querySelector("select"), choices, wishes[name] ?? ""));
+  askAbout(choices);
+}
+
+// A program that watches for the first time: the answer is kept, and nobody is asked again.
+function askAbout(choices) {
+  const wishes = values.profiles?.programs ?? {};
+  const watching = status.shown_to === "page" ? [] : (status.watchers ?? []).filter((name) => name !== "settings page");
+  const fresh = watching.find((name) => !(name.toLowerCase() in wishes));
+  const isNew = $("ask").dataset.program !== fresh;
+  $("ask").hidden = !fresh;
+  if (!fresh) return;
+  $("ask").dataset.program = fresh;
+  say($("ask-title"), _("{0} watches for the first time", nice(fresh)));
+  offer($("ask-what"), choices, isNew ? "" : $("ask-what").value);
+}
+
+function answer() {
+  const name = $("ask").dataset.program.toLowerCase();
+  $("ask").hidden = true;
+  change("profiles", "programs", { ...values.profiles.programs, [name]: $("ask-what").value });
 }
 
 let healthy = "";
@@ -902,6 +917,7 @@ $("language").addEventListener("change", async (event) => {
   await change("control", "language", event.target.value);
   location.reload();
 });
+$("ask-done").addEventListener("click", answer);
 $("examine").addEventListener("click", examine);
 $("call").addEventListener("click", testCall);
 $("steps").addEventListener("click", welcome);
