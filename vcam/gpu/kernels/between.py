@@ -78,7 +78,7 @@ class Gate:
 
 
 class Scaled:
-    """Steps after the convolution of `FeatureFusion`, and `head8`: three launches instead of ten.
+    """Layers behind the convolution of `FeatureFusion`, and `head8`: three launches, not eleven.
 
     Its channels are not multiplied: the next convolution's weights are.
     """
