@@ -82,11 +82,12 @@ def test_a_room_that_the_file_shows_does_not_come_back_with_the_end_of_a_call():
     assert kept.current.background.use == "coast"
 
 
-def test_a_program_left_as_it_is_gets_no_other_ones_background():
+def test_a_program_left_as_it_is_gets_no_other_ones_background(caplog):
     kept, profiles = made(**{"*": "forest", "zoom": ""})
 
     profiles.follow(["zoom"])
     assert kept.current.background.use == "studio"
+    assert not caplog.records  # nothing was tried that cannot be
 
     profiles.follow(["discord"])
     assert kept.current.background.use == "forest"
