@@ -82,6 +82,14 @@ def unpacked(data: bytes) -> Message | None:
     )
 
 
+def foreign(data: bytes) -> bool:
+    """True of a packet of the same kind of program in another version."""
+    if len(data) < 6 or data[:4] != MAGIC:
+        return False
+    version: int = struct.unpack_from("<H", data, 4)[0]
+    return version != VERSION
+
+
 def process_of(peer: socket.socket) -> int:
     """The process at the other end, if it is one of this very user; nought if not."""
     told = peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))

@@ -25,6 +25,7 @@ from vcam.keeper.messages import (
     SIZE,
     WANT,
     Message,
+    foreign,
     process_of,
     unpacked,
 )
@@ -63,6 +64,7 @@ class Keeper:
             self._poll.register(fd, select.POLLIN)
         self._needed_at = clock()
         self._look_at = 0.0
+        self._relieved = False  # a daemon of another version came, which brings a keeper of its own
 
     def run(self) -> None:
         """Serve; returns once neither a daemon nor a program in a call has been there for long."""
@@ -93,6 +95,8 @@ class Keeper:
         os.close(self._wake)
 
     def _is_over(self) -> bool:
+        if self._relieved:
+            return True
         now = self._clock()
         if now < self._look_at:
             return False
@@ -127,6 +131,7 @@ class Keeper:
             except OSError:
                 data, fds = b"", []
             message = unpacked(data)
+            self._relieved |= foreign(data)
             if message is None:  # the end, or somebody who speaks another language
                 over = True
             elif message.kind == SHOW:
