@@ -128,8 +128,11 @@ class Kept:
 
 def _missing() -> None:
     """Have what the loop may call compiled before it is compiled itself."""
-    while _inlined:
-        _inlined.pop(0)()
+    # All at once, in order: one of them calls others, which must be whole by then.
+    pending = _inlined[:]
+    _inlined.clear()
+    for compile_now in pending:
+        compile_now()
 
 
 @functools.cache
