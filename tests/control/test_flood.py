@@ -62,6 +62,7 @@ def watched(tmp_path: Path) -> Iterator[tuple[Client, Manager, Path]]:
         "XDG_CACHE_HOME": cache,
         "NOTIFY_SOCKET": str(manager.path),
         "WATCHDOG_USEC": "4000000",
+        "VCAM_OUTPUT_ON_DEMAND": "false",  # nobody watches
     }
     environ.pop("WATCHDOG_PID", None)
 

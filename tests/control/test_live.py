@@ -37,6 +37,7 @@ def camera(monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
     """A real daemon on the demo picture in motion, live."""
     cache = os.environ.get("VCAM_TEST_CACHE") or str(Path("~/.cache").expanduser())
     environ = os.environ | {"XDG_CACHE_HOME": cache, "HOME": str(Path.home())}
+    environ["VCAM_OUTPUT_ON_DEMAND"] = "false"  # nobody watches
     subprocess.run(
         [*VCAM, "start", "--source", "demo", "--sink", "none"],
         env={k: v for k, v in environ.items() if k != "NOTIFY_SOCKET"},
