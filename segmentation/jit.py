@@ -35,7 +35,7 @@ def compiled(signature: str, *, inline: bool = False) -> Callable[[F], F]:
 
     `inline` is for small loops that others call on a few dozen pixels: each argument that is an
     array makes a call dearer, until the call costs ten times the loop. Python never calls them, so
-    they are compiled only where one that calls them is not in the cache.
+    they are compiled only where one that calls them is not on disk, and are not kept themselves.
 
     One signature each: a call with other types fails instead of compiling in the middle of a
     call. No fastmath: results are the same bits as the NumPy versions give.
@@ -51,7 +51,6 @@ def compiled(signature: str, *, inline: bool = False) -> Callable[[F], F]:
             if os.environ.get("NUMBA_DISABLE_JIT") == "1":
                 return function
             made = numba.njit(**options)(function)
-            made._cache = Kept(function)
 
             def compile_now() -> None:
                 made.compile(signature)
@@ -60,6 +59,7 @@ def compiled(signature: str, *, inline: bool = False) -> Callable[[F], F]:
             if inline:
                 _inlined.append(compile_now)
             else:
+                made._cache = Kept(function)
                 compile_now()
             loop: F = made
             return loop
