@@ -33,7 +33,7 @@ PERSON: Final = 0.05  # mean alpha from which a block shows some of the person
 SOLID: Final = 0.9  # and from which it is all person
 WINDOW: Final = 0.002  # share of the picture: more of the person must not be lost at the edges,
 FACE: Final = 0.005  # nor more inside, where a mouth opens,
-LOST: Final = 0.05  # nor more of the whole picture
+LOST: Final = 0.02  # nor more of the whole picture: somebody who comes in
 _BLOCK: Final = np.ones((3, 3), np.uint8)
 
 
