@@ -16,7 +16,7 @@ from vcam.foreign_text import plain
 from vcam.frame import Frame, FramePool
 from vcam.media.pictures import i420_from_image, read_image
 from vcam.system import patience
-from vcam.system.memory import blank
+from vcam.system.memory import blank, scrub
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -59,6 +59,7 @@ class StillSource:
     def __enter__(self) -> Self:
         bound = 3 * max(self.width, self.height)
         image = patience.within(self.path, lambda: read_image(self.path, bound=bound))
+        scrub()  # what its decoder gave back, before anybody else gets it to keep
         image = _cropped(image, self.width / self.height)
         h, w = image.shape[:2]
         # A little larger than the frame, so that panning never shows an edge.
