@@ -35,6 +35,7 @@ def home(tmp_path):
         "HOME": str(tmp_path / "home"),
         "XDG_RUNTIME_DIR": str(tmp_path / "run"),
         "XDG_CACHE_HOME": str(Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()),
+        "VCAM_OUTPUT_ON_DEMAND": "false",  # nobody watches
     }
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "DBUS_SESSION_BUS_ADDRESS", "NOTIFY_SOCKET"):
         environ.pop(name, None)

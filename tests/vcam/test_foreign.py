@@ -355,6 +355,7 @@ def home(tmp_path):
     cache = str(Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser())
     run, own = str(tmp_path / "run"), str(tmp_path / "home")
     environ = {**keep, "HOME": own, "XDG_RUNTIME_DIR": run, "XDG_CACHE_HOME": cache}
+    environ["VCAM_OUTPUT_ON_DEMAND"] = "false"  # nobody watches
     yield environ
     vcam(environ, "stop")
 
