@@ -159,7 +159,7 @@ WORDS = {
     "Capture": {"_slot", "_opener", "_generation"},
     "Outlet": {"places", "_leaving", "_last", "_last_write"},
     "Stats": {"written", "cards", "composited", "revealed"},
-    "Place": {"sink", "wanted"},
+    "Place": {"sink", "_told", "wanted"},
     "RoomWindow": {"_until", "_view"},
     "StillSource": {"_pace"},
     "Reopener": {
