@@ -261,6 +261,14 @@ def test_it_works_with_no_home(home, tmp_path, case):
     assert vcam(home, "stop").returncode == 0
 
 
+def test_a_camera_that_nobody_watched_yet_says_nothing_it_does_not_know(home):
+    on_demand = home | {"VCAM_OUTPUT_ON_DEMAND": "true"}
+    assert vcam(on_demand, "start", "--source", "demo", "--sink", "none").returncode == 0
+
+    assert "None" not in vcam(home, "status").stdout
+    assert "has not been open" in vcam(home, "room").stdout
+
+
 def test_a_killed_daemon_leaves_nothing_in_the_way_of_the_next(home):
     vcam(home, "start", "--source", "demo", "--sink", "none")
     os.kill(status(home)["pid"], signal.SIGKILL)

@@ -57,11 +57,11 @@ def status(options: argparse.Namespace) -> int:
     rows.append((_("background"), plain(status["background"])))
     if revealed := status.get("revealed"):
         rows.append(("", _("OTHERS SEE YOUR ROOM, asked for by: {0}", _(revealed["by"]))))
-    device, precision = engine.get("device"), engine.get("precision")
+    model, device, precision = (engine.get(key) for key in ("model", "device", "precision"))
     rows += [
         (_("watched by"), watchers),
         (_("speed"), _("{0} fps, {1} ms from camera to output", status["fps"], latency["p50"])),
-        (_("model"), _("{0} on {1}, {2}", engine.get("model"), device, precision)),
+        *([(_("model"), _("{0} on {1}, {2}", model, device, precision))] if model else []),
         (_("costs"), _("{0} % of a core, {1} MB", status["cpu_percent"], status["rss_mb"])),
     ]
     if known := (engine.get("room") or {}).get("known"):

@@ -53,6 +53,8 @@ def _known(status: dict[str, Any]) -> float:
 
 def _told(status: dict[str, Any]) -> str:
     room = status["engine"].get("room")
+    if not status["engine"].get("engine"):
+        return _("Nothing of the room is known yet: the camera has not been open.")
     if room is None:
         return _("The room is not learnt by this engine.")
     words = _("{0} of the room is known.", f"{_known(status):.0%}")
