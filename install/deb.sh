@@ -39,6 +39,7 @@ sed "s|^Exec=vcam|Exec=$home/bin/vcam|" "$here/vbg-camera.desktop" |
 sed "s|^Exec=vcam|Exec=$home/bin/vcam|" "$here/vbg-camera-tray.desktop" |
     put /etc/xdg/autostart/vbg-camera-tray.desktop
 put /usr/share/icons/hicolor/scalable/apps/vbg-camera.svg <"$here/icons/vbg-camera.svg"
+put /usr/share/metainfo/io.vbg_camera.VBGCamera.metainfo.xml <"$here/vbg-camera.metainfo.xml"
 put $home/install/linux.sh <"$here/linux.sh"
 manual() { PYTHONPATH=$source "$stage$home/bin/python" -m vcam.manual "$1"; }
 manual man | gzip -9n | put /usr/share/man/man1/vcam.1.gz

@@ -152,6 +152,11 @@ def _add_tools(add: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
     bench.add_argument("--engine", default="cpu", choices=("cpu", "cuda"), help=_("to measure"))
     bench.add_argument("--check", action="store_true", help=_("cuda: compare composites, too"))
 
+    update = add("update", "update.run", _("ask whether a newer version is out"))
+    update.add_argument(
+        "--check", action="store_true", required=True, help=_("ask, and install nothing")
+    )
+
     # For the shells alone: no help lists it.
     complete = add("complete", "complete.run", "")
     complete.add_argument("kind", choices=("backgrounds", "cameras", "sinks", "keys", "values"))

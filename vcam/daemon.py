@@ -73,7 +73,7 @@ def run(
     stats = Stats()
     settings = Settings(config)
     notifier = Notifier()
-    out = config.output
+    out, size = config.output, (config.output.width, config.output.height)
     with contextlib.ExitStack() as opened:
         opened.enter_context(_lock())
         reread = threading.Event()
@@ -81,10 +81,10 @@ def run(
         if room is not None:
             settings.show_room("command line", room)
         backdrop, problem = _first_backdrop(config)
-        card = card_of(config, out.width, out.height)
+        card = card_of(config, *size)
         if card.problem:
             log.warning("privacy card: %s; the drawn one is shown", card.problem)
-        sinks = opened.enter_context(open_sinks(out.sink, out.width, out.height, out.fps))
+        sinks = opened.enter_context(open_sinks(out.sink, *size, out.fps, out.format))
         outlet = opened.enter_context(sinks.outlet(card, stats, fps=out.fps))
         opened.callback(scrub)  # after the camera and the engine are closed
         demand = Demand(outlet, on_demand=out.on_demand, idle_after=out.idle_after)

@@ -93,6 +93,10 @@ class DaemonError(VcamError):
         self.running = running  # False where there is none to talk to
 
 
+class UpdateError(VcamError):
+    """Nobody could say which version is the newest."""
+
+
 class Stopped(VcamError):
     """A signal asked the work to end; what was done so far is kept."""
 

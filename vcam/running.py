@@ -81,7 +81,8 @@ class Daemon:
         self._suspend = SuspendWatch()
         self._begun_with = self.settings.current
         self._matte, self._output = self._begun_with.matte, self._begun_with.output
-        self._size = {"width": self._output.width, "height": self._output.height}
+        fixed = ("width", "height", "format")  # for as long as this runs
+        self._shape = {key: getattr(self._output, key) for key in fixed}
         self._camera = self._begun_with.camera.model_dump(exclude={"mirror"})
         self._logged = self._started
         self._ready = False
@@ -236,7 +237,7 @@ class Daemon:
         if config.matte != self._matte:
             self._matte = config.matte
             pipe.matting.apply(config.matte)
-        output = config.output.model_copy(update=self._size)
+        output = config.output.model_copy(update=self._shape)
         if output != self._output:
             self._output = output
             pipe.outlet.choose(self._wanted_sinks(output))
@@ -319,7 +320,7 @@ class Daemon:
             scrub()
 
     def _wanted_sinks(self, output: Output) -> list[Wanted]:
-        return wanted_sinks(output.sink, **self._size, fps=output.fps)
+        return wanted_sinks(output.sink, **self._shape, fps=output.fps)
 
 
 def _values_of(name: str) -> Changes:

@@ -53,10 +53,10 @@ class Desk:
         self.now, self.number = 100.0, 0
         self.shown: list[bytes] = []
         self.meanwhile = lambda: None  # what happens between a picture's beginning and its end
-        self.mine = Pictures(W, H)
+        self.mine = Pictures(W * H * 3 // 2)
         self.output = Output(SIZE, lambda: self.now)
         self.output.target = self
-        self.output.attach(Pictures(W, H, os.dup(self.mine.fd)))
+        self.output.attach(Pictures(W * H * 3 // 2, os.dup(self.mine.fd)))
         self.draw(CARD, 9)
         self.output.hold(Message(HOLD, slot=CARD, seq=self.number, most=DEADLINE))
 

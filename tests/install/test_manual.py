@@ -92,7 +92,7 @@ def test_bash_knows_presets_cameras_sinks_qualities_and_settings(tmp_path: Path)
     assert complete(tmp_path, "set", "camera.m") == {"camera.mirror"}
     assert complete(tmp_path, "set", "camera.mirror", "") == {"true", "false"}
     assert complete(tmp_path, "set", "matte.quality", "b") == {"balanced"}
-    assert complete(tmp_path, "get", "output.f") == {"output.fps"}
+    assert complete(tmp_path, "get", "output.fp") == {"output.fps"}
 
 
 def test_zsh_reads_the_completion_without_complaint(tmp_path: Path) -> None:

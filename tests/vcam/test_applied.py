@@ -115,7 +115,12 @@ LIVE: dict[tuple[str, str], tuple[Any, Callable[[House], bool]]] = {
     ("control", "language"): read("control", "language", "de"),
     ("control", "log"): ("error", lambda house: logging.getLogger().level == logging.ERROR),
 }  # fmt: skip
-MARKED = {("output", "width"): 640, ("output", "height"): 480, ("control", "port"): 8765}
+MARKED = {
+    ("output", "width"): 640,
+    ("output", "height"): 480,
+    ("output", "format"): "yuyv",
+    ("control", "port"): 8765,
+}
 
 
 @pytest.mark.parametrize(("section", "key"), EVERY)

@@ -19,9 +19,9 @@ from tests.vcam.keeping import SIZE, H, W, keeping, until
 from vcam.keeper import link as links
 from vcam.keeper import messages, process, standby
 from vcam.keeper.link import Link, LinkError
-from vcam.keeper.messages import ATTACH, NAME, PIPEWIRE, Message
+from vcam.keeper.messages import ATTACH, NAME, PIPEWIRE, VERSION, Message
 from vcam.keeper.node import ERROR, PAUSED, STREAMING, UNCONNECTED
-from vcam.keeper.pictures import SLOTS
+from vcam.keeper.pictures import SLOTS, Pictures
 from vcam.system import systemd
 
 CARD = bytes([9]) * SIZE
@@ -190,9 +190,11 @@ def test_a_peer_is_ours_by_its_uid(monkeypatch):
         assert messages.process_of(one) == 0
 
 
-@pytest.mark.parametrize("spoil", ["open to shrink", "small", "none", "noise"])
+@pytest.mark.parametrize("spoil", ["open to shrink", "small", "none", "noise", "long"])
 def test_who_speaks_wrongly_is_shown_out_and_the_camera_goes_on(kept, link, spoil):
-    fds, said = [], Message(ATTACH, slot=PIPEWIRE, size=(W, H), fps=30).packed()
+    # A picture in PipeWire is I420, and has no other length.
+    length = W * H * 2 if spoil == "long" else W * H * 3 // 2
+    fds, said = [], Message(ATTACH, slot=PIPEWIRE, size=(W, H), seq=length, fps=30).packed()
     if spoil == "open to shrink":
         fds = [os.memfd_create("open", os.MFD_ALLOW_SEALING)]
         os.ftruncate(fds[0], 1 << 20)
@@ -200,6 +202,8 @@ def test_who_speaks_wrongly_is_shown_out_and_the_camera_goes_on(kept, link, spoi
         fds = [os.memfd_create("small", os.MFD_ALLOW_SEALING)]
         os.ftruncate(fds[0], SIZE)
         fcntl.fcntl(fds[0], fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW)
+    elif spoil == "long":
+        fds = [os.dup(Pictures(W * H * 2).fd)]
     elif spoil == "noise":
         said = b"hello"
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as peer:
@@ -213,10 +217,10 @@ def test_who_speaks_wrongly_is_shown_out_and_the_camera_goes_on(kept, link, spoi
 
 
 def test_it_makes_way_for_a_daemon_of_another_version(kept, link):
-    said = Message(ATTACH, slot=PIPEWIRE, size=(W, H), fps=30).packed()
+    said = Message(ATTACH, slot=PIPEWIRE, size=(W, H), seq=W * H * 3 // 2, fps=30).packed()
     with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as peer:
         peer.connect(str(kept.folder / NAME))
-        peer.send(said.replace(b"vbgk\x01", b"vbgk\x02"))
+        peer.send(said[:4] + bytes([VERSION + 1, 0]) + said[6:])
 
         until(lambda: kept.node.closed)
     assert link.state == UNCONNECTED
@@ -364,10 +368,10 @@ def test_a_device_that_does_not_fit_is_let_go(kept, tmp_path):
 
 def test_a_device_is_watched_while_another_process_has_it_open(tmp_path):
     fd, device = loopback(tmp_path)
-    with contextlib.closing(standby.Standby(fd, W, H)) as held:
+    with contextlib.closing(standby.Standby(fd, W * H * 3 // 2)) as held:
         assert not held.watched
     fd = os.open(device, os.O_RDWR)
-    with contextlib.closing(standby.Standby(fd, W, H)) as held:
+    with contextlib.closing(standby.Standby(fd, W * H * 3 // 2)) as held:
         with device.open() as opened:
             reader = subprocess.Popen(["sleep", "60"], stdin=opened)
         assert held.watched

@@ -9,6 +9,7 @@ import socket
 import struct
 import time
 
+import av
 import numpy as np
 import pytest
 import pyvirtualcam
@@ -19,6 +20,7 @@ from vcam.errors import SinkError
 from vcam.frame import Frame, SafeFrame
 from vcam.keeper import link as links
 from vcam.sinks import v4l2loopback
+from vcam.sinks.layouts import LAYOUTS
 from vcam.sinks.v4l2loopback import V4L2LoopbackSink
 from vcam.system import fd_store, v4l2
 from vcam.system.devices import VirtualCameraInfo
@@ -33,6 +35,7 @@ class Module:
         self.flags = v4l2.OUTPUT
         self.driver = "v4l2 loopback"
         self.size = None  # what it is kept at
+        self.fourcc = "YU12"
         self.refuse = {}
         self.asked = []
         self.rates = []  # that programs were told of
@@ -46,9 +49,11 @@ class Module:
             data[16:26] = b"VBG Camera"
             struct.pack_into("<II", data, 84, self.flags | 0x80000000, self.flags)
         elif request in (v4l2.S_FMT, v4l2.G_FMT):
+            if request == v4l2.S_FMT:
+                self.fourcc = v4l2.fourcc_name(struct.unpack_from("<I", data, 16)[0])
             if self.size:
                 struct.pack_into("<II", data, 8, *self.size)
-                struct.pack_into("<I", data, 16, v4l2.fourcc("YU12"))
+                struct.pack_into("<I", data, 16, v4l2.fourcc(self.fourcc))
         elif request == v4l2.S_PARM:
             kind, seconds, parts = struct.unpack_from("<I8xII", data)
             assert kind == v4l2.OUTPUT
@@ -102,6 +107,25 @@ def test_the_very_bytes_reach_the_device(node):
     size = W * H * 3 // 2
     with open(node, "rb") as file:
         assert file.read() == bytes([7]) * size + bytes([9]) * size
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_a_device_gets_the_layout_that_was_asked_for(module, node, name):
+    noise = np.random.default_rng(7).integers(16, 240, (H * 3 // 2, W), np.uint8)
+    picture = SafeFrame(noise, time.monotonic(), 0, is_card=True, maker="vcam.compose.card")
+    other = {"i420": "yuv420p", "nv12": "nv12", "yuyv": "yuyv422"}[name]
+
+    with V4L2LoopbackSink(node, W, H, 30, name) as sink:
+        sink.write(picture)
+
+    assert module.fourcc == LAYOUTS[name].fourcc
+    with open(node, "rb") as file:
+        written = np.frombuffer(file.read(), np.uint8)
+    assert written.size == LAYOUTS[name].size(W, H)
+    # What FFmpeg makes of it, back in planes: chroma of both rows of a pair is the same.
+    rows = {"i420": (H * 3 // 2, W), "nv12": (H * 3 // 2, W), "yuyv": (H, W, 2)}[name]
+    frame = av.VideoFrame.from_ndarray(written.reshape(rows), format=other)
+    np.testing.assert_array_equal(frame.reformat(format="yuv420p").to_ndarray(), noise)
 
 
 @pytest.mark.usefixtures("module")
@@ -335,19 +359,20 @@ def die(sink):
     loopback.fd = -1
 
 
-def test_the_keeper_has_the_device_and_the_next_daemon_gets_it(module, node, beside):
-    module.size = (W, H)
-    sink = V4L2LoopbackSink(node, W, H, 30).__enter__()
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_the_keeper_has_the_device_and_the_next_daemon_gets_it(module, node, beside, name):
+    module.size, size = (W, H), LAYOUTS[name].size(W, H)
+    sink = V4L2LoopbackSink(node, W, H, 30, name).__enter__()
     sink.hold(frame(9), 0.5)
     sink.write(frame(7))
     until(lambda: sink._spare)
     one = os.fstat(sink._loopback.fd).st_ino
     die(sink)
-    until(lambda: os.path.getsize(node) >= 3 * W * H * 3 // 2)
+    until(lambda: os.path.getsize(node) >= 3 * size)
     module.asked.clear()
     module.flags = v4l2.CAPTURE  # as somebody writes
 
-    with V4L2LoopbackSink(node, W, H, 30) as after:
+    with V4L2LoopbackSink(node, W, H, 30, name) as after:
         assert v4l2.S_FMT not in module.asked
         assert os.fstat(after._loopback.fd).st_ino == one
         after.hold(frame(9), 0.5)
@@ -356,6 +381,7 @@ def test_the_keeper_has_the_device_and_the_next_daemon_gets_it(module, node, bes
     with open(node, "rb") as file:
         written = file.read()
     assert set(written) == {7, 9}
+    assert len(written) % size == 0
     until(lambda: links.kept_device(beside.folder) is None)  # nobody watched
 
 

@@ -36,6 +36,7 @@ from vcam.doctor.report import run_checks
 from vcam.errors import SinkError, SourceError
 from vcam.frame import SafeFrame
 from vcam.sinks import open_sinks
+from vcam.sinks.layouts import LAYOUTS
 from vcam.sinks.v4l2loopback import V4L2LoopbackSink
 from vcam.sources.webcam import open_webcam, wait_for_change
 from vcam.system import v4l2
@@ -328,6 +329,27 @@ def a_raw_reader_ffmpeg_and_opencv_see_the_very_pixels(out: Path) -> None:
         assert fine
         assert image.shape == (H, W, 3)
         assert np.abs(image[H // 2, W // 2].astype(int) - (0, 0, 255)).max() < 6  # BGR
+
+
+@sink_check
+def programs_see_the_very_pixels_in_every_format_the_device_may_have(_: Path) -> dict[str, Any]:
+    seen = {}
+    for name in ("yuyv", "nv12", "i420"):
+        sink = V4L2LoopbackSink(None, W, H, FPS, name)
+        with sink, feeding(sink, colour(81, 90, 240)):
+            told = subprocess.run(
+                ["ffmpeg", "-v", "error", "-f", "v4l2", "-i", VIRTUAL, "-frames:v", "2", "-f",
+                 "rawvideo", "-pix_fmt", "yuv420p", "-"],
+                capture_output=True, check=True, timeout=PATIENCE,
+            )  # fmt: skip
+            assert len(told.stdout) == 2 * W * H * 3 // 2, (name, told.stderr)
+            seen[name] = told.stdout[0], told.stdout[W * H], told.stdout[-1]
+            fd = v4l2.open_node(VIRTUAL)
+            fourcc = v4l2.get_format(fd, v4l2.CAPTURE).fourcc
+            os.close(fd)
+        assert fourcc == LAYOUTS[name].fourcc
+    assert set(seen.values()) == {(81, 90, 240)}, seen
+    return {"seen": len(seen)}
 
 
 def until_picture(reader: Reader) -> bytes:

@@ -50,8 +50,8 @@ class Camera:
             OSError: its memory is not fit to be shared.
         """
         size = message.width, message.height
-        pictures = Pictures(*size, memory)
-        if size != self._size:
+        pictures = Pictures(message.seq, memory)
+        if size != self._size or (self._output is not None and pictures.size != self._output.size):
             self.close()
         if self._output is None:
             self._size = size

@@ -55,12 +55,15 @@ class LinkError(Exception):
 class Link:
     """Feeds a camera of the keeper's, once attached. One thread writes; any may ask for `state`.
 
+    A picture has `length` bytes, by default those of I420.
+
     Raises:
         LinkError: there is no keeper to be had in `folder`.
     """
 
-    def __init__(self, folder: Path, width: int, height: int) -> None:
+    def __init__(self, folder: Path, width: int, height: int, length: int = 0) -> None:
         self._size = width, height
+        self._length = length or width * height * 3 // 2
         self._camera = PIPEWIRE
         self._lock = threading.Lock()
         self._number = self._slot = 0
@@ -68,7 +71,7 @@ class Link:
         self._state = UNCONNECTED
         self.node = 0  # of the camera in the session
         self._closed = False
-        self._pictures = Pictures(width, height)
+        self._pictures = Pictures(self._length)
         try:
             self._socket = _connected(folder)
         except BaseException:
@@ -85,7 +88,9 @@ class Link:
             LinkError: the keeper has ended.
         """
         self._camera = PIPEWIRE if device is None else LOOPBACK
-        attach = Message(ATTACH, slot=self._camera, size=self._size, fps=fps).packed()
+        attach = Message(
+            ATTACH, slot=self._camera, size=self._size, seq=self._length, fps=fps
+        ).packed()
         fds = [self._pictures.fd, *(() if device is None else (device,))]
         try:
             socket.send_fds(self._socket, [attach], fds)

@@ -9,13 +9,15 @@ import os
 import socket
 import struct
 
-VERSION = 1  # of everything both ends agree upon; who speaks another one is not understood
+VERSION = 2  # of everything both ends agree upon; who speaks another one is not understood
 NAME = "keeper.sock"  # in the runtime directory
 PROCESS = "vcam-keeper"  # what programs that list processes show
 MAGIC = b"vbgk"
 
 # From the daemon:
-ATTACH = 1  # with the pictures' memory and perhaps a device; size, fps; a camera in `slot`
+ATTACH = (
+    1  # with the pictures' memory, maybe a device; size, fps, `seq` bytes each; a camera in `slot`
+)
 HOLD = 2  # the picture in `slot` is the card to show when pictures stop; `most` seconds of age
 SHOW = 3  # the picture in `slot`, numbered `seq`, of the moment `pts`
 RATE = 4  # pictures a second from now on

@@ -37,7 +37,7 @@ class Output:
         self, size: int, clock: Callable[[], float] = time.monotonic, *, at_once: bool = True
     ) -> None:
         self.target: Target | None = None
-        self._size = size
+        self.size = size
         self._at_once = at_once  # False: a daemon that is there shows everything by itself
         self._clock = clock
         self._pictures: Pictures | None = None
@@ -66,8 +66,8 @@ class Output:
         pictures = self._pictures
         if pictures is None or pictures.number(CARD) != message.seq:
             return  # another one is on its way
-        card = ctypes.create_string_buffer(self._size)
-        ctypes.memmove(card, pictures.address(CARD), self._size)
+        card = ctypes.create_string_buffer(self.size)
+        ctypes.memmove(card, pictures.address(CARD), self.size)
         if pictures.number(CARD) == message.seq:
             self._card, self._most = card, message.most
 
@@ -88,14 +88,14 @@ class Output:
 
     def _copy(self, at: int, pictures: Pictures, message: Message) -> None:
         """Copy a picture out of its slot; the card over it if it was drawn over meanwhile."""
-        ctypes.memmove(at, pictures.address(message.slot), self._size)
+        ctypes.memmove(at, pictures.address(message.slot), self.size)
         if pictures.number(message.slot) != message.seq:
             self.refused += 1
             self._copy_card(at)
 
     def _copy_card(self, at: int) -> None:
         assert self._card is not None
-        ctypes.memmove(at, self._card, self._size)
+        ctypes.memmove(at, self._card, self.size)
 
     def tend(self) -> float:
         """Show the card if nothing else came; seconds until it is due again."""

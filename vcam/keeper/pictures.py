@@ -19,14 +19,14 @@ _SEALS = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW  # who maps it would be killed 
 
 
 class Pictures:
-    """Shared pictures of one size: made by the writer, mapped by the reader from a descriptor.
+    """Shared pictures of `size` bytes: made by the writer, mapped by the reader from a descriptor.
 
     Raises:
         OSError: the memory is too small, or could be made smaller later.
     """
 
-    def __init__(self, width: int, height: int, fd: int = -1) -> None:
-        self.size = width * height * 3 // 2
+    def __init__(self, size: int, fd: int = -1) -> None:
+        self.size = size
         self._step = -(-self.size // mmap.PAGESIZE) * mmap.PAGESIZE
         whole = mmap.PAGESIZE + (SLOTS + 1) * self._step
         self.fd = fd if fd >= 0 else _made(whole)

@@ -170,10 +170,13 @@ class Keeper:
     def _attach(self, peer: socket.socket, message: Message, fds: list[int]) -> None:
         """Let `peer` feed a camera; what it takes out of `fds` is the camera's."""
         camera, size = self._camera(message), (message.width, message.height)
-        if len(fds) != message.slot or min(size) <= 0 or max(size) > LARGEST:
+        area = size[0] * size[1]
+        lengths = (area * 3 // 2, area * 2)[: message.slot]  # PipeWire is offered I420 alone
+        fits = min(size) > 0 and max(size) <= LARGEST and message.seq in lengths
+        if len(fds) != message.slot or not fits:
             raise OSError("this is not how to attach")
         before = camera.peer
-        device = Standby(os.dup(fds[1]), *size) if len(fds) > 1 else None
+        device = Standby(os.dup(fds[1]), message.seq) if len(fds) > 1 else None
         try:
             camera.attach(peer, message, fds[0], device)
         except OSError:

@@ -16,15 +16,15 @@ LOOK_EVERY = 1.0  # seconds between looks at who has it open
 
 
 class Standby:
-    """The device behind descriptor `fd`, which belongs to this from now on."""
+    """The device behind descriptor `fd`, whose owner this is; a picture has `length` bytes."""
 
     state, id, starved = PAUSED, 0, False
 
-    def __init__(self, fd: int, width: int, height: int) -> None:
+    def __init__(self, fd: int, length: int) -> None:
         self.fd = fd
         self.fps = 0.0
         self.lost = False
-        self._picture = ctypes.create_string_buffer(width * height * 3 // 2)
+        self._picture = ctypes.create_string_buffer(length)
         self._path = os.readlink(f"/proc/self/fd/{fd}")
         self._looked_at = float("-inf")
         self._watched = False

@@ -93,6 +93,7 @@ class Output(_Section):
     width: Annotated[Width, Restart]
     height: Annotated[Height, Restart]
     fps: Fps
+    format: Annotated[Literal["i420", "yuyv", "nv12"], Restart]
     on_demand: bool
     idle_after: Annotated[float, Field(ge=0, le=3600)]
 

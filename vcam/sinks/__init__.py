@@ -38,7 +38,9 @@ class Sinks:
 
 
 @contextlib.contextmanager
-def open_sinks(names: str, width: int, height: int, fps: float) -> Iterator[Sinks]:
+def open_sinks(
+    names: str, width: int, height: int, fps: float, format: str = "i420"
+) -> Iterator[Sinks]:
     """Open every sink in `names`, which are separated by commas.
 
     What "auto" hopes for may be missing, which is noted; what was named must open.
@@ -49,7 +51,7 @@ def open_sinks(names: str, width: int, height: int, fps: float) -> Iterator[Sink
     """
     sinks = Sinks()
     try:
-        for wanted in wanted_sinks(names, width, height, fps):
+        for wanted in wanted_sinks(names, width, height, fps, format):
             sink, problem = None, ""
             try:
                 sink = wanted.open()
@@ -68,7 +70,9 @@ def open_sinks(names: str, width: int, height: int, fps: float) -> Iterator[Sink
                 left.__exit__(None, None, None)
 
 
-def wanted_sinks(names: str, width: int, height: int, fps: float) -> list[Wanted]:
+def wanted_sinks(
+    names: str, width: int, height: int, fps: float, format: str = "i420"
+) -> list[Wanted]:
     """The sinks in `names`, each once; "auto" is every virtual camera there may be.
 
     Raises:
@@ -79,14 +83,14 @@ def wanted_sinks(names: str, width: int, height: int, fps: float) -> list[Wanted
         if name == "auto":
             linux = sys.platform.startswith("linux")
             for kind in ("v4l2loopback", "pipewire") if linux else ("obs",):
-                opener = _opener(kind, width, height, fps)
+                opener = _opener(kind, width, height, fps, format)
                 found.setdefault(kind, Wanted(kind, opener, hoped=True, lasting=linux))
         elif name != "none":
-            found[name] = Wanted(name, _opener(name, width, height, fps))
+            found[name] = Wanted(name, _opener(name, width, height, fps, format))
     return list(found.values())
 
 
-def _opener(name: str, width: int, height: int, fps: float) -> Opener:
+def _opener(name: str, width: int, height: int, fps: float, format: str) -> Opener:
     if name.startswith("file:"):
         from vcam.sinks.file import FileSink
 
@@ -96,7 +100,7 @@ def _opener(name: str, width: int, height: int, fps: float) -> Opener:
         from vcam.sinks.v4l2loopback import V4L2LoopbackSink
 
         device = name if name.startswith("/dev/") else None
-        return lambda: V4L2LoopbackSink(device, width, height, fps)
+        return lambda: V4L2LoopbackSink(device, width, height, fps, format)
     if name == "pipewire":
         from vcam.sinks.pipewire import PipeWireSink
 

@@ -17,17 +17,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import pyvirtualcam
 
 from vcam.errors import SinkError, VcamError
 from vcam.keeper.link import Link, LinkError, kept_device, let_go
 from vcam.sinks.file import check
+from vcam.sinks.layouts import LAYOUTS
 from vcam.sinks.watchers import Consumers, last_holders
 from vcam.system import fd_store, paths, v4l2
 from vcam.system.devices import LABEL, list_virtual_cameras
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
     from typing_extensions import Self
 
@@ -35,22 +36,26 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FORMAT: Final = "YU12"
 KEPT: Final = "v4l2loopback"  # what the service manager knows the descriptor by
 LET_GO: Final = 0.3  # seconds it may take to close what it is told to
 _INSTALL: Final = "Run `vcam doctor` to see what is missing, or install/linux.sh to create one."
 
 
 class Loopback:
-    """A v4l2loopback device open for writing I420 of one size, with no other writer of ours.
+    """A v4l2loopback device open for writing pictures of one size, with no other writer of ours.
+
+    Pictures come as I420 and leave in `layout`, a name in `LAYOUTS`.
 
     Raises:
         SinkError: none there, not ours to open, fed by another program, or of another size.
     """
 
-    def __init__(self, device: str | None, width: int, height: int) -> None:
+    def __init__(self, device: str | None, width: int, height: int, layout: str = "i420") -> None:
         self.path = _find(device)
         self.width, self.height = width, height
+        self.layout = LAYOUTS[layout]
+        self.size = self.layout.size(width, height)
+        self._turned = np.empty(self.size, np.uint8)  # the picture in the device's layout
         if not self._resume():
             self._open()
             try:
@@ -90,7 +95,7 @@ class Loopback:
             now = v4l2.get_format(fd, v4l2.OUTPUT)
             same = os.path.samestat(os.fstat(fd), os.stat(self.path))
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            wanted = (self.width, self.height, FORMAT)
+            wanted = (self.width, self.height, self.layout.fourcc)
             return same and (now.width, now.height, now.fourcc) == wanted
         return False
 
@@ -149,8 +154,8 @@ class Loopback:
                 v4l2.OUTPUT,
                 self.width,
                 self.height,
-                FORMAT,
-                size=self.width * self.height * 3 // 2,
+                self.layout.fourcc,
+                size=self.size,
             )
         except OSError as error:
             if error.errno not in (errno.EBUSY, errno.EINVAL):
@@ -161,10 +166,14 @@ class Loopback:
             now = None
             with contextlib.suppress(OSError):
                 now = v4l2.get_format(self.fd, v4l2.OUTPUT)
-            if now is not None and (now.width, now.height) != (self.width, self.height):
+            if now is not None and (now.width, now.height, now.fourcc) != (
+                self.width,
+                self.height,
+                self.layout.fourcc,
+            ):
                 raise self._other_size(now) from error
             raise self._taken() from error
-        if (got.width, got.height, got.fourcc) != (self.width, self.height, FORMAT):
+        if (got.width, got.height, got.fourcc) != (self.width, self.height, self.layout.fourcc):
             raise self._other_size(got)
         # 0.15 answers EINVAL and takes write() all the same; older ones are stuck later without.
         with contextlib.suppress(OSError):
@@ -173,8 +182,9 @@ class Loopback:
     def _other_size(self, now: v4l2.PixelFormat) -> SinkError:
         return SinkError(
             f"{self.path!r} stays at {now.width}x{now.height} {now.fourcc} while programs read it, "
-            f"expected {self.width}x{self.height} {FORMAT}",
-            hint="Close the programs that use the camera, or set output.width and output.height.",
+            f"expected {self.width}x{self.height} {self.layout.fourcc}",
+            hint="Close the programs that use the camera, or set output.width, output.height and "
+            "output.format.",
         )
 
     def _taken(self) -> SinkError:
@@ -194,14 +204,15 @@ class Loopback:
         with contextlib.suppress(OSError):
             v4l2.set_rate(self.fd, v4l2.OUTPUT, fps)
 
-    def write(self, data: NDArray[np.uint8]) -> None:
-        """Show one picture.
+    def write(self, picture: NDArray[np.uint8]) -> None:
+        """Show one picture, I420.
 
         Raises:
             SinkError: the device is gone or took less than a picture.
         """
+        data = self.layout.arranged(picture.reshape(-1, self.width), self._turned)
         try:
-            taken = os.write(self.fd, data.reshape(-1).data)
+            taken = os.write(self.fd, data.data)
         except OSError as error:
             raise SinkError(
                 f"{self.path!r} cannot be written: {error.strerror}", hint=_INSTALL
@@ -288,8 +299,10 @@ class V4L2LoopbackSink:
 
     kind = "v4l2loopback"
 
-    def __init__(self, device: str | None, width: int, height: int, fps: float) -> None:
-        self._device = device
+    def __init__(
+        self, device: str | None, width: int, height: int, fps: float, layout: str = "i420"
+    ) -> None:
+        self._device, self._layout = device, layout
         self.name = f"{LABEL} ({device})" if device else LABEL
         self.width, self.height, self.fps = width, height, fps
         self._camera: Any = None
@@ -300,7 +313,7 @@ class V4L2LoopbackSink:
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
-        loopback = Loopback(self._device, self.width, self.height)
+        loopback = Loopback(self._device, self.width, self.height, self._layout)
         loopback.announce(self.fps)
         self.name = f"{loopback.label} ({loopback.path})"
         self._camera = pyvirtualcam.Camera(
@@ -339,10 +352,12 @@ class V4L2LoopbackSink:
                 return
             try:
                 if spare is None:
-                    spare = Link(paths.runtime_dir(), self.width, self.height)
+                    spare = Link(paths.runtime_dir(), self.width, self.height, loopback.size)
                     loopback.consumers.leave_out(spare.process)
                     spare.attach(self.fps, device)
-                spare.hold(card.data, deadline)
+                spare.hold(
+                    loopback.layout.arranged(card.data, np.empty(loopback.size, np.uint8)), deadline
+                )
             except (LinkError, OSError, VcamError) as error:
                 log.debug("nobody stands by for %s: %s", self.name, error)
             if device >= 0:
