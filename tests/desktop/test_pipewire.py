@@ -136,13 +136,14 @@ def test_a_program_sees_25_pictures_a_second_within_40_ms(desk, sink, record_pro
     assert goes[-1][1] <= 40, goes
 
 
-def test_chromium_lists_the_camera_and_shows_its_pixels(desk, sink, tmp_path):
-    if lacking := missing_portal() + ([] if browser.program() else ["chromium"]):
+@pytest.mark.parametrize("name", browser.THROUGH_PIPEWIRE)
+def test_a_browser_lists_the_camera_and_shows_its_pixels(desk, sink, tmp_path, name):
+    if lacking := missing_portal() + ([] if browser.program(name) else [name]):
         pytest.skip(f"apt-get install {' '.join(lacking)}")
     desk.portal()
-    flag = "--enable-features=WebRtcPipeWireCamera"
+    flags = browser.THROUGH_PIPEWIRE[name]
     with Feeder(sink):
-        opened = browser.Browser(tmp_path, W, H, flag, environ=desk.environ)
+        opened = browser.Browser(tmp_path, W, H, *flags, environ=desk.environ, name=name)
         try:
             until(lambda: opened.last("error") or len(opened.seen()) >= 3, 120)
             until(lambda: sink.watchers() not in ([], ["unknown program"]))
@@ -156,7 +157,7 @@ def test_chromium_lists_the_camera_and_shows_its_pixels(desk, sink, tmp_path):
     assert opened.last("playing") == [W, H]
     for colours in opened.seen():
         assert max(np.abs(np.subtract(colours, ((255, 0, 0), (255, 0, 0)))).flat) < 6, opened.told
-    assert "chromium" in str(watchers).lower()
+    assert name in str(watchers).lower()
 
 
 def test_a_program_that_is_killed_does_not_take_the_camera_along(desk, sink):

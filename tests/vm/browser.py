@@ -1,4 +1,4 @@
-"""Headless Chromium in a call: lists cameras, plays ours, tells what it sees."""
+"""Headless Chromium or Firefox in a call: lists cameras, plays ours, tells what it sees."""
 
 from __future__ import annotations
 
@@ -54,22 +54,53 @@ const sleep = ms => new Promise(done => setTimeout(done, ms));
   const to = canvas.getContext('2d', {willReadFrequently: true});
   const at = (x, y) => Array.from(
     to.getImageData(x * canvas.width | 0, y * canvas.height | 0, 1, 1).data).slice(0, 3);
+  let told = [0, 0, 0];
   for (let n = 1; ; n++) {
     await new Promise(done => video.requestVideoFrameCallback(done));
     to.drawImage(video, 0, 0);
-    if (n % 5 == 0) await tell('pixels', [at(0.06, 0.95), at(0.8, 0.95), performance.now(), n]);
+    const behind = at(0.8, 0.95);
+    const other = behind.some((level, i) => Math.abs(level - told[i]) > 40);
+    if (n % 5 == 0 || other) {
+      told = behind;
+      await tell('pixels', [at(0.06, 0.95), behind, performance.now(), n]);
+    }
   }
 } catch (error) { tell('error', String(error)); } })();
 </script>"""
 
 
+# What it takes to have a browser look for cameras in PipeWire, besides its settings.
+THROUGH_PIPEWIRE = {"chromium": ("--enable-features=WebRtcPipeWireCamera",), "firefox": ()}
+# Firefox asks nobody, plays at once, looks for cameras in PipeWire and keeps to itself.
+PREFERENCES = {
+    "media.navigator.permission.disabled": True,
+    "media.webrtc.camera.allow-pipewire": True,
+    "media.autoplay.default": 0,
+    "app.update.enabled": False,
+    "browser.shell.checkDefaultBrowser": False,
+    "browser.startup.homepage_override.mstone": "ignore",
+    "datareporting.policy.dataSubmissionEnabled": False,
+    "network.captive-portal-service.enabled": False,
+    "network.connectivity-service.enabled": False,
+    "toolkit.telemetry.reportingpolicy.firstRun": False,
+}
+
+
 class Browser:
-    """A browser on our page; `told` is what the page has said so far."""
+    """A browser on our page; `told` is what the page has said so far, `at` when it did."""
 
     def __init__(
-        self, out: Path, width: int, height: int, *flags: str, environ: dict[str, str] | None = None
+        self,
+        out: Path,
+        width: int,
+        height: int,
+        *flags: str,
+        environ: dict[str, str] | None = None,
+        name: str = "chromium",
     ) -> None:
         self.told: list[tuple[str, Any]] = []
+        self.at: list[float] = []  # on the monotonic clock
+        at = self.at
         page = PAGE.replace("WIDTH", str(width)).replace("HEIGHT", str(height)).encode()
         told = self.told
 
@@ -85,6 +116,7 @@ class Browser:
 
             def do_POST(self) -> None:
                 length = int(self.headers["Content-Length"])
+                at.append(time.monotonic())
                 told.append(tuple(json.loads(self.rfile.read(length))))
                 self.send_response(204)
                 self.end_headers()
@@ -92,12 +124,11 @@ class Browser:
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
         self._profile = tempfile.mkdtemp()
-        self._log = (out / "chromium.log").open("wb")
-        headful = "--headful" in flags
+        self._log = (out / f"{name}.log").open("wb")
+        address = f"http://127.0.0.1:{self._server.server_port}/"
+        build = _firefox if name == "firefox" else _chromium
         self.process = subprocess.Popen(
-            [program() or "chromium", *(f for f in FLAGS if not (headful and "headless" in f)),
-             f"--user-data-dir={self._profile}", *(f for f in flags if f != "--headful"),
-             f"http://127.0.0.1:{self._server.server_port}/"],
+            [*build(self._profile, flags), address],
             stdout=self._log, stderr=self._log, start_new_session=True, env=environ,
         )  # fmt: skip
 
@@ -142,9 +173,27 @@ class Browser:
         shutil.rmtree(self._profile, ignore_errors=True)
 
 
-def program() -> str | None:
+def program(name: str = "chromium") -> str | None:
     """The browser's program."""
-    return shutil.which("chromium") or shutil.which("google-chrome")
+    names = ("firefox-esr", "firefox") if name == "firefox" else ("chromium", "google-chrome")
+    return next(filter(None, map(shutil.which, names)), None)
+
+
+def _chromium(profile: str, flags: tuple[str, ...]) -> list[str]:
+    headful = "--headful" in flags
+    return [
+        program() or "chromium",
+        *(flag for flag in FLAGS if not (headful and "headless" in flag)),
+        f"--user-data-dir={profile}",
+        *(flag for flag in flags if flag != "--headful"),
+    ]
+
+
+def _firefox(profile: str, flags: tuple[str, ...]) -> list[str]:
+    lines = [f"user_pref({json.dumps(k)}, {json.dumps(v)});" for k, v in PREFERENCES.items()]
+    Path(profile, "user.js").write_text("\n".join(lines))
+    found = program("firefox") or "firefox"
+    return [found, "--headless", "--no-remote", "--profile", profile, *flags]
 
 
 def _near(colour: list[int], wanted: tuple[int, int, int]) -> bool:
