@@ -548,8 +548,21 @@ def test_the_keeper_is_no_other_program() -> None:
     assert [finding.what for finding in found] == ["The daemon is not running."]
 
 
+def client(name: str) -> str:
+    """What pw-dump tells of a session with one client, whose settings name another."""
+    module = {"type": "PipeWire:Interface:Module", "info": {"args": "# pipewire-media-session"}}
+    props = {"application.name": name}
+    return json.dumps([module, {"type": "PipeWire:Interface:Client", "info": {"props": props}}])
+
+
 @pytest.mark.parametrize(
-    ("told", "there"), [('"WirePlumber"', True), ('"Firefox"', False), (None, None)]
+    ("told", "there"),
+    [
+        (client("WirePlumber [export]"), True),
+        (client("Firefox"), False),
+        ("noise", None),
+        (None, None),
+    ],
 )
 def test_the_session_manager_is_looked_for_where_pipewire_is(tmp_path, told, there) -> None:
     (tmp_path / "pipewire-0").touch()

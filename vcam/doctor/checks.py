@@ -214,7 +214,7 @@ def other_writer(seen: Surroundings) -> Iterator[Finding]:
 def webcam(seen: Surroundings) -> Iterator[Finding]:
     """There is a webcam, and it is ours to open."""
     source = seen.setting("camera", "source")
-    if seen.system != "linux" or (source not in (None, "auto") and not _is_device(source)):
+    if seen.system != "linux" or (source != "auto" and not _is_device(source)):
         return
     for what in seen.sensors:
         # With another camera beside it, it is worth knowing and no more.

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import platform
 import re
@@ -356,13 +357,26 @@ def _desktop(root: Path, environ: Mapping[str, str], run: Run) -> dict[str, Any]
     if runtime:
         facts["pipewire"] = (Path(runtime) / "pipewire-0").exists()
         if facts["pipewire"] and (told := run(["pw-dump"])):
-            facts["session_manager"] = any(name in told for name in SESSION_MANAGERS)
+            facts["session_manager"] = _has_session_manager(told)
     with contextlib.suppress(Exception):  # no bus, no library: nothing is known
         facts |= asyncio.run(asyncio.wait_for(_session_bus(), timeout=3))
     return facts
 
 
 SESSION_MANAGERS = ("WirePlumber", "pipewire-media-session")
+
+
+def _has_session_manager(told: str) -> bool | None:
+    """True if one is among PipeWire's clients; its settings name them, too, whoever runs."""
+    try:
+        objects = json.loads(told)
+    except ValueError:
+        return None
+    clients = (o for o in objects if str(o.get("type")).endswith(":Client"))
+    names = (((o.get("info") or {}).get("props") or {}).get("application.name") for o in clients)
+    return any(str(name).startswith(SESSION_MANAGERS) for name in names)
+
+
 CALLERS = ("zoom", "teams", "discord", "chrome", "chromium", "firefox", "slack", "skype", "webex")
 
 

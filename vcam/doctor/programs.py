@@ -20,6 +20,7 @@ def settings(seen: Surroundings) -> Iterator[Finding]:
             problem.splitlines()[0],
             "The daemon does not start with settings it cannot read. "
             "`vcam config show` lists each with its meaning.",
+            about="settings",
         )
 
 
@@ -41,22 +42,23 @@ def daemon(seen: Surroundings) -> Iterator[Finding]:
             f"The running daemon is version {theirs}, installed is {__version__}.",
             "It keeps running as it was: `vcam stop`, then `vcam start`, when no call is on.",
         )
+    problems = [str(text) for text in seen.status.get("problems") or ()]
     if seen.status.get("state") == "fault":
         reason = str(seen.status.get("reason") or "no reason given")
+        # The first problem is the camera's, at more length than a card has room for.
+        cause = " ".join(problems.pop(0).splitlines()) if problems else ""
+        again = "You are shown again as soon as the cause is gone."
         yield Finding(
             "error",
             f"The camera shows the privacy card: {reason}.",
-            "You are shown again as soon as the cause is gone.",
+            f"{cause}. {again}" if cause else again,
         )
     yield from _missing(seen.status)
-    told = [
-        *(seen.status.get("problems") or ()),
-        _of_engine(seen),
-        seen.status.get("config_problem"),
-        seen.status.get("config_unsaved"),
-    ]
+    told = [*problems, _of_engine(seen), seen.status.get("config_unsaved")]
     for problem in dict.fromkeys(str(text) for text in told if text):
         yield _told(problem)
+    if problem := seen.status.get("config_problem"):
+        yield replace(_told(str(problem)), about="settings")
 
 
 def _missing(status: Mapping[str, Any]) -> Iterator[Finding]:
@@ -73,7 +75,8 @@ def _told(problem: str) -> Finding:
     what, *more = problem.splitlines()
     # Who reads this has just run it.
     why = " ".join(line for line in more if "vcam doctor" not in line)
-    return Finding("warning", what, why or "`vcam status` shows the rest.")
+    about = "pipewire" if "pipewire" in what.lower() else ""
+    return Finding("warning", what, why or "`vcam status` shows the rest.", about=about)
 
 
 def frame_rate(seen: Surroundings) -> Iterator[Finding]:
