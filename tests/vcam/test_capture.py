@@ -48,6 +48,21 @@ def test_a_camera_that_went_away_is_told_before_it_is_closed():
     assert told == Fault("camera unplugged")
 
 
+def test_what_failed_is_no_problem_of_another_camera():
+    def gone() -> SlowToClose:
+        raise SourceError("'gone.png' does not exist")
+
+    with Capture(gone) as capture:
+        capture.want(True)
+        assert capture.read(2) == Fault("picture cannot be read")
+        capture.want(False)
+        assert "gone.png" in capture.problem
+
+        capture.switch(SlowToClose)
+
+        assert capture.problem == ""
+
+
 class Endless:
     """A camera that always has the next picture."""
 

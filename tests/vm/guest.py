@@ -568,6 +568,142 @@ def a_device_that_belongs_to_root_is_refused_with_the_way_out(_: Path) -> dict[s
     return {"told": told.stdout}
 
 
+def told() -> list[str]:
+    """What the doctor says of this guest, besides that no daemon runs."""
+    return [f.what for f in run_checks() if f.what != "The daemon is not running."]
+
+
+@contextlib.contextmanager
+def file(path: str, text: str) -> Iterator[None]:
+    """A file with this text, for as long as the block runs."""
+    place = Path(path)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    place.write_text(text)
+    try:
+        yield
+    finally:
+        place.unlink()
+
+
+@contextlib.contextmanager
+def feeder(width: int, height: int) -> Iterator[None]:
+    """Another program that feeds our device."""
+    test = f"testsrc=size={width}x{height}:rate=5"
+    words = ["ffmpeg", "-v", "error", "-re", "-f", "lavfi", "-i", test, "-pix_fmt", "yuv420p",
+             "-f", "v4l2", VIRTUAL]  # fmt: skip
+    with subprocess.Popen(words, stderr=subprocess.DEVNULL) as program, ending(program):
+        until(lambda: list_virtual_cameras()[0].ready)
+        yield
+
+
+@contextlib.contextmanager
+def without_modules() -> Iterator[Path]:
+    """An empty folder where this kernel's modules are."""
+    release = os.uname().release
+    place = Path("/lib/modules", release)
+    empty = Path("/run/empty")
+    empty.mkdir(exist_ok=True)
+    load(None)
+    subprocess.run(["mount", "--bind", empty, place], check=True)
+    try:
+        yield place
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
+AS_MEMBER = (
+    "from vcam.doctor.report import run_checks; print(*(f.what for f in run_checks()), sep='|')"
+)
+
+
+def as_nobody(*groups: int) -> list[str]:
+    """What the doctor says to a user of these groups."""
+    done = subprocess.run(
+        [sys.executable, "-c", AS_MEMBER], user=65534, group=65534, extra_groups=groups,
+        env=os.environ | {"HOME": "/nonexistent", "USER": "nobody"},
+        capture_output=True, text=True, timeout=PATIENCE, check=True,
+    )  # fmt: skip
+    return done.stdout.strip().split("|")
+
+
+@nightly
+def fifteen_faults_of_a_kernel_and_its_files_are_each_named_once(_: Path) -> dict[str, Any]:
+    boot, options = "/etc/modules-load.d/vcam.conf", "options v4l2loopback devices=1\n"
+    found: dict[str, list[str]] = {}
+    load("")
+    with file(boot, "v4l2loopback\n"):
+        assert told() == []  # a healthy one
+        with file("/etc/modprobe.d/a.conf", options), file("/etc/modprobe.d/b.conf", options):
+            found["set options of"] = told()
+        with feeder(W, H):
+            found["another program feeds"] = told()
+        with feeder(W + 1, H + 1):
+            found["which is odd"] = [
+                what for what in told() if "another program" not in what.lower()
+            ]
+        words = ["v4l2-ctl", "-d", WEBCAM, "--stream-mmap", "--stream-count=100000"]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        with subprocess.Popen(words, **quiet) as other, ending(other):
+            until(lambda: any(h.pid == other.pid for h in holders(WEBCAM)))
+            found["in use by v4l2-ctl"] = told()
+        (VIVID / "unbind").write_text("vivid.0")
+        try:
+            found["no webcam was found"] = told()
+        finally:
+            (VIVID / "bind").write_text("vivid.0")
+        os.environ["VCAM_OUTPUT_FPS"] = "fast"
+        found["'fast'"] = told()
+        del os.environ["VCAM_OUTPUT_FPS"]
+        load("", card_label='"VBG Camera,VBG Camera"')
+        found["are both called"] = told()
+        load("", card_label='"OBS Virtual Camera,DroidCam"')
+        found["no virtual camera is called"] = told()
+        load("", exclusive_caps="0,0")
+        found["without exclusive_caps=1"] = [w for w in told() if VIRTUAL in w]
+        load("")
+        fd = v4l2.open_node(VIRTUAL)  # as an old writer leaves it behind
+        v4l2.set_format(fd, v4l2.OUTPUT, W, H, "YU12", size=W * H * 3 // 2)
+        os.write(fd, bytes(W * H * 3 // 2))
+        os.close(fd)
+        found["is stuck"] = told()
+        load(None)
+        found["not loaded"] = told()
+        with without_modules() as modules:
+            found["is not installed"] = told()
+            built = modules.parent / "9.9.9/updates/v4l2loopback.ko"
+            with file(str(built), ""):
+                found["built for kernel 9.9.9"] = told()
+        load("")
+        found |= of_permissions()
+    found["at start-up"] = told()
+    wrong = {key: said for key, said in found.items() if [key in s.lower() for s in said] != [True]}
+    assert not wrong
+    return {"named": len(found)}
+
+
+def of_permissions() -> dict[str, list[str]]:
+    """What a user is told who may not open the device: in no group, from the next login, in it."""
+    import grp
+
+    video = grp.getgrnam("video").gr_gid
+    for folder in [f for file in (Path(sys.executable), Path(__file__)) for f in file.parents]:
+        folder.chmod(folder.stat().st_mode | 0o555)
+    for path in (WEBCAM, OTHER):
+        os.chmod(path, 0o666)
+    found = {}
+    os.chown(VIRTUAL, 0, video)
+    os.chmod(VIRTUAL, 0o660)
+    found["you may not open"] = as_nobody()
+    groups = Path("/etc/group").read_text()
+    Path("/etc/group").write_text(groups.replace(f"video:x:{video}:", f"video:x:{video}:nobody,"))
+    found["this session does not know"] = as_nobody()
+    Path("/etc/group").write_text(groups)
+    os.chmod(VIRTUAL, 0o600)
+    found["although you are in the group"] = as_nobody(video)
+    os.chmod(VIRTUAL, 0o660)
+    return {words: [w for w in said if "The daemon" not in w] for words, said in found.items()}
+
+
 def surroundings(out: Path) -> dict[str, str]:
     """What a daemon here finds in its environment."""
     os.makedirs("/run/user", mode=0o700, exist_ok=True)

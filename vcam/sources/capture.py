@@ -113,6 +113,7 @@ class Capture:
             log.warning("camera: the source before does not answer and is left alone")
             left.end()
             self._camera.__enter__()
+        self._camera.forget()
         if wanted:
             self._camera.now()
 

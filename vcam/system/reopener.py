@@ -86,6 +86,11 @@ class Reopener(Generic[T]):
         with self._changed:
             self._asked = False
 
+    def forget(self) -> None:
+        """Forget why the last try failed: it was for something that nobody wants any more."""
+        with self._changed:
+            self.problem = ""
+
     def take(self) -> T | None:
         """The thing that was opened last, for the caller to own; None if there is none."""
         if self._slot is None:
