@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import programs
 from tests.desktop import feeder, reader
 from tests.desktop.session import Session, missing_portal, until
 from tests.vm import browser
@@ -162,6 +163,7 @@ def test_a_call_goes_on_while_the_daemon_is_killed_and_started(desk, record_prop
     assert max(back) < 2
     assert len(keepers(desk)) == 1
     assert max(sizes) < 32
+    programs.note("gst-launch-1.0", "PipeWire", survives="kill -9, stop and start")
 
 
 @pytest.mark.slow
@@ -310,6 +312,8 @@ def test_a_browsers_call_goes_on_while_a_real_daemon_is_killed_stopped_and_start
     assert "ended" not in kinds
     # What is behind the person was green or a card at all times, and never as bright as the room.
     assert not [colours for colours in opened.seen() if min(colours[1]) > 150]
+    program = "firefox-esr" if name == "firefox" else name
+    programs.note(program, "PipeWire", survives="kill -9, stop and start")
 
 
 def is_card(pixels: list[Any] | None) -> bool:

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import programs
 from tests.desktop import reader
 from tests.desktop.session import Session, missing_portal, until
 from tests.vm import browser
@@ -113,6 +114,9 @@ def test_a_program_sees_the_very_pixels(desk, sink):
     assert len(seen) == 40
     assert {tuple(picture[where]) for picture in seen for where in ("left", "right")} == {RED}
     assert statistics.median(picture["age"] for picture in seen[20:]) < 5  # time codes work
+    programs.note(
+        "gst-launch-1.0", "PipeWire", listed="yes", right_pixels="yes", named="gst-launch-1.0"
+    )
 
 
 @pytest.mark.slow
@@ -158,6 +162,9 @@ def test_a_browser_lists_the_camera_and_shows_its_pixels(desk, sink, tmp_path, n
     for colours in opened.seen():
         assert max(np.abs(np.subtract(colours, ((255, 0, 0), (255, 0, 0)))).flat) < 6, opened.told
     assert name in str(watchers).lower()
+    program = "firefox-esr" if name == "firefox" else name
+    named = ", ".join(watchers)
+    programs.note(program, "PipeWire", listed="yes", right_pixels="yes", named=named)
 
 
 def test_a_program_that_is_killed_does_not_take_the_camera_along(desk, sink):

@@ -207,6 +207,7 @@ def look(
     *,
     seconds: float,
     upset: Callable[[subprocess.Popen[bytes]], dict[str, Any]] | None = None,
+    name: str = "chromium",
 ) -> dict[str, Any]:
     """Open the camera in the browser and look until it shows what it should.
 
@@ -214,7 +215,7 @@ def look(
     the same once more, and what is behind the person is at no time as blue as the webcam's
     picture is there.
     """
-    browser = Browser(out, width, height)
+    browser = Browser(out, width, height, name=name)
     try:
         took = browser.until_shows(seconds)
         assert any(label.startswith("VBG Camera") for label in browser.last("cameras"))

@@ -864,7 +864,65 @@ def chromium_shows_the_person_in_front_of_the_background_before_and_after_a_kill
     from tests.vm import browser
 
     daemon()
-    return browser.look(out, W, H, seconds=3 * PATIENCE, upset=killed_meanwhile)
+    figures = browser.look(out, W, H, seconds=3 * PATIENCE, upset=killed_meanwhile)
+    return figures | {"survives": "a kill"}
+
+
+@nightly
+def firefox_shows_the_person_in_front_of_the_background_before_and_after_a_kill(
+    out: Path,
+) -> dict[str, Any]:
+    from tests.vm import browser
+
+    daemon()
+    figures = browser.look(out, W, H, seconds=3 * PATIENCE, upset=killed_meanwhile, name="firefox")
+    return figures | {"survives": "a kill"}
+
+
+def seen_by(name: str) -> dict[str, Any]:
+    """A program gets the person in front of the background, before and after a kill."""
+    from tests.vm.programs import Program
+
+    os.chmod(VIRTUAL, 0o666)
+    daemon()
+    program = Program(name, VIRTUAL, W, H)
+    try:
+        program.until("live", 2 * PATIENCE)
+        first, begun = program.seen, time.monotonic()
+        time.sleep(5)
+        rate = (program.seen - first) / (time.monotonic() - begun)
+        os.environ["XDG_RUNTIME_DIR"] = daemon().environ["XDG_RUNTIME_DIR"]
+        named = Client.connect().status()["watchers"]
+        daemon().restart()
+        program.last = "nothing"
+        program.until("card", 3 * PATIENCE)
+        program.until("live", PATIENCE)
+    finally:
+        program.close()
+    until(lambda: not daemon().webcam_open())
+    assert named, "nobody was named"
+    assert not program.wrong, program.wrong
+    return {"rate": round(rate, 1), "named": ", ".join(named), "survives": "a kill"}
+
+
+@nightly
+def ffmpeg_gets_the_person_before_and_after_a_kill(_: Path) -> dict[str, Any]:
+    return seen_by("ffmpeg")
+
+
+@nightly
+def gstreamer_gets_the_person_before_and_after_a_kill(_: Path) -> dict[str, Any]:
+    return seen_by("gst-launch-1.0")
+
+
+@nightly
+def mpv_gets_the_person_before_and_after_a_kill(_: Path) -> dict[str, Any]:
+    return seen_by("mpv")
+
+
+@nightly
+def vlc_gets_the_person_before_and_after_a_kill(_: Path) -> dict[str, Any]:
+    return seen_by("vlc")
 
 
 def killed_meanwhile(program: subprocess.Popen[bytes]) -> dict[str, Any]:

@@ -47,28 +47,11 @@ class Reader:
 
     def pixel(self, data: bytes, where: tuple[float, float]) -> tuple[int, int, int]:
         """Y, U and V at a place."""
-        w, h = self.format.width, self.format.height
-        x, y = int(where[0] * w), int(where[1] * h)
-        chroma = (y // 2) * (w // 2) + x // 2
-        return data[y * w + x], data[w * h + chroma], data[w * h * 5 // 4 + chroma]
+        return pixel(data, where, self.format.width, self.format.height)
 
     def shows(self, data: bytes) -> str:
-        """What a picture is: "live", "card", or "other", which nobody may ever see.
-
-        Live is green on the whole right side and the webcam's white on the left, as the settings
-        and the webcam say; a card is the very card, apart from the line with its reason.
-        """
-        w, h = self.format.width, self.format.height
-        planes = _planes(np.frombuffer(data, np.uint8), w, h)
-        if all(_same(a, b) for a, b in zip(planes, _card(w, h), strict=True)):
-            return "card"
-        green = all(
-            np.abs(plane[:, int(plane.shape[1] * 0.62) :].astype(int) - level).max() <= 8
-            for plane, level in zip(planes, GREEN, strict=True)
-        )
-        y, u, v = self.pixel(data, PERSON)
-        white = y > 150 and abs(u - 128) < 16 and abs(v - 128) < 16
-        return "live" if green and white else "other"
+        """What a picture is: see `shown`."""
+        return shown(data, self.format.width, self.format.height)
 
     def until(self, wanted: str, seconds: float) -> float:
         """Read until a picture shows what is wanted; how long that took.
@@ -106,6 +89,31 @@ class Reader:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+
+def pixel(data: bytes, where: tuple[float, float], w: int, h: int) -> tuple[int, int, int]:
+    """Y, U and V at a place of an I420 picture."""
+    x, y = int(where[0] * w), int(where[1] * h)
+    chroma = (y // 2) * (w // 2) + x // 2
+    return data[y * w + x], data[w * h + chroma], data[w * h * 5 // 4 + chroma]
+
+
+def shown(data: bytes, w: int, h: int) -> str:
+    """What a picture is: "live", "card", or "other", which nobody may ever see.
+
+    Live is green on the whole right side and the webcam's white on the left, as the settings
+    and the webcam say; a card is the very card, apart from the line with its reason.
+    """
+    planes = _planes(np.frombuffer(data, np.uint8), w, h)
+    if all(_same(a, b) for a, b in zip(planes, _card(w, h), strict=True)):
+        return "card"
+    green = all(
+        np.abs(plane[:, int(plane.shape[1] * 0.62) :].astype(int) - level).max() <= 8
+        for plane, level in zip(planes, GREEN, strict=True)
+    )
+    y, u, v = pixel(data, PERSON, w, h)
+    white = y > 150 and abs(u - 128) < 16 and abs(v - 128) < 16
+    return "live" if green and white else "other"
 
 
 def _planes(flat: NDArray[np.uint8], w: int, h: int) -> tuple[NDArray[np.uint8], ...]:

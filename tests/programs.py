@@ -1,0 +1,78 @@
+"""The table of programs in docs/programs.md, written by the tests that ran them.
+
+    pytest -m slow tests/vm -k programs; pytest tests/desktop; python -m tests.programs
+
+A test notes what it saw; this puts the newest word of each program into the table.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+NOTES: Final = ROOT / "build/programs.jsonl"
+PAGE: Final = ROOT / "docs/programs.md"
+BEGIN, END = "<!-- table -->", "<!-- end of table -->"
+COLUMNS: Final = (
+    "program",
+    "version",
+    "through",
+    "listed",
+    "right pixels",
+    "rate",
+    "named",
+    "survives",
+)
+
+
+def note(program: str, through: str, version: str = "", **facts: object) -> None:
+    """Keep what a test saw of a program: `facts` are columns of the table."""
+    NOTES.parent.mkdir(exist_ok=True)
+    line = {"program": program, "through": through, "version": version or version_of(program)}
+    with NOTES.open("a") as file:
+        file.write(json.dumps(line | {k.replace("_", " "): v for k, v in facts.items()}) + "\n")
+
+
+def version_of(program: str) -> str:
+    """The version of the Debian package that a program comes from."""
+    if not (found := shutil.which(program)):
+        return ""
+    place = Path(found).resolve()
+    for path in (found, str(place)):
+        owner = subprocess.run(["dpkg", "-S", path], capture_output=True, text=True, check=False)
+        if owner.returncode == 0:
+            package = owner.stdout.split(":")[0]
+            asked = ["dpkg-query", "-W", "-f", "${source:Upstream-Version}", package]
+            return subprocess.run(asked, capture_output=True, text=True, check=False).stdout
+    return ""
+
+
+def table(lines: list[str]) -> str:
+    """The newest note of each program and way, as Markdown."""
+    newest: dict[tuple[str, str], dict[str, object]] = {}
+    for line in map(json.loads, lines):
+        newest.setdefault((line["program"], line["through"]), {}).update(line)
+    rows = [[str(newest[key].get(c, "-")) for c in COLUMNS] for key in sorted(newest)]
+    heads = [list(COLUMNS), ["---"] * len(COLUMNS)]
+    return "\n".join(f"| {' | '.join(row)} |" for row in [*heads, *rows])
+
+
+def main() -> int:
+    """Write the table into its page; the exit code."""
+    if not NOTES.exists():
+        print(f"{NOTES} is missing: the tests write it", file=sys.stderr)
+        return 1
+    text = PAGE.read_text()
+    before, rest = text.split(BEGIN, 1)
+    after = rest.split(END, 1)[1]
+    PAGE.write_text(f"{before}{BEGIN}\n{table(NOTES.read_text().splitlines())}\n{END}{after}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
