@@ -167,6 +167,30 @@ def test_a_browser_lists_the_camera_and_shows_its_pixels(desk, sink, tmp_path, n
     programs.note(program, "PipeWire", listed="yes", right_pixels="yes", named=named)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("name", browser.THROUGH_PIPEWIRE)
+@pytest.mark.parametrize("asked", [(640, 360), (640, 480), (1280, 720), (1920, 1080)])
+def test_a_browser_grants_the_size_that_is_asked_and_knows_the_largest(
+    desk, sink, tmp_path, name, asked
+):
+    if lacking := missing_portal() + ([] if browser.program(name) else [name]):
+        pytest.skip(f"apt-get install {' '.join(lacking)}")
+    desk.portal()
+    flags = browser.THROUGH_PIPEWIRE[name]
+    with Feeder(sink):
+        opened = browser.Browser(tmp_path, *asked, *flags, environ=desk.environ, name=name)
+        try:
+            until(lambda: opened.last("error") or opened.last("playing"), 120)
+        finally:
+            opened.close()
+        until(lambda: sink.watchers() == [])
+
+    width, height, rate, widths, heights = opened.last("granted")
+    smaller = [min(asked[0], W), min(asked[1], H)]
+    assert [width, height] == opened.last("playing") == smaller
+    assert (rate, widths["max"], heights["max"]) == (FPS, W, H)
+
+
 def test_a_program_that_is_killed_does_not_take_the_camera_along(desk, sink):
     with Feeder(sink) as feeder:
         for _ in range(3):

@@ -111,6 +111,7 @@ LIVE: dict[tuple[str, str], tuple[Any, Callable[[House], bool]]] = {
     ("profiles", "programs"): read("profiles", "programs", {"zoom": "#00ff00"}),
     ("control", "mirror_preview"): read("control", "mirror_preview", False),
     ("control", "welcome"): read("control", "welcome", False),
+    ("control", "room_offer"): read("control", "room_offer", False),
     ("control", "receipts"): read("control", "receipts", False),
     ("control", "language"): read("control", "language", "de"),
     ("control", "log"): ("error", lambda house: logging.getLogger().level == logging.ERROR),

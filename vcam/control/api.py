@@ -355,6 +355,7 @@ FILES: Final = {
     "/session.js": ("session.js", "text/javascript"),
     "/words.js": ("words.js", "text/javascript"),
     "/welcome.js": ("welcome.js", "text/javascript"),
+    "/room.js": ("room.js", "text/javascript"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 

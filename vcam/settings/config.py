@@ -151,6 +151,7 @@ class Control(_Section):
     port: Annotated[int, Field(ge=0, le=65535), Restart]
     mirror_preview: bool
     welcome: bool
+    room_offer: bool
     receipts: bool
     language: Literal["auto", "en", "de", "fr", "es", "pt", "ja", "zh"]
     log: Literal["debug", "info", "warning", "error"]

@@ -1,6 +1,7 @@
 // The settings page: shows what the daemon says at /events and sends changes to it.
 
 import { lend, seen, testCall, welcome } from "/welcome.js";
+import { lendRoom, showRoom } from "/room.js";
 import { call, comeBack, events, goAway, picture, pictures, takeTicket, whenSignedOut } from "/session.js";
 import { _, language, told } from "/words.js";
 
@@ -535,6 +536,7 @@ function report(fresh) {
   say($("engine"), engine.model ? `${_("{0} on {1}", engine.model, engine.device ?? "CPU")}${engine.size ? `, ${engine.size[0]} × ${engine.size[1]}` : ""}${now}` : "");
   const source = status.source ?? {};
   say($("granted"), source.open ? _("{0} gives {1} × {2} at {3} frames a second.", nice(source.name), source.width, source.height, Math.round(source.fps)) : _("The webcam is closed."));
+  showRoom(status);
   programs();
   const receipt = status.receipts?.at(-1);
   say($("receipt"), receipt ? _("Last call, {0}: {1}.", new Date(receipt.begun * 1000).toLocaleTimeString(language, { hour: "2-digit", minute: "2-digit" }), told(receipt.text)) : "");
@@ -926,6 +928,7 @@ $("examine").addEventListener("click", examine);
 $("call").addEventListener("click", testCall);
 $("steps").addEventListener("click", welcome);
 $("help").addEventListener("click", () => $("keys").showModal());
+lendRoom({ ask, change, toast, complain, values: () => values });
 lend({
   ask, change, take, make,
   presets: () => presets,
