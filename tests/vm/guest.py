@@ -35,6 +35,7 @@ from vcam.client import Client
 from vcam.doctor.report import run_checks
 from vcam.errors import SinkError, SourceError
 from vcam.frame import SafeFrame
+from vcam.keeper.messages import PROCESS as KEEPER
 from vcam.sinks import open_sinks
 from vcam.sinks.layouts import LAYOUTS
 from vcam.sinks.v4l2loopback import V4L2LoopbackSink
@@ -1183,6 +1184,16 @@ class Systemd:
         self._log.close()
 
 
+def groups_of(name: str) -> list[str]:
+    """The control groups of the processes of this name."""
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if (entry / "comm").read_text().strip() == name:
+                found.append((entry / "cgroup").read_text().strip())
+    return found
+
+
 @check
 def systemd_starts_a_killed_daemon_and_keeps_the_camera_meanwhile(out: Path) -> dict[str, Any]:
     with Systemd(out) as systemd:
@@ -1190,6 +1201,8 @@ def systemd_starts_a_killed_daemon_and_keeps_the_camera_meanwhile(out: Path) -> 
         with Reader(VIRTUAL) as reader, Witness() as witness:
             reader.until("live", PATIENCE)
             kept = systemd.shows("NFileDescriptorStore")
+            until(lambda: groups_of(KEEPER))
+            (apart,) = groups_of(KEEPER)
             os.kill(systemd.shows("MainPID"), signal.SIGKILL)
             begun = time.monotonic()
             until(lambda: systemd.shows("NRestarts") == 1)
@@ -1197,6 +1210,9 @@ def systemd_starts_a_killed_daemon_and_keeps_the_camera_meanwhile(out: Path) -> 
             reader.until("live", PATIENCE)
             took = time.monotonic() - begun
         assert kept == 1
+        # What a service starts ends with it, unless it has a unit of its own.
+        assert "vcam.service" not in apart
+        assert "/run-" in apart
         assert witness.looks
         assert witness.missed == 0
         systemd("stop", "vcam")
