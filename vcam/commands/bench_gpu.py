@@ -80,7 +80,9 @@ def measure(
     }
     say("the network in every form")
     report["networks"] = section(
-        lambda: networks.compare(weights, (512, 512), where, dtype, kinds=kinds)
+        lambda: networks.compare(
+            weights, (512, 512), where, dtype, kinds=kinds, cache_dir=cache_dir()
+        )
     )
     if "problem" not in report["networks"]:
         report["network"] = networks.fastest(report["networks"])
@@ -343,7 +345,7 @@ def _alone(
 ) -> dict[str, Any]:
     """Return the network's own time at (h, w)."""
     with torch.inference_mode():
-        network = networks.build(kind, weights, size, device, dtype)
+        network = networks.build(kind, weights, size, device, dtype, cache_dir())
         x = networks.trial(size, device).to(dtype, memory_format=torch.channels_last)
         ms = networks.time_of(network, x, 100)
     return {"size": [size[1], size[0]], "ms": round(ms, 4), "fps": round(1000 / ms, 1)}
