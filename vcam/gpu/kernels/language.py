@@ -16,8 +16,6 @@ from torch import Tensor
 
 from vcam.gpu.kernels import shipped
 
-triton: Any
-tl: Any
 try:
     import triton
     import triton.language as tl

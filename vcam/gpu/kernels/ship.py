@@ -97,10 +97,10 @@ def compiled(variant: Variant, kernel: Kernel, capability: int) -> tuple[dict[st
     return told, made.asm["cubin"]
 
 
-def shelf(capability: int) -> shipped.Shelf:
-    """Return all kernels for such a GPU."""
+def shelf(capability: int, variants: dict[Variant, Kernel]) -> shipped.Shelf:
+    """Return kernels for such a GPU."""
     kernels, code = {}, b""
-    for variant, kernel in sorted(wanted().items(), key=lambda each: each[0].key):
+    for variant, kernel in sorted(variants.items(), key=lambda each: each[0].key):
         told, cubin = compiled(variant, kernel, capability)
         kernels[variant.key] = shipped.Compiled(
             shipped.digest(kernel.fn), len(code), len(cubin), told["shared"], 32 * variant.warps
@@ -116,11 +116,12 @@ def main() -> int:
     from triton import knobs
 
     knobs.compilation.disable_line_info = True  # paths of whoever compiles, and half of the size
+    variants = wanted()
     for capability in parser.parse_args().capability or shipped.CAPABILITIES:
-        made = shelf(capability)
+        made = shelf(capability, variants)
         path = shipped.path_for(capability)
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(made.bytes())
+        path.write_bytes(made.packed())
         print(f"{path.name}: {len(made.kernels)} kernels, {len(made.code)} bytes of code,"
               f" {path.stat().st_size} bytes")  # fmt: skip
     return 0

@@ -51,7 +51,7 @@ class Shelf:
     """All kernels that were compiled for one kind of GPU, by `Variant.key`."""
 
     kernels: dict[str, Compiled]
-    code: bytes
+    code: bytes  # of all of them, one after the other
 
     @classmethod
     def read(cls, path: Path) -> Shelf:
@@ -65,7 +65,11 @@ class Shelf:
             return cls({}, b"")
         return cls(kernels, code)
 
-    def bytes(self) -> bytes:
+    def code_of(self, compiled: Compiled) -> bytes:
+        """Return what the driver loads for one of its kernels."""
+        return self.code[compiled.start : compiled.start + compiled.size]
+
+    def packed(self) -> bytes:
         """Return the content of its file."""
         rows = {
             key: [each.source, each.start, each.size, each.shared, each.threads]
@@ -114,8 +118,11 @@ def _loaded(function: Callable[..., None], key: str, index: int) -> Launch | Non
     compiled = known.kernels.get(key)
     if compiled is None or compiled.source != digest(function):
         return None
-    code = known.code[compiled.start : compiled.start + compiled.size]
-    return Launch(function.__name__, code, compiled)
+    try:
+        return Launch(function.__name__, known.code_of(compiled), compiled)
+    except RuntimeError as error:
+        log.warning("%s: Triton has to compile it.", error)
+        return None
 
 
 class Launch:
