@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -25,7 +25,7 @@ from vcam.gpu.exchange import Exchange
 from vcam.gpu.kernels import shipped
 from vcam.gpu.kernels.language import Kernel, Variant
 from vcam.gpu.packing import Packing
-from vcam.gpu.plan import Plan
+from vcam.gpu.plan import STAGES, Plan
 from vcam.gpu.rig import Buffers, Pinned, Rig
 
 META: Final = torch.device("meta")
@@ -55,21 +55,20 @@ def wanted() -> dict[Variant, Kernel]:
     """Return what a user's frames can ask for: of every layout and look, in half precision."""
     found: dict[Variant, Kernel] = {}
     width, height = OUTPUT
+    tall, flat = packings(width, height)[:2]
     with _recorded(found):
         for fused in (True, False):
             rig = Rig(_network(fused), META, torch.float16, host=_Host())
-            _record(Plan(rig, Packing.yuyv(height, width), _scene(LOOKS[0])))
+            _record(Plan(rig, tall, _scene(LOOKS[0])))
             rig.network = _Silent()
-            for size in SIZES:
-                for packing in packings(*size):
-                    looks = LOOKS if fused and size == OUTPUT else LOOKS[:1]
-                    for look in looks:
-                        _record(Plan(rig, packing, _scene(look)))
-        rig = Rig(_Silent(), META, torch.float16, host=_Host())
-        for mirror in (False, True):
+            for packing in (each for size in SIZES for each in packings(*size)):
+                stages = STAGES if fused else STAGES[:2]  # what follows knows no difference
+                _record(Plan(rig, packing, _scene(LOOKS[0])), stages)
+        for packing, look in itertools.product((tall, flat), LOOKS):
+            _record(Plan(rig, packing, _scene(look)))
+        for packing, mirror in itertools.product(packings(width, height)[2:4], (False, True)):
             blurred = Scene(width, height, Blur(60.0), Look(mirror=mirror))
-            for packing in packings(*OUTPUT)[2:4]:
-                _record(Plan(rig, packing, blurred))
+            _record(Plan(rig, packing, blurred))
     return found
 
 
@@ -159,11 +158,12 @@ class _Host:
         """Nothing is kept."""
 
 
-def _record(plan: Plan) -> None:
+def _record(plan: Plan, stages: Sequence[str] = STAGES) -> None:
     plan._tidy.pieces = torch_matte.pieces
     plan.use_triton()
     with torch.inference_mode():
-        plan.stages(0)
+        for stage in stages:
+            getattr(plan, stage)(0)
 
 
 @contextmanager
