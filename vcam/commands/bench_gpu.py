@@ -19,6 +19,7 @@ import torch
 from segmentation.engines import networks
 from segmentation.engines.cuda import PRECISIONS, first_line
 from vcam.compose.scene import Scene
+from vcam.gpu.kernels import shipped
 from vcam.gpu.packing import Packing
 from vcam.gpu.plan import STAGES, Plan
 from vcam.gpu.segmenter import CudaSegmenter, Form
@@ -107,6 +108,7 @@ def measure(
         report["paper"]["times_paper"] = round(report["paper"]["fps"] / PAPER_FPS, 2)
     report["square"] = section(lambda: _alone(weights, (512, 512), where, dtype, kind))
     report["lraspp"] = section(lambda: _lraspp(where, dtype))
+    report["kernels"] = {"shipped": len(shipped.used), "not_shipped": sorted(shipped.missed)}
     report["meets"] = meets(report)
     return report
 
