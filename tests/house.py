@@ -193,7 +193,9 @@ def _documented(name: str) -> Iterator[tuple[str, str]]:
 
 
 def _is_kernel(node: Function) -> bool:
-    return any(ast.unparse(each).startswith("triton.jit") for each in node.decorator_list)
+    return any(
+        ast.unparse(each).startswith(("triton.jit", "kernel")) for each in node.decorator_list
+    )
 
 
 def _count(node: Function) -> int:

@@ -1,8 +1,8 @@
 """BiSeNet as a GPU runs it: half precision, channels last, in the form that measured fastest.
 
 "eager" is torch's own kernels; "fused" joins each convolution with its bias, ReLU and shortcut in
-cuDNN; "compile" is torch.compile with autotuning; "tensorrt" is torch-tensorrt, where installed.
-All of them end up inside the same CUDA graph.
+cuDNN; "compile" is torch.compile with autotuning; "tensorrt" is TensorRT, where
+torch-tensorrt is installed. All of them end up inside the same CUDA graph.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch.nn import functional as F
 
 from segmentation import store
 from segmentation.bisenet import BiSeNet, ContextPath
-from segmentation.engines import answers
+from segmentation.engines import answers, tensorrt_engine
 from segmentation.engines.layout import Layout
 from segmentation.kernels import LIMITED, to_input
 from segmentation.layers import BasicBlock, ConvBnRelu
@@ -58,8 +58,11 @@ def build(
     size: tuple[int, int],
     device: torch.device,
     dtype: torch.dtype,
+    cache_dir: Path | None = None,
 ) -> Network:
     """Return the network of one kind, for inputs (1, 3, *size), ready to be recorded.
+
+    What takes minutes to build is kept in `cache_dir`.
 
     Raises:
         RuntimeError, ImportError: this kind does not work here.
@@ -71,13 +74,9 @@ def build(
         made: Network = torch.compile(network, mode="max-autotune-no-cudagraphs", dynamic=False)
         return made
     if kind == "tensorrt":
-        import torch_tensorrt
-
-        x = torch.zeros((1, 3, *size), device=device, dtype=dtype)
-        built: Network = torch_tensorrt.compile(
-            network, ir="dynamo", inputs=[x], use_explicit_typing=True, min_block_size=1
+        return tensorrt_engine.open_network(
+            network, size, device, _kept(cache_dir, "TensorRT engines")
         )
-        return built
     if kind != "eager":
         raise ValueError(f"network is {kind!r}, expected one of {', '.join(map(repr, KINDS))}")
     return network
@@ -260,6 +259,7 @@ def compare(
     dtype: torch.dtype,
     *,
     kinds: Sequence[str] = KINDS,
+    cache_dir: Path | None = None,
 ) -> dict[str, dict[str, Any]]:
     """Try every kind on a person before a room: median milliseconds, and how far from float32.
 
@@ -274,7 +274,8 @@ def compare(
             if device.type == "cuda":
                 torch.cuda.empty_cache()  # what one leaves behind does not fit beside the next
             try:
-                found[kind] = _tried(build(kind, weights, size, device, dtype), x.to(dtype), exact)
+                network = build(kind, weights, size, device, dtype, cache_dir)
+                found[kind] = _tried(network, x.to(dtype), exact)
             except Exception as error:  # of compilers, drivers, packages: another kind may work
                 found[kind] = {"problem": (str(error).splitlines() or [type(error).__name__])[0]}
     return found
@@ -381,8 +382,8 @@ def _recall(cache_dir: Path | None, key: str) -> str | None:
     return kind if isinstance(kind, str) else None
 
 
-def _kept(cache_dir: Path | None) -> store.Store:
-    return store.Store(None if cache_dir is None else store.private([cache_dir]), "measurements")
+def _kept(cache_dir: Path | None, what: str = "measurements") -> store.Store:
+    return store.Store(None if cache_dir is None else store.private([cache_dir]), what)
 
 
 def _key(device: torch.device, dtype: torch.dtype) -> str:

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -77,8 +78,13 @@ def device() -> dict[str, Any]:
 
 
 def recorded(kernels: str) -> dict[str, Any]:
-    """Nodes of each case's graph, what a frame does besides, and what the stub complains of."""
+    """Nodes of each case's graph, what a frame does besides, and what the stub complains of.
+
+    And which kernels were shipped, which were not, and what Triton's compiler made.
+    """
     import harness
+
+    from vcam.gpu.kernels import shipped
 
     found: dict[str, Any] = {}
     segmenter = opened(kernels, "fused")
@@ -90,7 +96,10 @@ def recorded(kernels: str) -> dict[str, Any]:
         after = harness.counts()
         each = {key: (after[key] - before[key]) / 3 for key in ("graphs", "mallocs", "syncs")}
         found[name] = {**each, "nodes": len(harness.last_graph()), "by": segmenter._plan.kernels}
-    return {"cases": found, "said": harness.log()}
+    # What Triton did itself lies in its folder: code, and what its own launcher is compiled to.
+    made = sorted(path.name for path in Path(os.environ["TRITON_CACHE_DIR"]).rglob("*.*"))
+    told = {"shipped": len(shipped.used), "missed": sorted(shipped.missed), "made": made}
+    return {"cases": found, "said": harness.log(), **told}
 
 
 def memory(kernels: str) -> dict[str, Any]:

@@ -69,7 +69,7 @@ def test_one_command_measures_and_checks_all_there_is(tiny, capsys):
     for kind in ("eager", "fused", "compile"):
         assert forms[kind]["logits"] < 1e-3
         assert forms[kind]["apart"] < 1e-3
-    assert "torch_tensorrt" in forms["tensorrt"]["problem"]
+    assert "tensorrt" in forms["tensorrt"]["problem"]
     assert tiny == {"mode": "max-autotune-no-cudagraphs", "dynamic": False}
     assert report["paper"]["fps"] > 0 < report["square"]["ms"]
     assert report["lraspp"]["fps"] > 0

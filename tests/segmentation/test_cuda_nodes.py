@@ -3,10 +3,6 @@
 
 from __future__ import annotations
 
-import sys
-from importlib import import_module
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 
@@ -21,6 +17,7 @@ from segmentation.engines.weights_file import fold
 from tests.segmentation.test_cuda_trace import META, Up
 from vcam.compose.scene import Blur, Look, Scene
 from vcam.gpu import torch_matte
+from vcam.gpu.kernels.language import Kernel
 from vcam.gpu.packing import Packing
 from vcam.gpu.plan import Plan
 from vcam.gpu.rig import Rig
@@ -53,43 +50,14 @@ class Launches(TorchDispatchMode):
 
 @pytest.fixture
 def launched(monkeypatch):
-    """Triton, as it were: its kernels only say that they were launched."""
-    from vcam import gpu
-
+    """Kernels that only say that they were launched."""
     launched = []
 
-    class Kernel:
-        def __init__(self, function):
-            self.name = function.__name__
+    def launch(kernel, grid, arguments, warps):
+        launched.append(kernel.name)
 
-        def __getitem__(self, grid):
-            return lambda *args, **options: launched.append(self.name)
-
-    language = SimpleNamespace(constexpr=lambda value: value)
-    triton = SimpleNamespace(
-        jit=Kernel,
-        language=language,
-        cdiv=lambda n, k: -(-n // k),
-        next_power_of_2=lambda n: 1 << (n - 1).bit_length(),
-    )
-
-    def kernels():
-        return [name for name in sys.modules if name.startswith("vcam.gpu.kernels")]
-
-    real = {name: sys.modules.pop(name) for name in kernels()}
-    monkeypatch.delattr(gpu, "kernels", raising=False)
-    with monkeypatch.context() as importing:  # torch must not find this one
-        importing.setitem(sys.modules, "triton", triton)
-        importing.setitem(sys.modules, "triton.language", language)
-        import_module("vcam.gpu.kernels.shapers")
-    yield launched
-    for name in kernels():
-        del sys.modules[name]
-    sys.modules.update(real)
-    if "vcam.gpu.kernels" in real:
-        gpu.kernels = real["vcam.gpu.kernels"]
-    elif hasattr(gpu, "kernels"):
-        del gpu.kernels
+    monkeypatch.setattr(Kernel, "_launch", launch)
+    return launched
 
 
 @pytest.fixture

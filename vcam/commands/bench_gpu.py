@@ -19,6 +19,7 @@ import torch
 from segmentation.engines import networks
 from segmentation.engines.cuda import PRECISIONS, first_line
 from vcam.compose.scene import Scene
+from vcam.gpu.kernels import shipped
 from vcam.gpu.packing import Packing
 from vcam.gpu.plan import STAGES, Plan
 from vcam.gpu.segmenter import CudaSegmenter, Form
@@ -80,7 +81,9 @@ def measure(
     }
     say("the network in every form")
     report["networks"] = section(
-        lambda: networks.compare(weights, (512, 512), where, dtype, kinds=kinds)
+        lambda: networks.compare(
+            weights, (512, 512), where, dtype, kinds=kinds, cache_dir=cache_dir()
+        )
     )
     if "problem" not in report["networks"]:
         report["network"] = networks.fastest(report["networks"])
@@ -105,6 +108,7 @@ def measure(
         report["paper"]["times_paper"] = round(report["paper"]["fps"] / PAPER_FPS, 2)
     report["square"] = section(lambda: _alone(weights, (512, 512), where, dtype, kind))
     report["lraspp"] = section(lambda: _lraspp(where, dtype))
+    report["kernels"] = {"shipped": len(shipped.used), "not_shipped": sorted(shipped.missed)}
     report["meets"] = meets(report)
     return report
 
@@ -343,7 +347,7 @@ def _alone(
 ) -> dict[str, Any]:
     """Return the network's own time at (h, w)."""
     with torch.inference_mode():
-        network = networks.build(kind, weights, size, device, dtype)
+        network = networks.build(kind, weights, size, device, dtype, cache_dir())
         x = networks.trial(size, device).to(dtype, memory_format=torch.channels_last)
         ms = networks.time_of(network, x, 100)
     return {"size": [size[1], size[0]], "ms": round(ms, 4), "fps": round(1000 / ms, 1)}

@@ -375,7 +375,9 @@ class CudaSegmenter:
             self.form = replace(self.form, network=kind)
         key = full if self.network in SIZED else None
         if self._rig is None or self._rig[0] != key:
-            network = networks.build(self.network, self._weights, full, self.device, dtype)
+            network = networks.build(
+                self.network, self._weights, full, self.device, dtype, self._cache
+            )
             made = Rig(network, self.device, dtype, area=self.form.area, host=self._host)
             self._rig = key, made
         return self._rig[1]

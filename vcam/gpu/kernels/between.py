@@ -5,14 +5,13 @@
 from __future__ import annotations
 
 import torch
-import triton
-import triton.language as tl
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from segmentation.bisenet import BiSeNet
 from segmentation.engines import networks
 from vcam.gpu.kernels.common import BLOCK, _clamped
+from vcam.gpu.kernels.language import kernel, tl, triton
 
 TILE = 8 * BLOCK  # numbers of a block that doubles a size
 SUMMED = 16384  # and of one that takes a mean: few blocks, of many threads
@@ -171,7 +170,7 @@ def _linear_of(x, weight, k, c, OUT: tl.constexpr, C: tl.constexpr):
     return tl.sum(by * x[None, :], axis=1)
 
 
-@triton.jit
+@kernel(aligned=True)
 def _gate(
     x, weight, bias, out, n, C: tl.constexpr, OUT: tl.constexpr, PAD: tl.constexpr,
     ROWS: tl.constexpr, PART: tl.constexpr, RELU: tl.constexpr,
@@ -185,7 +184,7 @@ def _gate(
     tl.store(out + k, y, mask=k < OUT)
 
 
-@triton.jit
+@kernel(aligned=True)
 def _sums(
     x, out, n, C: tl.constexpr, PAD: tl.constexpr, ROWS: tl.constexpr, TIMES: tl.constexpr
 ):  # fmt: skip
@@ -199,7 +198,7 @@ def _sums(
     tl.store(out + tl.program_id(0) * C + c, tl.sum(total, axis=0), mask=c < C)
 
 
-@triton.jit
+@kernel(aligned=True)
 def _scaled(
     sums, squeeze, excite, squeeze_bias, excite_bias, weight, out, n, blocks,
     C: tl.constexpr, SMALL: tl.constexpr, OUT: tl.constexpr,
@@ -218,7 +217,7 @@ def _scaled(
     tl.store(out + at, by.to(out.dtype.element_ty), mask=there)
 
 
-@triton.jit
+@kernel(aligned=True)
 def _enlarged(
     x, gate, shift, inner, outer, out, h, w,
     GATED: tl.constexpr, SHIFTED: tl.constexpr, INNER: tl.constexpr, OUTER: tl.constexpr,

@@ -5,8 +5,6 @@
 from __future__ import annotations
 
 import torch
-import triton
-import triton.language as tl
 from torch import Tensor
 
 from segmentation.constants import BLACK, CHROMA_SLOPE, GREY, LUMA_SLOPE
@@ -14,6 +12,7 @@ from vcam.compose import constants
 from vcam.compose.scene import Scene
 from vcam.gpu import torch_draw
 from vcam.gpu.kernels.common import BLOCK, _clamped, _linear, _mirrored, _ramp, _shrunk, blocks
+from vcam.gpu.kernels.language import kernel, tl
 from vcam.gpu.torch_draw import Fit
 
 # As Triton reads them.
@@ -119,8 +118,8 @@ class Spill:
         first = self._planes[0]
         _light[blocks(h * w)](
             alpha, behind, first, *luma, *chroma, h, w, scene.height, scene.width,
-            fit.top, fit.left, Y_ROWS=len(luma[0]), Y_COLUMNS=len(luma[2]),
-            C_ROWS=len(chroma[0]), C_COLUMNS=len(chroma[2]), MIRROR=scene.look.mirror, BLOCK=BLOCK,
+            fit.top, fit.left, y_rows=len(luma[0]), y_columns=len(luma[2]),
+            c_rows=len(chroma[0]), c_columns=len(chroma[2]), MIRROR=scene.look.mirror, BLOCK=BLOCK,
         )  # fmt: skip
         slide(self._planes, self._twin.reach, reflect=True)
         slide(self._planes[:, :1], self._twin.reach, reflect=True)
@@ -141,7 +140,7 @@ def slide(pair: Tensor, width: int, *, reflect: bool) -> None:
     _slide[blocks(n)](halfway, x, n, h, w, width // 2, DOWN=False, **common)
 
 
-@triton.jit
+@kernel
 def _small(
     picture, alpha, planes, small, sums, bi, bv, bj, bw, rows, row_weights, columns, column_weights,
     whole_h, whole_w, h, w, FULL_RANGE: tl.constexpr, BLOCK: tl.constexpr,
@@ -162,7 +161,7 @@ def _small(
         tl.store(sums + tl.arange(0, 4), tl.zeros([4], tl.float32))
 
 
-@triton.jit
+@kernel
 def _carry(planes, alpha, near, h, w, reach, trust, BLOCK: tl.constexpr):
     """Y, U and V of the person, and of the room, as far as `reach` from where they are sure."""
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -194,7 +193,7 @@ def _carry(planes, alpha, near, h, w, reach, trust, BLOCK: tl.constexpr):
         tl.store(near + (3 + k) * n + place, (room + own) / q, mask=inside)
 
 
-@triton.jit
+@kernel
 def _grow(
     near, grown, rows, row_weights, columns, column_weights, half_h, half_w, h, w,
     BLOCK: tl.constexpr,
@@ -210,7 +209,7 @@ def _grow(
         tl.store(grown + k * h * w + place, x, mask=inside)
 
 
-@triton.jit
+@kernel
 def _keep(planes, alpha, weighted, sums, h, w, BLOCK: tl.constexpr):
     """The room's colours, as far as it is the room, and how far; and the sums of those."""
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -231,7 +230,7 @@ def _keep(planes, alpha, weighted, sums, h, w, BLOCK: tl.constexpr):
     tl.atomic_add(sums + 3, tl.sum(weight, axis=0))
 
 
-@triton.jit
+@kernel
 def _slide(x, out, n, h, w, reach, DOWN: tl.constexpr, REFLECT: tl.constexpr, BLOCK: tl.constexpr):
     """The mean of as many as `reach` before and after each, down or across planes of (h, w)."""
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -247,7 +246,7 @@ def _slide(x, out, n, h, w, reach, DOWN: tl.constexpr, REFLECT: tl.constexpr, BL
     tl.store(out + place, total / (2 * reach + 1), mask=inside)
 
 
-@triton.jit
+@kernel
 def _settled(weighted, sums, small, n, trust, BLOCK: tl.constexpr):
     """The room's blurred colours; where there is none of it, those of all of it."""
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -261,7 +260,7 @@ def _settled(weighted, sums, small, n, trust, BLOCK: tl.constexpr):
         tl.store(small + k * n + place, x.to(tl.int32).to(tl.uint8), mask=inside)
 
 
-@triton.jit
+@kernel
 def _spread(
     small, behind, yi, yv, yj, yw, ci, cv, cj, cw, small_h, small_w,
     height, width, fit_h, fit_w, top, left, MIRROR: tl.constexpr, BLOCK: tl.constexpr,
@@ -288,10 +287,10 @@ def _spread(
         tl.store(behind + at, x.to(tl.int32).to(tl.uint8), mask=inside)
 
 
-@triton.jit
+@kernel
 def _light(
     alpha, behind, planes, yi, yv, yj, yw, ci, cv, cj, cw, h, w, scene_h, scene_w, top, left,
-    Y_ROWS: tl.constexpr, Y_COLUMNS: tl.constexpr, C_ROWS: tl.constexpr, C_COLUMNS: tl.constexpr,
+    y_rows, y_columns, c_rows, c_columns,
     MIRROR: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
     """Share of each pixel that is not the person's, and the backdrop, at the model's size."""
@@ -303,7 +302,7 @@ def _light(
     tl.store(planes + place, 1 - tl.load(alpha + i * w + shown, mask=inside, other=0), mask=inside)
     x = _shrunk(
         behind + top * scene_w + left, scene_w, yi, yv, yj, yw, i, j, h, w, inside,
-        1, 0, False, Y_ROWS, Y_COLUMNS,
+        1, 0, False, y_rows, y_columns,
     )  # fmt: skip
     tl.store(planes + n + place, x, mask=inside)
     area = scene_h * scene_w
@@ -311,12 +310,12 @@ def _light(
         plane = behind + area + k * (area // 4) + top // 2 * (scene_w // 2) + left // 2
         x = _shrunk(
             plane, scene_w // 2, ci, cv, cj, cw, i, j, h, w, inside,
-            1, 0, False, C_ROWS, C_COLUMNS,
+            1, 0, False, c_rows, c_columns,
         )  # fmt: skip
         tl.store(planes + (2 + k) * n + place, x, mask=inside)
 
 
-@triton.jit
+@kernel
 def _spill(planes, wrap, n, most, BLOCK: tl.constexpr):
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = place < n

@@ -6,8 +6,7 @@ from __future__ import annotations
 
 import os
 
-import triton
-import triton.language as tl
+from vcam.gpu.kernels.language import tl, triton
 
 # Triton's interpreter runs a block as NumPy arrays: the larger, the quicker.
 BLOCK = 16384 if os.environ.get("TRITON_INTERPRET") == "1" else 256
@@ -58,45 +57,44 @@ def _ramp(alpha, start, end):
 
 
 @triton.jit
-def _pixel(plane, line, r, c, inside, STEP: tl.constexpr):
-    return tl.load(plane + r * line + c * STEP, mask=inside, other=0).to(tl.int32)
+def _pixel(plane, line, r, c, inside, step):
+    return tl.load(plane + r * line + c * step, mask=inside, other=0).to(tl.int32)
 
 
 @triton.jit
-def _half(plane, line, r, c, inside, STEP: tl.constexpr):
+def _half(plane, line, r, c, inside, step):
     r, c = 2 * r, 2 * c
-    top = _pixel(plane, line, r, c, inside, STEP) + _pixel(plane, line, r, c + 1, inside, STEP)
+    top = _pixel(plane, line, r, c, inside, step) + _pixel(plane, line, r, c + 1, inside, step)
     r = r + 1
-    low = _pixel(plane, line, r, c, inside, STEP) + _pixel(plane, line, r, c + 1, inside, STEP)
+    low = _pixel(plane, line, r, c, inside, step) + _pixel(plane, line, r, c + 1, inside, step)
     return (top + low + 2) >> 2
 
 
 @triton.jit
-def _quarter(plane, line, r, c, inside, STEP: tl.constexpr):
+def _quarter(plane, line, r, c, inside, step):
     r, c = 2 * r, 2 * c
-    top = _half(plane, line, r, c, inside, STEP) + _half(plane, line, r, c + 1, inside, STEP)
+    top = _half(plane, line, r, c, inside, step) + _half(plane, line, r, c + 1, inside, step)
     r = r + 1
-    low = _half(plane, line, r, c, inside, STEP) + _half(plane, line, r, c + 1, inside, STEP)
+    low = _half(plane, line, r, c, inside, step) + _half(plane, line, r, c + 1, inside, step)
     return (top + low + 2) >> 2
 
 
 @triton.jit
-def _at(plane, line, r, c, inside, STEP: tl.constexpr, HALVES: tl.constexpr):
+def _at(plane, line, r, c, inside, step, HALVES: tl.constexpr):
     """A pixel of the plane after so many halvings, each rounded."""
     if HALVES == 0:
-        found = _pixel(plane, line, r, c, inside, STEP)
+        found = _pixel(plane, line, r, c, inside, step)
     elif HALVES == 1:
-        found = _half(plane, line, r, c, inside, STEP)
+        found = _half(plane, line, r, c, inside, step)
     else:
-        found = _quarter(plane, line, r, c, inside, STEP)
+        found = _quarter(plane, line, r, c, inside, step)
     return found
 
 
 @triton.jit
 def _shrunk(
     plane, line, rows, row_weights, columns, column_weights, i, j, h, w, inside,
-    STEP: tl.constexpr, HALVES: tl.constexpr, EXACT: tl.constexpr,
-    ROWS: tl.constexpr, COLUMNS: tl.constexpr,
+    step, HALVES: tl.constexpr, EXACT: tl.constexpr, down_taps, across_taps,
 ):  # fmt: skip
     """The plane's pixel (i, j) at model size, in whole levels."""
     if EXACT:  # `resample.Bytes`: weights in 1/2048
@@ -107,20 +105,20 @@ def _shrunk(
         sums = i * 0 + 2
         for tap in tl.static_range(2):
             r = tl.load(rows + tap * h + i, mask=inside, other=0)
-            left = _at(plane, line, r, j0, inside, STEP, HALVES)
-            right = _at(plane, line, r, j1, inside, STEP, HALVES)
+            left = _at(plane, line, r, j0, inside, step, HALVES)
+            right = _at(plane, line, r, j1, inside, step, HALVES)
             weight = tl.load(row_weights + tap * h + i, mask=inside, other=0)
             sums += (((left * w0 + right * w1) >> 4) * weight) >> 16
         found = (sums >> 2).to(tl.float32)
     else:  # `resample.Resize`, by area
         found = i.to(tl.float32) * 0
-        for across in tl.static_range(COLUMNS):
+        for across in range(across_taps):
             c = tl.load(columns + across * w + j, mask=inside, other=0)
             column = i.to(tl.float32) * 0
-            for down in tl.static_range(ROWS):
+            for down in range(down_taps):
                 r = tl.load(rows + down * h + i, mask=inside, other=0)
                 weight = tl.load(row_weights + down * h + i, mask=inside, other=0)
-                column += _at(plane, line, r, c, inside, STEP, HALVES).to(tl.float32) * weight
+                column += _at(plane, line, r, c, inside, step, HALVES).to(tl.float32) * weight
             found += column * tl.load(column_weights + across * w + j, mask=inside, other=0)
         found = tl.floor(found + 0.5)
     return tl.minimum(tl.maximum(found, 0.0), 255.0)

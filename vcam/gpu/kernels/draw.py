@@ -5,14 +5,13 @@
 from __future__ import annotations
 
 import torch
-import triton
-import triton.language as tl
 from torch import Tensor
 
 from vcam.compose import constants
 from vcam.compose.scene import Scene
 from vcam.gpu.kernels.colours import CHROMA, DARK, LUMA, MIDDLE
 from vcam.gpu.kernels.common import BLOCK, _shrunk, blocks
+from vcam.gpu.kernels.language import kernel, tl, triton
 from vcam.gpu.packing import Packing
 from vcam.gpu.resample import Bytes, Resize
 from vcam.gpu.torch_draw import Fit
@@ -61,9 +60,9 @@ class Draw:
             *self._luma, *self._chroma,
             a.shape[0], a.shape[1], height, width,
             scene.height, scene.width, fit.top, fit.left,
-            Y_STEP=p.y.step, C_STEP=p.u.step, TALL=p.u.height == p.y.height,
-            FULL_RANGE=self.full_range, MIRROR=scene.look.mirror,
-            PURITY=purity is not None, WRAP=wrap is not None,
+            y_step=p.y.step, c_step=p.u.step, full_range=int(self.full_range),
+            TALL=p.u.height == p.y.height,
+            MIRROR=scene.look.mirror, PURITY=purity is not None, WRAP=wrap is not None,
             BLOCK=BLOCK,
         )  # fmt: skip
 
@@ -74,10 +73,10 @@ class Draw:
         _fitted[blocks(fit.height * fit.width // 4)](
             data, self._fitted, p.y.offset, p.y.line, p.u.offset, p.v.offset, p.u.line,
             *luma, *chroma, fit.height // 2, fit.width // 2,
-            Y_STEP=p.y.step, C_STEP=p.u.step,
+            y_step=p.y.step, c_step=p.u.step,
             Y_EXACT=exact(fit.scale_y), C_EXACT=exact(fit.scale_c),
-            Y_ROWS=len(luma[0]), Y_COLUMNS=len(luma[2]),
-            C_ROWS=len(chroma[0]), C_COLUMNS=len(chroma[2]), BLOCK=BLOCK,
+            y_rows=len(luma[0]), y_columns=len(luma[2]),
+            c_rows=len(chroma[0]), c_columns=len(chroma[2]), BLOCK=BLOCK,
         )  # fmt: skip
         return self._fitted
 
@@ -123,15 +122,13 @@ def _blended(c, weight, behind, out, at, inside):
     tl.store(out + at, shown.to(tl.int32).to(tl.uint8), mask=inside)
 
 
-@triton.jit
+@kernel
 def _draw(
     data, a, b, purity, wrap, behind, out,
     y_at, y_line, u_at, v_at, c_line,
     yi, yv, yj, yw, ci, cv, cj, cw,
-    h, w, height, width, scene_h, scene_w, top, left,
-    Y_STEP: tl.constexpr, C_STEP: tl.constexpr, TALL: tl.constexpr,
-    FULL_RANGE: tl.constexpr, MIRROR: tl.constexpr,
-    PURITY: tl.constexpr, WRAP: tl.constexpr,
+    h, w, height, width, scene_h, scene_w, top, left, y_step, c_step, full_range,
+    TALL: tl.constexpr, MIRROR: tl.constexpr, PURITY: tl.constexpr, WRAP: tl.constexpr,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
     # Each of the block's places is four pixels of luma and one of chroma.
@@ -155,13 +152,12 @@ def _draw(
         m1 = tl.load(yj + 2 * width + shown, mask=inside, other=0)
         z0 = tl.load(yw + shown, mask=inside, other=0)
         z1 = tl.load(yw + 2 * width + shown, mask=inside, other=0)
-        y = tl.load(data + y_at + r * y_line + c * Y_STEP, mask=inside, other=0).to(tl.float32)
+        y = tl.load(data + y_at + r * y_line + c * y_step, mask=inside, other=0).to(tl.float32)
         slope = _grown(a, w, i0, i1, v0, v1, j0, j1, w0, w1, inside)
         t = slope * (y / 255) + _grown(b, w, i0, i1, v0, v1, j0, j1, w0, w1, inside)
         t = tl.minimum(tl.maximum(t * GAIN - SHIFT, 0.0), 1.0)
         total += t
-        if FULL_RANGE:
-            y = y * LUMA + DARK
+        y = tl.where(full_range != 0, y * LUMA + DARK, y)
         y = _mixed(
             y, t, purity, wrap, 0, n, w,
             i0, i1, v0, v1, j0, j1, w0, w1, m0, m1, z0, z1, inside, PURITY, WRAP,
@@ -186,13 +182,12 @@ def _draw(
     for k in tl.static_range(2):
         plane = data + u_at if k == 0 else data + v_at
         if TALL:  # 4:2:2: the mean of two rows
-            x = tl.load(plane + 2 * row * c_line + c * C_STEP, mask=inside, other=0)
-            under = tl.load(plane + (2 * row + 1) * c_line + c * C_STEP, mask=inside, other=0)
+            x = tl.load(plane + 2 * row * c_line + c * c_step, mask=inside, other=0)
+            under = tl.load(plane + (2 * row + 1) * c_line + c * c_step, mask=inside, other=0)
             x = (x.to(tl.float32) + under.to(tl.float32)) * 0.5
         else:
-            x = tl.load(plane + row * c_line + c * C_STEP, mask=inside, other=0).to(tl.float32)
-        if FULL_RANGE:
-            x = (x - MIDDLE) * CHROMA + MIDDLE
+            x = tl.load(plane + row * c_line + c * c_step, mask=inside, other=0).to(tl.float32)
+        x = tl.where(full_range != 0, (x - MIDDLE) * CHROMA + MIDDLE, x)
         x = _mixed(
             x, weight, purity, wrap, 1 + k, n, w,
             i0, i1, v0, v1, j0, j1, w0, w1, m0, m1, z0, z1, inside, PURITY, WRAP,
@@ -200,11 +195,11 @@ def _draw(
         _blended(x, weight, behind, out, area + k * (area // 4) + at, inside)
 
 
-@triton.jit
+@kernel
 def _fitted(
     data, out, y_at, y_line, u_at, v_at, c_line, yi, yv, yj, yw, ci, cv, cj, cw, height, width,
-    Y_STEP: tl.constexpr, C_STEP: tl.constexpr, Y_EXACT: tl.constexpr, C_EXACT: tl.constexpr,
-    Y_ROWS: tl.constexpr, Y_COLUMNS: tl.constexpr, C_ROWS: tl.constexpr, C_COLUMNS: tl.constexpr,
+    y_step, c_step, Y_EXACT: tl.constexpr, C_EXACT: tl.constexpr,
+    y_rows, y_columns, c_rows, c_columns,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
     """The frame's planes at another size."""
@@ -215,12 +210,12 @@ def _fitted(
         i, j = 2 * row + k // 2, 2 * column + k % 2
         x = _shrunk(
             data + y_at, y_line, yi, yv, yj, yw, i, j, 2 * height, 2 * width, inside,
-            Y_STEP, 0, Y_EXACT, Y_ROWS, Y_COLUMNS,
+            y_step, 0, Y_EXACT, y_rows, y_columns,
         )  # fmt: skip
         tl.store(out + i * 2 * width + j, x.to(tl.int32).to(tl.uint8), mask=inside)
     for k in tl.static_range(2):
         x = _shrunk(
             data + (u_at if k == 0 else v_at), c_line, ci, cv, cj, cw, row, column, height, width,
-            inside, C_STEP, 0, C_EXACT, C_ROWS, C_COLUMNS,
+            inside, c_step, 0, C_EXACT, c_rows, c_columns,
         )  # fmt: skip
         tl.store(out + (4 + k) * height * width + place, x.to(tl.int32).to(tl.uint8), mask=inside)

@@ -4,11 +4,9 @@
 
 from __future__ import annotations
 
-import triton
-import triton.language as tl
-
 from segmentation import constants
 from vcam.gpu.kernels.common import _linear
+from vcam.gpu.kernels.language import kernel, tl, triton
 
 # Where each number that the kernels count lies.
 PIECES, SURE, NOW, THEN, CHANGE, PRESENT, CUT, AFRESH, BAD = (tl.constexpr(i) for i in range(9))
@@ -58,7 +56,7 @@ def _joined(tree, place, there, go):
         a, b = tl.where(go, found, a), tl.where(go, low, b)
 
 
-@triton.jit
+@kernel
 def _join(mask, tree, h, w, CORNERS: tl.constexpr, BLOCK: tl.constexpr):
     """Join the runs of pixels that touch, each pair where it touches first."""
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -82,7 +80,7 @@ def _join(mask, tree, h, w, CORNERS: tl.constexpr, BLOCK: tl.constexpr):
         _joined(tree, place, place - back, (wanted >> k) % 2 != 0)
 
 
-@triton.jit
+@kernel
 def _add_up(
     mask, tree, area, total, half, name, counts, h, w, HOLES: tl.constexpr, BLOCK: tl.constexpr
 ):
@@ -114,7 +112,7 @@ def _add_up(
     tl.atomic_add(total + root, value, mask=other)
 
 
-@triton.jit
+@kernel
 def _begin(
     raw, half, mask, tree, areas, totals, counts, sum_, wide,
     rows, row_weights, columns, column_weights, h, w, faint,
@@ -138,7 +136,7 @@ def _begin(
         tl.store(sum_, 0.0)
 
 
-@triton.jit
+@kernel
 def _drop(name, area, total, half, island, mask, tree, h, w, least, firm, BLOCK: tl.constexpr):
     """Take islands out of `half`, and what is around them; then, what is open?"""
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -161,7 +159,7 @@ def _drop(name, area, total, half, island, mask, tree, h, w, least, firm, BLOCK:
     tl.store(tree + place, _runs(on, place, column, BLOCK), mask=inside)
 
 
-@triton.jit
+@kernel
 def _fill(name, area, edge, half, hole, counts, sum_, n, least, BLOCK: tl.constexpr):
     """Fill the holes in `half`; how much of it is sure, and how sure?"""
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -180,7 +178,7 @@ def _fill(name, area, edge, half, hole, counts, sum_, n, least, BLOCK: tl.conste
     tl.atomic_add(sum_, tl.sum(tl.where(sure, x, 0.0), axis=0))
 
 
-@triton.jit
+@kernel
 def _believe(
     half, trust, table, counts, sum_, present, first, h, w, rim,
     arrive, leave, sure, doubt, BLOCK: tl.constexpr,

@@ -5,11 +5,10 @@
 from __future__ import annotations
 
 import torch
-import triton
-import triton.language as tl
 from torch import Tensor
 
 from vcam.gpu.kernels.common import BLOCK, _shrunk, blocks
+from vcam.gpu.kernels.language import kernel, tl
 from vcam.gpu.packing import Packing
 from vcam.gpu.resample import Shrink
 
@@ -61,13 +60,13 @@ class Prepare:
             INPUTS=self.x.shape[1], Y_STEP=y.step, C_STEP=u.step,
             Y_HALVES=self._halves[0], C_HALVES=self._halves[1],
             Y_EXACT=self._exact[0], C_EXACT=self._exact[1],
-            Y_ROWS=len(yi), Y_COLUMNS=len(yj), C_ROWS=len(ci), C_COLUMNS=len(cj),
+            y_rows=len(yi), y_columns=len(yj), c_rows=len(ci), c_columns=len(cj),
             BLOCK=BLOCK,
         )  # fmt: skip
         return self.picture, self.x
 
 
-@triton.jit
+@kernel
 def _prepare(
     data, picture, x, numbers,
     y_at, y_line, u_at, v_at, c_line,
@@ -76,8 +75,8 @@ def _prepare(
     INPUTS: tl.constexpr, Y_STEP: tl.constexpr, C_STEP: tl.constexpr,
     Y_HALVES: tl.constexpr, C_HALVES: tl.constexpr,
     Y_EXACT: tl.constexpr, C_EXACT: tl.constexpr,
-    Y_ROWS: tl.constexpr, Y_COLUMNS: tl.constexpr,
-    C_ROWS: tl.constexpr, C_COLUMNS: tl.constexpr,
+    y_rows, y_columns,
+    c_rows, c_columns,
     BLOCK: tl.constexpr,
 ):  # fmt: skip
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -86,15 +85,15 @@ def _prepare(
     i, j = tl.minimum(row, h - 1), tl.minimum(column, w - 1)  # the edge fills the padding
     y = _shrunk(
         data + y_at, y_line, yi, yv, yj, yw, i, j, h, w, inside,
-        Y_STEP, Y_HALVES, Y_EXACT, Y_ROWS, Y_COLUMNS,
+        Y_STEP, Y_HALVES, Y_EXACT, y_rows, y_columns,
     )  # fmt: skip
     u = _shrunk(
         data + u_at, c_line, ci, cv, cj, cw, i, j, h, w, inside,
-        C_STEP, C_HALVES, C_EXACT, C_ROWS, C_COLUMNS,
+        C_STEP, C_HALVES, C_EXACT, c_rows, c_columns,
     )  # fmt: skip
     v = _shrunk(
         data + v_at, c_line, ci, cv, cj, cw, i, j, h, w, inside,
-        C_STEP, C_HALVES, C_EXACT, C_ROWS, C_COLUMNS,
+        C_STEP, C_HALVES, C_EXACT, c_rows, c_columns,
     )  # fmt: skip
     own = inside & (row < h) & (column < w)
     tl.store(picture + i * w + j, y, mask=own)

@@ -5,13 +5,12 @@
 from __future__ import annotations
 
 import torch
-import triton
-import triton.language as tl
 from torch import Tensor
 
 from segmentation import constants
 from vcam.gpu import torch_matte
 from vcam.gpu.kernels.common import BLOCK, _clamped, _mirrored, _shrunk, blocks
+from vcam.gpu.kernels.language import kernel, tl, triton
 from vcam.gpu.kernels.pieces import (
     AFRESH,
     BAD,
@@ -128,7 +127,7 @@ class Refine:
         return alpha, a, b
 
 
-@triton.jit
+@kernel
 def _look(picture, before, both, counts, n, BLOCK: tl.constexpr):
     """Change since the picture before, which the new one replaces."""
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -160,7 +159,7 @@ def _motion(both, row, column, h, w, inside):
     return found
 
 
-@triton.jit
+@kernel
 def _sample(both, samples, h, w, BLOCK: tl.constexpr):
     """Motion at every eighth pixel of every eighth row."""
     wide = (w + 7) // 8
@@ -170,7 +169,7 @@ def _sample(both, samples, h, w, BLOCK: tl.constexpr):
     tl.store(samples + place, motion.to(tl.int16), mask=inside)
 
 
-@triton.jit
+@kernel
 def _rest(samples, counts, noise, first, h, w, quarter, most, noisiest, BLOCK: tl.constexpr):
     """Is it a new scene, and what does the sensor's noise alone do? One block of all samples.
 
@@ -200,7 +199,7 @@ def _rest(samples, counts, noise, first, h, w, quarter, most, noisiest, BLOCK: t
         tl.store(noise, tl.minimum(tl.minimum(quiet, known), noisiest))
 
 
-@triton.jit
+@kernel
 def _smooth(
     raw, island, hole, trust, near_rows, near_columns, rows, row_weights, columns, column_weights,
     both, noise, held, alpha, present, counts, decay,
@@ -241,7 +240,7 @@ def _smooth(
         tl.store(present, now.to(tl.uint8))
 
 
-@triton.jit
+@kernel
 def _lines(alpha, luma, made, h, w, epsilon, BLOCK: tl.constexpr):
     """The line alpha = a * Y + b that fits best around each pixel."""
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -260,7 +259,7 @@ def _lines(alpha, luma, made, h, w, epsilon, BLOCK: tl.constexpr):
     tl.store(made + h * w + place, p - a * i, mask=inside)
 
 
-@triton.jit
+@kernel
 def _mean_lines(made, a, b, counts, h, w, BLOCK: tl.constexpr):
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = place < h * w

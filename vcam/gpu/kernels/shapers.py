@@ -7,8 +7,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-import triton
-import triton.language as tl
 from torch import Tensor
 
 from vcam.compose.scene import Scene
@@ -17,6 +15,7 @@ from vcam.gpu.kernels.between import Body
 from vcam.gpu.kernels.colours import Colours, Spill
 from vcam.gpu.kernels.common import BLOCK, blocks
 from vcam.gpu.kernels.draw import Draw
+from vcam.gpu.kernels.language import kernel, tl
 from vcam.gpu.kernels.pieces import BAD, CUT, PRESENT
 from vcam.gpu.kernels.prepare import Prepare
 from vcam.gpu.kernels.refine import Refine
@@ -128,7 +127,7 @@ def follow(twins: Twins, rig: Rig) -> Shapers:
     )
 
 
-@triton.jit
+@kernel
 def _answer(
     raw, alpha, a, b, picture, counts, number, header, floats, bytes_, h, w, thin_h, thin_w,
     STEP: tl.constexpr, BLOCK: tl.constexpr,

@@ -5,11 +5,10 @@
 from __future__ import annotations
 
 import torch
-import triton
-import triton.language as tl
 from torch import Tensor, nn
 
 from vcam.gpu.kernels.common import BLOCK, _clamped, blocks
+from vcam.gpu.kernels.language import kernel, tl, triton
 
 LEAST = 64  # pixels of a block that sums channels
 
@@ -44,7 +43,7 @@ class Tail:
         return self.raw
 
 
-@triton.jit
+@kernel(aligned=True)
 def _logits(x, weight, bias, out, h, w, C: tl.constexpr, PAD: tl.constexpr, BLOCK: tl.constexpr):
     """A 3x3 convolution to one channel, summed in float32."""
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
@@ -61,7 +60,7 @@ def _logits(x, weight, bias, out, h, w, C: tl.constexpr, PAD: tl.constexpr, BLOC
     tl.store(out + place, tl.sum(total, axis=1) + tl.load(bias), mask=inside)
 
 
-@triton.jit
+@kernel
 def _doubled(logits, raw, half_h, half_w, h, w, BLOCK: tl.constexpr):
     """Alpha at twice the size, the logits enlarged linearly; the edge goes on beyond itself."""
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
