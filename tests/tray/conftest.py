@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +16,7 @@ import pytest
 os.environ["PYSTRAY_BACKEND"] = "dummy"
 sys.path.insert(0, str(Path(__file__).parent))
 
-from desktop import Desktop, desktop, missing
+from desktop import Desktop, desktop, missing, until
 
 STATUS: dict[str, Any] = {
     "status": {"state": "live", "watchers": [], "source": {"name": "HD Webcam C920"}},
@@ -59,3 +61,19 @@ def screen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desktop]:
 @pytest.fixture
 def held(tmp_path: Path) -> Held:
     return Held(tmp_path / "daemon.json")
+
+
+@pytest.fixture
+def bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    if not shutil.which("dbus-daemon"):
+        pytest.skip("apt-get install dbus")
+    address = f"unix:path={tmp_path}/bus"
+    daemon = subprocess.Popen(
+        ["dbus-daemon", "--session", "--nofork", "--nopidfile", f"--address={address}"],
+        stderr=subprocess.DEVNULL,
+    )
+    until((tmp_path / "bus").exists)
+    monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", address)
+    yield address
+    daemon.terminate()
+    daemon.wait()

@@ -83,6 +83,9 @@ class FileDaemon:
     def resume(self) -> None:
         self._state("live")
 
+    def toggle(self) -> None:
+        self._state("live" if self.held["status"]["state"] in ("paused", "frozen") else "paused")
+
     def stop(self) -> None:
         self.path.unlink()
 

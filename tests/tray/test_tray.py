@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -255,22 +252,6 @@ def test_no_desktop_gives_one_sentence_and_the_way_round(monkeypatch: pytest.Mon
         app.choose_icon(patience=0)
 
     assert "vcam open" in caught.value.hint
-
-
-@pytest.fixture
-def bus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    if not shutil.which("dbus-daemon"):
-        pytest.skip("apt-get install dbus")
-    address = f"unix:path={tmp_path}/bus"
-    daemon = subprocess.Popen(
-        ["dbus-daemon", "--session", "--nofork", "--nopidfile", f"--address={address}"],
-        stderr=subprocess.DEVNULL,
-    )
-    until((tmp_path / "bus").exists)
-    monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", address)
-    yield address
-    daemon.terminate()
-    daemon.wait()
 
 
 def test_gnome_without_its_extension_has_no_tray(bus: str, monkeypatch: pytest.MonkeyPatch) -> None:

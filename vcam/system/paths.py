@@ -68,6 +68,11 @@ def backgrounds_dir() -> Path:
     return Path(platformdirs.user_data_dir("vcam", appauthor=False)) / "backgrounds"
 
 
+def shortcuts_path() -> Path:
+    """A file that is there once the user has chosen keys for the desktop's shortcuts."""
+    return Path(platformdirs.user_data_dir("vcam", appauthor=False)) / "shortcuts"
+
+
 def _writable(path: Path) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)

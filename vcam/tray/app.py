@@ -15,7 +15,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from filelock import FileLock, Timeout
 from PIL import Image
@@ -27,10 +27,13 @@ from vcam.foreign_text import block, plain
 from vcam.settings.choice import Blur, Colour, File
 from vcam.settings.language import language_of
 from vcam.system import devices
-from vcam.system.paths import runtime_dir
+from vcam.system.paths import runtime_dir, shortcuts_path
 from vcam.tray import icons
 from vcam.tray.view import BLURS, SHORT, View, news, view
 from vcam.words import _, told
+
+if TYPE_CHECKING:
+    from vcam.tray.shortcuts import Shortcuts
 
 os.environ.setdefault("PYSTRAY_BACKEND", "dummy")  # the import itself must not look for a display
 from pystray import Menu, MenuItem
@@ -62,6 +65,7 @@ class Daemon(Protocol):
     def hide(self) -> Any: ...
     def pause(self) -> Any: ...
     def resume(self) -> Any: ...
+    def toggle(self) -> Any: ...
     def freeze(self) -> Any: ...
     def stop(self) -> Any: ...
     def open_page_file(self, folder: Path) -> PageFile: ...
@@ -91,6 +95,8 @@ class Tray:
         self._stamp: object = None  # changes when a preset comes or goes
         self._faults = 0
         self._announced = View()
+        self._shortcuts: Shortcuts | None = None
+        self._stale = False  # what is shown has changed, though the daemon has not
         self._wake = threading.Event()
         self._ended = threading.Event()
         self.view = View()
@@ -99,6 +105,31 @@ class Tray:
     def run(self) -> None:
         """Show the icon until it is quit; call it on the main thread."""
         self.icon.run(setup=self._watch)
+
+    @contextlib.contextmanager
+    def with_shortcuts(self, agreed: Path) -> Iterator[None]:
+        """Take keys from the desktop's portal, where there is one; `agreed` remembers that."""
+        from vcam.tray.shortcuts import Shortcuts
+
+        self._shortcuts = Shortcuts(agreed, self._pressed, self._refresh, self._tell_shortcuts)
+        self._shortcuts.start()
+        try:
+            yield
+        finally:
+            self._shortcuts.stop()
+
+    def _pressed(self, name: str) -> None:
+        frozen = self.view.state == "frozen"
+        wishes = {"toggle": _toggle, "freeze": _resume if frozen else _freeze, "next": _step(1)}
+        if wish := wishes.get(name):
+            threading.Thread(target=self._does(wish), name="tray-key", daemon=True).start()
+
+    def _refresh(self) -> None:
+        self._stale = True
+        self._wake.set()
+
+    def _tell_shortcuts(self, text: str) -> None:
+        self._notify(_("Keyboard shortcuts"), text)
 
     def stop(self) -> None:
         """Take the icon away; any thread may call it, a signal handler too."""
@@ -144,12 +175,14 @@ class Tray:
             self._announced = now
             if message:
                 self._notify(*message)
-        if now == before:
+        if now == before and not self._stale:
             return
+        self._stale = False
         if now.sign != before.sign:
             self.icon.icon = icons.icon(now.sign)
         # Below the title, where a panel shows more than that.
-        self.icon.about = _("For shortcuts: vcam toggle, vcam freeze, vcam background next")
+        commands = _("For shortcuts: vcam toggle, vcam freeze, vcam background next")
+        self.icon.about = (self._shortcuts.words if self._shortcuts else "") or commands
         self.icon.title = plain(f"{TITLE}: {now.headline}", TOOLTIP)
         self.icon.update_menu()
 
@@ -178,6 +211,8 @@ class Tray:
         yield Menu.SEPARATOR
         # A click on the icon itself takes the default entry.
         yield MenuItem(_("Open settings"), self._does(_open_page), default=True)
+        if self._shortcuts and self._shortcuts.version:
+            yield MenuItem(_("Keyboard shortcuts …"), self._shortcuts.choose)
         yield MenuItem(_("Stop the camera"), self._does(_stop))
         yield MenuItem(_("Quit (the camera keeps running)"), self.stop)
 
@@ -288,6 +323,10 @@ def _pause(daemon: Daemon) -> Any:
 
 def _resume(daemon: Daemon) -> Any:
     return daemon.resume()
+
+
+def _toggle(daemon: Daemon) -> Any:
+    return daemon.toggle()
 
 
 def _freeze(daemon: Daemon) -> Any:
@@ -448,5 +487,7 @@ def run(patience: float = 15.0) -> int:
         for number in (signal.SIGINT, signal.SIGTERM):
             # The icon joins threads when it stops, which a handler must not wait for.
             signal.signal(number, lambda *_: threading.Thread(target=tray.stop).start())
-        tray.run()
+        keys = sys.platform.startswith("linux")
+        with tray.with_shortcuts(shortcuts_path()) if keys else contextlib.nullcontext():
+            tray.run()
     return 0
