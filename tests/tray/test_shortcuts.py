@@ -67,10 +67,12 @@ def start(bus: str, held: Any, tmp_path: Path) -> Start:
         with tray.with_shortcuts(tmp_path / "data" / "shortcuts"):
             thread = threading.Thread(target=tray.run)
             thread.start()
-            until(lambda: tray.view.running)
-            yield Watched(tray, held)
-            tray.stop()
-            thread.join(5)
+            try:
+                until(lambda: tray.view.running)
+                yield Watched(tray, held)
+            finally:
+                tray.stop()
+                thread.join(5)
         assert not thread.is_alive()
 
     return running
@@ -179,8 +181,9 @@ def test_a_key_of_another_session_or_program_does_nothing(start: Start) -> None:
 
         portal.press("toggle", session="/org/freedesktop/portal/desktop/session/1_1/other")
         portal.press("unheard of")
+        us = tray.tray._shortcuts._bus.unique_name  # type: ignore[union-attr]
         stranger = [
-            "dbus-send", "--session", "/org/freedesktop/portal/desktop",
+            "dbus-send", "--session", f"--dest={us}", "/org/freedesktop/portal/desktop",
             "org.freedesktop.portal.GlobalShortcuts.Activated", f"objpath:{portal.session}",
             "string:toggle", "uint64:1", "dict:string:variant:",
         ]  # fmt: skip
