@@ -213,3 +213,10 @@ class Backend(_OnBus):
 
     def press(self, name: str) -> None:
         self._do(self._call(lambda: self._impl.Activated(self.session, name)))
+
+    def send(self, whom: str, member: str, signature: str, body: list[Any]) -> None:
+        """A signal as the portal's, sent by another program."""
+        interface = "org.freedesktop.portal.GlobalShortcuts"
+        kind = MessageType.SIGNAL
+        message = Message(whom, PLACE, interface, member, kind, signature=signature, body=body)
+        self._do(self._call(lambda: self.bus.send(message)))

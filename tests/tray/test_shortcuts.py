@@ -181,13 +181,9 @@ def test_a_key_of_another_session_or_program_does_nothing(start: Start) -> None:
 
         portal.press("toggle", session="/org/freedesktop/portal/desktop/session/1_1/other")
         portal.press("unheard of")
-        us = tray.tray._shortcuts._bus.unique_name  # type: ignore[union-attr]
-        stranger = [
-            "dbus-send", "--session", f"--dest={us}", "/org/freedesktop/portal/desktop",
-            "org.freedesktop.portal.GlobalShortcuts.Activated", f"objpath:{portal.session}",
-            "string:toggle", "uint64:1", "dict:string:variant:",
-        ]  # fmt: skip
-        subprocess.run(stranger, check=False, capture_output=True)
+        with Backend() as stranger:
+            us = tray.tray._shortcuts._bus.unique_name  # type: ignore[union-attr]
+            stranger.send(us, "Activated", "osta{sv}", [portal.session, "toggle", 1, {}])
         portal.press("next")
 
         until(lambda: tray.held.read()["settings"]["background"]["use"] == "library")

@@ -284,7 +284,7 @@ class Shortcuts:
         self._owner, self._session, self.version, self.keys = "", "", 0, {}
         for answer in self._answers.values():
             if not answer.done():
-                answer.set_exception(_Refused(_("The desktop’s portal has ended.")))
+                answer.set_exception(_Refused(_("The portal of the desktop has ended.")))
         if had:
             self._changed()
 
