@@ -19,6 +19,7 @@ from tests.fakes import room
 from vcam import client as client_module
 from vcam import manual
 from vcam.client import Client
+from vcam.compose import backdrops
 from vcam.control.preview import encode
 from vcam.control.server import serve
 from vcam.errors import ConfigError, DaemonError, VcamError
@@ -120,6 +121,45 @@ def test_a_picture_becomes_a_preset_with_a_thumbnail_and_goes_away_again(client,
     client.remove_preset("Holiday at sea")
 
     assert "Holiday at sea" not in [preset["name"] for preset in client.presets()]
+
+
+def test_a_deleted_background_comes_back_and_is_gone_for_good_a_minute_later(
+    client, runtime, home, monkeypatch
+):
+    Image.new("RGB", (64, 36), (20, 200, 40)).save(home / "sea.png")
+    client.add_preset(home / "sea.png")
+    client.use("sea")
+
+    client.remove_preset("sea")
+    assert runtime.settings.current.background.use == "studio"
+    assert "sea" not in [preset["name"] for preset in client.presets()]
+
+    assert client.undo() == ["presets.sea"]
+    assert runtime.settings.current.background.use == "sea"
+    assert [path.name for path in paths.backgrounds_dir().iterdir()] == ["sea.png"]
+    with pytest.raises(VcamError, match="nothing to take back"):
+        client.undo()
+
+    client.remove_preset("sea")
+    client.add_preset(home / "sea.png")
+    with pytest.raises(VcamError, match="there again"):
+        client.undo()
+    client.remove_preset("sea")
+    monkeypatch.setattr(backdrops, "KEPT_FOR", 0.0)
+    backdrops.sweep()
+    assert list(paths.backgrounds_dir().iterdir()) == []
+    with pytest.raises(VcamError, match="cannot be put back"):
+        client.undo()
+
+
+def test_a_deleted_look_comes_back_beside_those_that_were_kept_since(client):
+    client.keep("Evening talk")
+    client.remove_preset("Evening talk")
+    client.keep("Morning")
+
+    assert client.undo() == ["presets.Evening talk"]
+
+    assert {"Evening talk", "Morning"} <= {preset["name"] for preset in client.presets()}
 
 
 def test_a_drawn_preset_cannot_be_deleted(client):

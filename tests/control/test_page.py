@@ -68,12 +68,17 @@ def test_an_uploaded_picture_becomes_the_background_and_can_be_deleted(window, r
     tile = window.get_by_role("radio", name="green wall")
     until(tile.is_checked, window)
     until(lambda: close_to(colour(window), (20, 200, 40)), window)
-    window.once("dialog", lambda dialog: dialog.accept())
     tile.hover()
     window.get_by_role("button", name="Delete green wall").click()
 
-    until(lambda: not list(paths.backgrounds_dir().iterdir()), window)
-    assert runtime.settings.current.background.use == "studio"
+    until(lambda: runtime.settings.current.background.use == "studio", window)
+    tile.wait_for(state="detached")
+
+    window.locator(".toast").get_by_role("button", name="Undo").click()
+
+    until(lambda: runtime.settings.current.background.use == "green wall", window)
+    until(tile.is_checked, window)
+    until(lambda: close_to(colour(window), (20, 200, 40)), window)
 
 
 def test_a_picture_dropped_on_the_page_is_added(window, runtime, home):

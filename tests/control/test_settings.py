@@ -15,7 +15,8 @@ import pytest
 from vcam.errors import ConfigError, VcamError
 from vcam.settings import config
 from vcam.settings.edit import edited
-from vcam.settings.live import UNDO_WITHIN, Settings
+from vcam.settings.live import Settings
+from vcam.settings.step import UNDO_WITHIN
 
 if sys.version_info >= (3, 11):
     import tomllib

@@ -119,6 +119,8 @@ def test_own_files_become_presets_and_can_be_removed(tmp_path, monkeypatch):
     assert backdrops.small(Preset("my room"))[:2] == b"\xff\xd8"
     backdrops.remove("my room")
     assert added.name not in [p.name for p in backdrops.presets()]
+    monkeypatch.setattr(backdrops, "KEPT_FOR", 0.0)
+    backdrops.sweep()
     assert list(folder.iterdir()) == []
 
 

@@ -10,9 +10,10 @@ from typing import Any
 from vcam.client import Client
 from vcam.commands.options import absolute
 from vcam.errors import DaemonError, UsageError
-from vcam.foreign_text import say
+from vcam.foreign_text import plain, say
 from vcam.settings.config import Config, default_path, load, typed, user_path
 from vcam.settings.live import Settings
+from vcam.words import _
 
 
 def get(options: argparse.Namespace) -> int:
@@ -62,7 +63,10 @@ def undo(options: argparse.Namespace) -> int:
     names = client.undo()
     values = client.settings()["values"]
     for name in names:
-        section, _, key = name.partition(".")
+        section, _dot, key = name.partition(".")
+        if section == "presets":
+            say(_("{0} is back.", plain(key)))
+            continue
         say(f"{name} = {_shown(values[section][key])}", limit=None)
     return 0
 

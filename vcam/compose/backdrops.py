@@ -11,6 +11,7 @@ import re
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Literal, Protocol
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+DELETED: Final = ".deleted-"  # and when, in nanoseconds: a file that can still be put back
+KEPT_FOR: Final = 60.0  # seconds
 MAX_UPLOAD: Final = 64 * 1024 * 1024  # bytes of a picture or clip that is added as a preset
 DRAWN_MOST: Final = 2560  # pixels of the longer side of a scene; larger outputs enlarge it
 READ_MOST: Final = 6144  # and of a picture that is read for one
@@ -351,8 +354,8 @@ def _free(folder: Path, stem: str, suffix: str, data: bytes) -> Path:
     return folder / f"{name}{suffix}"
 
 
-def remove(name: str) -> None:
-    """Delete one of the user's own presets.
+def remove(name: str) -> Callable[[], None]:
+    """Delete one of the user's own presets; returns what takes that back while the file is kept.
 
     Raises:
         BackgroundError: it is drawn by the program, or there is none of that name.
@@ -362,13 +365,42 @@ def remove(name: str) -> None:
         raise BackgroundError(
             f"{name!r} is not a background of yours", hint="Run `vcam background` to list presets."
         )
+    path = preset.path
+    aside = path.with_name(f"{DELETED}{time.time_ns()}")  # hidden, so no preset
     try:
-        patience.within(preset.path, preset.path.unlink)
+        patience.within(path, lambda: path.replace(aside))
     except OSError as error:
         raise BackgroundError(
-            f"{str(preset.path)!r} cannot be deleted: {error.strerror}",
-            hint="Make the folder writable.",
+            f"{str(path)!r} cannot be deleted: {error.strerror}", hint="Make the folder writable."
         ) from error
+
+    def back() -> None:
+        if path.exists():
+            raise BackgroundError(f"{name!r} is there again", hint="Delete it first.")
+        aside.replace(path)
+
+    def put_back() -> None:
+        try:
+            patience.within(path, back)
+        except OSError as error:
+            raise BackgroundError(
+                f"{name!r} cannot be put back: {error.strerror}", hint="Add it again."
+            ) from error
+
+    return put_back
+
+
+def sweep() -> None:
+    """Delete for good what was deleted more than `KEPT_FOR` ago."""
+    folder = backgrounds_dir()
+
+    def old() -> None:
+        for aside in folder.glob(f"{DELETED}*"):
+            if time.time_ns() - int(aside.name.removeprefix(DELETED)) > KEPT_FOR * 1e9:
+                aside.unlink(missing_ok=True)
+
+    with contextlib.suppress(BackgroundError, OSError, ValueError):
+        patience.within(folder, old)
 
 
 def _present(path: Path) -> bool:

@@ -12,6 +12,7 @@ import io
 import json
 import logging
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -134,19 +135,24 @@ def keep(name: str, now: Config) -> Entry:
     return Entry(name, "look", True, looks[name])
 
 
-def remove(name: str) -> None:
-    """Delete a look, picture or clip of the user's.
+def remove(name: str) -> Callable[[], None]:
+    """Delete a look, picture or clip of the user's; returns what takes that back for a while.
 
     Raises:
         BackgroundError: there is none of that name, or it is drawn by the program.
     """
     if name not in _looks() or name in {p.name for p in backdrops.presets()}:
-        backdrops.remove(name)
-        return
+        return backdrops.remove(name)
     with _changing:
         looks = _stored()
-        looks.pop(name, None)
+        gone = looks.pop(name, None)
         _write(looks)
+
+    def put_back() -> None:
+        with _changing:
+            _write({name: gone, **_stored()})
+
+    return put_back
 
 
 def thumbnail(name: str) -> bytes:

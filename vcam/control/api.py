@@ -18,7 +18,7 @@ from vcam import words
 from vcam.compose import backdrops, library
 from vcam.control import camera_controls, guards
 from vcam.control.description import ASKERS, Endpoint, describe, table
-from vcam.control.jobs import on_file_worker, on_worker, start_workers
+from vcam.control.jobs import aside, on_file_worker, on_worker, start_workers
 from vcam.control.metrics import CONTENT_TYPE, prometheus
 from vcam.control.preview import Preview, jpeg_of_room, png_of
 from vcam.doctor import report
@@ -58,6 +58,7 @@ class Api:
         self._page = page
         self.preview = Preview(runtime)
         start_workers()
+        aside(backdrops.sweep)
         self._streams = 0
 
     def endpoints(self, *, local: bool) -> list[Endpoint]:
@@ -150,12 +151,16 @@ class Api:
     async def remove_preset(self, request: web.Request) -> web.Response:
         name, settings = request.match_info["name"], self._runtime.settings
         try:
-            if await on_worker(library.shows, name, settings.current):
+            used = settings.current.background.use
+            if shown := await on_worker(library.shows, name, settings.current):
                 await on_worker(settings.choose, {"background": {"use": SAFE_BACKGROUND}})
-            await on_file_worker(library.remove, name)
+            put_back = await on_file_worker(library.remove, name)
         except VcamError as error:
             return guards.refusal(404, error.message, error.hint)
-        return web.json_response({})
+        loop = asyncio.get_running_loop()
+        loop.call_later(backdrops.KEPT_FOR + 1, aside, backdrops.sweep)
+        settings.deleted(name, put_back, used if shown else "")
+        return web.json_response(self._settings())
 
     async def reveal_room(self, request: web.Request) -> web.Response:
         told = await _json_object(request) if request.can_read_body else {}

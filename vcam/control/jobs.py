@@ -46,6 +46,12 @@ async def on_file_worker(call: Callable[..., T], *args: object) -> T:
     return await _run(_file_jobs, call, *args)
 
 
+def aside(call: Callable[[], None]) -> None:
+    """Have it done by one of those, whenever one gets to it; nobody hears how it went."""
+    start_workers()
+    _file_jobs.put(call)
+
+
 async def _run(jobs: Jobs, call: Callable[..., T], *args: object) -> T:
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[T] = loop.create_future()

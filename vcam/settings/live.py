@@ -19,6 +19,7 @@ from vcam.errors import ConfigError, VcamError
 from vcam.settings.choice import Reveal
 from vcam.settings.config import Changes, Config
 from vcam.settings.file import SettingsFile
+from vcam.settings.step import UNDO_JOINS, UNDO_WITHIN, Step
 
 log = logging.getLogger(__name__)
 
@@ -73,20 +74,6 @@ class Opener(Protocol):
         ...
 
 
-class Step(NamedTuple):
-    """The last change, as it can be taken back."""
-
-    back: dict[str, dict[str, Any]]  # values of before
-    at: float  # on the monotonic clock
-
-    @property
-    def names(self) -> list[str]:
-        """Settings it concerns, as "section.key"."""
-        return [f"{section}.{key}" for section, keys in self.back.items() for key in keys]
-
-
-UNDO_WITHIN: Final = 60.0  # seconds a change can be taken back
-UNDO_JOINS: Final = 2.0  # seconds in which changes of the same settings, of a slider say, are one
 SAFE_BACKGROUND: Final = "studio"  # drawn by the program: always there
 _HIDING: Final = {"background": {"use": SAFE_BACKGROUND}}
 
@@ -180,10 +167,18 @@ class Settings:
                 "there is nothing to take back",
                 hint=f"A change can be taken back for {UNDO_WITHIN:.0f} seconds.",
             )
-        self._change(step.back, hide="use" in step.back.get("background", {}))
+        step.put_back()
+        if step.back:
+            self._change(step.back, hide="use" in step.back.get("background", {}))
         self._step = None
         self._tell()
         return step.names
+
+    def deleted(self, name: str, put_back: Callable[[], None], used: str = "") -> None:
+        """Remember that a background was deleted; `used` was in force until then."""
+        back = {"background": {"use": used}} if used else {}
+        self._step = Step(back, time.monotonic(), name, put_back)
+        self._tell()
 
     def choose(self, changes: Changes) -> Config:
         """Apply a preset or look by the user's choice; hides the room whatever it holds.

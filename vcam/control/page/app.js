@@ -55,8 +55,8 @@ async function ask(method, path, body) {
   return answer;
 }
 
-function toast(text, more = "", bad = false) {
-  const box = make("div", bad ? "toast error" : "toast", make("strong", "", text), more && make("span", "", more));
+function toast(text, more = "", bad = false, deed = null) {
+  const box = make("div", bad ? "toast error" : "toast", make("strong", "", text), more && make("span", "", more), deed);
   if (bad) box.setAttribute("role", "alert");
   const cross = make("button", "small icon shut", sign("M6 6l12 12M18 6 6 18"));
   cross.type = "button";
@@ -64,11 +64,12 @@ function toast(text, more = "", bad = false) {
   cross.addEventListener("click", () => box.remove());
   box.append(cross);
   $("toasts").append(box);
-  setTimeout(() => box.remove(), bad ? 9000 : 3500);
+  setTimeout(() => box.remove(), bad || deed ? 9000 : 3500);
   // Not over what is being set.
   const under = document.activeElement?.closest?.(".row, .tile, button")?.getBoundingClientRect();
   const over = $("toasts").getBoundingClientRect();
   if (under && under.bottom > over.top - 8 && under.right > over.left && under.left < over.right) scrollBy(0, under.bottom - over.top + 8);
+  return box;
 }
 
 function complain(problem) {
@@ -186,7 +187,7 @@ function sign(path) {
 }
 
 // A setting by its name, a background by its own: those that are drawn have words, a file has a name.
-const called = (name) => _(nice(name.split(".")[1].replaceAll("_", " ")));
+const called = (name) => (name.startsWith("presets.") ? name.slice(8) : _(nice(name.split(".")[1].replaceAll("_", " "))));
 const titled = ({ name, kind }) => (kind === "drawn" ? _(nice(name)) : name);
 const nice = (name) => name.charAt(0).toUpperCase() + name.slice(1);
 const say = (element, text) => { const shown = plain(text ?? ""); if (element.textContent !== shown) element.textContent = shown; };
@@ -291,17 +292,20 @@ function chosen() {
   return blurred(use) ? "blur" : "";
 }
 
+// No question: it can be taken back.
 async function drop(name) {
-  if (!confirm(_("Delete “{0}”?", name))) return;
-  try {
-    const used = presets.find((one) => one.name === name);
-    if (used && fits(used)) await take(`${encodeURIComponent(presets[0].name)}/use`);
-    await ask("DELETE", `/presets/${encodeURIComponent(name)}`);
-    toast(_("Deleted “{0}”.", name));
-    await loadPresets();
-  } catch (problem) {
-    complain(problem);
-  }
+  await send("DELETE", `/presets/${encodeURIComponent(name)}`);
+  await loadPresets();
+  if (presets.some((one) => one.name === name)) return;
+  const back = make("button", "small", _("Undo"));
+  back.type = "button";
+  const box = toast(_("Deleted “{0}”.", name), "", false, back);
+  back.addEventListener("click", () => { box.remove(); undo(); });
+}
+
+async function undo() {
+  await send("POST", "/undo");
+  await loadPresets();
 }
 
 async function upload(files) {
@@ -928,7 +932,7 @@ lend({
   values: () => values,
   camera: () => (status.sinks?.find((sink) => sink.kind !== "file")?.name ?? "VBG Camera").replace(/ \(.*/, ""),
 });
-$("undo").addEventListener("click", () => send("POST", "/undo"));
+$("undo").addEventListener("click", undo);
 for (const button of document.querySelectorAll("[data-reset]")) button.addEventListener("click", () => reset(button.dataset.reset.split(" ")));
 $("keep").addEventListener("click", keep);
 $("next").addEventListener("click", () => take("next"));
