@@ -192,6 +192,19 @@ def test_a_damaged_memory_is_no_memory(text):
         assert Window(doors.open_page()).let_in
 
 
+BACK = 2.0  # seconds
+# How late timers of the page are, all in all: what a busy machine adds to every wait.
+LATE = """() => {
+    let last = performance.now();
+    window.late = 0;
+    setInterval(() => {
+        const now = performance.now();
+        window.late += Math.max(0, now - last - 55);
+        last = now;
+    }, 50);
+}"""
+
+
 def test_an_open_page_comes_back_by_itself_ten_times(browser):
     browsing = pytest.importorskip("tests.control.browsing")
     runtime = browsing.ColourRuntime()
@@ -205,17 +218,21 @@ def test_an_open_page_comes_back_by_itself_ten_times(browser):
         window.wait_for_function(
             "performance.getEntriesByName(location.origin + '/session/ticket').length"
         )
+    window.evaluate(LATE)
     for _ in range(10):
         window.wait_for_selector("#lost:not([hidden])")
         assert window.locator(".panel").evaluate("(e) => e.inert")
         assert "vcam start" in window.locator("#lost").inner_text()
         with serve(runtime, socket_path=paths.socket_path()):
+            window.evaluate("late = 0")
             began = time.monotonic()
             window.wait_for_selector("#lost[hidden]", state="attached")
-            times.append(time.monotonic() - began)
+            took = time.monotonic() - began
+            times.append(took - window.evaluate("late") / 1e3)
             window.wait_for_selector('body[data-state="live"]')
             window.wait_for_timeout(300)
     print(f"\nback after {[round(one, 2) for one in times]} s")
+    assert max(times) < BACK
     stored = window.evaluate("JSON.stringify({...sessionStorage, ...localStorage})")
     context.close()
     assert "secret" not in stored

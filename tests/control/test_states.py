@@ -16,6 +16,7 @@ browsing = pytest.importorskip("tests.control.browsing")
 until, pytestmark = browsing.until, browsing.pytestmark
 
 PRESSES = 20
+AT_ONCE = 150  # milliseconds from a pause to the badge, the median
 LOOPBACK = Finding(
     "error",
     "The kernel module v4l2loopback is not installed.",
@@ -113,20 +114,27 @@ def test_nothing_is_called_live_while_the_card_is_on_the_screen(browser, doors, 
         window.wait_for_selector('body[data-state="live"]')
 
 
+# From a press to the frame that shows it; without a press, what a frame takes on this machine now.
+PRESS = """(id) => new Promise((done) => {
+    const before = document.body.dataset.state, began = performance.now();
+    if (id) document.getElementById(id).click();
+    const changed = document.body.dataset.state !== before;
+    requestAnimationFrame(() => setTimeout(() => done([changed, performance.now() - began])));
+})"""
+
+
 def test_a_press_changes_badge_and_border_at_once_whatever_the_daemon_takes(window, runtime):
-    times = []
+    times, idle = [], []
     for _ in range(PRESSES):
-        changed, took = window.evaluate(
-            """() => {
-                const before = document.body.dataset.state, began = performance.now();
-                document.getElementById("pause").click();
-                return [document.body.dataset.state !== before, performance.now() - began];
-            }"""
-        )
+        idle.append(window.evaluate(PRESS, "")[1])
+        changed, took = window.evaluate(PRESS, "pause")
         assert changed
         times.append(took)
         window.wait_for_timeout(400)
-    print(f"\nbadge after a press: {statistics.median(times):.1f} ms, at most {max(times):.1f}")
+    took, without = statistics.median(times), statistics.median(idle)
+    print(f"\nbadge after a press: {took:.1f} ms, at most {max(times):.1f}; a frame {without:.1f}")
+
+    assert took - without < AT_ONCE
 
 
 def test_a_pause_by_another_door_does_not_wait_for_the_next_status(
@@ -134,14 +142,21 @@ def test_a_pause_by_another_door_does_not_wait_for_the_next_status(
 ):
     monkeypatch.setattr("vcam.control.api.EVENT_INTERVAL", 3600.0)
     with browsing.signed_in(browser, doors.open_page()) as window:
-        times = []
-        for _ in range(3):
+        times, idle = [], []
+        for _ in range(PRESSES // 2):
             for order, state in ((Client.pause, "paused"), (Client.resume, "live")):
                 began = time.monotonic()
+                Client.connect().settings()
+                window.wait_for_selector("body[data-state]")
+                told = time.monotonic()
                 order(Client.connect())
                 window.wait_for_selector(f'body[data-state="{state}"]')
-                times.append(time.monotonic() - began)
-        print(f"\nby another door: {1e3 * statistics.median(times):.0f} ms")
+                times.append(1e3 * (time.monotonic() - told))
+                idle.append(1e3 * (told - began))
+        took, without = statistics.median(times), statistics.median(idle)
+        print(f"\nby another door: {took:.0f} ms; a question and a look alone {without:.0f}")
+
+        assert took - without < AT_ONCE
 
 
 def test_a_recording_is_no_call(browser, doors, runtime):
