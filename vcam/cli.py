@@ -122,7 +122,7 @@ def build_parser() -> argparse.ArgumentParser:
     doctor = add("doctor", "doctor.run", _("find out why the camera does not show up"))
     doctor.add_argument("--json", action="store_true", help=_("for programs"))
     doctor.add_argument("--fix", action="store_true", help=_("run the commands that need no root"))
-    page = add("open", "ask.open_page", _("open the settings page in the browser"))
+    page = add("open", "page.run", _("open the settings page in the browser"))
     page.add_argument("--close", action="store_true", help=_("close it, everywhere and at once"))
     add("tray", "tray.run", _("show the tray icon"))
 
