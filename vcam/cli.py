@@ -163,7 +163,7 @@ def _add_tools(add: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
     complete.add_argument("of", nargs="?", default="", metavar="KEY")
 
     config = add(
-        "config", "config.run", _("settings: where they are, all of them, or check the file")
+        "config", "settings.file", _("settings: where they are, all of them, or check the file")
     )
     config.add_argument("what", nargs="?", choices=("path", "show", "check"), default="path")
     config.add_argument("--config", metavar="FILE", type=Path, help=_("settings file"))
