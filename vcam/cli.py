@@ -122,7 +122,7 @@ def build_parser() -> argparse.ArgumentParser:
     doctor = add("doctor", "doctor.run", _("find out why the camera does not show up"))
     doctor.add_argument("--json", action="store_true", help=_("for programs"))
     doctor.add_argument("--fix", action="store_true", help=_("run the commands that need no root"))
-    page = add("open", "ask.open_page", _("open the settings page in the browser"))
+    page = add("open", "page.run", _("open the settings page in the browser"))
     page.add_argument("--close", action="store_true", help=_("close it, everywhere and at once"))
     add("tray", "tray.run", _("show the tray icon"))
 
@@ -163,7 +163,7 @@ def _add_tools(add: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
     complete.add_argument("of", nargs="?", default="", metavar="KEY")
 
     config = add(
-        "config", "config.run", _("settings: where they are, all of them, or check the file")
+        "config", "settings.file", _("settings: where they are, all of them, or check the file")
     )
     config.add_argument("what", nargs="?", choices=("path", "show", "check"), default="path")
     config.add_argument("--config", metavar="FILE", type=Path, help=_("settings file"))

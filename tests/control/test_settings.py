@@ -15,8 +15,7 @@ import pytest
 from vcam.errors import ConfigError, VcamError
 from vcam.settings import config
 from vcam.settings.edit import edited
-from vcam.settings.live import Settings
-from vcam.settings.step import UNDO_WITHIN
+from vcam.settings.live import UNDO_WITHIN, Settings
 
 if sys.version_info >= (3, 11):
     import tomllib

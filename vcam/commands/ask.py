@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import sys
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from vcam.client import Client, browser
-from vcam.commands import start
-from vcam.commands.options import absolute, revealing, running
-from vcam.errors import UsageError, VcamError
+from vcam.client import Client
+from vcam.commands.options import absolute, revealing
+from vcam.commands.page import running
+from vcam.errors import UsageError
 from vcam.foreign_text import plain, say
 from vcam.settings import choice
 from vcam.settings.choice import Reveal
@@ -172,23 +170,3 @@ def _choose(client: Client, wish: str) -> str:
             return str(client.use(client.add_preset(file)["name"]))
     client.change({"background": {"use": use}})
     return wish
-
-
-def open_page(options: argparse.Namespace) -> int:
-    """`vcam open`: take the browser to the settings page, or close it; the exit code."""
-    if options.close:
-        closed = Client.connect().close_page()
-        closed_now, not_open = (
-            _("The settings page is closed."),
-            _("The settings page was not open."),
-        )
-        say(closed_now if closed else not_open)
-        return 0
-    try:
-        return start.open_page()
-    except VcamError as error:
-        # From a menu there is no terminal: what went wrong is said where the page would be.
-        desktop = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
-        if desktop and not sys.stderr.isatty():
-            browser.tell(_("VBG Camera did not start"), told(error.message), told(error.hint))
-        raise

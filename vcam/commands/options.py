@@ -1,4 +1,4 @@
-"""Options of the command line as settings, and the daemon that commands talk to."""
+"""Options of the command line as settings."""
 
 from __future__ import annotations
 
@@ -6,8 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from vcam.client import Client
-from vcam.errors import DaemonError, UsageError
+from vcam.errors import UsageError
 from vcam.settings import choice
 from vcam.settings.choice import Reveal
 from vcam.settings.config import Config, load
@@ -101,11 +100,3 @@ def absolute_background(value: str) -> str:
     if wish.name not in names and Path(wish.name).is_file():
         return str(choice.File(str(Path(wish.name).absolute())))
     return str(choice.Preset(choice.called(wish.name, names)))
-
-
-def running() -> dict[str, Any] | None:
-    """The status of the daemon; None if none runs."""
-    try:
-        return Client.connect().status()
-    except DaemonError:
-        return None

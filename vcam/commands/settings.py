@@ -1,4 +1,4 @@
-"""`vcam get` and `vcam set`: settings by name, with a daemon that runs or without."""
+"""Settings by name, with a daemon that runs or without, and the file they are kept in."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from vcam.client import Client
 from vcam.commands.options import absolute
-from vcam.errors import DaemonError, UsageError
+from vcam.errors import ConfigError, DaemonError, UsageError
 from vcam.foreign_text import plain, say
 from vcam.settings.config import Config, default_path, load, typed, user_path
 from vcam.settings.live import Settings
@@ -68,6 +68,26 @@ def undo(options: argparse.Namespace) -> int:
             say(_("{0} is back.", plain(key)))
             continue
         say(f"{name} = {_shown(values[section][key])}", limit=None)
+    return 0
+
+
+def file(options: argparse.Namespace) -> int:
+    """`vcam config`: print the path, print every setting, or check the file; the exit code."""
+    path = options.config or user_path()
+    if options.what == "path":
+        say(path)
+    elif options.what == "show":
+        say(default_path().read_text(encoding="utf-8").rstrip("\n"), limit=None)
+    else:
+        if not path.exists():
+            if options.config:
+                raise ConfigError(
+                    f"{path} does not exist", hint="Give the path of a settings file."
+                )
+            say(_("{0} does not exist; the defaults are used.", path))
+            return 0
+        load(path)
+        say(_("{0} is fine.", path))
     return 0
 
 

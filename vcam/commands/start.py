@@ -13,8 +13,9 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import Any
 
-from vcam.client import Client, browser
-from vcam.commands.options import absolute, flags_of, load_config, revealing, running
+from vcam.client import Client
+from vcam.commands.options import absolute, flags_of, load_config, revealing
+from vcam.commands.page import START_TIMEOUT, last_words, running, show, spawn
 from vcam.errors import DaemonError
 from vcam.foreign_text import catch_last_words, log_to, plain, say
 from vcam.settings.config import Config
@@ -22,7 +23,6 @@ from vcam.system import paths, systemd
 from vcam.words import _, told
 
 LOG_SIZE = 1_000_000  # bytes, after which a log is begun anew and the last one kept
-START_TIMEOUT = 60.0  # seconds until the first composite; a cold cache compiles kernels and model
 
 
 def start(options: argparse.Namespace) -> int:
@@ -35,7 +35,7 @@ def start(options: argparse.Namespace) -> int:
     if options.foreground:
         return run_here(config, options)
     if running() is not None and options.page:
-        return open_page()
+        return show()
     if running() is not None:
         raise DaemonError(
             "VBG Camera runs already",
@@ -47,7 +47,7 @@ def start(options: argparse.Namespace) -> int:
     if by_settings and systemd.installed():
         systemd.start()
         say(_("VBG Camera runs. Choose it in your meeting."))
-        return open_page() if options.page else 0
+        return show() if options.page else 0
     _check_background(options, config)
     log_path = paths.log_path()
     if log_path.exists() and log_path.stat().st_size > LOG_SIZE:
@@ -63,64 +63,8 @@ def start(options: argparse.Namespace) -> int:
     child, at = spawn(command, log_path)
     code = await_first_frame(child, log_path, at)
     if options.page and child.poll() is None:
-        open_page()
+        show()
     return code
-
-
-def spawn(command: list[str], log_path: Path) -> tuple[subprocess.Popen[bytes], int]:
-    """Start a daemon in the background; its process, and where its part of the log begins."""
-    with log_path.open("ab") as log:
-        at = log.tell()
-        child = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-            cwd="/" if os.name == "posix" else None,
-            env={**os.environ, "VCAM_DAEMON": "1"},
-        )
-    return child, at
-
-
-def bring_up() -> None:
-    """Start the daemon as the settings say, and wait until it answers: no picture is waited for.
-
-    Raises:
-        DaemonError: it ended, or does not answer; the message says why.
-    """
-    child, log_path, at = None, paths.log_path(), 0
-    if systemd.installed():
-        systemd.start_soon()
-    else:
-        child, at = spawn([sys.executable, "-m", "vcam", "start", "--foreground"], log_path)
-    deadline = time.monotonic() + START_TIMEOUT
-    while running() is None:
-        if child is not None and child.poll() is not None:
-            raise DaemonError(
-                _last_words(log_path, at).removeprefix("vcam: "), hint="Run `vcam doctor`."
-            )
-        if time.monotonic() > deadline:
-            raise DaemonError(
-                f"VBG Camera does not answer {START_TIMEOUT:.0f} s after it was started",
-                hint=f"Run `vcam doctor`, or look into {log_path}.",
-            )
-        time.sleep(0.05)
-
-
-def open_page() -> int:
-    """Take the browser to the settings page, whose daemon is started if none runs; the exit code.
-
-    Raises:
-        DaemonError: it does not start.
-    """
-    if running() is None:
-        bring_up()
-    page = browser.page_file(Client.connect())
-    if browser.has_reader(sys.stdout):
-        say(f"{page.url}\n{_('This address works once; paste it if no browser opens.')}")
-    browser.show(page.file)
-    return 0
 
 
 def _check_background(options: argparse.Namespace, config: Config) -> None:
@@ -173,17 +117,8 @@ def await_first_frame(child: subprocess.Popen[bytes], log_path: Path, at: int) -
 
 
 def _tell_failure(child: subprocess.Popen[bytes], log_path: Path, at: int) -> int:
-    say(told(_last_words(log_path, at)), file=sys.stderr)
+    say(told(last_words(log_path, at)), file=sys.stderr)
     return child.returncode or 1
-
-
-def _last_words(log_path: Path, at: int) -> str:
-    """The reason that a daemon gave for its end, in its part of the log."""
-    with log_path.open("rb") as log:
-        log.seek(at)
-        lines = log.read().decode(errors="replace").splitlines()
-    said = [i for i, line in enumerate(lines) if line.startswith("vcam: ")]
-    return "\n".join(lines[said[-1] :] if said else lines[-5:])
 
 
 def _where(status: dict[str, Any]) -> str:

@@ -57,8 +57,8 @@ def daemon(seen: Surroundings) -> Iterator[Finding]:
     told = [*problems, _of_engine(seen), seen.status.get("config_unsaved")]
     for problem in dict.fromkeys(str(text) for text in told if text):
         yield _told(problem)
-    if problem := seen.status.get("config_problem"):
-        yield replace(_told(str(problem)), about="settings")
+    if seen.status.get("config_problem"):
+        yield replace(_told(str(seen.status["config_problem"])), about="settings")
 
 
 def _missing(status: Mapping[str, Any]) -> Iterator[Finding]:

@@ -10,16 +10,16 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple, Protocol
+from typing import Any, Final, Literal, NamedTuple
 
 from vcam.errors import ConfigError, VcamError
 from vcam.settings.choice import Reveal
 from vcam.settings.config import Changes, Config
 from vcam.settings.file import SettingsFile
-from vcam.settings.step import UNDO_JOINS, UNDO_WITHIN, Step
+from vcam.settings.opening import Opened, Opener
 
 log = logging.getLogger(__name__)
 
@@ -46,34 +46,24 @@ class Now(NamedTuple):
     revealed: Revealed | None
 
 
-class Opened(Protocol):
-    """Something that was opened for a change, until the change takes effect or does not."""
+class Step(NamedTuple):
+    """The last change, as it can be taken back: values it replaced, or a background it deleted."""
 
-    def use(self) -> None:
-        """Take it into use: the change is in force."""
-        ...
+    back: dict[str, dict[str, Any]]
+    at: float  # on the monotonic clock
+    deleted: str = ""
+    put_back: Callable[[], None] = lambda: None
 
-    def close(self) -> None:
-        """Give it up: the change is not."""
-        ...
-
-
-class Opener(Protocol):
-    """Opens what some changes need before they can take effect."""
-
-    def needs(self, config: Config) -> Hashable:
-        """Needs of `config`, comparable; as long as they stay the same, nothing is opened."""
-        ...
-
-    def open(self, config: Config) -> Opened:
-        """Open it, on the thread of who asked for the change.
-
-        Raises:
-            VcamError: it cannot be opened, which refuses the change.
-        """
-        ...
+    @property
+    def names(self) -> list[str]:
+        """Settings it concerns as "section.key", or the background as "presets.NAME"."""
+        if self.deleted:
+            return [f"presets.{self.deleted}"]
+        return [f"{section}.{key}" for section, keys in self.back.items() for key in keys]
 
 
+UNDO_WITHIN: Final = 60.0  # seconds a change can be taken back
+UNDO_JOINS: Final = 2.0  # seconds in which changes of the same settings, of a slider say, are one
 SAFE_BACKGROUND: Final = "studio"  # drawn by the program: always there
 _HIDING: Final = {"background": {"use": SAFE_BACKGROUND}}
 
