@@ -149,6 +149,9 @@ def _add_tools(add: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
     bench.add_argument("--threads", metavar="N", type=int, default=1, help=_("for the model"))
     bench.add_argument("--model", metavar="FILE", default="auto", help=_("another person model"))
     bench.add_argument("--peer", metavar="FILE", help=_("a model to compare with"))
+    bench.add_argument(
+        "--peer-pipeline", metavar="CMD", help=_("another program, on the same frames by turns")
+    )
     bench.add_argument("--engine", default="cpu", choices=("cpu", "cuda"), help=_("to measure"))
     bench.add_argument("--check", action="store_true", help=_("cuda: compare composites, too"))
 

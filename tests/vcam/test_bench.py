@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import sys
 
 import pytest
 
 from segmentation.engines import weights_dir
 from vcam import cli
-from vcam.commands import bench
+from vcam.commands import bench, bench_peer
 from vcam.errors import UsageError
 
 
@@ -98,3 +99,50 @@ def test_memory_is_flat_over_twenty_thousand_frames():
     )
     assert max(held[4:]) - held[4] < 4
     segmenter.close()
+
+
+PEER = """
+import hashlib, os, struct, sys
+into, out = sys.stdin.buffer, sys.stdout.buffer
+while len(head := into.read(4)) == 4:
+    frame = into.read(struct.unpack("<I", head)[0])
+    for _ in range(TIMES):
+        hashlib.sha256(frame * 20).digest()
+    out.write(f"{len(frame)} {os.environ['VCAM_WIDTH']}\\n".encode())
+    out.flush()
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads another process' clock")
+def test_another_program_takes_the_same_frames_by_turns(model, tmp_path, capsys):
+    def share(times: int) -> float:
+        (tmp_path / "peer.py").write_text(PEER.replace("TIMES", str(times)))
+        command = f"{sys.executable} {tmp_path / 'peer.py'}"
+        words = ["--json", "--frames", "6", "--model", model, "--case", "720p-yuyv-picture"]
+        assert measured([*words, "--peer-pipeline", command]) == 0
+        (case,) = json.loads(capsys.readouterr().out)["cases"]
+        ratio = case["pipeline_cpu_ms"] / case["imdecode_cpu_ms"]
+        assert case["pipeline_ratio"] == pytest.approx(ratio, rel=0.02)
+        return float(case["pipeline_cpu_ms"])
+
+    little, much = share(1), share(4)
+
+    assert little > 5  # 37 MB through SHA-256
+    assert 2 < much / little < 8
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads another process' clock")
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("/nowhere/peer", "cannot be started"),
+        ("true", "has ended"),
+        (f"{sys.executable} -c 'import time; time.sleep(60)'", "has not answered within 2 s"),
+    ],
+)
+def test_a_peer_that_does_not_answer_is_a_usage_error(model, monkeypatch, command, said):
+    monkeypatch.setattr(bench_peer, "FIRST_WITHIN", 2.0)
+
+    with pytest.raises(UsageError, match=said) as told:
+        measured(["--frames", "1", "--case", "720p-yuyv-picture", "--peer-pipeline", command])
+    assert told.value.hint

@@ -28,6 +28,7 @@ from segmentation.errors import SegmentationError
 from segmentation.planes import i420_shape
 from segmentation.segmenter import Machine, Segmenter
 from vcam import foreign_text
+from vcam.commands.bench_peer import PeerPipeline
 from vcam.compose.compositor import Compositor
 from vcam.compose.drawn import draw
 from vcam.compose.scene import Blur, Look
@@ -97,6 +98,7 @@ def run(options: argparse.Namespace) -> int:
         quality=options.quality,
         threads=options.threads,
         peer=options.peer,
+        pipeline=options.peer_pipeline,
         progress=None if options.json else _say,
     )
     if options.json:
@@ -114,6 +116,7 @@ def measure(
     quality: str = "balanced",
     threads: int = 1,
     peer: str | None = None,
+    pipeline: str | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
     """Return the report that `vcam bench --json` prints."""
@@ -131,7 +134,12 @@ def measure(
             loop.step(0)
             if not start_s:
                 start_s = loop.first_at - started
-            figures = _time(loop, frames)
+            if pipeline:
+                shape = *SIZES[case.size], case.format, case.background
+                with PeerPipeline(pipeline, *shape) as beside:
+                    figures = _time(loop, frames, beside)
+            else:
+                figures = _time(loop, frames)
             if other:
                 segmenter_cpu = figures["stages"].get("matte", 0.0)
                 rival = _time(_Loop(case, other), frames)
@@ -175,6 +183,12 @@ class _Loop:
         self.first_at = 0.0
         self.marks = np.zeros(5)
 
+    def raw(self, index: int) -> bytes:
+        """A frame as the webcam sends it."""
+        if self.case.format == "mjpg":
+            return self.jpegs[index % len(self.jpegs)]
+        return self.yuyv[index % len(self.yuyv)].tobytes()
+
     def step(self, index: int) -> None:
         """Take one frame from memory to the sink; `marks` are the CPU times between the stages."""
         clock = time.process_time
@@ -195,9 +209,9 @@ class _Loop:
         self.first_at = self.first_at or time.time()
 
 
-def _time(loop: _Loop, frames: int) -> dict[str, Any]:
-    """Run `frames` frames, each followed by the yardstick, and return the case's figures."""
-    cpu, wall, yardstick = [], [], []
+def _time(loop: _Loop, frames: int, beside: PeerPipeline | None = None) -> dict[str, Any]:
+    """Run `frames` frames, each followed by the yardstick and the peer; the case's figures."""
+    cpu, wall, yardstick, theirs = [], [], [], []
     stages: list[NDArray[np.float64]] = []
     buffers = [np.frombuffer(jpeg, np.uint8) for jpeg in loop.jpegs]
     for i in range(-WARM_UP, frames):
@@ -207,14 +221,23 @@ def _time(loop: _Loop, frames: int) -> dict[str, Any]:
         at = time.process_time()
         cv2.imdecode(buffers[i % len(buffers)], cv2.IMREAD_COLOR)
         decode = time.process_time() - at
+        took = beside.step(loop.raw(i + WARM_UP)) if beside else 0.0
         if i >= 0:
+            theirs.append(took)
             wall.append(elapsed)
             cpu.append(float(loop.marks[-1] - loop.marks[0]))
             stages.append(np.diff(loop.marks))
             yardstick.append(decode)
     middle = _middle(stages) * 1000
     cpu_ms, decode_ms = (float(_middle(x)) * 1000 for x in (cpu, yardstick))
+    rival = float(_middle(theirs)) * 1000
+    pipeline = {
+        "pipeline_cpu_ms": round(rival, 3),
+        "pipeline_ratio": round(rival / decode_ms, 3),
+        "share_of_pipeline": round(cpu_ms / rival, 3) if rival else None,
+    }
     return {
+        **(pipeline if beside else {}),
         "name": loop.case.name,
         "cpu_ms": round(cpu_ms, 3),
         "wall_ms": round(float(_middle(wall)) * 1000, 3),
@@ -342,6 +365,12 @@ def _print(report: dict[str, Any]) -> None:
         cells = [f"{ms:.2f}" for ms in times] + [f"{case['ratio']:.2f}x"]
         cells += [f"{ms:.2f}" for ms in case["stages"].values()]
         foreign_text.say(f"{case['name']:<22}", *(f"{cell:>11}" for cell in cells))
+        if "pipeline_ratio" in case:
+            share = case["share_of_pipeline"] or 0.0
+            foreign_text.say(
+                f"{'  the peer':<22}", f"{case['pipeline_cpu_ms']:>11.2f}", " " * 35,
+                f"{case['pipeline_ratio']:>10.2f}x", f"  ours is {share:.2f} of it",
+            )  # fmt: skip
     foreign_text.say(
         f"Start to first composite {report['start_s']:.1f} s, memory {report['rss_mb']:.0f} MB.\n"
         "ratio: CPU of a frame over that of cv2.imdecode of the same frame, one thread."
