@@ -385,6 +385,19 @@ def test_the_keeper_has_the_device_and_the_next_daemon_gets_it(module, node, bes
     until(lambda: links.kept_device(beside.folder) is None)  # nobody watched
 
 
+def test_another_keeper_stands_by_when_the_first_one_ends(module, node, beside, monkeypatch):
+    monkeypatch.setattr(v4l2loopback, "AGAIN", 0.2)
+    module.size = (W, H)
+    with V4L2LoopbackSink(node, W, H, 30) as sink:
+        sink.hold(frame(9), 0.5)
+        until(lambda: sink._spare)
+        first = sink._spare
+        first._socket.shutdown(socket.SHUT_RDWR)  # as when it is killed
+
+        until(lambda: sink.watchers() == [] and sink._spare not in (None, first))
+        until(lambda: links.kept_device(beside.folder) is not None)
+
+
 def test_what_the_keeper_has_at_another_size_is_let_go(module, node, beside):
     module.size = (W, H)
     sink = V4L2LoopbackSink(node, W, H, 30).__enter__()

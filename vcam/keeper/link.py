@@ -69,6 +69,7 @@ class Link:
         self._number = self._slot = 0
         self._soiled = False  # pictures of somebody lie in the slots
         self._state = UNCONNECTED
+        self._ended = False
         self.node = 0  # of the camera in the session
         self._closed = False
         self._pictures = Pictures(self._length)
@@ -116,7 +117,7 @@ class Link:
                 except OSError:
                     message = None
                 if message is None:
-                    self._state = UNCONNECTED
+                    self._state, self._ended = UNCONNECTED, True
                     break
                 if message.kind == STATE:
                     self._state, self.node = message.slot, message.seq
@@ -126,6 +127,11 @@ class Link:
     def watched(self) -> bool:
         """True while a program streams."""
         return self.state == STREAMING
+
+    @property
+    def ended(self) -> bool:
+        """True once the keeper is gone, or speaks another language."""
+        return self.state == UNCONNECTED and self._ended
 
     def hold(self, card: NDArray[np.uint8], most: float) -> None:
         """Have this card shown when pictures stop, and when one is older than `most` seconds."""

@@ -38,6 +38,7 @@ log = logging.getLogger(__name__)
 
 KEPT: Final = "v4l2loopback"  # what the service manager knows the descriptor by
 LET_GO: Final = 0.3  # seconds it may take to close what it is told to
+AGAIN: Final = 10.0  # seconds after which a keeper that did not come, or ended, is started again
 _INSTALL: Final = "Run `vcam doctor` to see what is missing, or install/linux.sh to create one."
 
 
@@ -310,6 +311,8 @@ class V4L2LoopbackSink:
         self._watched = False  # when somebody asked last
         self._beside = threading.Lock()  # held by who speaks to the keeper, which takes its time
         self._spare: Link | None = None  # the keeper, which has a copy of the descriptor
+        self._held: tuple[SafeFrame, float] | None = None  # the card it is to show
+        self._tried = 0.0  # when it was reached last
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -338,15 +341,30 @@ class V4L2LoopbackSink:
     def hold(self, card: SafeFrame, deadline: float) -> None:
         """Leave the card with the keeper, which is reached off the frame loop."""
         check(card, self.width, self.height)
-        threading.Thread(
-            target=self._stand_by, args=(card.copy(), deadline), name="keeper", daemon=True
-        ).start()
+        self._held = card.copy(), deadline
+        self._have_one_stand_by()
+
+    def _have_one_stand_by(self) -> None:
+        if self._held is not None:
+            self._tried = time.monotonic()
+            threading.Thread(
+                target=self._stand_by, args=self._held, name="keeper", daemon=True
+            ).start()
+
+    def _look_after(self, spare: Link | None) -> None:
+        """Have another keeper stand by where the last one is gone, or never came."""
+        late = time.monotonic() - self._tried > AGAIN
+        if late and (spare is None or spare.ended):
+            self._have_one_stand_by()
 
     def _stand_by(self, card: SafeFrame, deadline: float) -> None:
         """Give the keeper the card, and first of all the device."""
         with self._beside:
             with self._lock:
                 loopback, spare = self._loopback, self._spare
+                if spare is not None and spare.ended:
+                    spare.close()
+                    self._spare = spare = None
                 device = os.dup(loopback.fd) if loopback is not None and spare is None else -1
             if loopback is None:
                 return
@@ -385,7 +403,9 @@ class V4L2LoopbackSink:
             if self._watched and not names:  # one of them may have set another rate
                 self._loopback.announce(self.fps)
             self._watched = bool(names)
-            return names
+            spare = self._spare
+        self._look_after(spare)
+        return names
 
     def __exit__(
         self,
