@@ -49,7 +49,6 @@ ARGPARSE = (
     "show program's version number and exit",
     "the following arguments are required: %s",
     "unrecognized arguments: %s",
-    "invalid choice: %(value)r (choose from %(choices)s)",
     "invalid %(type)s value: %(value)r",
     "argument %(argument_name)s: %(message)s",
     "expected one argument",

@@ -6,6 +6,7 @@ Nothing heavy is imported before a command needs it, so that `vcam --help` answe
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib
 import os
 import sys
@@ -20,6 +21,27 @@ from vcam.settings.language import language_now
 from vcam.words import _, told
 
 QUALITIES = ("low", "balanced", "high")
+
+
+HIDDEN = "complete"  # a command for the shells alone
+
+
+class CommandLine(Parser):
+    """Says which word of its own a mistyped one is nearest to."""
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        known = [str(each) for each in action.choices or () if each != HIDDEN]
+        if not known or value == HIDDEN or value in known:
+            return super()._check_value(action, value)
+        near = difflib.get_close_matches(str(value), known, 1)
+        if near:
+            raise argparse.ArgumentError(
+                action, _("{0} is not known; did you mean {1}?", repr(value), near[0])
+            )
+        known_ones = ", ".join(map(repr, known))
+        raise argparse.ArgumentError(
+            action, _("{0} is not known; choose from {1}", repr(value), known_ones)
+        )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,7 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """Every command and flag; completion and the manual page are made from it."""
-    parser = Parser(
+    parser = CommandLine(
         prog="vcam",
         description=_("A virtual camera that shows you and never the room."),
         epilog=_("Start with `vcam start`, then choose VBG Camera in your meeting."),
@@ -161,7 +183,7 @@ def _add_tools(add: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
     )
 
     # For the shells alone: no help lists it.
-    complete = add("complete", "complete.run", "")
+    complete = add(HIDDEN, "complete.run", "")
     complete.add_argument("kind", choices=("backgrounds", "cameras", "sinks", "keys", "values"))
     complete.add_argument("of", nargs="?", default="", metavar="KEY")
 

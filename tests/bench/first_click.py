@@ -5,13 +5,15 @@ python -m tests.bench.first_click [--runs N] [--source S]
 Each run starts `vcam open` as the menu entry does, with a home of its own and the caches of the run
 before it; a headless Chromium that runs already loads what `vcam open` hands to the browser. The
 first run fills the caches and does not count. Fails if the best run took more than the 3 seconds
-promised, times what a second of work takes on this machine now: 1.0 where it is idle.
+promised, times what a second of work takes on this machine now: 1.0 where it is idle. The fewer
+other programs run, the more such a figure says.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -25,21 +27,24 @@ from typing import Any
 
 PROMISED = 3.0  # seconds
 PATIENCE = 120.0
+HIDDEN = ("scipy", "coverage")  # that tests need: where Numba finds them, it loads them
 SECTIONS = ("HOME", "XDG_DATA_HOME", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR")
-WORK = "import time; end = time.process_time() + 0.5\nwhile time.process_time() < end: pass"
+WORK = "import numba, cv2, openvino"  # what a start does most of
 SEEN = """() => document.body.dataset.state
     && ["live", "preview"].includes(document.body.dataset.state)
     && document.getElementById("preview").naturalWidth > 0"""
 
 
 def slowness() -> float:
-    """Seconds that one second of work takes, as others leave this machine now."""
-    times = []
+    """Seconds that a second of a start's work takes, as others leave this machine now."""
+    ratios = []
     for _ in range(3):
-        began = time.monotonic()
+        began, before = time.monotonic(), resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([sys.executable, "-c", WORK], check=True)
-        times.append((time.monotonic() - began) / 0.5)
-    return max(1.0, statistics.median(times))
+        took, after = time.monotonic() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+        cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+        ratios.append(took / cpu)
+    return max(1.0, statistics.median(ratios))
 
 
 @contextmanager
@@ -55,6 +60,10 @@ def home() -> Iterator[dict[str, str]]:
         opener.write_text(f'#!/bin/sh\necho "$1" > {folder}/asked.new\n'
                           f"mv {folder}/asked.new {folder}/asked\n")  # fmt: skip
         opener.chmod(0o755)
+        (Path(folder) / "sitecustomize.py").write_text(
+            f"import sys\nsys.modules.update(dict.fromkeys({HIDDEN}))\n"
+        )
+        environ["PYTHONPATH"] = folder
         yield environ | {"BROWSER": str(opener), "VCAM_CONTROL_WELCOME": "false", "SPOT": folder}
 
 

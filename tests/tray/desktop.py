@@ -123,7 +123,7 @@ class Desktop:
 
     def say(self, *command: str) -> str:
         return subprocess.run(
-            command, env=self.environ, capture_output=True, text=True, timeout=20, check=False
+            command, env=self.environ, capture_output=True, text=True, timeout=60, check=False
         ).stdout
 
     def ask(self, member: str, *arguments: str) -> str:

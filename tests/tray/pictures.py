@@ -1,4 +1,4 @@
-"""Makes the pictures of page and tray in `docs/images`, by the program on a desktop of its own.
+"""Makes the pictures in `docs/images`, by the program on a desktop of its own.
 
     python tests/tray/pictures.py docs/images
 
@@ -25,9 +25,12 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 REPOSITORY = Path(__file__).parents[2]
+PORTRAIT = REPOSITORY / "vcam" / "assets" / "portrait.jpg"
 VCAM = (sys.executable, "-m", "vcam")
 NEEDED = {"pngquant": "pngquant", "pipewire": "pipewire", "wireplumber": "wireplumber"}
 SCENES = {"light": "loft", "dark": "forest"}
+STRIP = ("loft", "dusk")  # beside the matte
+PART = (1280, 720)  # of the strip, as rendered; shown at a third
 SIZE = (1380, 690)
 MARGIN = 12  # pixels around the tray's menu
 
@@ -109,6 +112,26 @@ def menu(screen: Desktop, folder: Path) -> None:
     screen.keys("Escape", "Escape")
 
 
+def strip(folder: Path, home: Path) -> None:
+    """Write `replaced.jpg`: the matte of the demo portrait, and the person in other places."""
+    with Image.open(PORTRAIT) as whole:
+        height = whole.width * PART[1] // PART[0]
+        whole.crop((0, 0, whole.width, height)).resize(PART).save(home / "portrait.png")
+    parts = [home / "alpha" / "portrait.png"]
+    for scene in STRIP:
+        parts.append(home / f"{scene}.png")
+        asked = ("--background", scene, "--alpha", "alpha", "--force")
+        command = [*VCAM, "render", "portrait.png", "-o", parts[-1].name, *asked]
+        environ = os.environ | {"PYTHONPATH": str(REPOSITORY)}
+        subprocess.run(command, cwd=home, env=environ, check=True, stdout=subprocess.DEVNULL)
+    width, height = PART[0] // 3, PART[1] // 3
+    made = Image.new("RGB", (width * len(parts) + 8 * (len(parts) - 1), height), "white")
+    for place, part in enumerate(parts):
+        with Image.open(part) as image:
+            made.paste(image.convert("RGB").resize((width, height)), (place * (width + 8), 0))
+    made.save(folder / "replaced.jpg", quality=88)
+
+
 def save(png: bytes, path: Path) -> None:
     """Keep a screenshot in 256 colours, chosen and mixed well: a third of its size."""
     command = ["pngquant", "--speed", "1", "--quality", "70-98", "256", "-"]
@@ -118,6 +141,7 @@ def save(png: bytes, path: Path) -> None:
 def make(folder: Path, home: Path) -> None:
     """Write all of them."""
     folder.mkdir(parents=True, exist_ok=True)
+    strip(folder, home)
     with desktop(home) as screen, camera(screen):
         page(screen, folder)
         screen.say(*VCAM, "background", SCENES["light"])
@@ -128,6 +152,6 @@ if __name__ == "__main__":
     os.umask(0o077)
     with tempfile.TemporaryDirectory() as made:
         make(Path(sys.argv[1]).absolute(), Path(made))
-    for each in sorted(Path(sys.argv[1]).glob("*.png")):
+    for each in sorted(Path(sys.argv[1]).glob("*.*")):
         with Image.open(each) as image:
             print(each, image.size)

@@ -116,6 +116,7 @@ class _OnBus:
 
     async def _leave(self) -> None:
         self.bus.disconnect()
+        await self.bus.wait_for_disconnect()
 
     async def _call(self, work: Any) -> None:
         work()

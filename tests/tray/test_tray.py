@@ -299,6 +299,7 @@ def test_the_menu_travels_over_the_bus_and_a_click_comes_back(bus: str, held: An
         )
         await call("Event", "isvu", [loft[0], "clicked", Variant("i", 0), 0])
         connection.disconnect()
+        await connection.wait_for_disconnect()
         return [loft[1]["toggle-type"].value, backgrounds[1]["children-display"].value]
 
     try:
@@ -317,6 +318,7 @@ def test_without_a_virtual_camera_nothing_is_called_live() -> None:
     assert "Preview only" in alone.headline
     assert "no virtual camera" in alone.audience
     assert alone.sign == "idle"
+    assert view({"state": "idle", "shown_to": "page"}, {}).headline == alone.headline
     assert view({"state": "live", "shown_to": "programs"}, {}).sign == "live"
 
 

@@ -96,3 +96,28 @@ def test_render_takes_a_quality():
 
 def test_no_frames_to_measure_are_a_usage_error(capsys):
     assert vcam(capsys, "bench", "--frames", "0")[0] == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("backgroud",), "'backgroud' is not known; did you mean background?"),
+        (("config", "chek"), "'chek' is not known; did you mean check?"),
+        (("room", "x"), "'x' is not known; choose from 'learn', 'forget'"),
+    ],
+)
+def test_a_mistyped_command_is_told_the_nearest_one(capsys, words, said):
+    with pytest.raises(SystemExit) as ended:
+        cli.main(words)
+
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.strip().endswith(said)
+
+
+def test_a_word_like_nothing_gets_the_commands_without_the_one_for_shells(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["xyzzy"])
+
+    said = capsys.readouterr().err
+    assert "'background'" in said
+    assert "complete" not in said

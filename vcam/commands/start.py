@@ -89,7 +89,13 @@ def await_first_frame(child: subprocess.Popen[bytes], log_path: Path, at: int) -
             say(_("VBG Camera runs: {0}", _where(seen)))
             return 0
         if seen.get("state") == "idle":
-            say(_("VBG Camera is ready and waits for a program to use it: {0}", _where(seen)))
+            ready = _("VBG Camera is ready and waits for a program to use it: {0}", _where(seen))
+            if seen.get("shown_to") == "page":
+                ready = _(
+                    "VBG Camera is ready, but no program can see it: `vcam open` shows you, "
+                    "`vcam doctor` says how to get a virtual camera."
+                )
+            say(ready)
             return 0
         # While the model loads, for the first time and for long, there is no matte yet: no fault.
         if seen.get("state") == "fault" and seen.get("reason") != "starting":

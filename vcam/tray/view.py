@@ -69,7 +69,9 @@ class View:
             "off": _("The camera is off"),
             "starting": _("Starting"),
             "live": _("Your room is visible") if self.revealed else seen,
-            "idle": _("Ready: your webcam stays off until a program watches"),
+            "idle": seen
+            if self.shown_to == "page"
+            else _("Ready: your webcam stays off until a program watches"),
             "paused": _("Paused: others see the privacy card"),
             "frozen": _("Frozen: others see a still picture"),
             "fault": f"{card}: {told(self.reason)}" if self.reason else card,
