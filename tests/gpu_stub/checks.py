@@ -12,16 +12,20 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from segmentation.errors import SegmentationError
+from segmentation.errors import EngineError, SegmentationError
 from segmentation.planes import Planes
-from tests.gpu_stub.stages import STAGES
+from tests.gpu_stub.stages import PLANTED, STAGES
 from vcam.compose.scene import Blur, Look, Scene
+from vcam.frame import Frame
 from vcam.gpu import child
 from vcam.gpu.child import GpuChild
 from vcam.gpu.packing import Packing
@@ -167,7 +171,70 @@ def _gone(how: str, stage: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def auto() -> dict[str, Any]:
+    """Of `engine = "auto"`, whose GPU goes away at a stage, when frames came, and what is said.
+
+    "alone" is one that cannot be opened at all.
+    """
+    from segmentation.engines import nvidia
+    from vcam import matting
+
+    nvidia.why_not, nvidia.present = lambda: "", lambda: "No GPU at all"
+    matting.on_battery = lambda: False
+    faults = ["alone", "", *(f"{how}: {stage}" for how in ("lost", "hang") for stage in PLANTED)]
+    with TemporaryDirectory() as folder:
+        _live("alone", Path(folder))  # what the processor's engine compiles is there from then on
+        return {fault: _live(fault, Path(folder)) for fault in faults}
+
+
+def _live(fault: str, folder: Path) -> dict[str, Any]:
+    from tests.fakes import settings
+    from vcam.doctor.programs import _of_engine
+    from vcam.guard import Fault
+    from vcam.matting import Matting, open_segmenter
+
+    os.environ["VCAM_TEST_FAULT"] = fault
+    how, _, stage = fault.partition(": ")
+    child.PATIENCE = 1.0
+    child.BUILDING = PATIENCE if how == "hang" and stage in ("building", "look") else READY
+    opening = PATIENCE if fault == "hang: opening" else READY
+
+    def opener(chosen: Any, cache_dir: Any) -> Any:
+        if chosen.engine != "cuda":
+            return open_segmenter(chosen, cache_dir)
+        if fault == "alone":
+            raise EngineError("it is not opened", hint="")
+        return GpuChild(module="tests.gpu_stub.worker", opening=opening)
+
+    luma, chroma = np.full((H, W), 90, np.uint8), np.full((H // 2, W // 2), 128, np.uint8)
+    planes = Planes(luma, chroma, chroma)
+    started = last = time.monotonic()
+    first = worst = 0.0
+    seq = by_gpu = after = 0
+    with Matting(settings(matte={"engine": "auto"}).current.matte, folder, opener) as used:
+        while after < 5 and last - started < READY:
+            look = Look(mirror=stage == "look" and by_gpu > 5)
+            made = used.matte(Frame(planes, seq / 30, seq), replace(PICTURE, look=look))
+            now, seq = time.monotonic(), seq + 1
+            if not isinstance(made, Fault):
+                first, worst = first or now - started, max(worst, now - last) if first else 0.0
+                by_gpu += made.composite is not None
+                after += bool(used.problem) or (not fault and by_gpu > 5)
+                if stage == "wipe" and made.composite is not None:
+                    used.wipe()
+                last = now
+            assert now - last < READY, "no frame came any more"
+            time.sleep(0.03)
+        told = used.info
+    seen: Any = SimpleNamespace(status={"engine": told}, gpu_problem="")
+    return {
+        "first": first, "worst": worst, "by_gpu": by_gpu, "engine": told["engine"],
+        "problem": told["problem"] or "", "doctor": _of_engine(seen),
+    }  # fmt: skip
+
+
 CHECKS = {
+    "auto": auto,
     "device": device,
     **{f"recorded by {k}": partial(recorded, k) for k in ("triton", "torch")},
     **{

@@ -19,6 +19,7 @@ from tests.house import ROOT
 STUB = ROOT.parent / "shared" / "prototypes" / "gpu_stub"
 VENV = Path(os.environ.get("VCAM_GPU_VENV", ROOT / ".venv-gpu"))
 SOON = 10.0  # seconds; twice what is allowed for an answer here
+LIVE = 5.0  # seconds in which a call has a picture, whatever the GPU does
 KERNELS = 40  # that the cases take at least
 LIMIT = 350  # megabytes that torch holds at most, of the 400 it may
 
@@ -109,3 +110,19 @@ def test_a_gpu_that_goes_away_at_any_stage_is_left_within_seconds(check, how):
     assert found["wipe"]["noticed"] < SOON
     assert found["frame"]["frames"] >= 2
     assert found["look"]["frames"] >= 5
+
+
+def test_with_auto_a_call_goes_on_whatever_becomes_of_the_gpu_and_says_why(check):
+    found = check("auto")
+
+    alone, well = found.pop("alone"), found.pop("")
+    assert (well["engine"], well["problem"]) == ("cuda", "")
+    assert len(found) == 10
+    for fault, case in found.items():
+        # The first frame comes as without a GPU, and then no time is long without one.
+        assert case["first"] < alone["first"] + LIVE, (fault, case)
+        assert case["worst"] < LIVE, (fault, case)
+        assert case["engine"] == "openvino", (fault, case)
+        assert case["problem"].endswith("; the processor does the work"), (fault, case)
+        assert case["doctor"] == case["problem"]
+        assert (case["by_gpu"] > 0) is fault.endswith(("frame", "look", "wipe")), (fault, case)
