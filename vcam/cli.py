@@ -141,7 +141,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     devices.add_argument("--camera", metavar="C", help=_("the camera to set, else the first one"))
     devices.add_argument("--json", action="store_true", help=_("for programs"))
-    doctor = add("doctor", "doctor.run", _("find out why the camera does not show up"))
+    doctor = add("doctor", "devices.doctor", _("find out why the camera does not show up"))
     doctor.add_argument("--json", action="store_true", help=_("for programs"))
     doctor.add_argument("--fix", action="store_true", help=_("run the commands that need no root"))
     page = add("open", "page.run", _("open the settings page in the browser"))

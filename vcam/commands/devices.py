@@ -1,4 +1,4 @@
-"""`vcam devices`: the cameras and virtual cameras of this machine, for people and for programs."""
+"""`vcam devices`, which lists what there is, and `vcam doctor`, which says what is missing."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from typing import TypeVar
 from segmentation.engines import devices as accelerators
 from segmentation.engines import nvidia
 from vcam.client import Client
+from vcam.doctor import report
 from vcam.errors import DaemonError, SourceError, VcamError
 from vcam.foreign_text import say
 from vcam.settings.config import load, user_path
@@ -25,6 +26,11 @@ from vcam.system.paths import cache_dir
 from vcam.words import _, told
 
 Listed = TypeVar("Listed", CameraInfo, VirtualCameraInfo)
+
+
+def doctor(options: argparse.Namespace) -> int:
+    """`vcam doctor`: examine this machine; the exit code."""
+    return report.run(json=options.json, fix=options.fix)
 
 
 def run(options: argparse.Namespace) -> int:
