@@ -110,7 +110,7 @@ def _opener(name: str, width: int, height: int, fps: float, format: str) -> Open
 
         return lambda: ObsSink(width, height, fps)
     raise ConfigError(
-        f"[output] sink {name!r} is unknown, expected auto, v4l2loopback, pipewire, obs, none, "
+        f"the sink {name!r} is unknown, expected auto, v4l2loopback, pipewire, obs, none, "
         "a /dev path or file:NAME.mp4",
         hint="Run `vcam devices` to list virtual cameras.",
     )
