@@ -196,7 +196,9 @@ def _live(fault: str, folder: Path) -> dict[str, Any]:
     os.environ["VCAM_TEST_FAULT"] = fault
     how, _, stage = fault.partition(": ")
     child.PATIENCE = 1.0
-    child.BUILDING = PATIENCE if how == "hang" and stage in ("building", "look") else READY
+    # What hangs in opening a device answers that it is open, and is never ready.
+    built = how == "hang" and stage in ("opening", "building", "look")
+    child.BUILDING = PATIENCE if built else READY
     opening = PATIENCE if fault == "hang: opening" else READY
 
     def opener(chosen: Any, cache_dir: Any) -> Any:
