@@ -182,13 +182,13 @@ def test_commands_are_found_in_blocks_and_in_sentences() -> None:
 @pytest.mark.parametrize("guide", GUIDES)
 def test_every_setting_in_a_guide_exists(guide: str) -> None:
     known = {
-        key: section
+        (section, key)
         for section, fields in config.load(config.default_path(), environ={}).model_dump().items()
         for key in fields
     }
 
     for key, section in re.findall(r"`(\w+)(?: = [^`]*)?` in\s+`\[(\w+)\]`", text(guide)):
-        assert known.get(key) == section, f"[{section}] {key}"
+        assert (section, key) in known, f"[{section}] {key}"
 
 
 @pytest.mark.parametrize("guide", GUIDES)
