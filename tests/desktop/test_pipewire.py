@@ -114,9 +114,9 @@ def test_a_program_sees_the_very_pixels(desk, sink):
     assert len(seen) == 40
     assert {tuple(picture[where]) for picture in seen for where in ("left", "right")} == {RED}
     assert statistics.median(picture["age"] for picture in seen[20:]) < 5  # time codes work
-    programs.note(
-        "gst-launch-1.0", "PipeWire", listed="yes", right_pixels="yes", named="gst-launch-1.0"
-    )
+    rate = f"{FPS}, got {19 / (seen[-1]['at'] - seen[-20]['at']):.0f}"
+    named = "gst-launch-1.0"
+    programs.note(named, "PipeWire", listed="yes", right_pixels="yes", named=named, rate=rate)
 
 
 @pytest.mark.slow
@@ -163,8 +163,8 @@ def test_a_browser_lists_the_camera_and_shows_its_pixels(desk, sink, tmp_path, n
         assert max(np.abs(np.subtract(colours, ((255, 0, 0), (255, 0, 0)))).flat) < 6, opened.told
     assert name in str(watchers).lower()
     program = "firefox-esr" if name == "firefox" else name
-    named = ", ".join(watchers)
-    programs.note(program, "PipeWire", listed="yes", right_pixels="yes", named=named)
+    named, rate = ", ".join(watchers), f"{opened.last('granted')[2]:g}"
+    programs.note(program, "PipeWire", listed="yes", right_pixels="yes", named=named, rate=rate)
 
 
 @pytest.mark.slow

@@ -150,9 +150,9 @@ def main() -> int:
     orders = Orders(folder / "orders.json")
     opener, matte, asleep = sinks._opener, Segmenter.matte, systemd.seconds_asleep
 
-    def open_sink(name: str, width: int, height: int, fps: float) -> Any:
+    def open_sink(name: str, width: int, height: int, fps: float, layout: str) -> Any:
         if name != "wire":
-            return opener(name, width, height, fps)
+            return opener(name, width, height, fps, layout)
         return lambda: Wire(str(folder / "wire"), width, height, orders)
 
     def fragile(self: Segmenter, *args: Any, **kwargs: Any) -> Any:

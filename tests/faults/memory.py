@@ -339,7 +339,7 @@ def main() -> int:
     os._exit = lambda code: (os.kill(os.getpid(), signal.SIGSTOP), end(code))  # type: ignore
     if os.geteuid():  # only root may look into a process that hides itself
         daemon.never_dumped = lambda: None
-    sinks._opener = lambda name, width, height, fps: lambda: Sink(folder, width, height)
+    sinks._opener = lambda name, width, height, *_: lambda: Sink(folder, width, height)
     if kind in ("mjpg", "yuyv"):
         driver = Camera(folder, kind)
 

@@ -142,7 +142,7 @@ FAULTS: dict[str, tuple[dict[str, Any], str, str]] = {
         "",
     ),
     "another writer": (
-        {"status": None, "nodes": with_ours(holders=(Holder(55, "ffmpeg"),))},
+        {"status": None, "nodes": with_ours(size=(640, 360), holders=(Holder(55, "ffmpeg"),))},
         "Another program feeds /dev/video10: ffmpeg (pid 55)",
         "",
     ),

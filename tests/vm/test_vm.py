@@ -122,12 +122,19 @@ def _read(path: Path) -> str:
     return path.read_text(errors="replace")[-3000:] if path.exists() else ""
 
 
+def _has_v4l2src() -> bool:
+    asked = ["gst-inspect-1.0", "v4l2src"]
+    return subprocess.run(asked, capture_output=True, check=False).returncode == 0
+
+
 def _see(told: dict[str, Any], name: str) -> None:
     if name in told["skip"]:
         pytest.skip(told[""] if not told.keys() - {"", "skip"} else "this module cannot be fetched")
     program = next((p for start, p in PROGRAMS.items() if name.startswith(start)), "")
     if program and not (shutil.which(program) or browser.program(program)):
         pytest.skip(f"apt-get install {program}")
+    if program.startswith("gst") and not _has_v4l2src():
+        pytest.skip("apt-get install gstreamer1.0-plugins-good")
     if name.startswith("systemd") and not machine.SYSTEMD.exists():
         pytest.skip("apt-get install systemd")
 

@@ -178,6 +178,8 @@ def odd_size(seen: Surroundings) -> Iterator[Finding]:
                 "sudo modprobe -r v4l2loopback && sudo modprobe v4l2loopback",
                 True,
             )
+        elif seen.status is None and node.captures:
+            continue  # another program feeds it: `other_writer` tells
         elif node.size and None not in wanted and node.size != wanted and node.holders:
             yield Finding(
                 "warning",
