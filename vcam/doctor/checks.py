@@ -216,7 +216,9 @@ def other_writer(seen: Surroundings) -> Iterator[Finding]:
 def webcam(seen: Surroundings) -> Iterator[Finding]:
     """There is a webcam, and it is ours to open."""
     source = seen.setting("camera", "source")
-    if seen.system != "linux" or (source != "auto" and not _is_device(source)):
+    if seen.system != "linux" or (source not in (None, "auto") and not _is_device(source)):
+        return
+    if seen.config_problems:  # whoever mends them may have named another camera there
         return
     for what in seen.sensors:
         # With another camera beside it, it is worth knowing and no more.
