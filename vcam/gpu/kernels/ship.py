@@ -5,7 +5,6 @@ No GPU is needed. `shipped` says what becomes of the files.
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import sys
 from collections.abc import Iterator, Sequence
@@ -20,6 +19,7 @@ from segmentation.bisenet import BiSeNet
 from segmentation.engines import networks
 from segmentation.engines.weights_file import fold
 from vcam.compose.scene import Blur, Look, Scene
+from vcam.foreign_text import Parser, say
 from vcam.gpu import torch_matte
 from vcam.gpu.exchange import Exchange
 from vcam.gpu.kernels import shipped
@@ -110,7 +110,7 @@ def shelf(capability: int, variants: dict[Variant, Kernel]) -> shipped.Shelf:
 
 def main() -> int:
     """Write a file for every kind of GPU, or for those that are asked for; the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(description=__doc__)
     parser.add_argument("capability", nargs="*", type=int, help="ten times the compute capability")
     from triton import knobs
 
@@ -121,7 +121,7 @@ def main() -> int:
         path = shipped.path_for(capability)
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(made.packed())
-        print(f"{path.name}: {len(made.kernels)} kernels, {len(made.code)} bytes of code,"
+        say(f"{path.name}: {len(made.kernels)} kernels, {len(made.code)} bytes of code,"
               f" {path.stat().st_size} bytes")  # fmt: skip
     return 0
 
