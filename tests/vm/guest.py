@@ -332,7 +332,7 @@ def a_raw_reader_ffmpeg_and_opencv_see_the_very_pixels(out: Path) -> None:
         assert np.abs(image[H // 2, W // 2].astype(int) - (0, 0, 255)).max() < 6  # BGR
 
 
-@sink_check
+@check
 def programs_see_the_very_pixels_in_every_format_the_device_may_have(_: Path) -> dict[str, Any]:
     seen = {}
     for name in ("yuyv", "nv12", "i420"):
