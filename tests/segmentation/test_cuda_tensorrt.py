@@ -27,7 +27,7 @@ SIZE = 64, 96
 
 
 class Engine:
-    """What the stand-in reads from bytes: the name of an exported network, which it runs."""
+    """Name of an exported network, which the stand-in reads from bytes and runs."""
 
     num_io_tensors = 2
 

@@ -24,7 +24,7 @@ WRONG = "org.freedesktop.portal.Error.NotAllowed"
 
 
 def bound(wishes: Any, keys: dict[str, str]) -> list[Any]:
-    """What a portal says of shortcuts that it was given."""
+    """Words of a portal about shortcuts that it was given."""
     said = []
     for name, wish in wishes:
         more = {"description": wish["description"]}

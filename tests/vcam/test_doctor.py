@@ -549,7 +549,7 @@ def test_the_keeper_is_no_other_program() -> None:
 
 
 def client(name: str) -> str:
-    """What pw-dump tells of a session with one client, whose settings name another."""
+    """Words of pw-dump about a session with one client, whose settings name another."""
     module = {"type": "PipeWire:Interface:Module", "info": {"args": "# pipewire-media-session"}}
     props = {"application.name": name}
     return json.dumps([module, {"type": "PipeWire:Interface:Client", "info": {"props": props}}])

@@ -573,7 +573,7 @@ def a_device_that_belongs_to_root_is_refused_with_the_way_out(_: Path) -> dict[s
 
 
 def told() -> list[str]:
-    """What the doctor says of this guest, besides that no daemon runs."""
+    """Findings of the doctor in this guest, besides that no daemon runs."""
     return [f.what for f in run_checks() if f.what != "The daemon is not running."]
 
 
@@ -633,7 +633,7 @@ AS_MEMBER = (
 
 
 def as_nobody(*groups: int) -> list[str]:
-    """What the doctor says to a user of these groups."""
+    """Findings of the doctor for a user of these groups."""
     done = subprocess.run(
         [sys.executable, "-c", AS_MEMBER], user=65534, group=65534, extra_groups=groups,
         env=os.environ | {"HOME": "/nonexistent", "USER": "nobody"},
@@ -696,7 +696,7 @@ def fifteen_faults_of_a_kernel_and_its_files_are_each_named_once(_: Path) -> dic
 
 
 def of_permissions() -> dict[str, list[str]]:
-    """What a user is told who may not open the device: in no group, from the next login, in it."""
+    """Findings for a user who may not open it: in no group, from the next login, in it."""
     import grp
 
     video = grp.getgrnam("video").gr_gid

@@ -50,7 +50,7 @@ class Reader:
         return pixel(data, where, self.format.width, self.format.height)
 
     def shows(self, data: bytes) -> str:
-        """What a picture is: see `shown`."""
+        """The kind of a picture: see `shown`."""
         return shown(data, self.format.width, self.format.height)
 
     def until(self, wanted: str, seconds: float) -> float:
@@ -99,7 +99,7 @@ def pixel(data: bytes, where: tuple[float, float], w: int, h: int) -> tuple[int,
 
 
 def shown(data: bytes, w: int, h: int) -> str:
-    """What a picture is: "live", "card", or "other", which nobody may ever see.
+    """The kind of a picture: "live", "card", or "other", which nobody may ever see.
 
     Live is green on the whole right side and the webcam's white on the left, as the settings
     and the webcam say; a card is the very card, apart from the line with its reason.

@@ -361,11 +361,12 @@ class V4L2LoopbackSink:
         """Give the keeper the card, and first of all the device."""
         with self._beside:
             with self._lock:
-                loopback, spare = self._loopback, self._spare
+                loopback, spare, gone = self._loopback, self._spare, None
                 if spare is not None and spare.ended:
-                    spare.close()
-                    self._spare = spare = None
+                    gone, self._spare, spare = spare, None, None
                 device = os.dup(loopback.fd) if loopback is not None and spare is None else -1
+            if gone is not None:
+                gone.close()
             if loopback is None:
                 return
             try:
