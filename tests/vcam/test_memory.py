@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import mmap
 import os
@@ -26,7 +27,7 @@ from vcam.frame import Frame, FramePool
 from vcam.guard import Guard
 from vcam.room_view import RoomWindow
 from vcam.sources.decode import MjpegDecoder
-from vcam.system.memory import scrub, scrub_own
+from vcam.system.memory import overwritten_when_freed, scrub, scrub_own
 
 ROOT = Path(__file__).resolve().parents[2]
 MARK = b"\xc5\x1a\xe9\x77\x3d\xb2\x08\xf4"
@@ -234,7 +235,7 @@ def test_copies_of_what_is_shown_leave_nothing_in_free_memory():
     assert is_mapped(shrunk(shown))
 
 
-def given_back(size: int) -> tuple[int, int]:
+def given_back(size: int, *, overwritten: bool = False) -> tuple[int, int]:
     """Pieces of `size` bytes that still hold what was in them, before `scrub` and after."""
     library = ctypes.PyDLL(None)
     library.malloc.restype, library.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
@@ -245,9 +246,11 @@ def given_back(size: int) -> tuple[int, int]:
         ctypes.memmove(places[-1], MARK * (size // 8), size // 8 * 8)
     # Every second one, so that they lie between others and are not merged with all that is free.
     freed = places[::2]
-    for at in freed:
-        library.free(at)
-    left = sum(MARK in read(at, size) for at in freed)
+    with overwritten_when_freed() if overwritten else contextlib.nullcontext():
+        for at in freed:
+            library.free(at)
+    # The last eight bytes of a piece are the library's own: the next piece's note of this one.
+    left = sum(MARK in read(at, size - 8 * overwritten) for at in freed)
     scrub()
     return left, sum(MARK in read(at, size) for at in freed)
 
@@ -265,6 +268,19 @@ def test_what_was_given_back_is_cleared(size):
 
     assert left > 10
     assert after <= left // 3  # where somebody has put something else meanwhile, the rest stays
+
+
+@pytest.mark.parametrize("size", [1500, 5000, 100_000])
+def test_what_a_decoder_gives_back_is_overwritten_at_once(size):
+    if sys.platform != "linux" or not hasattr(ctypes.CDLL(None), "mallinfo2"):
+        pytest.skip("needs glibc 2.33")
+
+    code = "from tests.vcam.test_memory import given_back; "
+    code += f"print(*given_back({size}, overwritten=True))"
+    environ = os.environ | {"MALLOC_ARENA_MAX": "1"}
+    child = subprocess.run([sys.executable, "-c", code], env=environ, cwd=ROOT, capture_output=True)
+
+    assert child.stdout.split()[0] == b"0"
 
 
 def test_to_scrub_takes_less_than_a_moment():

@@ -16,7 +16,7 @@ from vcam.foreign_text import plain
 from vcam.frame import Frame, FramePool
 from vcam.media.pictures import i420_from_image, read_image
 from vcam.system import patience
-from vcam.system.memory import blank, scrub
+from vcam.system.memory import blank, overwritten_when_freed, scrub
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -58,8 +58,9 @@ class StillSource:
 
     def __enter__(self) -> Self:
         bound = 3 * max(self.width, self.height)
-        image = patience.within(self.path, lambda: read_image(self.path, bound=bound))
-        scrub()  # what its decoder gave back, before anybody else gets it to keep
+        with overwritten_when_freed():
+            image = patience.within(self.path, lambda: read_image(self.path, bound=bound))
+        scrub()  # the small pieces that its decoder gave back
         image = _cropped(image, self.width / self.height)
         h, w = image.shape[:2]
         # A little larger than the frame, so that panning never shows an edge.

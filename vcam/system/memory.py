@@ -27,6 +27,7 @@ SMALL: Final = 1032  # bytes; each thread keeps some free pieces of up to this s
 LEAST: Final = 24  # bytes of the smallest piece, on 64-bit machines
 MOST: Final = 200_000  # pieces that are cleared at once, at most: a few tenths of a second
 MAPPED: Final = 2  # bit in the size before a piece that is a mapping of its own
+M_PERTURB: Final = -6  # of mallopt(3)
 
 
 def blank(arrays: Iterable[NDArray[Any] | None]) -> None:
@@ -85,6 +86,26 @@ def scrub() -> None:
     library.malloc_trim(0)
     _sponge(library, _sizes(LARGEST))
     library.malloc_trim(0)
+
+
+@contextlib.contextmanager
+def overwritten_when_freed() -> Iterator[None]:
+    """Have the C library overwrite memory as it is given back, in every thread, for as long.
+
+    For decoders of a camera's picture: between their `free` and a `scrub` another thread may take
+    that memory, keep it, and not write to all of it. The smallest pieces, up to `SMALL`, and the
+    last eight bytes of others are left to `scrub`. Costs a pass over what is taken and given back. One block at a time. Does nothing
+    with other libraries than glibc.
+    """
+    library = _glibc()
+    if library is None:
+        yield
+        return
+    library.mallopt(M_PERTURB, 1)
+    try:
+        yield
+    finally:
+        library.mallopt(M_PERTURB, 0)
 
 
 def scrub_own() -> None:
