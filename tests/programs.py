@@ -18,6 +18,7 @@ ROOT: Final = Path(__file__).resolve().parents[1]
 NOTES: Final = ROOT / "build/programs.jsonl"
 PAGE: Final = ROOT / "docs/programs.md"
 BEGIN, END = "<!-- table -->", "<!-- end of table -->"
+SURVIVES: Final = "survives"
 COLUMNS: Final = (
     "program",
     "version",
@@ -26,7 +27,7 @@ COLUMNS: Final = (
     "right pixels",
     "rate",
     "named",
-    "survives",
+    SURVIVES,
 )
 
 
@@ -53,10 +54,15 @@ def version_of(program: str) -> str:
 
 
 def table(lines: list[str]) -> str:
-    """The newest note of each program and way, as Markdown."""
+    """The newest note of each program and way, as Markdown; all that it survived."""
     newest: dict[tuple[str, str], dict[str, object]] = {}
     for line in map(json.loads, lines):
-        newest.setdefault((line["program"], line["through"]), {}).update(line)
+        row = newest.setdefault((line["program"], line["through"]), {})
+        survived = [each[SURVIVES] for each in (row, line) if SURVIVES in each]
+        row.update(line)
+        if survived:
+            parts = ", ".join(map(str, survived)).split(", ")
+            row[SURVIVES] = ", ".join(dict.fromkeys(parts))
     rows = [[str(newest[key].get(c, "-")) for c in COLUMNS] for key in sorted(newest)]
     heads = [list(COLUMNS), ["---"] * len(COLUMNS)]
     return "\n".join(f"| {' | '.join(row)} |" for row in [*heads, *rows])

@@ -99,6 +99,10 @@ class Session:
         """Start PipeWire, or start it again."""
         self.start("pipewire", "pipewire")
         until((self.home / "run/pipewire-0").exists)
+        self.session_manager()
+
+    def session_manager(self) -> None:
+        """Start WirePlumber, or start it again."""
         self.start("wireplumber", "wireplumber")
         until(lambda: any("WirePlumber" in json.dumps(o) for o in self.objects()))
 

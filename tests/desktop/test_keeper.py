@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
+import shutil
 import signal
 import statistics
 import subprocess
@@ -271,10 +273,12 @@ def _shown(opened: browser.Browser, since: float, *, live: bool) -> float:
 
 
 @pytest.mark.parametrize("name", browser.THROUGH_PIPEWIRE)
-def test_a_browsers_call_goes_on_while_a_real_daemon_is_killed_stopped_and_started(
+def test_a_browsers_call_goes_on_while_a_real_daemon_is_killed_upgraded_stopped_and_started(
     desk, tmp_path, name
 ):
     need(desk, name)
+    until(lambda: keepers(desk) == [], LINGER + 20)  # the old version is to start its own
+    old = older_version(tmp_path / "old")
     Image.fromarray(np.full((H, W, 3), 235, np.uint8)).save(tmp_path / "room.png")
     environ = desk.environ | {
         "VCAM_MATTE_MODEL": str(left_half_is_person(tmp_path / "half.xml")),
@@ -283,18 +287,20 @@ def test_a_browsers_call_goes_on_while_a_real_daemon_is_killed_stopped_and_start
     }  # fmt: skip
     vcam = [sys.executable, "-m", "vcam"]
 
-    def start() -> subprocess.Popen[bytes]:
+    def start(code: Path) -> subprocess.Popen[bytes]:
         return desk.start(
             "vcam", *vcam, "start", "--foreground", "--source", str(tmp_path / "room.png"),
-            "--sink", "pipewire", "--background", "#00ff00", **environ,
+            "--sink", "pipewire", "--background", "#00ff00", **environ, PYTHONPATH=str(code),
         )  # fmt: skip
 
     def stop() -> None:
         subprocess.run([*vcam, "stop"], env=environ, check=True, capture_output=True)
 
-    daemon = start()
+    daemon = start(old)
     try:
         until(lambda: "VBG Camera" in desk.cameras(), 120)
+        (keeper,) = keepers(desk)
+        assert str(old).encode() in Path(f"/proc/{keeper}/cmdline").read_bytes()
         with browsing(desk, tmp_path, name) as opened:
             opened.until_shows(120)
             for end in (daemon.kill, stop):
@@ -302,8 +308,10 @@ def test_a_browsers_call_goes_on_while_a_real_daemon_is_killed_stopped_and_start
                 daemon.wait(30)
                 at = len(opened.told)
                 until(lambda at=at: is_card(opened.last("pixels", at)), 30)
-                daemon = start()
+                shutil.rmtree(old, ignore_errors=True)  # as an upgrade does under a running keeper
+                daemon = start(ROOT)
                 opened.until_shows(120, since=len(opened.told))
+            assert keepers(desk) == [keeper]
     finally:
         desk.end("vcam")
 
@@ -313,7 +321,20 @@ def test_a_browsers_call_goes_on_while_a_real_daemon_is_killed_stopped_and_start
     # What is behind the person was green or a card at all times, and never as bright as the room.
     assert not [colours for colours in opened.seen() if min(colours[1]) > 150]
     program = "firefox-esr" if name == "firefox" else name
-    programs.note(program, "PipeWire", survives="kill -9, stop and start")
+    programs.note(program, "PipeWire", survives="kill -9, upgrade, stop and start")
+
+
+def older_version(folder: Path) -> Path:
+    """A copy of the program that says it is version 0.0.1."""
+    for name in ("vcam", "segmentation"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("weights"))
+    (folder / "segmentation/weights").symlink_to(ROOT / "segmentation/weights")
+    shutil.copy(ROOT / "config.toml", folder)
+    version = folder / "vcam/__init__.py"
+    text, count = re.subn(r'__version__ = ".*"', '__version__ = "0.0.1"', version.read_text())
+    assert count == 1
+    version.write_text(text)
+    return folder
 
 
 def is_card(pixels: list[Any] | None) -> bool:

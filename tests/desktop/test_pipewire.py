@@ -169,6 +169,35 @@ def test_a_browser_lists_the_camera_and_shows_its_pixels(desk, sink, tmp_path, n
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", browser.THROUGH_PIPEWIRE)
+def test_a_browsers_call_goes_on_after_the_session_manager_restarts(desk, sink, tmp_path, name):
+    """WirePlumber's links end with it; the next one makes them again, for the same track."""
+    if lacking := missing_portal() + ([] if browser.program(name) else [name]):
+        pytest.skip(f"apt-get install {' '.join(lacking)}")
+    desk.portal()
+    with Feeder(sink) as feeder:
+        flags = browser.THROUGH_PIPEWIRE[name]
+        opened = browser.Browser(tmp_path, W, H, *flags, environ=desk.environ, name=name)
+        try:
+            until(lambda: opened.last("error") or len(opened.seen()) >= 3, 120)
+            desk.end("wireplumber")
+            time.sleep(2)
+            before = len(opened.told)
+            desk.session_manager()
+            until(lambda: opened.last("pixels", since=before) or opened.last("ended"))
+        finally:
+            opened.close()
+        until(lambda: sink.watchers() == [])
+
+    assert not opened.last("error"), opened.told
+    assert not opened.last("ended")
+    assert [key for key, _ in opened.told].count("playing") == 1
+    assert feeder.failed == 0
+    program = "firefox-esr" if name == "firefox" else name
+    programs.note(program, "PipeWire", survives="WirePlumber's restart")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", browser.THROUGH_PIPEWIRE)
 @pytest.mark.parametrize("asked", [(640, 360), (640, 480), (1280, 720), (1920, 1080)])
 def test_a_browser_grants_the_size_that_is_asked_and_knows_the_largest(
     desk, sink, tmp_path, name, asked

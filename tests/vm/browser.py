@@ -224,6 +224,7 @@ def look(
         assert any(label.startswith("VBG Camera") for label in browser.last("cameras"))
         assert browser.last("playing") == [width, height]
         figures = {"shown_s": round(took, 1), "pixels": browser.last("pixels")[:2]}
+        figures["granted"] = browser.last("granted")
         if upset is not None:
             figures |= upset(browser.process)
             before = len(browser.told)

@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -448,6 +449,31 @@ def a_reader_waits_while_nobody_writes_and_goes_on_with_the_next_writer(_: Path)
             with feeding(sink, colour(70, 128, 128)):
                 until(lambda: reader.pixel(until_picture(reader), BACKGROUND)[0] == 70)
     return {"repeated": repeated}
+
+
+@sink_check
+def v4l2_compliance_finds_nothing_that_it_does_not_find_of_ffmpeg(_: Path) -> dict[str, Any]:
+    """While a program writes; what both fail at is the module's."""
+    sink = V4L2LoopbackSink(None, W, H, FPS)
+    with sink, feeding(sink, colour(81, 90, 240)):
+        tests, ours = compliance()
+    source = f"color=red:size={W}x{H}:rate={FPS}"
+    command = ["ffmpeg", "-v", "error", "-re", "-f", "lavfi", "-i", source, "-pix_fmt", "yuv420p"]
+    with ending(subprocess.Popen([*command, "-f", "v4l2", VIRTUAL])):
+        until(lambda: list_virtual_cameras()[0].ready)
+        _, theirs = compliance()
+    assert tests > 40
+    assert not set(ours) - set(theirs), (ours, theirs)
+    return {"compliance": [tests, ours]}
+
+
+def compliance() -> tuple[int, list[str]]:
+    """How many tests v4l2-compliance made of the camera, and the names of those that failed."""
+    told = subprocess.run(
+        ["v4l2-compliance", "-d", VIRTUAL], capture_output=True, text=True, timeout=PATIENCE
+    ).stdout  # fmt: skip
+    made = re.findall(r"^\s*test (.+): (OK|FAIL)", told, re.M)
+    return len(made), sorted({name for name, end in made if end == "FAIL"})
 
 
 @sink_check
