@@ -46,7 +46,8 @@ SYSTEMD = Path("/lib/systemd/systemd")
 KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 BOOT_MODULES = ("virtio_pci", "9pnet_virtio", "9p", "overlay", "virtio_console")
 WEBCAM = "vivid n_devs=1 node_types=0x1 vid_cap_nr=0 no_error_inj=0"
-# v4l2loopback's versions as Debian has them, and the suite that each comes from.
+DEBIANS = "0.12.7"  # v4l2loopback of bookworm
+# Its other versions in Debian, and the suite that each comes from.
 VERSIONS = {"0.13.2": "bookworm-backports", "0.15.0": "trixie"}
 # Code with wide vectors is translated wrongly now and then, after hours of boots.
 EMULATED = "max,avx=off,avx2=off,fma=off,f16c=off"

@@ -127,7 +127,7 @@ def _has_v4l2src() -> bool:
     return subprocess.run(asked, capture_output=True, check=False).returncode == 0
 
 
-def _see(told: dict[str, Any], name: str) -> None:
+def _see(told: dict[str, Any], name: str, version: str = machine.DEBIANS) -> None:
     if name in told["skip"]:
         pytest.skip(told[""] if not told.keys() - {"", "skip"} else "this module cannot be fetched")
     program = next((p for start, p in PROGRAMS.items() if name.startswith(start)), "")
@@ -141,6 +141,9 @@ def _see(told: dict[str, Any], name: str) -> None:
     assert name in told, f"the guest did not come this far: {told['']}"
     result = told[name]
     assert not result["problem"], f"{result['problem']}\n{told['daemon']}"
+    if "compliance" in result["figures"]:
+        module = name.partition("[")[2].rstrip("]") or version
+        programs.note_compliance(module, *result["figures"]["compliance"])
     if program and "survives" in (seen := result["figures"]):
         facts = {key: seen[key] for key in ("rate", "named", "survives") if key in seen}
         # The guest is emulated: its rate is no figure of the program's.
@@ -157,7 +160,7 @@ def test_in_a_real_kernel(boot: Boot, name: str) -> None:
 @pytest.mark.parametrize("version", machine.VERSIONS)
 @pytest.mark.parametrize("name", CHECKS)
 def test_all_of_it_under_another_module(boot: Boot, version: str, name: str) -> None:
-    _see(boot(version), name)
+    _see(boot(version), name, version)
 
 
 @pytest.mark.slow
