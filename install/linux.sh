@@ -568,6 +568,7 @@ uninstall() {
     if [[ $purge ]]; then
         mine rm -rf "$config/vcam" "$cache/vcam" "$state/vcam" "$data/vcam"
     else
+        mine rm -rf "$data/vcam/rooms"  # pictures of a room, which nobody misses
         mine rm -f "$keep"
         [[ -d $config/vcam || -d $data/vcam/backgrounds ]] &&
             say "Your settings and backgrounds stay; --purge takes them too."

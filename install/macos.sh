@@ -79,6 +79,7 @@ if [[ $remove ]]; then
     if [[ $purge ]]; then
         mine rm -rf "$support" "$HOME/Library/Caches/vcam" "$HOME/Library/Logs/vcam"
     else
+        mine rm -rf "$support/rooms"  # pictures of a room, which nobody misses
         rmdir "$support" 2>/dev/null || say "Your settings stay in $support; --purge takes them too."
     fi
     exit 0

@@ -59,6 +59,7 @@ function New-Shortcut([string] $Path, [string] $Arguments) {
 function Remove-Everything {
     if (Test-Path $program) { & $program stop }
     $paths = @($links.Keys) + $venv
+    $paths += Join-Path $base 'rooms'  # pictures of a room, which nobody misses
     if ($Purge) { $paths += $base, (Join-Path $env:APPDATA 'vcam') }
     foreach ($path in $paths) {
         if ((Test-Path $path) -and $PSCmdlet.ShouldProcess($path, 'Remove')) {

@@ -16,7 +16,7 @@ from segmentation.governor import CHOSEN, LADDER, START, Governor
 from segmentation.kernels import FULL, LIMITED, to_input
 from segmentation.matte import Matte
 from segmentation.motion.flow import Carrier
-from segmentation.motion.room import Room, RoomWord
+from segmentation.motion.room import Room, RoomCopy, RoomWord
 from segmentation.motion.temporal import Smoother
 from segmentation.planes import Shrink
 from segmentation.refine import Guided, Tidy
@@ -98,6 +98,9 @@ class Segmenter:
         self._room = Room()
         # Left by any thread with the time, taken at the next look.
         self._room_words: deque[tuple[RoomWord, float]] = deque()
+        self._recalls: deque[RoomCopy] = deque(maxlen=1)  # likewise
+        self._copy_asked = False
+        self._room_copies: deque[RoomCopy | None] = deque(maxlen=1)  # for who asked
         self._smoother = Smoother(0.0 if still else smoothing)
         self._tidy = Tidy(people)
         self._guided = Guided()
@@ -220,7 +223,7 @@ class Segmenter:
             self._room.look(picture, self._raw_before, colours, self._x)
         self._infer(raw)
         if learns:
-            self._take_room_words(pts)
+            self._take_room_words(pts, raw.shape)
             self._room.object_to(raw)
             self._room.learn(picture, raw, pts, present=self._tidy.present)
             self._raw_before = raw
@@ -275,12 +278,32 @@ class Segmenter:
         self._room_words.append((word, time.monotonic()))
         return True
 
+    def recall_room(self, kept: RoomCopy) -> None:
+        """Know this room, which `copy_room` returned once, from the next look on; any thread."""
+        self._recalls.append(kept)
+
+    def copy_room(self) -> RoomCopy | None:
+        """Return the copy of the room that was asked for last, and ask for another; one thread.
+
+        None while there is none, or little is known.
+        """
+        kept = self._room_copies.popleft() if self._room_copies else None
+        self._copy_asked = True
+        return kept
+
     @property
     def room_map(self) -> NDArray[np.uint8]:
         """Where the room is known: (h, w) uint8, 255 where it is; any thread."""
         return self._room.map
 
-    def _take_room_words(self, pts: float) -> None:
+    def _take_room_words(self, pts: float, size: tuple[int, ...]) -> None:
+        while self._recalls:
+            kept = self._recalls.popleft()
+            self._room.recall(kept, (size[0], size[1]), pts)
+            kept.fill(0)
+        if self._copy_asked:
+            self._copy_asked = False
+            self._room_copies.append(self._room.copy())
         while self._room_words:
             word, said = self._room_words.popleft()
             if word == "forget":
@@ -307,6 +330,11 @@ class Segmenter:
         owners = (self._smoother, self._carrier, self._room, self._tidy, self._guided, self._engine)
         for part in owners:
             part.wipe()
+        while self._recalls:
+            self._recalls.popleft().fill(0)
+        while self._room_copies:
+            if (copied := self._room_copies.popleft()) is not None:
+                copied.fill(0)
         planes: list[NDArray[Any]] = [plane for each in self._sets for plane in each]
         pictures: list[NDArray[Any]] = [self._x, *self._pictures]
         for kept in (*pictures, *planes):

@@ -45,6 +45,7 @@ FLOORS = (
     "vcam.room_view",
     "vcam.gpu",
     "vcam.matting",
+    "vcam.kept_rooms",
     "vcam.pipeline",
     "vcam.receipts",
     "vcam.doctor",

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from segmentation.matte import Matte
-    from segmentation.motion.room import RoomWord
+    from segmentation.motion.room import RoomCopy, RoomWord
     from segmentation.refine import People
     from segmentation.segmenter import Segmenter
     from vcam.settings.config import MatteSettings
@@ -65,6 +65,14 @@ class Mattes(Protocol):
 
     def tell_room(self, word: RoomWord) -> bool:
         """Learn the room alone now, or forget it; any thread. False where none is learnt."""
+        ...
+
+    def recall_room(self, kept: RoomCopy) -> None:
+        """Know this room, which `copy_room` returned once, from the next look on; any thread."""
+        ...
+
+    def copy_room(self) -> RoomCopy | None:
+        """Return the copy of the room that was asked for last, and ask for another; one thread."""
         ...
 
     @property
@@ -286,6 +294,16 @@ class Matting:
         """Where the room is known, (h, w) uint8, 255 where it is; None where none is learnt."""
         segmenter = self._segmenter
         return None if segmenter is None else segmenter.room_map
+
+    def recall_room(self, kept: RoomCopy) -> None:
+        """Know this room, which `copy_room` returned once, from the next look on; any thread."""
+        if (segmenter := self._segmenter) is not None:
+            segmenter.recall_room(kept)
+
+    def copy_room(self) -> RoomCopy | None:
+        """Return the copy of the room that was asked for last, and ask for another; one thread."""
+        segmenter = self._segmenter
+        return None if segmenter is None else segmenter.copy_room()
 
     def reset(self) -> None:
         """Forget the frames before. Pipeline thread only."""

@@ -22,6 +22,7 @@ from vcam.compose.card import Card
 from vcam.errors import BackgroundError
 from vcam.foreign_text import plain
 from vcam.guard import Verdict
+from vcam.kept_rooms import KeptRooms
 from vcam.pipeline import Pipeline
 from vcam.receipts import Receipts, Shown
 from vcam.settings.choice import LEAST_BLUR, Blur, Look, Preset, Reveal, parse
@@ -88,6 +89,7 @@ class Daemon:
         self._ready = False
         self.profiles = Profiles(self.settings, _values_of)  # followed by a thread of its own
         self.receipts = Receipts()  # followed by `tend`
+        self.rooms = KeptRooms()  # likewise
         self.background_problem = ""  # why the background in the settings could not be opened
 
     def stop(self) -> None:
@@ -107,6 +109,8 @@ class Daemon:
     def tell_room(self, word: RoomWord) -> bool:
         """Learn the room behind now, or forget it; False where none is learnt."""
         self._pipeline.demand.glance()
+        if word == "forget":
+            self.rooms.forget()
         return self._pipeline.matting.tell_room(word)
 
     def room_map(self) -> NDArray[np.uint8] | None:
@@ -284,6 +288,8 @@ class Daemon:
             give_back()
         self.turn_controls()
         pipe.matting.tend()
+        live, wanted = pipe.verdict.live, self.settings.current.privacy.remember_room
+        self.rooms.follow(pipe.matting, pipe.capture.source, now, live=live, wanted=wanted)
         if self._reread.is_set():
             self._reread.clear()
             self.settings.reload()

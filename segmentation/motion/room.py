@@ -7,17 +7,16 @@ It is a picture of the room: in memory alone, overwritten with all the rest.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Any, Final, Literal
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from segmentation.kernels import PERSON, UNSTEADY, compare, learn
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
 RoomWord = Literal["learn", "forget"]  # of the user
+RoomCopy = NDArray[np.uint8]  # (4, h, w): Y, U and V, and lessons that each pixel was seen in
 
 ASKED: Final = 2.0  # seconds that all that is seen is room, by the user's word
 ALONE: Final = 1.0  # seconds without anybody, after which all that is seen is room
@@ -49,6 +48,7 @@ SAME: Final = (
     1.5,
 )  # levels more than the noise's own mean, and times that, that it differs by
 PIXEL: Final = 2.5  # times the noise that it differs by around a pixel
+WORTH: Final = 0.3  # share of the picture known, from which a room is worth a copy
 SHOWN: Final = 0.003  # share of the picture, of the room within the person, that is told
 FRAMES: Final = 5  # looks in a row, likewise
 
@@ -222,6 +222,29 @@ class Room:
         )
         np.copyto(self._seen, picture[0])
         self._describe()
+
+    def copy(self) -> RoomCopy | None:
+        """Return what is known, for `recall` another day; None while it is little."""
+        if self._known < WORTH:
+            return None
+        kept = np.empty((4, *self._size), np.uint8)
+        np.clip(np.rint(self._room), 0, 255, out=kept[:3], casting="unsafe")
+        kept[3] = self._weight
+        return kept
+
+    def recall(self, kept: RoomCopy, size: tuple[int, int], pts: float) -> None:
+        """Know what `copy` returned, scaled to `size`, unless more is known by now.
+
+        The next look compares it with what the camera sees, and forgets it if it is another room.
+        """
+        if self._known >= WORTH or kept.ndim != 3 or len(kept) != 4 or 0 in kept.shape:
+            return
+        self._allocate(kept.shape[1], kept.shape[2])
+        self._room[:], self._weight[:] = kept[:3], np.minimum(kept[3], MOST)
+        self.since, self._empty = pts, False
+        self._last_person.fill(pts - AGAIN + FIRST)
+        self._describe()
+        self.resize(*size)
 
     def _near(self, picture: NDArray[np.uint8], alpha: NDArray[np.float32]) -> NDArray[np.uint8]:
         """Where somebody may be: near what is called a person, or what does not keep still."""

@@ -16,6 +16,7 @@ from vcam import running
 from vcam.compose.backdrops import open_backdrop
 from vcam.compose.card import Card
 from vcam.frame import Frame
+from vcam.kept_rooms import KeptRooms
 from vcam.matting import Matting
 from vcam.pipeline import Pipeline
 from vcam.running import Daemon
@@ -41,6 +42,7 @@ class Model:
     def matte(self, planes, *, seq, pts, scene=None):
         return left_half(Frame(planes, pts, seq))
 
+    def copy_room(self) -> None: ...
     def reset(self) -> None: ...
     def wipe(self) -> None: ...
     def close(self) -> None: ...
@@ -79,6 +81,7 @@ class House:
         )[1]
         self.stop = threading.Event()
         self.daemon = Daemon(self.pipe, folder / "config.toml", self.stop, threading.Event())
+        self.daemon.rooms = KeptRooms(folder / "rooms")
         self.settings.check(self.daemon.prepare)
         self.settings.opens(self.daemon)
         self.settings.subscribe(self.daemon.apply)

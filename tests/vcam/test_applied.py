@@ -16,6 +16,7 @@ from tests.vcam.running import House, until
 from vcam.errors import BackgroundError, ConfigError
 from vcam.settings.config import Config, needs_restart
 from vcam.settings.schema import settings_schema
+from vcam.system.systemd import Notifier
 
 BLUE = 41  # the luma of the card that is chosen here
 EVERY = [
@@ -65,6 +66,12 @@ def read(section: str, key: str, value: object) -> tuple[object, Callable[[House
     return value, lambda house: getattr(getattr(house.settings.current, section), key) == value
 
 
+def remembers(house: House) -> bool:
+    """True once the daemon has made the folder that rooms are kept in."""
+    house.daemon.tend(Notifier())
+    return (house.folder / "rooms").is_dir()
+
+
 # For each setting that is applied live: another value, and the proof that it is in force.
 LIVE: dict[tuple[str, str], tuple[Any, Callable[[House], bool]]] = {
     ("camera", "source"): camera("source", "demo"),
@@ -108,6 +115,7 @@ LIVE: dict[tuple[str, str], tuple[Any, Callable[[House], bool]]] = {
     ),
     ("privacy", "confident_frames"): (7, lambda house: house.pipe.guard.confident_frames == 7),
     ("privacy", "deadline"): (2.0, lambda house: house.pipe.guard.deadline == 2.0),
+    ("privacy", "remember_room"): (True, lambda house: remembers(house)),
     ("profiles", "programs"): read("profiles", "programs", {"zoom": "#00ff00"}),
     ("control", "mirror_preview"): read("control", "mirror_preview", False),
     ("control", "welcome"): read("control", "welcome", False),

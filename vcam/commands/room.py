@@ -8,7 +8,9 @@ import time
 from typing import Any, Final
 
 from vcam.client import Client
+from vcam.errors import DaemonError
 from vcam.foreign_text import say
+from vcam.kept_rooms import forget_all
 from vcam.words import _, told
 
 COUNTDOWN: Final = 3  # seconds to step aside
@@ -17,11 +19,19 @@ LESSON: Final = 2.5  # seconds that learning takes, and a little
 
 def run(options: argparse.Namespace) -> int:
     """`vcam room`: learn, forget or tell; the exit code."""
-    client = Client.connect()
     if options.what == "forget":
-        client.forget_room()
+        # What lies on disk goes, whether or not a camera runs.
+        kept = forget_all()
+        try:
+            Client.connect().forget_room()
+        except DaemonError:
+            if not kept:
+                raise
+            say(_("The room that was kept on disk is deleted; no camera runs."))
+            return 0
         say(_("The room is forgotten. It is learnt again when nobody is there."))
         return 0
+    client = Client.connect()
     if options.what == "learn":
         return _learn(client)
     say(_told(client.status()))

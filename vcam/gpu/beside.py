@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from segmentation.matte import Matte
-    from segmentation.motion.room import RoomWord
+    from segmentation.motion.room import RoomCopy, RoomWord
     from segmentation.planes import Planes
     from segmentation.refine import People
     from segmentation.segmenter import Segmenter
@@ -115,6 +115,14 @@ class Beside:
     def tell_room(self, word: RoomWord) -> bool:
         """Learn the room alone now, or forget it; any thread."""
         return self._segmenter.tell_room(word)
+
+    def recall_room(self, kept: RoomCopy) -> None:
+        """Know this room, which `copy_room` returned once, from the next look on; any thread."""
+        self._segmenter.recall_room(kept)
+
+    def copy_room(self) -> RoomCopy | None:
+        """Return the copy of the room that was asked for last, and ask for another."""
+        return self._segmenter.copy_room()
 
     @property
     def room_map(self) -> NDArray[np.uint8]:

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from segmentation.matte import Matte
-    from segmentation.motion.room import RoomWord
+    from segmentation.motion.room import RoomCopy, RoomWord
     from segmentation.planes import Planes
     from segmentation.refine import People
 
@@ -175,6 +175,13 @@ class GpuChild:
     def tell_room(self, word: RoomWord) -> bool:
         """No room is learnt on the GPU."""
         return False
+
+    def recall_room(self, kept: RoomCopy) -> None:
+        """No room is learnt on the GPU."""
+
+    def copy_room(self) -> None:
+        """No room is learnt on the GPU."""
+        return
 
     @property
     def room_map(self) -> None:

@@ -131,6 +131,7 @@ class Privacy(_Section):
     card_reason: bool
     confident_frames: Annotated[int, Field(ge=1, le=120)]
     deadline: Annotated[float, Field(ge=0.05, le=10)]
+    remember_room: bool
 
 
 def _profile(value: str) -> str:

@@ -94,8 +94,8 @@ def overwritten_when_freed() -> Iterator[None]:
 
     For decoders of a camera's picture: between their `free` and a `scrub` another thread may take
     that memory, keep it, and not write to all of it. The smallest pieces, up to `SMALL`, and the
-    last eight bytes of others are left to `scrub`. Costs a pass over what is taken and given back. One block at a time. Does nothing
-    with other libraries than glibc.
+    last eight bytes of others are left to `scrub`. Costs a pass over what is taken and given back.
+    One block at a time. Does nothing with other libraries than glibc.
     """
     library = _glibc()
     if library is None:

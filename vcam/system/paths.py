@@ -68,6 +68,11 @@ def backgrounds_dir() -> Path:
     return Path(platformdirs.user_data_dir("vcam", appauthor=False)) / "backgrounds"
 
 
+def rooms_dir() -> Path:
+    """Learned rooms, while `privacy.remember_room` asks for them; it may not exist."""
+    return Path(platformdirs.user_data_dir("vcam", appauthor=False)) / "rooms"
+
+
 def shortcuts_path() -> Path:
     """A file that is there once the user has chosen keys for the desktop's shortcuts."""
     return Path(platformdirs.user_data_dir("vcam", appauthor=False)) / "shortcuts"
