@@ -45,7 +45,6 @@ FLOORS = (
     "vcam.room_view",
     "vcam.gpu",
     "vcam.matting",
-    "vcam.kept_rooms",
     "vcam.pipeline",
     "vcam.receipts",
     "vcam.doctor",

@@ -20,9 +20,9 @@ from vcam.compose import library
 from vcam.compose.backdrops import Backdrop, open_backdrop
 from vcam.compose.card import Card
 from vcam.errors import BackgroundError
+from vcam.files.rooms import KeptRooms
 from vcam.foreign_text import plain
 from vcam.guard import Verdict
-from vcam.kept_rooms import KeptRooms
 from vcam.pipeline import Pipeline
 from vcam.receipts import Receipts, Shown
 from vcam.settings.choice import LEAST_BLUR, Blur, Look, Preset, Reveal, parse

@@ -15,8 +15,8 @@ from tests.fakes import H, ListSink, ListSource, W, left_half, room, settings
 from vcam import running
 from vcam.compose.backdrops import open_backdrop
 from vcam.compose.card import Card
+from vcam.files.rooms import KeptRooms
 from vcam.frame import Frame
-from vcam.kept_rooms import KeptRooms
 from vcam.matting import Matting
 from vcam.pipeline import Pipeline
 from vcam.running import Daemon

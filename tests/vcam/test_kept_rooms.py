@@ -11,7 +11,7 @@ import pytest
 
 from segmentation.motion.room import Room, RoomCopy
 from tests.segmentation.test_room import Watched, wall
-from vcam.kept_rooms import EVERY, KeptRooms, forget_all
+from vcam.files.rooms import EVERY, KeptRooms, forget_all
 
 WEBCAM = SimpleNamespace(name="HD Webcam", live=True)
 

@@ -9,8 +9,8 @@ from typing import Any, Final
 
 from vcam.client import Client
 from vcam.errors import DaemonError
+from vcam.files.rooms import forget_all
 from vcam.foreign_text import say
-from vcam.kept_rooms import forget_all
 from vcam.words import _, told
 
 COUNTDOWN: Final = 3  # seconds to step aside

@@ -8,7 +8,7 @@ import logging
 import shutil
 import struct
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Protocol
 
 import numpy as np
 
@@ -17,14 +17,31 @@ from vcam.system import paths
 
 if TYPE_CHECKING:
     from segmentation.motion.room import RoomCopy
-    from vcam.matting import Matting
-    from vcam.sources.base import Source
 
 log = logging.getLogger(__name__)
 
 EVERY: Final = 60.0  # seconds from one copy to the next
 MOST: Final = 8  # cameras; the room of the one that was used longest ago goes first
 _SIZE: Final = struct.Struct("<II")  # height and width, before the bytes
+
+
+class Learner(Protocol):
+    """The part of `vcam.matting.Matting` that has learnt a room."""
+
+    def copy_room(self) -> RoomCopy | None:
+        """Return the copy of the room that was asked for last, and ask for another; one thread."""
+        ...
+
+    def recall_room(self, kept: RoomCopy) -> None:
+        """Know this room, which `copy_room` returned once, from the next look on; any thread."""
+        ...
+
+
+class Camera(Protocol):
+    """The part of a source that says which camera it is."""
+
+    name: str
+    live: bool
 
 
 class KeptRooms:
@@ -47,7 +64,7 @@ class KeptRooms:
         self._forget = True
 
     def follow(
-        self, matting: Matting, source: Source | None, now: float, *, live: bool, wanted: bool
+        self, matting: Learner, source: Camera | None, now: float, *, live: bool, wanted: bool
     ) -> None:
         """Keep, hand back or delete, as the settings and the camera are at `now`, in seconds."""
         if self._forget or not wanted:
