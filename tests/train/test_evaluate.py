@@ -16,7 +16,7 @@ from segmentation.engines.weights_file import fold
 from tests.train.people import person, write_folder
 from train.__main__ import main
 from train.figures import metrics
-from train.figures.evaluate import frames
+from train.figures.evaluate import buckets_of, frames
 from train.subjects import Network, Program, planes
 from train.weights.export import Matting, to_openvino
 
@@ -30,6 +30,28 @@ def model(tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("model") / "tiny.xml"
     ov.save_model(to_openvino(Matting(fold(BiSeNet(0.125))).eval()), path)
     return path
+
+
+@pytest.mark.parametrize(
+    ("skin", "bucket"),
+    [
+        ((85, 55, 42), "face, L* under 40"),
+        ((150, 105, 85), "face, L* 40 to 55"),
+        ((190, 140, 115), "face, L* 55 to 70"),
+        ((235, 195, 175), "face, L* 70 and more"),
+        ((90, 120, 200), None),
+    ],
+)
+def test_pictures_are_told_apart_by_the_lightness_of_the_face(skin, bucket):
+    image = np.full((120, 100, 3), (30, 60, 160), np.uint8)  # a blue room and a blue shirt
+    truth = np.zeros((120, 100), np.float32)
+    truth[10:, 20:80] = 1
+    image[15:50, 35:65] = skin
+    image[60:] = 250  # nothing below the face counts
+
+    found = [name for name in buckets_of(image, truth) if name.startswith("face")]
+
+    assert found == ([bucket] if bucket else [])
 
 
 def square(top: int, left: int, size: int = 40) -> np.ndarray:

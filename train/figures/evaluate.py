@@ -20,6 +20,11 @@ from train.subjects import Network, Subject, open_subject
 
 SMALL, LARGE = 0.2, 0.5  # parts of the picture that a small and a large person cover
 DARK, BRIGHT = 70, 150  # mean luma, 0..255, below and above which a picture is dark or bright
+SKIN = ((77, 127), (133, 180))  # Cb and Cr of skin, 0..255, whatever its tone
+# CIE L* of a face as it is lit: of its tone and its light, which no picture tells apart.
+LIGHTNESS = {"under 40": 40.0, "40 to 55": 55.0, "55 to 70": 70.0, "70 and more": 101.0}
+FACE = 0.45  # part of a person's height from the top in which the face is looked for
+ENOUGH = 0.03  # share of that part that has to be skin
 WORST = 16  # pictures on a sheet
 COLUMNS = {  # of the table: key, heading, decimals
     "miou": ("mIoU", 4),
@@ -119,14 +124,37 @@ def clip_fps(path: Path) -> float:
 
 
 def buckets_of(image: Image, truth: Alpha) -> list[str]:
-    """Kinds of picture this is: small or large person, dark or bright."""
+    """Kinds of picture this is: small or large person, dark or bright, face lit so far."""
     cover, light = float(truth.mean()), float(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY).mean())
     found = ["small person" if cover < SMALL else "large person" if cover > LARGE else "medium"]
     if light < DARK:
         found.append("dark")
     elif light > BRIGHT:
         found.append("bright")
+    lightness = lightness_of_skin(image, truth)
+    if lightness is not None:
+        found.append(f"face, L* {next(n for n, end in LIGHTNESS.items() if lightness < end)}")
     return found
+
+
+def lightness_of_skin(image: Image, truth: Alpha) -> float | None:
+    """Median CIE L*, 0..100, of a face's skin as it was lit; None where hardly any is seen.
+
+    Skin is found by its chroma, as in "Face segmentation using skin-color map in videophone
+    applications" (Chai and Ngan, IEEE TCSVT 1999), which hardly depends on its tone.
+    """
+    rows = np.flatnonzero((truth > 0.9).any(axis=1))
+    if not rows.size:
+        return None
+    top, bottom = rows[0], rows[0] + max(1, round(FACE * (rows[-1] - rows[0] + 1)))
+    face, person = np.ascontiguousarray(image[top:bottom]), truth[top:bottom] > 0.9
+    _, cr, cb = cv2.split(cv2.cvtColor(face, cv2.COLOR_RGB2YCrCb))
+    (least_b, most_b), (least_r, most_r) = SKIN
+    skin = person & (cb >= least_b) & (cb <= most_b) & (cr >= least_r) & (cr <= most_r)
+    if np.count_nonzero(skin) < ENOUGH * max(1, np.count_nonzero(person)):
+        return None
+    lightness = cv2.cvtColor(face, cv2.COLOR_RGB2LAB)[..., 0][skin]
+    return float(np.median(lightness)) * 100 / 255
 
 
 @dataclass(slots=True)
