@@ -13,16 +13,17 @@ run: $(VENV)/.run
 	$(BIN)/vcam start --foreground --page
 
 # Torch and the desktop's libraries do not share a process in the program either. Training's tests
-# wait for nobody and nobody waits for them: they take what time the others leave.
+# and the virtual machine's wait for nobody and nobody waits for them: they take what time the
+# others leave.
 TORCH := $(wildcard tests/segmentation/test_cuda*.py) tests/segmentation/test_bisenet.py
-TRAIN := $(VENV)/tests-of-training.log
+BESIDE := $(VENV)/tests-beside.log
 test: $(VENV)/.test
-	@OMP_NUM_THREADS=1 nice -n 10 $(BIN)/python -m pytest tests/train >$(TRAIN) 2>&1 & \
-	train=$$!; trap 'kill $$train; exit 1' INT TERM; failed=0; \
+	@OMP_NUM_THREADS=1 nice -n 10 $(BIN)/python -m pytest tests/train tests/vm >$(BESIDE) 2>&1 & \
+	beside=$$!; trap 'kill $$beside; exit 1' INT TERM; failed=0; \
 	$(BIN)/python -m pytest $(TORCH) || failed=1; \
-	$(BIN)/python -m pytest tests $(patsubst %,--ignore=%,$(TORCH) tests/train) || failed=1; \
-	echo "Tests of training, which ran beside the others:"; \
-	wait $$train || failed=1; cat $(TRAIN); exit $$failed
+	$(BIN)/python -m pytest tests $(patsubst %,--ignore=%,$(TORCH) tests/train tests/vm) || failed=1; \
+	echo "Tests of training and in the virtual machine, which ran beside the others:"; \
+	wait $$beside || failed=1; cat $(BESIDE); exit $$failed
 
 # What takes minutes: ten thousand requests, hundreds of calls in a real kernel, two hundred thousand
 # frames, two thousand scenes in dim rooms, a soak.
