@@ -47,6 +47,7 @@ manual bash | put /usr/share/bash-completion/completions/vcam
 manual zsh | put /usr/share/zsh/vendor-completions/_vcam
 manual fish | put /usr/share/fish/vendor_completions.d/vcam.fish
 put /usr/share/doc/vbg-camera/copyright <"$source/LICENSE"
+put /usr/share/doc/vbg-camera/credits.md <"$source/docs/credits.md"
 mkdir -p "$stage/usr/bin"
 ln -s $home/bin/vcam "$stage/usr/bin/vcam"
 find "$stage" -name __pycache__ -prune -exec rm -rf {} +

@@ -37,6 +37,8 @@ NEEDED = (
     "vcam/config.toml",
     "vcam/control/page/index.html",
     "vcam/assets/portrait.jpg",
+    "vcam/assets/backgrounds/pictures.json",
+    "vcam/assets/backgrounds/living.jpg",
     "vcam/install/linux.sh",
     "segmentation/weights/bisenet-small-int8.xml",
     "segmentation/weights/bisenet-small-int8.bin",

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vcam import words
+from vcam.compose import shipped
 from vcam.compose.drawn import SCENES
 from vcam.settings.config import Config
 from vcam.words import markup, po
@@ -76,8 +77,8 @@ def used() -> dict[str, str]:
     for path in sorted(PAGE.glob("*.js")):
         for text in _JS.findall(path.read_text(encoding="utf-8")):
             found.setdefault(text.replace('\\"', '"'), path.name)
-    for name in SCENES:
-        found.setdefault(name.capitalize(), "drawn backgrounds")
+    for name in (*SCENES, *shipped.known()):
+        found.setdefault(name.capitalize(), "backgrounds")
     for section, field in Config.model_fields.items():
         for key in field.annotation.model_fields:
             found.setdefault(key.replace("_", " ").capitalize(), f"[{section}]")

@@ -12,6 +12,7 @@ from typing import Final
 
 from vcam import __version__
 from vcam.cli import build_parser
+from vcam.compose import shipped
 from vcam.control import description
 from vcam.control.api import Api
 from vcam.foreign_text import say
@@ -299,6 +300,11 @@ def formats() -> str:
     return page.page()
 
 
+def credits() -> str:
+    """`docs/credits.md`."""
+    return shipped.page()
+
+
 KINDS: Final[dict[str, Callable[[], str]]] = {
     "man": man,
     "bash": bash,
@@ -306,6 +312,7 @@ KINDS: Final[dict[str, Callable[[], str]]] = {
     "fish": fish,
     "api": api,
     "formats": formats,
+    "credits": credits,
 }
 
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from segmentation import store
 from vcam import __version__
-from vcam.compose import library
+from vcam.compose import library, shipped
 from vcam.compose.backdrops import Backdrop, open_backdrop
 from vcam.compose.card import Card
 from vcam.errors import BackgroundError
@@ -52,6 +52,7 @@ log = logging.getLogger(__name__)
 # Seconds after a wipe at which free memory is cleared. Twice: who still answered with a picture, or
 # drew the next camera's, has let go of what it worked in by then.
 LET_GO = (0.2, 1.0)
+DAILY = Preset(shipped.DAILY)
 RETIRED = 1.0  # seconds after which nobody draws with a background that was replaced
 SETTLED = 5.0  # seconds after a change by which what it replaced was let go
 
@@ -204,8 +205,9 @@ class Daemon:
     def needs(self, config: Config) -> tuple[Hashable, Hashable]:
         """Everything that says how the backdrop and the card look; no slider of the look does."""
         wish = config.background
-        behind = wish.choice, wish.blur if isinstance(wish.choice, Blur) else None
-        return behind, _shown_instead(config)
+        blur = wish.blur if isinstance(wish.choice, Blur) else None
+        day = shipped.today() if wish.choice == DAILY else None
+        return (wish.choice, blur, day), _shown_instead(config)
 
     def open(self, config: Config) -> _Coming:
         """Open the backdrop and the card of `config`; a VcamError refuses the change."""
@@ -310,6 +312,18 @@ class Daemon:
     def follow_programs(self) -> None:
         """Take up and give back backgrounds of programs, which may wait for a disk."""
         self.profiles.follow(self._pipeline.demand.watchers)
+        self.renew()
+
+    def renew(self) -> None:
+        """Show what the background has become by itself: another day has another picture."""
+        if self.needs(self.settings.current) == self._in_use:
+            return
+        try:
+            self.settings.refresh()
+        except BackgroundError as error:
+            if error.message != self.background_problem:
+                log.warning("the background stays as it is: %s", error.message)
+            self.background_problem = error.message
 
     def turn_controls(self) -> None:
         """Set the open camera's controls as changed settings say; on the thread of `tend`."""

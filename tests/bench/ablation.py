@@ -33,10 +33,10 @@ from segmentation.motion.temporal import Smoother
 from segmentation.planes import Planes
 from segmentation.refine import Guided, Tidy
 from segmentation.segmenter import Segmenter
+from tests.scenes import draw
 from train.figures import metrics
 from vcam import __version__
 from vcam.compose.compositor import Compositor, alpha_at
-from vcam.compose.drawn import draw
 from vcam.compose.scene import Blur, Look
 from vcam.frame import Frame
 from vcam.media.clip import ClipSource

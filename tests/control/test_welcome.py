@@ -40,7 +40,7 @@ def test_three_steps_with_ones_own_face_and_then_never_again(browser, doors, run
             f"""(c) => [...c.getContext("2d").getImageData({x}, 40, 1, 1).data].slice(0, 3)"""
             for x in (48, 144)
         )
-        canvas = dialog.locator("canvas").nth(6)  # coast
+        canvas = dialog.get_by_role("button", name="Coast").locator("canvas")
         until(lambda: browsing.close_to(canvas.evaluate(left), (200, 30, 30)), window)
         assert not browsing.close_to(canvas.evaluate(right), (200, 30, 30))
         dialog.get_by_role("button", name="Coast").click()

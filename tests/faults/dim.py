@@ -30,8 +30,8 @@ from numpy.typing import NDArray
 from segmentation.governor import LADDER, Level
 from segmentation.planes import Planes
 from segmentation.segmenter import Segmenter
+from tests.scenes import draw
 from vcam.compose.compositor import Compositor
-from vcam.compose.drawn import draw
 from vcam.compose.scene import Look
 from vcam.frame import Frame
 from vcam.guard import Guard

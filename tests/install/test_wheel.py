@@ -26,6 +26,9 @@ from .conftest import REPOSITORY
 INSIDE = (
     "vcam/config.toml",
     "vcam/assets/portrait.jpg",
+    "vcam/assets/backgrounds/pictures.json",
+    "vcam/assets/backgrounds/living.jpg",
+    "vcam/assets/backgrounds/lights.mp4",
     "vcam/control/page/index.html",
     "segmentation/weights/",
     "segmentation/answers/person.jpg",

@@ -11,7 +11,8 @@ import pytest
 from desktop import missing
 from PIL import Image
 
-from vcam.compose import drawn
+from vcam.compose.backdrops import open_backdrop
+from vcam.media.pictures import image_from_i420
 
 pytestmark = [
     pytest.mark.desktop,
@@ -44,6 +45,14 @@ def opened(path: Path) -> Image.Image:
         return image.convert("RGB")
 
 
+def behind(scene: str, width: int, height: int) -> np.ndarray:
+    """The background as RGB."""
+    even = open_backdrop(scene, width // 2 * 2 + 2, height // 2 * 2 + 2).at(0)
+    assert isinstance(even, np.ndarray)
+    image = Image.fromarray(image_from_i420(even))
+    return np.asarray(image.resize((width, height)))
+
+
 def likeness(one: Image.Image, other: Image.Image) -> float:
     """Correlation of two pictures' outlines, a hundred pixels wide."""
     size = (100, 50)
@@ -67,7 +76,7 @@ def test_beside_the_person_the_preview_is_the_background_alone(made, where, name
     folder = IMAGES if where == "docs" else made
     shown = np.asarray(opened(folder / f"page-{name}.png").crop(PREVIEW), int)
     height, width = shown.shape[:2]
-    wanted = drawn.draw(scene, width, height)[:, ::-1].astype(int)  # a mirror turns it, too
+    wanted = behind(scene, width, height)[:, ::-1].astype(int)  # a mirror turns it, too
 
     for left, right in SIDES:
         part = (
@@ -85,7 +94,7 @@ def test_beside_the_person_a_rendered_picture_is_the_background_alone(made, wher
     width, height = (whole.width - 16) // 3, whole.height
     left = place * (width + 8)
     shown = np.asarray(whole.crop((left, 0, left + width, height)), int)
-    wanted = drawn.draw(scene, width, height).astype(int)
+    wanted = behind(scene, width, height).astype(int)
 
     rows = slice(int(height * 0.05), int(height * 0.8))
     for begin, end in ((0.02, 0.12), (0.7, 0.97)):

@@ -32,10 +32,6 @@ def test_every_preset_is_drawn_at_any_even_size(name):
     assert data[:54].max() <= 235
 
 
-def test_there_are_at_least_six_presets():
-    assert len(drawn.SCENES) >= 6
-
-
 def test_a_picture_fills_the_frame_without_being_squashed(tmp_path):
     image = np.zeros((100, 100, 3), np.uint8)
     image[:, 40:60] = 255

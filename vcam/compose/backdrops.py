@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 import numpy as np
 
-from vcam.compose import drawn
+from vcam.compose import drawn, shipped
 from vcam.compose.scene import Blur
 from vcam.errors import BackgroundError, SourceError
 from vcam.files.whole import write_file
@@ -226,21 +226,35 @@ def _drawn(scene: str, width: int, height: int) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """A background with a name: drawn by the program, or a file in the user's folder."""
+    """A background with a name: drawn by the program, shipped with it, or a file of the user's."""
 
     name: str
     kind: Literal["drawn", "picture", "clip"]
     path: Path | None
+    mine: bool = False  # a file in the user's folder
 
 
 def presets() -> list[Preset]:
-    """Every background with a name: the drawn ones first, then the user's, by name."""
-    found = [Preset(name, "drawn", None) for name in drawn.SCENES]
+    """Every background with a name: the drawn ones, the pictures shipped, then the user's by name.
+
+    A file that the user had before a picture of its name was shipped keeps that name.
+    """
+    own = []
     for file, kind in patience.each(_files(), formats.kind_of, seconds=LISTED_WITHIN).items():
-        if kind != "refused" and file.stem not in drawn.SCENES:
+        if kind != "refused" and file.stem not in shipped.RESERVED:
             shown: Literal["picture", "clip"] = "picture" if kind == "picture" else "clip"
-            found.append(Preset(plain(file.stem), shown, file))
-    return found
+            own.append(Preset(plain(file.stem), shown, file, mine=True))
+    taken = {preset.name.casefold() for preset in own}
+    return [*(one for one in _of_the_program() if one.name not in taken), *own]
+
+
+def _of_the_program() -> list[Preset]:
+    daily = shipped.of_day(shipped.today())
+    return [
+        *(Preset(name, "drawn", None) for name in drawn.SCENES),
+        Preset(shipped.DAILY, "picture", daily.path),
+        *(Preset(one.name, one.kind, one.path) for one in shipped.known().values()),
+    ]
 
 
 def stamps() -> list[tuple[str, int, int]]:
@@ -330,7 +344,7 @@ def _added(content: bytes | Path, name: str) -> Preset:
     finally:
         part.unlink(missing_ok=True) if _present(part) else None
     kind: Literal["picture", "clip"] = "picture" if formats.kind_of(target) == "picture" else "clip"
-    return Preset(target.stem, kind, target)
+    return Preset(target.stem, kind, target, mine=True)
 
 
 def _try_out(part: Path, name: str) -> None:
@@ -348,7 +362,12 @@ def _free(folder: Path, stem: str, suffix: str, data: bytes) -> Path:
     name, number = stem, 2
     while name in taken:
         path = taken[name]
-        if path is not None and path.suffix.lower() == suffix and path.read_bytes() == data:
+        if (
+            path is not None
+            and path.parent == folder
+            and path.suffix.lower() == suffix
+            and path.read_bytes() == data
+        ):
             return path
         name, number = f"{stem} {number}", number + 1
     return folder / f"{name}{suffix}"
@@ -361,7 +380,7 @@ def remove(name: str) -> Callable[[], None]:
         BackgroundError: it is drawn by the program, or there is none of that name.
     """
     preset = _preset(name)
-    if preset is None or preset.path is None:
+    if preset is None or preset.path is None or not preset.mine:
         raise BackgroundError(
             f"{name!r} is not a background of yours", hint="Run `vcam background` to list presets."
         )

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from PIL import Image, ImageFilter
 
-from vcam.compose import backdrops, drawn
+from vcam.compose import backdrops, shipped
 from vcam.errors import BackgroundError, VcamError
 from vcam.files.whole import numbered, replace_file
 from vcam.foreign_text import plain
@@ -51,17 +51,29 @@ class Entry:
     kind: str  # "drawn", "picture", "clip" or "look"
     mine: bool  # made by the user, who may delete it
     values: Changes
+    light: str | None = None  # where its own comes from, as far as it is known
+    credit: dict[str, str] | None = None  # who made a picture that is shipped
 
 
 def entries() -> list[Entry]:
     """Everything with a name: backgrounds first, then looks, each in their own order."""
-    shown = [
-        Entry(p.name, p.kind, p.path is not None, {"background": {"use": str(Preset(p.name))}})
-        for p in backdrops.presets()
-    ]
-    taken = {entry.name for entry in shown}
-    kept = [Entry(n, "look", True, v) for n, v in _looks().items() if n not in taken]
-    return [*shown, *kept]
+    shown, looks = backdrops.presets(), _looks()
+    known = shipped.known()
+    # A look that was kept before a picture of its name was shipped keeps that name.
+    fresh = known.keys() - shipped.RESERVED | {shipped.DAILY}
+    shown = [p for p in shown if p.mine or p.name not in fresh or p.name not in looks]
+    taken = {preset.name for preset in shown}
+    kept = [Entry(n, "look", True, v) for n, v in looks.items() if n not in taken]
+    return [*map(_entry, shown), *kept]
+
+
+def _entry(preset: backdrops.Preset) -> Entry:
+    values = {"background": {"use": str(Preset(preset.name))}}
+    if preset.mine:
+        return Entry(preset.name, preset.kind, True, values)
+    made = shipped.known().get(preset.name)
+    light = shipped.light_of(preset.name)
+    return Entry(preset.name, preset.kind, False, values, light, made.credit if made else None)
 
 
 def find(name: str) -> Entry:
@@ -86,7 +98,8 @@ def current(now: Config) -> str:
 
 def shows(name: str, now: Config) -> bool:
     """True if the background called `name` is a file of the user's, and in force."""
-    return now.background.choice == Preset(name) and name not in drawn.SCENES
+    mine = any(one.mine and one.kind != "look" for one in entries() if one.name == name)
+    return mine and now.background.choice == Preset(name)
 
 
 def neighbour(now: Config, step: int) -> Entry:
@@ -141,7 +154,7 @@ def remove(name: str) -> Callable[[], None]:
     Raises:
         BackgroundError: there is none of that name, or it is drawn by the program.
     """
-    if name not in _looks() or name in {p.name for p in backdrops.presets()}:
+    if {entry.name: entry.kind for entry in entries()}.get(name) != "look":
         return backdrops.remove(name)
     with _changing:
         looks = _stored()
@@ -168,7 +181,8 @@ def thumbnail(name: str) -> bytes:
     if isinstance(use, Colour):
         image = Image.new("RGB", (256, 144), use.text)
     else:  # of the room, which nothing here may show
-        image = Image.fromarray(drawn.draw("loft", 256, 144)).filter(ImageFilter.GaussianBlur(9))
+        room = Image.open(io.BytesIO(backdrops.small(Preset("loft"))))
+        image = room.filter(ImageFilter.GaussianBlur(9))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=82)
     return buffer.getvalue()
@@ -176,7 +190,8 @@ def thumbnail(name: str) -> bytes:
 
 def stamp() -> str:
     """A word that changes whenever a preset comes, goes or changes; cheap enough to ask often."""
-    return f"{hash((tuple(backdrops.stamps()), _mtime(_path()))) & 0xFFFFFFFF:x}"
+    day = shipped.today().toordinal()
+    return f"{hash((tuple(backdrops.stamps()), _mtime(_path()), day)) & 0xFFFFFFFF:x}"
 
 
 def _fits(entry: Entry, now: Config) -> bool:

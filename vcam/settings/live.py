@@ -431,6 +431,25 @@ class Settings:
         self._take(make)
         self._tell()
 
+    def refresh(self) -> None:
+        """Open anew what the settings in force need, where that changed without them.
+
+        Raises:
+            VcamError: it cannot be opened; what is shown stays.
+        """
+        opener, config = self._opener, self.current
+        if opener is None:
+            return
+        opened: Opened | None = opener.open(config)
+        try:
+            with self._changing:
+                if opener.needs(self.current) == opener.needs(config) and opened is not None:
+                    opened.use()
+                    opened = None
+        finally:
+            if opened is not None:
+                opened.close()
+
     def report(self, *, problem: str | None, unsaved: str | None) -> None:
         """Tell observers of what is wrong with the file, and of what cannot be written."""
         if (problem, unsaved) == (self.problem, self.unsaved):

@@ -121,7 +121,9 @@ def _preset(entry: Mapping[str, Any]) -> tuple[str, str]:
     """A preset's name and what to call it."""
     name = str(entry["name"])
     title = name.replace("-", " ").capitalize()
-    return name, _(title) if entry.get("kind") == "drawn" else plain(title, SHORT)
+    if entry.get("mine", True):
+        return name, plain(title, SHORT)
+    return name, _("Surprise me each day") if name == "daily" else _(title)
 
 
 def news(before: View, now: View) -> tuple[str, str] | None:

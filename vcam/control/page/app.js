@@ -189,7 +189,7 @@ function sign(path) {
 
 // A setting by its name, a background by its own: those that are drawn have words, a file has a name.
 const called = (name) => (name.startsWith("presets.") ? name.slice(8) : _(nice(name.split(".")[1].replaceAll("_", " "))));
-const titled = ({ name, kind }) => (kind === "drawn" ? _(nice(name)) : name);
+const titled = ({ name, mine }) => (mine ? name : name === "daily" ? _("Surprise me each day") : _(nice(name)));
 const nice = (name) => name.charAt(0).toUpperCase() + name.slice(1);
 const say = (element, text) => { const shown = plain(text ?? ""); if (element.textContent !== shown) element.textContent = shown; };
 
@@ -215,6 +215,7 @@ async function loadPresets() {
     }
     return made;
   });
+  showCredits();
   $("gallery").replaceChildren(
     tile("blur", _("Blur"), make("span", "thumb blur")),
     ...tiles,
@@ -222,6 +223,20 @@ async function loadPresets() {
     another(),
   );
   show();
+}
+
+// Author, source and licence of every picture that is shipped.
+function showCredits() {
+  $("credits").replaceChildren(...presets.filter((one) => one.credit).map((one) => {
+    const { title, author, source, licence, licence_url: terms } = one.credit;
+    const link = (text, address) => {
+      const made = make("a", "", text);
+      Object.assign(made, { href: address, target: "_blank", rel: "noopener noreferrer" });
+      return made;
+    };
+    const from = source.startsWith("https:") ? link(title || source, source) : source;
+    return make("li", "", `${titled(one)}: ${author}, `, from, ", ", link(licence, terms));
+  }));
 }
 
 function tile(value, name, thumb) {

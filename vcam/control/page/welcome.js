@@ -94,11 +94,11 @@ function webcamStep() {
 function backgroundStep() {
   const box = page.make("div", "gallery");
   box.setAttribute("role", "group");
-  for (const preset of page.presets().filter((one) => one.kind !== "look")) {
+  for (const preset of page.presets().filter((one) => one.kind !== "look" && one.name !== "daily")) {
     const canvas = document.createElement("canvas");
     [canvas.width, canvas.height] = SMALL;
     const nice = preset.name.charAt(0).toUpperCase() + preset.name.slice(1);
-    const name = preset.kind === "drawn" ? _(nice) : nice;
+    const name = preset.mine ? nice : _(nice);
     const tile = page.make("button", "tile face", page.make("span", "thumb", canvas), page.make("span", "name", name));
     tile.type = "button";
     tile.setAttribute("aria-pressed", page.values().background.use === preset.name);
