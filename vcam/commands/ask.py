@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import os
+import shutil
+import sys
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from vcam.client import Client
+from vcam.commands import pictures
 from vcam.commands.options import absolute, revealing
 from vcam.commands.page import running
-from vcam.errors import UsageError
+from vcam.errors import UsageError, VcamError
 from vcam.foreign_text import plain, say
 from vcam.settings import choice
 from vcam.settings.choice import Reveal
@@ -142,10 +147,31 @@ def _list_presets() -> int:
 
     status = running()
     used = status["preset"] if status else None
-    for entry in entries():
+    how = pictures.kind_of(os.environ, terminal=sys.stdout.isatty())
+    if how:
+        _show_presets(how, used)
+    for entry in () if how else entries():  # names alone
         say(f"{'*' if entry.name == used else ' '} {plain(entry.name):<16} {entry.kind}")
     say(_('  next, previous, blur, blur:N, "#rrggbb", none, or the path of a picture or clip'))
     return 0
+
+
+def _show_presets(how: pictures.Kind, used: str | None) -> None:
+    """The list with a small picture of each; what cannot be drawn is grey."""
+    from PIL import Image
+
+    from vcam.compose.library import entries, thumbnail
+
+    tiles = []
+    for entry in entries():
+        try:
+            image = Image.open(io.BytesIO(thumbnail(entry.name))).convert("RGB")
+        except VcamError:
+            image = Image.new("RGB", (16, 9), (90, 90, 90))
+        tiles.append((f"{'* ' if entry.name == used else ''}{entry.name}", image))
+    width = shutil.get_terminal_size().columns
+    for at in range(0, len(tiles), 24):  # the first ones while others are still drawn
+        pictures.write(pictures.show(tiles[at : at + 24], how, width))
 
 
 def _choose(client: Client, wish: str) -> str:
