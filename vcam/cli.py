@@ -103,7 +103,10 @@ def build_parser() -> argparse.ArgumentParser:
     add("stop", "start.stop", _("stop the camera"))
     status = add("status", "ask.status", _("show what the camera does"))
     status.add_argument("--json", action="store_true", help=_("everything, for programs"))
-    add("pause", "ask.pause", _("show the privacy card; the webcam goes off"))
+    pause = add("pause", "ask.pause", _("show the privacy card; the webcam goes off"))
+    pause.add_argument(
+        "--back-in", metavar="TIME", help=_("the card counts down: 5m, 90s, 1h; you resume")
+    )
     add("resume", "ask.resume", _("show yourself again"))
     add("toggle", "ask.toggle", _("pause or resume, for a keyboard shortcut"))
     add("freeze", "ask.freeze", _("keep showing the last picture of you"))

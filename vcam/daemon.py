@@ -26,7 +26,7 @@ from vcam.settings.config import user_path
 from vcam.settings.live import SAFE_BACKGROUND, Settings
 from vcam.sinks import open_sinks
 from vcam.sinks.demand import Demand
-from vcam.sources import source_opener, wait_for_camera
+from vcam.sources import asked_size, source_opener, wait_for_camera
 from vcam.sources.capture import Capture
 from vcam.stats import Stats
 from vcam.system import paths
@@ -89,7 +89,10 @@ def run(
         opened.callback(scrub)  # after the camera and the engine are closed
         demand = Demand(outlet, on_demand=out.on_demand, idle_after=out.idle_after)
         capture = opened.enter_context(
-            Capture(source_opener(config.camera, out), wait_for_change=wait_for_camera)
+            Capture(
+                source_opener(asked_size(config.camera, config.look), out),
+                wait_for_change=wait_for_camera,
+            )
         )
         matting = opened.enter_context(Matting(config.matte, paths.cache_dir()))
         pipeline = Pipeline(
@@ -107,11 +110,12 @@ def run(
         doors = opened.enter_context(
             server.serve(daemon, socket_path=paths.socket_path(), port=config.control.port)
         )
-        for name, work in (
-            ("tend", lambda: daemon.tend(notifier)),
-            ("programs", daemon.follow_programs),
+        for name, work, every in (
+            ("tend", lambda: daemon.tend(notifier), 0.5),
+            ("programs", daemon.follow_programs, 0.5),
+            ("times", daemon.draw_times, 0.2),
         ):
-            opened.enter_context(_background(name, work))
+            opened.enter_context(_background(name, work, every))
         if page:
             say(_("Settings page: {0}", doors.open_page()))
         log.info("running; sinks: %s", ", ".join(s.name for s in outlet.sinks) or "none")
@@ -185,12 +189,12 @@ def _stop_on_signal(stop: threading.Event, reread: threading.Event) -> Iterator[
 
 
 @contextlib.contextmanager
-def _background(name: str, work: Callable[[], None]) -> Iterator[None]:
-    """Call `work` twice a second on a thread of its own."""
+def _background(name: str, work: Callable[[], None], every: float) -> Iterator[None]:
+    """Call `work` every so many seconds on a thread of its own."""
     done = threading.Event()
 
     def loop() -> None:
-        while not done.wait(0.5):
+        while not done.wait(every):
             try:
                 work()
             except Exception:  # out of memory, say: the next time may go better

@@ -196,6 +196,7 @@ class Matting:
         self._gpu_used = self._looked = time.monotonic()
         self._retry_at = float("inf")  # when a GPU that failed gets another try
         self._battery = on_battery()
+        self._cropped = False  # the last scene shows a part of the frame, which no engine draws
         self._misfit = ""  # why the model in use cannot serve this camera; the loop's own
 
     def __enter__(self) -> Matting:
@@ -238,6 +239,8 @@ class Matting:
             return None
         if settings.people != "everyone" and gpu is not None and gpu.draws:
             return "choosing one person takes the processor"
+        if self._cropped and gpu is not None and gpu.draws:
+            return "framing takes the processor"
         if settings.engine == "auto" and self._battery and nvidia.present():
             return "on a battery the NVIDIA GPU rests"
         return None if gpu is None else "the GPU is being made ready"
@@ -342,6 +345,7 @@ class Matting:
             self._follow()
         if frame is None or isinstance(frame, Fault):
             return Fault("no frame")
+        self._cropped = scene is not None and scene.look.cropped
         if scene is not None and self._may_use_gpu():
             drawn = self._by_gpu(frame, scene)
             if drawn is not None:
@@ -435,7 +439,7 @@ class Matting:
         settings, gpu = self._settings, self._gpu
         if gpu is not None and gpu.draws:
             tired = settings.engine == "auto" and self._battery
-            if settings.people != "everyone" or tired:
+            if settings.people != "everyone" or tired or self._cropped:
                 return False
         return self._wants_gpu(settings)
 

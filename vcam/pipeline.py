@@ -10,8 +10,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+from vcam.compose.card import BACK
 from vcam.compose.compositor import Compositor
-from vcam.compose.scene import Blur, Look, Scene
+from vcam.compose.scene import Blur, Scene, look_of
 from vcam.errors import log_quietly
 from vcam.guard import Fault, Guard, Verdict
 from vcam.room_view import RoomWindow
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from segmentation.matte import Matte
     from vcam.compose.backdrops import Backdrop
     from vcam.compose.card import Card
+    from vcam.compose.overlay import Overlay
     from vcam.frame import Frame, SafeFrame
     from vcam.matting import Matting
     from vcam.settings.config import Config
@@ -68,6 +70,7 @@ class Pipeline:
         self.retired: deque[tuple[float, Backdrop]] = deque()  # and what was shown before, since
         self._forgets: deque[str] = deque()  # left by others, until the next frame
         self._cards: deque[Card] = deque()  # drawn by others, until the next frame
+        self._overlays: deque[Overlay | None] = deque()  # the same
         self._followed: Config | None = None  # as guard, demand and outlet were told last
         self.guard = Guard(privacy.confident_frames, privacy.deadline)
         self.compositor = Compositor(outlet.width, outlet.height)
@@ -114,6 +117,10 @@ class Pipeline:
         """Show this privacy card from the next frame on. Any thread."""
         self._cards.append(card)
 
+    def show_overlay(self, overlay: Overlay | None) -> None:
+        """Lay this over every composite from the next frame on. Any thread."""
+        self._overlays.append(overlay)
+
     def forget(self, reason: str) -> None:
         """Have all that the camera showed so far wiped before the next frame. Any thread."""
         self._forgets.append(reason)
@@ -157,6 +164,8 @@ class Pipeline:
             self.outlet.deadline = config.privacy.deadline
         while self._cards:
             self.outlet.card = self._cards.popleft()
+        while self._overlays:
+            self.compositor.overlay = self._overlays.popleft()
         while self._coming:
             self.retired.append((time.monotonic(), self.backdrop))
             self.backdrop = self._coming.popleft()
@@ -171,7 +180,7 @@ class Pipeline:
         now = self.settings.now
         self._follow(now.config)
         if not self._wanted(now.mode):
-            self._rest(stop, paused=now.mode == "paused")
+            self._rest(stop, now)
             return
         frame = self._read(now)
         scene = self._scene(frame, now)
@@ -214,11 +223,7 @@ class Pipeline:
         if frame is None or isinstance(frame, Fault):
             return None
         config, wish = now.config, now.revealed
-        look = Look(
-            light_wrap=config.background.light_wrap,
-            decontaminate=config.background.decontaminate,
-            mirror=config.camera.mirror,
-        )
+        look = look_of(config)
         weak = wish.how.blur if wish else None
         behind = self.backdrop.at(frame.pts) if weak is None else Blur(weak)
         return Scene(self.compositor.width, self.compositor.height, behind, look)
@@ -290,15 +295,17 @@ class Pipeline:
         self.outlet.write(shown)
         self.stats.stage("write", time.perf_counter() - started)
 
-    def _rest(self, stop: threading.Event, *, paused: bool) -> None:
+    def _rest(self, stop: threading.Event, wish: Now) -> None:
         """Show the card now and then: paused, or nobody watches. No pixel of the room is kept."""
+        paused = wish.mode == "paused"
         self.outlet.relaxed = True
         self.guard.distrust()
         self.matting.reset()
         self._kept = None
         self.verdict = Verdict("paused", "paused") if paused else Verdict("idle", "nobody watches")
         now = self._clock()
-        self.outlet.write(self.outlet.card.frame(now, -1, "paused" if paused else ""))
+        reason = "paused" if wish.back_at is None else BACK
+        self.outlet.write(self.outlet.card.frame(now, -1, reason if paused else ""))
         if self._soiled:
             self.wipe()
         bare, self._bare = self._bare, False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import sys
 import threading
@@ -19,6 +20,7 @@ from vcam import __version__
 from vcam.compose import library, shipped
 from vcam.compose.backdrops import Backdrop, open_backdrop
 from vcam.compose.card import Card
+from vcam.compose.overlay import Tag, clock_now
 from vcam.errors import BackgroundError
 from vcam.files.rooms import KeptRooms
 from vcam.foreign_text import plain
@@ -28,10 +30,10 @@ from vcam.receipts import Receipts, Shown
 from vcam.settings.choice import LEAST_BLUR, Blur, Look, Preset, Reveal, parse
 from vcam.settings.config import awaiting_restart, user_path
 from vcam.settings.language import language_of
-from vcam.settings.live import SAFE_BACKGROUND, Revealed
+from vcam.settings.live import SAFE_BACKGROUND, Now, Revealed
 from vcam.settings.profiles import Profiles
 from vcam.sinks import wanted_sinks
-from vcam.sources import source_opener
+from vcam.sources import asked_size, source_opener
 from vcam.system.controls import Controls, apply_controls
 from vcam.system.memory import scrub
 from vcam.system.systemd import Notifier, SuspendWatch, give_back
@@ -86,12 +88,19 @@ class Daemon:
         fixed = ("width", "height", "format")  # for as long as this runs
         self._shape = {key: getattr(self._output, key) for key in fixed}
         self._camera = self._begun_with.camera.model_dump(exclude={"mirror"})
+        self._framed = self._begun_with.look.framing != "off"
         self._logged = self._started
         self._ready = False
         self.profiles = Profiles(self.settings, _values_of)  # followed by a thread of its own
         self.receipts = Receipts()  # followed by `tend`
         self.rooms = KeptRooms()  # likewise
         self.background_problem = ""  # why the background in the settings could not be opened
+        self.logo_problem = ""  # the same of the logo, at the start
+        self._tag = self._first_tag(self._begun_with)
+        self._drawing = threading.Lock()  # held for an instant: which tag is shown
+        self._clock = clock_now(self._tag.wish)
+        pipeline.show_overlay(self._tag.drawn(self._clock))
+        self._announced: tuple[Card, str] = pipeline.outlet.card, ""
 
     def stop(self) -> None:
         """Ask the daemon to end; returns at once."""
@@ -143,6 +152,8 @@ class Daemon:
             "state": verdict.state,
             "reason": "" if verdict.state in ("live", verdict.reason) else verdict.reason,
             "mode": wishes.mode,
+            "back_in_s": _seconds_left(wishes),
+            "overlay": pipe.compositor.overlay.place if pipe.compositor.overlay else None,
             "source": {
                 "name": plain(source.name if source else config.camera.source),
                 "open": source is not None,
@@ -171,6 +182,7 @@ class Daemon:
                     *notes,
                     *store.notes,
                     self.background_problem,
+                    self.logo_problem,
                     pipe.outlet.card.problem,
                     getattr(pipe.backdrop, "problem", ""),
                     pipe.problem,
@@ -202,17 +214,23 @@ class Daemon:
         sinks = tuple(sink.name for sink in pipe.outlet.sinks)
         return pipe.verdict, sinks, tuple(pipe.demand.watchers), pipe.capture.source is None
 
-    def needs(self, config: Config) -> tuple[Hashable, Hashable]:
-        """Everything that says how the backdrop and the card look; no slider of the look does."""
+    def needs(self, config: Config) -> tuple[Hashable, Hashable, Hashable]:
+        """Everything that says how backdrop, card and overlay look; no slider of the look does."""
         wish = config.background
         blur = wish.blur if isinstance(wish.choice, Blur) else None
         day = shipped.today() if wish.choice == DAILY else None
-        return (wish.choice, blur, day), _shown_instead(config)
+        return (wish.choice, blur, day), _shown_instead(config), config.overlay
 
     def open(self, config: Config) -> _Coming:
-        """Open the backdrop and the card of `config`; a VcamError refuses the change."""
-        outlet, card = self._pipeline.outlet, None
-        (behind, instead), (behind_now, instead_now) = self.needs(config), self._in_use
+        """Open backdrop, card and overlay of `config`; a VcamError refuses the change."""
+        outlet, card, tag = self._pipeline.outlet, None, None
+        (behind, instead, over), (behind_now, instead_now, over_now) = (
+            self.needs(config),
+            self._in_use,
+        )
+        if over != over_now:
+            tag = Tag(config.overlay, outlet.width, outlet.height)
+            tag.drawn(clock_now(config.overlay))  # looks for typefaces
         if instead != instead_now:
             card = card_of(config, outlet.width, outlet.height)
             if card.problem is not None:
@@ -221,16 +239,22 @@ class Daemon:
         backdrop = None
         if behind != behind_now:
             backdrop = backdrop_of(config, outlet.width, outlet.height)
-        return _Coming(self, config, backdrop, card)
+        return _Coming(self, config, backdrop, card, tag)
 
     def prepare(self, old: Config, new: Config) -> None:
         """Refuse outputs that are not there; a VcamError refuses the change."""
         if old.output != new.output:
             self._wanted_sinks(new.output)
 
-    def show(self, config: Config, backdrop: Backdrop | None, card: Card | None) -> None:
+    def show(
+        self, config: Config, backdrop: Backdrop | None, card: Card | None, tag: Tag | None
+    ) -> None:
         """Hand the loop what was opened for `config`, for its next frame."""
         self._in_use = self.needs(config)
+        if tag is not None:
+            with self._drawing:
+                self._tag, self._clock, self.logo_problem = tag, clock_now(tag.wish), ""
+                self._pipeline.show_overlay(tag.drawn(self._clock))
         if backdrop is not None:
             self._pipeline.show(backdrop)
             self.background_problem = ""
@@ -247,14 +271,19 @@ class Daemon:
         if output != self._output:
             self._output = output
             pipe.outlet.choose(self._wanted_sinks(output))
-            pipe.capture.next_time(source_opener(config.camera, output))
+            pipe.capture.next_time(source_opener(asked_size(config.camera, config.look), output))
             pace = getattr(pipe.capture.source, "pace", None)
             if pace is not None:
                 pace(output.fps)
         camera = config.camera.model_dump(exclude={"mirror"})
+        framed, self._framed = self._framed, config.look.framing != "off"
+        wanted = asked_size(config.camera, config.look)
+        if camera == self._camera and framed != self._framed:
+            # The call goes on; the webcam is asked for more, or less, when it opens again.
+            pipe.capture.next_time(source_opener(wanted, output))
         if camera != self._camera:
             before, self._camera = self._camera, camera
-            opener, source = source_opener(config.camera, output), pipe.capture.source
+            opener, source = source_opener(wanted, output), pipe.capture.source
             if camera | {"controls": {}} != before | {"controls": {}}:
                 pipe.capture.switch(opener)
                 pipe.forget("camera switched")
@@ -308,6 +337,30 @@ class Daemon:
             self._logged = now
             figures = pipe.stats.snapshot()
             log.info("%s, %.1f fps, %s", pipe.verdict.state, figures["fps"], figures["frames"])
+
+    def draw_times(self) -> None:
+        """Draw the clock of the overlay and the countdown of the card anew, when they change."""
+        tag, clock = self._tag, clock_now(self._tag.wish)
+        if clock != self._clock:
+            overlay = tag.drawn(clock)
+            with self._drawing:
+                if tag is self._tag:
+                    self._clock = clock
+                    self._pipeline.show_overlay(overlay)
+        card, notice = self._pipeline.outlet.card, _notice(self.settings.now)
+        if (card, notice) != self._announced:
+            card.announce(notice)
+            self._announced = card, notice
+
+    def _first_tag(self, config: Config) -> Tag:
+        """The tag to start with; without its logo where that cannot be read."""
+        size = self._pipeline.outlet.width, self._pipeline.outlet.height
+        try:
+            return Tag(config.overlay, *size)
+        except BackgroundError as error:
+            self.logo_problem = str(error)
+            log.warning("logo: %s", error)
+            return Tag(config.overlay.model_copy(update={"logo": ""}), *size)
 
     def follow_programs(self) -> None:
         """Take up and give back backgrounds of programs, which may wait for a disk."""
@@ -363,16 +416,21 @@ def _shown_instead(config: Config) -> tuple[str, bool, str]:
 
 
 class _Coming:
-    """Backdrop and card that are open for a change that is not in force yet."""
+    """Backdrop, card and tag that are open for a change that is not in force yet."""
 
     def __init__(
-        self, daemon: Daemon, config: Config, backdrop: Backdrop | None, card: Card | None
+        self,
+        daemon: Daemon,
+        config: Config,
+        backdrop: Backdrop | None,
+        card: Card | None,
+        tag: Tag | None,
     ) -> None:
         self._daemon, self._config = daemon, config
-        self._backdrop, self._card = backdrop, card
+        self._backdrop, self._card, self._tag = backdrop, card, tag
 
     def use(self) -> None:
-        self._daemon.show(self._config, self._backdrop, self._card)
+        self._daemon.show(self._config, self._backdrop, self._card, self._tag)
 
     def close(self) -> None:
         if self._backdrop is not None:
@@ -395,6 +453,23 @@ def _weak_blur(config: Config) -> str:
     if percent >= LEAST_BLUR:
         return ""
     return mark(f"a blur of {percent} % leaves your room readable: {LEAST_BLUR} % is shown instead")
+
+
+def _seconds_left(now: Now) -> int | None:
+    """Seconds until the user said to be back; None where nothing was said."""
+    return None if now.back_at is None else max(0, math.ceil(now.back_at - time.monotonic()))
+
+
+def _notice(now: Now) -> str:
+    """What the card says of a pause that ends at a time; "" where there is none."""
+    if now.mode != "paused" or now.back_at is None:
+        return ""
+    left = _seconds_left(now)
+    if not left:
+        return mark("Back soon")
+    hours, minutes, seconds = left // 3600, left // 60 % 60, left % 60
+    time_left = f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+    return mark(f"Back in {time_left}")
 
 
 def _shown_to(sinks: Sequence[Sink]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,10 @@ def look(key: str, value: object) -> tuple[object, Callable[[House], bool]]:
     return value, lambda house: getattr(house.looks[-1], key) == value
 
 
+def overlay(value: object) -> tuple[object, Callable[[House], bool]]:
+    return value, lambda house: house.pipe.compositor.overlay is not None
+
+
 def read(section: str, key: str, value: object) -> tuple[object, Callable[[House], bool]]:
     """A setting that whoever needs it, the page or a receipt, reads when it needs it."""
     return value, lambda house: getattr(getattr(house.settings.current, section), key) == value
@@ -96,6 +101,16 @@ LIVE: dict[tuple[str, str], tuple[Any, Callable[[House], bool]]] = {
     ("background", "blur"): (90, lambda house: house.pipe.backdrop.at(0.0).strength == 90),
     ("background", "light_wrap"): look("light_wrap", 0.7),
     ("background", "decontaminate"): look("decontaminate", False),
+    ("look", "framing"): look("framing", "close"),
+    ("look", "zoom"): look("zoom", 1.5),
+    ("look", "shift_x"): (0.5, lambda house: house.looks[-1].shift == (0.5, 0.0)),
+    ("look", "shift_y"): (-0.5, lambda house: house.looks[-1].shift == (0.0, -0.5)),
+    ("overlay", "name"): overlay("Anna"),
+    ("overlay", "title"): overlay("Pilot"),
+    ("overlay", "pronouns"): overlay("she/her"),
+    ("overlay", "logo"): overlay("DIR/card.png"),
+    ("overlay", "clock"): overlay(True),
+    ("overlay", "corner"): read("overlay", "corner", "top-right"),
     ("matte", "model"): model("model", "other.onnx"),
     ("matte", "engine"): model("engine", "cpu"),
     ("matte", "threads"): model("threads", 2),
@@ -198,3 +213,54 @@ def test_another_rate_leaves_camera_and_sinks_open(house):
 
     assert len(house.cameras) == 1
     assert not any(frame.is_card for frame in house.sink.frames[shown:])
+
+
+def test_framing_asks_a_webcam_for_a_larger_picture_when_it_opens_again(house):
+    house.settings.change({"look": {"framing": "close"}})
+    assert len(house.cameras) == 1
+
+    house.settings.set_mode("paused")
+    until(lambda: house.capture.source is None)
+    house.settings.set_mode("live")
+    until(lambda: len(house.cameras) == 2)
+
+    assert [(camera.width, camera.height) for camera, _ in house.cameras] == [
+        (1280, 720),
+        (1920, 1080),
+    ]
+
+
+def test_a_logo_that_cannot_be_read_is_refused_and_the_tag_in_use_stays(house):
+    house.settings.change({"overlay": {"name": "Anna"}})
+    until(lambda: house.pipe.compositor.overlay)
+    before = house.pipe.compositor.overlay
+
+    with pytest.raises(BackgroundError, match=r"gone\.png"):
+        house.settings.change({"overlay": {"logo": str(house.folder / "gone.png")}})
+    shown = len(house.sink.frames)
+    until(lambda: len(house.sink.frames) > shown + 3)
+
+    assert house.pipe.compositor.overlay is before
+
+
+def test_a_pause_counts_down_and_is_never_ended_by_the_clock(house):
+    house.settings.set_mode("paused", 1.5)
+    house.daemon.draw_times()
+    until(lambda: house.sink.frames[-1].is_card)
+    pictures = [house.outlet.card.frame(0, 0, "back").data]
+    assert house.daemon.status()["back_in_s"] == 2
+
+    end = time.monotonic() + 3
+    while time.monotonic() < end:
+        house.daemon.draw_times()
+        time.sleep(0.05)
+        if not np.array_equal(pictures[-1], house.outlet.card.frame(0, 0, "back").data):
+            pictures.append(house.outlet.card.frame(0, 0, "back").data)
+
+    assert len(pictures) == 3  # two, one, soon
+    assert np.array_equal(house.last, pictures[-1])
+    assert house.settings.mode == "paused"
+    house.settings.set_mode("live")
+    house.settings.set_mode("paused")
+    house.daemon.draw_times()
+    until(lambda: not np.array_equal(house.last, pictures[-1]))

@@ -143,9 +143,9 @@ class Client:
         """Delete one of the user's own presets."""
         self._ask("DELETE", f"/presets/{quote(name, safe='')}")
 
-    def pause(self) -> None:
-        """Show the privacy card."""
-        self._ask("POST", "/pause")
+    def pause(self, back_in: float | None = None) -> None:
+        """Show the privacy card; it says in how many seconds you are back, if that is given."""
+        self._ask("POST", "/pause", None if back_in is None else {"back_in": back_in})
 
     def resume(self) -> None:
         """Show the person again."""

@@ -6,6 +6,7 @@ import argparse
 import io
 import json
 import os
+import re
 import shutil
 import sys
 import unicodedata
@@ -85,7 +86,21 @@ def width_of(text: str) -> int:
 
 def pause(options: argparse.Namespace) -> int:
     """`vcam pause`: show the card to others; the exit code."""
-    return _did(Client.connect().pause, _("Paused: others see the card."))
+    back_in = None if options.back_in is None else seconds_of(options.back_in)
+    return _did(lambda: Client.connect().pause(back_in), _("Paused: others see the card."))
+
+
+def seconds_of(text: str) -> float:
+    """A time that was typed: 5m, 90s, 1h; minutes where nothing else is said.
+
+    Raises:
+        UsageError: it is none, or longer than a day.
+    """
+    found = re.fullmatch(r"(\d{1,5}) ?(s|m|h|)", text.strip())
+    seconds = int(found[1]) * {"s": 1, "h": 3600}.get(found[2], 60) if found else 0
+    if not 0 < seconds <= 24 * 3600:
+        raise UsageError(f"{text!r} is no time up to a day", hint="Give 5m, 90s or 1h.")
+    return float(seconds)
 
 
 def resume(options: argparse.Namespace) -> int:

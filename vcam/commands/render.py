@@ -24,7 +24,7 @@ from segmentation.segmenter import Machine, Segmenter
 from vcam.commands.options import load_config
 from vcam.compose.backdrops import open_backdrop
 from vcam.compose.compositor import Compositor, alpha_at
-from vcam.compose.scene import Look
+from vcam.compose.scene import look_of
 from vcam.errors import BackgroundError, ModelError, SourceError, UsageError, VcamError
 from vcam.files import targets
 from vcam.files.encode import ClipFile, picture_of
@@ -178,7 +178,7 @@ def _frame(image: NDArray[np.uint8]) -> Frame:
 
 
 def _composite(segmenter: Segmenter, frame: Frame, config: Config) -> NDArray[np.uint8]:
-    compositor, look = Compositor(frame.width, frame.height), _look(config)
+    compositor, look = Compositor(frame.width, frame.height), look_of(config)
     backdrop = _open_behind(config, frame.width, frame.height)
     if backdrop is None:
         return compositor.reveal(frame, look).data
@@ -196,14 +196,6 @@ def _open_behind(config: Config, width: int, height: int) -> Backdrop | None:
     if isinstance(use, Reveal):
         return None
     return open_backdrop(use, width, height, blur=config.background.blur)
-
-
-def _look(config: Config) -> Look:
-    return Look(
-        light_wrap=config.background.light_wrap,
-        decontaminate=config.background.decontaminate,
-        mirror=config.camera.mirror,
-    )
 
 
 def _render_picture(source: Path, output: Path | None, job: _Job) -> None:
@@ -294,7 +286,7 @@ def _pump(
     """Render every frame of `clip` into `file` and its mattes; return the last one's time."""
     config, width, height = job.config, first.width, first.height
     backdrop = _open_behind(config, width, height)
-    compositor, look = Compositor(width, height), _look(config)
+    compositor, look = Compositor(width, height), look_of(config)
     w, h = clip.size
     last = 0.0
     try:

@@ -24,14 +24,18 @@ A, B = 0, 1  # alpha = clip(A * Y + B), Y = luma as stored, 0..255
 PERSON, ROOM = 2, 5  # Y, U, V of the person and of the room near each pixel, limited range
 WRAP, LIGHT = 8, 9  # how much of the backdrop spills over the person, and what: Y, U, V times WRAP
 PLANES: Final = 12
+WHOLE: Final = (0.0, 1.0)  # all of an array, from its beginning
 
 
-def taps(size: int, small: int) -> Taps:
+def taps(size: int, small: int, part: tuple[float, float] = WHOLE) -> Taps:
     """Return, for each of `size` pixels, its two neighbours among `small` and the second's weight.
 
-    Pixel centres are aligned, as `cv2.resize` does.
+    Pixel centres are aligned, as `cv2.resize` does. `part` is where the pixels begin and how far
+    they go, as shares of `small`.
     """
-    at = ((np.arange(size) + 0.5) * (small / size) - 0.5).astype(np.float32)
+    start, share = part
+    at = (np.arange(size) + 0.5) * (small * share / size) + (start * small - 0.5)
+    at = at.astype(np.float32)
     first = np.floor(at)
     weight = at - first
     low = np.clip(first, 0, small - 1).astype(np.uint32)
@@ -39,7 +43,17 @@ def taps(size: int, small: int) -> Taps:
     return low, high, weight.astype(np.float32)
 
 
-def grid(size: tuple[int, int], small: tuple[int, int]) -> Grid:
-    """Return the taps of a frame of `size`, rows and columns, among arrays of `small`."""
+def grid(
+    size: tuple[int, int],
+    small: tuple[int, int],
+    rows: tuple[float, float] = WHOLE,
+    columns: tuple[float, float] = WHOLE,
+) -> Grid:
+    """Return the taps of a frame of `size`, rows and columns, among those parts of `small`."""
     (height, width), (h, w) = size, small
-    return taps(height, h), taps(width, w), taps(height // 2, h), taps(width // 2, w)
+    return (
+        taps(height, h, rows),
+        taps(width, w, columns),
+        taps(height // 2, h, rows),
+        taps(width // 2, w, columns),
+    )

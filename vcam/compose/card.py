@@ -22,8 +22,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 NAME: Final = "VBG Camera"
+BACK: Final = "back"  # the reason of a pause that says how long it lasts
+INK: Final = (232, 236, 242)
 _KEPT: Final = 16  # cards with a reason that stay drawn
-_OWN: Final = "", 0  # the typeface that Pillow brings, which knows English letters alone
+OWN: Final = "", 0  # the typeface that Pillow brings, which knows English letters alone
+Typeface = tuple[str, int]  # a file, "" for Pillow's own, and the number in it
 
 
 class Card:
@@ -51,14 +54,27 @@ class Card:
         self._own = bool(picture) and self.problem is None
         self._plain = self._render("")
         self._drawn: dict[str, NDArray[np.uint8]] = {"": self._plain}
+        self._notice: NDArray[np.uint8] | None = None
 
     def prepare(self, other: Card) -> None:
         """Draw every reason that `other` shows by now, so that none is drawn in the frame loop."""
         for reason in tuple(other._drawn):
             self.frame(0.0, -1, reason)
 
+    def announce(self, notice: str) -> None:
+        """Draw what the card says while the user is away for a while, "" for nothing.
+
+        Never on the loop's thread: it takes milliseconds.
+        """
+        self._notice = self._render(notice, large=True) if notice else None
+
     def frame(self, pts: float, seq: int, reason: str = "") -> SafeFrame:
         """Return the card as a frame; with `reason` if it was prepared or can be drawn now."""
+        if reason == BACK:
+            notice = self._notice  # replaced as a whole
+            if notice is not None:
+                return SafeFrame(notice, pts, seq, is_card=True, maker=__name__)
+            reason = "paused"
         data = self._plain
         if reason and self._reasons:
             data = self._drawn.get(reason, self._plain)
@@ -80,7 +96,7 @@ class Card:
                 self.problem = str(error)
         return drawn.draw("slate", self.width, self.height)
 
-    def _render(self, reason: str) -> NDArray[np.uint8]:
+    def _render(self, reason: str, *, large: bool = False) -> NDArray[np.uint8]:
         canvas = Image.fromarray(self._image)
         draw = ImageDraw.Draw(canvas)
         unit = self.height / 100
@@ -88,25 +104,25 @@ class Card:
         if not self._own:
             self._draw_mark(draw, middle, 40 * unit, 9 * unit)
             title = ImageFont.load_default(max(6 * unit, 8))
-            draw.text((middle, 60 * unit), NAME, (232, 236, 242), title, anchor="mm")
+            draw.text((middle, 60 * unit), NAME, INK, title, anchor="mm")
         if reason:
             reason = self._words.told(reason)
-            small = _typeface(self._typeface, max(3.4 * unit, 8))
-            at = (middle, 68 * unit if not self._own else 93 * unit)
+            small = typeface(self._typeface, max((6.5 if large else 3.4) * unit, 8))
+            at = (middle, (70 if large else 68) * unit if not self._own else 93 * unit)
             if self._own:
                 box = draw.textbbox(at, reason, small, anchor="mm")
                 pad = 1.6 * unit
                 draw.rounded_rectangle(
                     (box[0] - pad, box[1] - pad, box[2] + pad, box[3] + pad), pad, (20, 24, 30)
                 )
-            draw.text(at, reason, (150, 162, 178), small, anchor="mm")
+            draw.text(at, reason, INK if large else (150, 162, 178), small, anchor="mm")
         return pictures.i420_from_image(np.asarray(canvas))
 
     @staticmethod
     def _draw_mark(draw: ImageDraw.ImageDraw, x: float, y: float, r: float) -> None:
         """A camera with its eye closed."""
         line = max(round(r / 9), 1)
-        ink = (232, 236, 242)
+        ink = INK
         draw.rounded_rectangle(
             (x - r * 1.25, y - r * 0.8, x + r * 0.55, y + r * 0.8), r / 4, None, ink, line
         )
@@ -132,19 +148,24 @@ def typeface_for(language: str) -> tuple[Words, tuple[str, int]]:
     """
     said = words.of(language)
     text = "".join(said.entries.values())
-    for found in (_OWN, *typefaces.of(language)):
+    for found in (OWN, *typefaces.of(language)):
         with contextlib.suppress(OSError):
-            if _writes(_typeface(found, 16), text):
+            if _writes(typeface(found, 16), text):
                 return said, found
-    return words.of("en"), _OWN
+    return words.of("en"), OWN
 
 
-def _typeface(found: tuple[str, int], size: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def typeface(found: Typeface, size: float) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """A typeface in a size, in pixels.
+
+    Raises:
+        OSError: it cannot be read.
+    """
     path, index = found
     return ImageFont.truetype(path, size, index) if path else ImageFont.load_default(size)
 
 
-def _writes(typeface: ImageFont.FreeTypeFont | ImageFont.ImageFont, text: str) -> bool:
+def _writes(face: ImageFont.FreeTypeFont | ImageFont.ImageFont, text: str) -> bool:
     """True if no letter of the text is drawn as the box that stands for what a typeface lacks."""
-    lacking = bytes(typeface.getmask("\uffff"))
-    return all(bytes(typeface.getmask(letter)) != lacking for letter in {*text} if letter.isalpha())
+    lacking = bytes(face.getmask("\uffff"))
+    return all(bytes(face.getmask(letter)) != lacking for letter in {*text} if letter.isalpha())

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from segmentation.matte import Matte
+    from vcam.compose.framing import Crop
 
     Floats = NDArray[np.float32]
 
@@ -41,7 +42,7 @@ class Colours:
     def __init__(self, h: int, w: int) -> None:
         self.size = (h, w)
         self.half = half = (max(2, h // 2), max(2, w // 2))
-        self._bytes = np.zeros(half, np.uint8)
+        self._bytes, self._whole = np.zeros(half, np.uint8), np.zeros(half, np.uint8)
         self.planes = np.zeros((3, *half), np.float32)
         self.alpha = np.zeros(half, np.float32)
         self._weight, self._sum, self._near = (np.zeros(half, np.float32) for _ in range(3))
@@ -53,7 +54,8 @@ class Colours:
     def wipe(self) -> None:
         """Overwrite what is kept of the frame."""
         blank((
-            self._bytes, self.planes, self.alpha, self._weight, self._sum, self._near, self._work,
+            self._bytes, self._whole, self.planes,
+            self.alpha, self._weight, self._sum, self._near, self._work,
             self._carried, *self._scratch,
         ))  # fmt: skip
 
@@ -81,8 +83,10 @@ class Colours:
         """Fill `out` (3, h, w) with the room's colours, carried a few pixels inwards."""
         self._carry(*ROOM_RAMP, out)
 
-    def blurred(self, sigma: float, out: list[NDArray[np.uint8]]) -> None:
+    def blurred(self, sigma: float, out: list[NDArray[np.uint8]], crop: Crop | None = None) -> None:
         """Fill the planes `out` with the room, blurred by `sigma` pixels of the model's size.
+
+        With `crop`, it is that part of the room.
 
         Shapes:
             out: Y, U and V, uint8, each of its size in the output
@@ -108,7 +112,18 @@ class Colours:
             np.add(self._work, np.float32(0.5), out=self._work)
             np.clip(self._work, 0, 255, out=self._work)
             np.copyto(self._bytes, self._work, casting="unsafe")
+            if crop is not None:
+                self._cut(crop)
             cv2.resize(self._bytes, plane.shape[::-1], plane)
+
+    def _cut(self, crop: Crop) -> None:
+        """Enlarge a part of the room that was blurred."""
+        h, w = self.half
+        x, y = crop.left * w + (crop.width - 1) / 2, crop.top * h + (crop.height - 1) / 2
+        place = np.array([[crop.width, 0, x], [0, crop.height, y]])
+        np.copyto(self._whole, self._bytes)
+        how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        cv2.warpAffine(self._whole, place, (w, h), self._bytes, how, cv2.BORDER_REPLICATE)
 
     def _ramp(self, start: float, end: float) -> None:
         """Set the weight to 0 where alpha is at `start` and to 1 where it is at `end`."""

@@ -21,6 +21,7 @@ from vcam.compose.constants import (
     SPILL_MOST,
     SPILL_SHIFT,
 )
+from vcam.compose.framing import Crop, Framer
 from vcam.compose.scene import Blur
 from vcam.frame import SafeFrame
 from vcam.system.memory import blank
@@ -29,10 +30,12 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from segmentation.matte import Matte
+    from vcam.compose.overlay import Overlay
     from vcam.compose.scene import Look, Picture
     from vcam.frame import Frame
 
 BUFFERS: Final = 2  # a composite stays valid while the next one is drawn
+WHOLE_PIXEL: Final = 0.02  # pixels beside one that do not count
 ROWS: Final = 256  # of a matte at full size, made at once
 
 
@@ -49,10 +52,13 @@ class Compositor:
         self._blurred = np.zeros(i420_shape(width, height), np.uint8)
         self._fitted: _Fit | None = None
         self._fitted_bare: _Fit | None = None  # of frames that are shown as they are
+        self._framer = Framer(width / height)
+        self.overlay: Overlay | None = None  # laid over every composite
 
     def wipe(self) -> None:
         """Overwrite every picture that is kept, those that were handed out among them."""
         blank((*self._outputs, self._blurred))
+        self._framer.reset()
         for fit in (self._fitted, self._fitted_bare):
             if fit is not None:
                 fit.wipe()
@@ -69,7 +75,9 @@ class Compositor:
             raise ValueError(f"matte of frame {matte.seq}, expected that of frame {frame.seq}")
         if matte.composite is not None:
             return self._adopt(frame, matte.composite)
-        fit = self._fit(frame, matte)
+        crop = self._framer.crop(matte.alpha, (frame.width, frame.height), look, frame.pts)
+        fit = self._fit(frame, matte, crop)
+        fit.aim(crop, mirror=look.mirror)
         planes = fit.planes(frame.planes, mirror=look.mirror)
         if isinstance(backdrop, Blur) or look.decontaminate:
             fit.colours.take(matte, full_range=planes.full_range)
@@ -86,7 +94,7 @@ class Compositor:
             np.copyto(out, behind)  # the bars beside the person
         fit.fill_low(matte, look, behind)
         self._draw(fit, planes, behind, out, (look.decontaminate, look.light_wrap > 0))
-        return SafeFrame(out, frame.pts, frame.seq, is_card=False, maker=__name__)
+        return self._shown(out, frame)
 
     def _adopt(self, frame: Frame, composite: NDArray[np.uint8]) -> SafeFrame:
         """Take what the engine drew from this very frame's matte, now that it may be shown.
@@ -100,7 +108,7 @@ class Compositor:
             )
         out = self._next()
         np.copyto(out, composite)
-        return SafeFrame(out, frame.pts, frame.seq, is_card=False, maker=__name__)
+        return self._shown(out, frame)
 
     def reveal(self, frame: Frame, look: Look | None = None) -> SafeFrame:
         """Return the frame as it is, room and all: only ever on the user's explicit wish.
@@ -118,7 +126,14 @@ class Compositor:
             out[: self.height], out[self.height :] = BLACK, GREY
         # Nothing of the backdrop is shown.
         self._draw(fit, planes, self._blurred, out, (False, False))
-        return SafeFrame(out, frame.pts, frame.seq, is_card=False, maker=__name__, revealed=True)
+        return self._shown(out, frame, revealed=True)
+
+    def _shown(self, out: NDArray[np.uint8], frame: Frame, *, revealed: bool = False) -> SafeFrame:
+        if self.overlay is not None:
+            self.overlay.lay(out)
+        return SafeFrame(
+            out, frame.pts, frame.seq, is_card=False, maker=__name__, revealed=revealed
+        )
 
     def _draw(
         self,
@@ -144,16 +159,19 @@ class Compositor:
         self._turn = (self._turn + 1) % BUFFERS
         return self._outputs[self._turn]
 
-    def _fit(self, frame: Frame, matte: Matte) -> _Fit:
-        if self._fitted is None or not self._fitted.of(frame, matte.a.shape):
-            self._fitted = _Fit(frame, matte.a.shape, self.width, self.height)
+    def _fit(self, frame: Frame, matte: Matte, crop: Crop | None) -> _Fit:
+        cut = crop is not None
+        if self._fitted is None or not self._fitted.of(frame, matte.a.shape, cut=cut):
+            self._fitted = _Fit(frame, matte.a.shape, self.width, self.height, cut=cut)
         return self._fitted
 
     def _blur(self, fit: _Fit, matte: Matte, blur: Blur, mirror: bool) -> NDArray[np.uint8]:
         """Return the room at output size, blurred, the person's colours kept out of it."""
         sigma = max(0.0, min(blur.strength, 100.0)) / 100 * BLUR_MOST * max(matte.alpha.shape)
         parts = fit.inside(self._blurred)
-        fit.colours.blurred(sigma, parts)
+        # What is enlarged must not become any more readable.
+        enlarged = 1.0 if fit.crop is None else 1 / min(fit.crop.width, fit.crop.height)
+        fit.colours.blurred(sigma * enlarged, parts, fit.crop)
         if mirror:
             for part in parts:
                 cv2.flip(part, 1, part)
@@ -164,43 +182,69 @@ class Compositor:
 
 
 class _Fit:
-    """Place of frames of one shape in the output, and the buffers that takes."""
+    """Place of frames of one shape in the output, and the buffers that takes.
 
-    def __init__(self, frame: Frame, small: tuple[int, ...], width: int, height: int) -> None:
-        self._key = (frame.planes.y.shape, frame.planes.u.shape, tuple(small))
+    With `cut` it is for a part of the frame, which fills the output.
+    """
+
+    def __init__(
+        self,
+        frame: Frame,
+        small: tuple[int, ...],
+        width: int,
+        height: int,
+        *,
+        cut: bool = False,
+    ) -> None:
+        self._key = (frame.planes.y.shape, frame.planes.u.shape, tuple(small), cut)
         scale = min(width / frame.width, height / frame.height)
-        self.width = min(width, max(2, round(frame.width * scale / 2) * 2))
-        self.height = min(height, max(2, round(frame.height * scale / 2) * 2))
+        self.width = width if cut else min(width, max(2, round(frame.width * scale / 2) * 2))
+        self.height = height if cut else min(height, max(2, round(frame.height * scale / 2) * 2))
         self.left = (width - self.width) // 4 * 2
         self.top = (height - self.height) // 4 * 2
         self.fills = (self.width, self.height) == (width, height)
+        self.crop: Crop | None = None
+        self._aimed: tuple[Crop, bool] | None = None
         self.grid = arrays.grid((self.height, self.width), (small[0], small[1]))
         self.low = np.zeros((arrays.PLANES, *small), np.float32)
         self.scratch = kernels.scratch_for((self.height, self.width), (small[0], small[1]))
         self.colours = Colours(*small[:2])
         self._scaled: list[NDArray[np.uint8]] | None = None
-        if (self.width, self.height) != (frame.width, frame.height):
+        if cut or (self.width, self.height) != (frame.width, frame.height):
             c = (self.height // 2, self.width // 2)
             self._scaled = [np.zeros(s, np.uint8) for s in ((self.height, self.width), c, c)]
         self._flipped = [np.zeros(p.shape, np.uint8) for p in self._scaled or frame.planes.each]
+        self._between = np.zeros(frame.planes.y.size if cut else 0, np.uint8)
 
-    def of(self, frame: Frame, small: tuple[int, ...]) -> bool:
+    def of(self, frame: Frame, small: tuple[int, ...], *, cut: bool = False) -> bool:
         """True if it was made for frames and mattes of these shapes."""
-        return self._key == (frame.planes.y.shape, frame.planes.u.shape, tuple(small))
+        return self._key == (frame.planes.y.shape, frame.planes.u.shape, tuple(small), cut)
 
     def wipe(self) -> None:
         """Overwrite what is kept of the frame."""
-        blank((self.low, self.scratch, *(self._scaled or ()), *self._flipped))
+        blank((self.low, self.scratch, self._between, *(self._scaled or ()), *self._flipped))
         self.colours.wipe()
+
+    def aim(self, crop: Crop | None, *, mirror: bool) -> None:
+        """Show this part of the frames that come."""
+        self.crop = crop
+        if crop is None or self._aimed == (crop, mirror):
+            return
+        self._aimed = crop, mirror
+        shown = crop.mirrored if mirror else crop
+        rows, columns = (shown.top, shown.height), (shown.left, shown.width)
+        h, w = self.low.shape[1:]
+        self.grid = arrays.grid((self.height, self.width), (h, w), rows, columns)
 
     def planes(self, whole: Planes, *, mirror: bool) -> Planes:
         """Return a frame's planes at the size they have in the output, flipped if asked."""
         planes = list(whole.each)
         if self._scaled:
-            shrinks = self.width < whole.width
+            shrinks = self.width < whole.width and self.crop is None
             method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
             for plane, scaled in zip(planes, self._scaled, strict=True):
-                cv2.resize(plane, scaled.shape[::-1], scaled, interpolation=method)
+                part = plane if self.crop is None else self._cut(plane, self.crop)
+                cv2.resize(part, scaled.shape[::-1], scaled, interpolation=method)
             planes = list(self._scaled)
         if mirror:
             for plane, flipped in zip(planes, self._flipped, strict=True):
@@ -208,6 +252,20 @@ class _Fit:
             planes = list(self._flipped)
         y, u, v = planes
         return Planes(y, u, v, whole.full_range)
+
+    def _cut(self, plane: NDArray[np.uint8], crop: Crop) -> NDArray[np.uint8]:
+        """The part of a plane: a view where it lies on whole pixels, else between them."""
+        rows, columns = plane.shape
+        w, h = max(2, round(crop.width * columns)), max(2, round(crop.height * rows))
+        # Whole pixels in size: the little that is missing is spread to both sides.
+        left = min(max((crop.left + crop.width / 2) * columns - w / 2, 0), columns - w)
+        top = min(max((crop.top + crop.height / 2) * rows - h / 2, 0), rows - h)
+        x, y = round(left), round(top)
+        if max(abs(left - x), abs(top - y)) < WHOLE_PIXEL:
+            return plane[y : y + h, x : x + w]
+        between = self._between[: h * w].reshape(h, w)
+        middle = left + (w - 1) / 2, top + (h - 1) / 2
+        return np.asarray(cv2.getRectSubPix(plane, (w, h), middle, between, cv2.CV_8U))
 
     def fill_low(self, matte: Matte, look: Look, behind: NDArray[np.uint8]) -> None:
         """Fill the planes at model size that the kernel enlarges."""
@@ -226,13 +284,28 @@ class _Fit:
             spill[spill < SPILL_LEAST] = 0  # the kernel takes tiles without any as they are
             low[arrays.WRAP] = spill
             for channel, plane in enumerate(self.inside(behind)):
-                light = cv2.blur(cv2.resize(plane, (w, h), interpolation=cv2.INTER_AREA), reach)
-                if look.mirror:
-                    light = light[:, ::-1]
+                light = cv2.blur(self._placed(plane, (h, w), look.mirror), reach)
                 np.multiply(light, spill, out=low[arrays.LIGHT + channel])
         if look.mirror:
             for plane in low:
                 cv2.flip(plane, 1, plane)
+
+    def _placed(
+        self, plane: NDArray[np.uint8], size: tuple[int, int], mirror: bool
+    ) -> NDArray[np.uint8]:
+        """A plane of the backdrop at model size, lying where the person stands before it."""
+        h, w = size
+        crop = self.crop or Crop(0.0, 0.0, 1.0, 1.0)
+        x, across = round(crop.left * w), max(1, round(crop.width * w))
+        y, down = round(crop.top * h), max(1, round(crop.height * h))
+        small = cv2.resize(plane, (across, down), interpolation=cv2.INTER_AREA)
+        if mirror:
+            small = np.ascontiguousarray(small[:, ::-1])
+        if self.crop is None:
+            return np.asarray(small)
+        right, bottom = max(0, w - x - across), max(0, h - y - down)
+        placed = cv2.copyMakeBorder(small, y, bottom, x, right, cv2.BORDER_REPLICATE)
+        return np.asarray(placed[:h, :w])
 
     def inside(self, data: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
         """The parts of an output's planes that the frame covers."""

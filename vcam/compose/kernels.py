@@ -386,11 +386,14 @@ compose = _compose if COMPILED else kernels_plain.compose
 
 
 def scratch_for(size: tuple[int, int], small: tuple[int, int]) -> Floats:
-    """Return what `compose` needs to work in, for a frame of `size` and arrays of `small`."""
+    """Return what `compose` needs to work in, for a frame of `size` and arrays of `small`.
+
+    It is enough for every part of them.
+    """
     (h, w), (low_h, low_w) = size, small
     i0, i1, _ = taps(h, low_h)
     ends = np.minimum(np.arange(TILE_H - 1, h + TILE_H - 1, TILE_H), h - 1)
-    tall = int((i1[ends].astype(int) - i0[::TILE_H]).max()) + 1
+    tall = min(int((i1[ends].astype(int) - i0[::TILE_H]).max()) + 2, low_h)
     tiles = (w + TILE_W - 1) // TILE_W
     # Not `empty`: what happened to lie there would stay where no frame needs the room for it.
     return np.zeros(WIDE * tall * w + (TILE_H + 4) * w + 2 * low_w + tiles, np.float32)

@@ -40,6 +40,7 @@ log = logging.getLogger(__name__)
 
 PAGE: Final = Path(__file__).resolve().parent / "page"
 MAX_JSON: Final = 64 * 1024  # bytes
+LONGEST_PAUSE: Final = 24 * 3600  # seconds that the card counts down from
 MAX_STREAMS: Final = 16  # watchers of /events at a time
 BODY_TIMEOUT: Final = 10.0  # seconds in which a change has to arrive
 UPLOAD_TIMEOUT: Final = 120.0  # seconds in which a picture or clip has to
@@ -191,6 +192,21 @@ class Api:
         self._runtime.settings.end_reveal()  # at once, however many wait for a thread
         await on_worker(self._runtime.settings.hide)
         return web.json_response(self._settings())
+
+    async def pause(self, request: web.Request) -> web.Response:
+        # The card at once, whatever comes with the word.
+        self._runtime.settings.set_mode("paused")
+        told = await _json_object(request) if request.can_read_body else {}
+        back_in = told.get("back_in")
+        if back_in is not None:
+            number = isinstance(back_in, (int, float)) and not isinstance(back_in, bool)
+            if not number or not 0 < back_in <= LONGEST_PAUSE:
+                raise VcamError(
+                    f"back_in is {str(back_in)[:80]!r}, expected seconds, a day at most",
+                    hint='Send {"back_in": 300}.',
+                )
+            self._runtime.settings.set_mode("paused", float(back_in))
+        return web.json_response({"mode": "paused"})
 
     def mode(self, mode: Any) -> guards.Handler:
         async def handler(request: web.Request) -> web.StreamResponse:

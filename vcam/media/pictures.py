@@ -115,17 +115,46 @@ def read_image(path: Path, *, bound: int | None = None) -> NDArray[np.uint8]:
     found = formats.readable(path, BackgroundError)
     if found.kind == "clip":
         raise BackgroundError(f"{str(path)!r} is {found.noun}", hint="Give a picture.")
+    with _told_of(path, found.noun), open_file(path) as file, alone(path):
+        if found.reader == "HEIF":
+            return _read_heif(path, file, bound)
+        with open_picture(path, file, found, bound) as picture:
+            return _read(picture, found, file, bound)
+
+
+def read_transparent(path: Path, bound: tuple[int, int]) -> NDArray[np.uint8]:
+    """Read a PNG with its transparency, scaled down to fit into `bound` (width, height).
+
+    Shapes:
+        returns: (h, w, 4) uint8 RGB and alpha
+
+    Raises:
+        BackgroundError: missing, no PNG, damaged, or too large.
+    """
+    found = formats.readable(path, BackgroundError)
+    if found.reader != "PNG":
+        raise BackgroundError(f"{str(path)!r} is {found.noun}", hint="Give a PNG.")
+    with (
+        _told_of(path, found.noun),
+        open_file(path) as file,
+        alone(path),
+        open_picture(path, file, found, None) as picture,
+    ):
+        whole = picture.convert("RGBA")
+        whole.thumbnail(bound, Image.Resampling.LANCZOS)
+        return np.asarray(whole)
+
+
+@contextlib.contextmanager
+def _told_of(path: Path, noun: str) -> Iterator[None]:
+    """Say of whatever goes wrong in reading a picture what it is."""
     try:
-        with open_file(path) as file, alone(path):
-            if found.reader == "HEIF":
-                return _read_heif(path, file, bound)
-            with open_picture(path, file, found, bound) as picture:
-                return _read(picture, found, file, bound)
+        yield
     except BackgroundError:
         raise
     except UnidentifiedImageError as error:
         raise BackgroundError(
-            f"{str(path)!r} starts like {found.noun}, but is damaged or of a rare kind",
+            f"{str(path)!r} starts like {noun}, but is damaged or of a rare kind",
             hint="Open it in a picture viewer and save it as JPEG or PNG.",
         ) from error
     except heif.HeifError as error:

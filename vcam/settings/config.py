@@ -112,6 +112,29 @@ class Background(_Section):
         return parse(self.use)
 
 
+class LookSettings(_Section):
+    """How the person is shown."""
+
+    framing: Literal["off", "head-and-shoulders", "close"]
+    zoom: Annotated[float, Field(ge=1, le=2)]
+    shift_x: Annotated[float, Field(ge=-1, le=1)]
+    shift_y: Annotated[float, Field(ge=-1, le=1)]
+
+
+Line = Annotated[str, Field(max_length=80)]
+
+
+class OverlaySettings(_Section):
+    """What is written over the picture."""
+
+    name: Line
+    title: Line
+    pronouns: Line
+    logo: str
+    clock: bool
+    corner: Literal["top-left", "top-right", "bottom-left", "bottom-right"]
+
+
 class MatteSettings(_Section):
     """Settings of the matte."""
 
@@ -164,6 +187,8 @@ class Config(_Section):
     camera: Camera
     output: Output
     background: Background
+    look: LookSettings
+    overlay: OverlaySettings
     matte: MatteSettings
     privacy: Privacy
     profiles: Profiles
@@ -368,6 +393,7 @@ def _relaxed(values: Mapping[str, Any]) -> dict[str, Any]:
 
 _EXPECTED = {
     "string_too_short": mark("something"),
+    "string_too_long": mark("a shorter text"),
     "int_type": mark("a whole number"),
     "float_type": mark("a number"),
     "string_type": mark("text in quotes"),

@@ -44,6 +44,7 @@ class Now(NamedTuple):
     config: Config
     mode: Mode
     revealed: Revealed | None
+    back_at: float | None = None  # paused until about then, on the monotonic clock
 
 
 class Step(NamedTuple):
@@ -343,11 +344,15 @@ class Settings:
         """
         self.take(lambda _: config)
 
-    def set_mode(self, mode: Mode) -> None:
-        """Pause, freeze or go live; never waits for a change that is being checked."""
+    def set_mode(self, mode: Mode, back_in: float | None = None) -> None:
+        """Pause, freeze or go live; never waits for a change that is being checked.
+
+        `back_in` is in how many seconds the card says that the user is back; nothing happens then.
+        """
         ended = None
+        back_at = None if back_in is None or mode != "paused" else time.monotonic() + back_in
         with self._counting:
-            self.now = self.now._replace(mode=mode)
+            self.now = self.now._replace(mode=mode, back_at=back_at)
             self.revision += 1
             if mode == "paused" and self.now.revealed and not self.now.revealed.standing:
                 ended = self._end_reveal()

@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from vcam.errors import BackgroundError, SourceError
 from vcam.media import formats
@@ -22,7 +22,7 @@ from vcam.system.cameras import find_camera
 from vcam.system.devices import list_cameras
 
 if TYPE_CHECKING:
-    from vcam.settings.config import Camera, Output
+    from vcam.settings.config import Camera, LookSettings, Output
     from vcam.sources.base import Source
 
 log = logging.getLogger(__name__)
@@ -38,6 +38,20 @@ def source_opener(camera: Camera, output: Output) -> Callable[[], Source]:
         return Filling(source, output.width, output.height)
 
     return opened
+
+
+MORE: Final = 1.5  # times the size, asked of a webcam whose picture is cut to a part
+MOST: Final = (1920, 1080)  # pixels that are asked for then, unless the settings ask for more
+
+
+def asked_size(camera: Camera, look: LookSettings) -> Camera:
+    """`camera` as the webcam is asked: for a larger picture where only a part of it is shown."""
+    if look.framing == "off":
+        return camera
+    if camera.width * MORE > MOST[0] or camera.height * MORE > MOST[1]:
+        return camera
+    width, height = (round(side * MORE / 2) * 2 for side in (camera.width, camera.height))
+    return camera.model_copy(update={"width": width, "height": height})
 
 
 def resolve(camera: Camera) -> str:

@@ -17,6 +17,14 @@ _MACOS: Final = {
     "ja": ("ヒラギノ角ゴシック W3.ttc", "Hiragino Sans GB.ttc"),
     "zh": ("PingFang.ttc", "Hiragino Sans GB.ttc", "STHeiti Light.ttc"),
 }
+# For letters of any language.
+_WINDOWS_ALL: Final = (
+    "segoeui.ttf", "msyh.ttc", "YuGothM.ttc", "malgun.ttf", "Nirmala.ttf", "LeelawUI.ttf",
+)  # fmt: skip
+_MACOS_ALL: Final = (
+    "Helvetica.ttc", "Supplemental/Arial Unicode.ttf", "PingFang.ttc", "Hiragino Sans GB.ttc",
+    "AppleSDGothicNeo.ttc", "GeezaPro.ttc", "ArialHB.ttc",
+)  # fmt: skip
 
 
 def of(language: str) -> Iterator[tuple[str, int]]:
@@ -27,17 +35,31 @@ def of(language: str) -> Iterator[tuple[str, int]]:
         yield from _there(Path("/System/Library/Fonts"), _MACOS.get(language, ("Helvetica.ttc",)))
     else:
         tag = {"zh": "zh-cn"}.get(language, language)
-        asked = ["fc-match", "--format=%{index} %{file}", f"sans-serif:lang={tag}"]
-        try:
-            done = subprocess.run(
-                asked, capture_output=True, text=True, timeout=TIMEOUT, check=False
-            )
-        except (OSError, subprocess.TimeoutExpired):
-            return
-        index, _, path = done.stdout.partition(" ")
-        if done.returncode == 0 and index.isdecimal():
-            # The upper half is a variant of the typeface, which Pillow does not ask for.
-            yield path, int(index) & 0xFFFF
+        yield from _matching(f"lang={tag}")
+
+
+def writing(letters: str) -> Iterator[tuple[str, int]]:
+    """Typefaces that may write these letters, the likeliest first."""
+    if sys.platform == "win32":
+        yield from _there(Path("C:/Windows/Fonts"), _WINDOWS_ALL)
+    elif sys.platform == "darwin":
+        yield from _there(Path("/System/Library/Fonts"), _MACOS_ALL)
+    else:
+        codes = " ".join(f"{ord(letter):x}" for letter in sorted({*letters}))
+        yield from _matching(f"charset={codes}")
+
+
+def _matching(wish: str) -> Iterator[tuple[str, int]]:
+    """The typeface that fontconfig has for a wish."""
+    asked = ["fc-match", "--format=%{index} %{file}", f"sans-serif:{wish}"]
+    try:
+        done = subprocess.run(asked, capture_output=True, text=True, timeout=TIMEOUT, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return
+    index, _, path = done.stdout.partition(" ")
+    if done.returncode == 0 and index.isdecimal():
+        # The upper half is a variant of the typeface, which Pillow does not ask for.
+        yield path, int(index) & 0xFFFF
 
 
 def _there(folder: Path, names: tuple[str, ...]) -> Iterator[tuple[str, int]]:
