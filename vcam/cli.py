@@ -103,13 +103,7 @@ def build_parser() -> argparse.ArgumentParser:
     add("stop", "start.stop", _("stop the camera"))
     status = add("status", "ask.status", _("show what the camera does"))
     status.add_argument("--json", action="store_true", help=_("everything, for programs"))
-    pause = add("pause", "ask.pause", _("show the privacy card; the webcam goes off"))
-    pause.add_argument(
-        "--back-in", metavar="TIME", help=_("the card counts down: 5m, 90s, 1h; you resume")
-    )
-    add("resume", "ask.resume", _("show yourself again"))
-    add("toggle", "ask.toggle", _("pause or resume, for a keyboard shortcut"))
-    add("freeze", "ask.freeze", _("keep showing the last picture of you"))
+    _add_modes(add)
     background = add("background", "ask.background", _("choose a background, or list the presets"))
     background.add_argument(
         "background",
@@ -153,6 +147,17 @@ def build_parser() -> argparse.ArgumentParser:
 
     _add_tools(add)
     return parser
+
+
+def _add_modes(add: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
+    """The commands that show others the card, or a still picture."""
+    pause = add("pause", "ask.pause", _("show the privacy card; the webcam goes off"))
+    pause.add_argument(
+        "--back-in", metavar="TIME", help=_("the card counts down: 5m, 90s, 1h; you resume")
+    )
+    add("resume", "ask.resume", _("show yourself again"))
+    add("toggle", "ask.toggle", _("pause or resume, for a keyboard shortcut"))
+    add("freeze", "ask.freeze", _("keep showing the last picture of you"))
 
 
 def _add_tools(add: Callable[[str, str, str], argparse.ArgumentParser]) -> None:

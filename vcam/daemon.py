@@ -26,7 +26,7 @@ from vcam.settings.config import user_path
 from vcam.settings.live import SAFE_BACKGROUND, Settings
 from vcam.sinks import open_sinks
 from vcam.sinks.demand import Demand
-from vcam.sources import asked_size, source_opener, wait_for_camera
+from vcam.sources import opener_of, wait_for_camera
 from vcam.sources.capture import Capture
 from vcam.stats import Stats
 from vcam.system import paths
@@ -88,12 +88,8 @@ def run(
         outlet = opened.enter_context(sinks.outlet(card, stats, fps=out.fps))
         opened.callback(scrub)  # after the camera and the engine are closed
         demand = Demand(outlet, on_demand=out.on_demand, idle_after=out.idle_after)
-        capture = opened.enter_context(
-            Capture(
-                source_opener(asked_size(config.camera, config.look), out),
-                wait_for_change=wait_for_camera,
-            )
-        )
+        camera = Capture(opener_of(config), wait_for_change=wait_for_camera)
+        capture = opened.enter_context(camera)
         matting = opened.enter_context(Matting(config.matte, paths.cache_dir()))
         pipeline = Pipeline(
             capture, matting, backdrop, outlet, settings, demand, alive=notifier.watchdog

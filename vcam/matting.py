@@ -16,7 +16,7 @@ from segmentation.engines import devices, nvidia
 from segmentation.engines.layout import is_device
 from segmentation.errors import EngineError, SegmentationError, UntrustedError
 from segmentation.planes import Planes
-from vcam.compose.compositor import Compositor
+from vcam.compose.compositor import Compositor, crops
 from vcam.compose.scene import Blur, Look, Scene
 from vcam.frame import Frame
 from vcam.gpu.beside import Beside
@@ -345,7 +345,7 @@ class Matting:
             self._follow()
         if frame is None or isinstance(frame, Fault):
             return Fault("no frame")
-        self._cropped = scene is not None and scene.look.cropped
+        self._cropped = scene is not None and crops(scene.look)
         if scene is not None and self._may_use_gpu():
             drawn = self._by_gpu(frame, scene)
             if drawn is not None:

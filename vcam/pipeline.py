@@ -11,8 +11,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from vcam.compose.card import BACK
-from vcam.compose.compositor import Compositor
-from vcam.compose.scene import Blur, Scene, look_of
+from vcam.compose.compositor import Compositor, look_of
+from vcam.compose.scene import Blur, Scene
 from vcam.errors import log_quietly
 from vcam.guard import Fault, Guard, Verdict
 from vcam.room_view import RoomWindow

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from segmentation.motion.room import RoomWord
+    from vcam.compose.compositor import Compositor
     from vcam.frame import SafeFrame
     from vcam.room_view import RoomView
     from vcam.settings.config import Changes, Config, Output
@@ -153,7 +154,7 @@ class Daemon:
             "reason": "" if verdict.state in ("live", verdict.reason) else verdict.reason,
             "mode": wishes.mode,
             "back_in_s": _seconds_left(wishes),
-            "overlay": pipe.compositor.overlay.place if pipe.compositor.overlay else None,
+            "overlay": _place_of(pipe.compositor),
             "source": {
                 "name": plain(source.name if source else config.camera.source),
                 "open": source is not None,
@@ -277,11 +278,12 @@ class Daemon:
                 pace(output.fps)
         camera = config.camera.model_dump(exclude={"mirror"})
         framed, self._framed = self._framed, config.look.framing != "off"
-        wanted = asked_size(config.camera, config.look)
         if camera == self._camera and framed != self._framed:
             # The call goes on; the webcam is asked for more, or less, when it opens again.
+            wanted = asked_size(config.camera, config.look)
             pipe.capture.next_time(source_opener(wanted, output))
         if camera != self._camera:
+            wanted = asked_size(config.camera, config.look)
             before, self._camera = self._camera, camera
             opener, source = source_opener(wanted, output), pipe.capture.source
             if camera | {"controls": {}} != before | {"controls": {}}:
@@ -455,13 +457,21 @@ def _weak_blur(config: Config) -> str:
     return mark(f"a blur of {percent} % leaves your room readable: {LEAST_BLUR} % is shown instead")
 
 
+def _place_of(compositor: Compositor) -> list[float] | None:
+    """Left, top, width and height of the overlay, as shares of the picture; None without one."""
+    overlay, size = compositor.overlay, (compositor.width, compositor.height)
+    if overlay is None:
+        return None
+    return [round(length / whole, 5) for length, whole in zip(overlay.place, size * 2, strict=True)]
+
+
 def _seconds_left(now: Now) -> int | None:
     """Seconds until the user said to be back; None where nothing was said."""
     return None if now.back_at is None else max(0, math.ceil(now.back_at - time.monotonic()))
 
 
 def _notice(now: Now) -> str:
-    """What the card says of a pause that ends at a time; "" where there is none."""
+    """Words of the card in a pause that ends at a time; "" where there is none."""
     if now.mode != "paused" or now.back_at is None:
         return ""
     left = _seconds_left(now)

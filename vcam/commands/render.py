@@ -23,8 +23,7 @@ from segmentation.planes import i420
 from segmentation.segmenter import Machine, Segmenter
 from vcam.commands.options import load_config
 from vcam.compose.backdrops import open_backdrop
-from vcam.compose.compositor import Compositor, alpha_at
-from vcam.compose.scene import look_of
+from vcam.compose.compositor import Compositor, alpha_at, look_of
 from vcam.errors import BackgroundError, ModelError, SourceError, UsageError, VcamError
 from vcam.files import targets
 from vcam.files.encode import ClipFile, picture_of

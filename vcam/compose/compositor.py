@@ -22,7 +22,7 @@ from vcam.compose.constants import (
     SPILL_SHIFT,
 )
 from vcam.compose.framing import Crop, Framer
-from vcam.compose.scene import Blur
+from vcam.compose.scene import Blur, Look
 from vcam.frame import SafeFrame
 from vcam.system.memory import blank
 
@@ -31,12 +31,30 @@ if TYPE_CHECKING:
 
     from segmentation.matte import Matte
     from vcam.compose.overlay import Overlay
-    from vcam.compose.scene import Look, Picture
+    from vcam.compose.scene import Picture
     from vcam.frame import Frame
+    from vcam.settings.config import Config
 
 BUFFERS: Final = 2  # a composite stays valid while the next one is drawn
 WHOLE_PIXEL: Final = 0.02  # pixels beside one that do not count
 ROWS: Final = 256  # of a matte at full size, made at once
+
+
+def look_of(config: Config) -> Look:
+    """The look that the settings ask for."""
+    return Look(
+        light_wrap=config.background.light_wrap,
+        decontaminate=config.background.decontaminate,
+        mirror=config.camera.mirror,
+        framing=config.look.framing,
+        zoom=config.look.zoom,
+        shift=(config.look.shift_x, config.look.shift_y),
+    )
+
+
+def crops(look: Look) -> bool:
+    """True if only a part of the frame may be shown; engines that draw do not know how."""
+    return look.framing != "off" or look.zoom > 1
 
 
 class Compositor:
@@ -75,7 +93,9 @@ class Compositor:
             raise ValueError(f"matte of frame {matte.seq}, expected that of frame {frame.seq}")
         if matte.composite is not None:
             return self._adopt(frame, matte.composite)
-        crop = self._framer.crop(matte.alpha, (frame.width, frame.height), look, frame.pts)
+        crop = None
+        if crops(look) or not self._framer.rests:
+            crop = self._framer.crop(matte.alpha, (frame.width, frame.height), look, frame.pts)
         fit = self._fit(frame, matte, crop)
         fit.aim(crop, mirror=look.mirror)
         planes = fit.planes(frame.planes, mirror=look.mirror)

@@ -71,7 +71,7 @@ class Head(NamedTuple):
 
 
 class _Box(NamedTuple):
-    """What must be seen, in widths of the frame."""
+    """A part of the frame that must be seen, in widths of the frame."""
 
     left: float
     right: float
@@ -126,7 +126,7 @@ def _middle(columns: NDArray[np.intp]) -> int:
 
 
 def _width(inside: NDArray[np.bool_], column: int, top: int) -> int:
-    """How wide the head is whose top lies there; 0 if nothing there is as deep as a head."""
+    """Width of the head whose top lies there; 0 if nothing there is as deep as a head."""
     below = ~inside[top:]
     gone = below[:, column]
     edge = np.ones((len(below), 1), bool)
@@ -163,6 +163,7 @@ class Framer:
     def reset(self) -> None:
         """Forget where everybody was: whoever is seen next is framed at once."""
         self._part: _Part | None = None  # None: the whole frame
+        self.rests = True  # the whole frame is shown, and nothing else was asked for
         self._target: _Part | None = None
         self._speed = (0.0, 0.0, 0.0)
         self._held: list[Head] = []  # heads that were in the part
@@ -178,7 +179,8 @@ class Framer:
         Shapes:
             alpha: (h, w) float32, of a frame of `size` (width, height)
         """
-        if not look.cropped and self._part is None:
+        wanted = look.framing != "off" or look.zoom > 1
+        if not wanted and self._part is None:
             self._fresh = False
             return None
         self._columns = size[0]
@@ -193,11 +195,12 @@ class Framer:
             part = self._framed(part, whole, alpha, look, (tall, seconds, pts))
         self._fresh = False
         if math.dist(part, whole) < ALIKE:
-            self._part = part if look.cropped else None
+            self._part = part if wanted else None
+            self.rests = not wanted
             if abs(tall * self._aspect - 1) < ALIKE:
                 return None
         else:
-            self._part = part
+            self._part, self.rests = part, False
         down = part.width / self._aspect
         left = min(max(part.x - part.width / 2, 0.0), 1.0 - part.width)
         top = min(max(part.y - down / 2, 0.0), tall - down)
@@ -366,7 +369,7 @@ def _holds(outer: _Box, inner: _Box) -> bool:
 
 
 def _box(heads: list[Head], margin: float) -> _Box:
-    """What has to be seen of these heads, with a margin of so many heads around it."""
+    """The least that has to be seen of these heads, with a margin of so many heads around it."""
     return _Box(
         min(head.x - (0.6 + margin) * head.width for head in heads),
         max(head.x + (0.6 + margin) * head.width for head in heads),

@@ -78,7 +78,7 @@ def clock_now(wish: OverlaySettings) -> str:
 
 
 class Tag:
-    """What the settings want written, for pictures of one size; the logo is read once.
+    """Writing that the settings ask for, for pictures of one size; the logo is read once.
 
     Any thread may draw it but the frame loop's: asking for a typeface takes its time.
 

@@ -10,8 +10,6 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from vcam.settings.config import Config
-
     Picture = NDArray[np.uint8]  # (height * 3 // 2, width) I420, limited range, contiguous
 
 
@@ -25,11 +23,6 @@ class Look:
     framing: str = "off"  # or "head-and-shoulders", "close": follow the person
     zoom: float = 1.0  # how much the frame is enlarged, 1..2
     shift: tuple[float, float] = (0.0, 0.0)  # where to, -1..1 across and down
-
-    @property
-    def cropped(self) -> bool:
-        """True if only a part of the frame may be shown; engines that draw do not know how."""
-        return self.framing != "off" or self.zoom > 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +45,3 @@ class Scene:
     def blur(self) -> Blur | None:
         """The blur of the room behind the person; None where a picture is."""
         return self.behind if isinstance(self.behind, Blur) else None
-
-
-def look_of(config: Config) -> Look:
-    """The look that the settings ask for."""
-    return Look(
-        light_wrap=config.background.light_wrap,
-        decontaminate=config.background.decontaminate,
-        mirror=config.camera.mirror,
-        framing=config.look.framing,
-        zoom=config.look.zoom,
-        shift=(config.look.shift_x, config.look.shift_y),
-    )

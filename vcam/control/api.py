@@ -372,6 +372,7 @@ FILES: Final = {
     "/words.js": ("words.js", "text/javascript"),
     "/welcome.js": ("welcome.js", "text/javascript"),
     "/room.js": ("room.js", "text/javascript"),
+    "/look.js": ("look.js", "text/javascript"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 

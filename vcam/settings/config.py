@@ -113,7 +113,7 @@ class Background(_Section):
 
 
 class LookSettings(_Section):
-    """How the person is shown."""
+    """Settings of the person's picture."""
 
     framing: Literal["off", "head-and-shoulders", "close"]
     zoom: Annotated[float, Field(ge=1, le=2)]
@@ -125,7 +125,7 @@ Line = Annotated[str, Field(max_length=80)]
 
 
 class OverlaySettings(_Section):
-    """What is written over the picture."""
+    """Texts and a logo over the picture."""
 
     name: Line
     title: Line

@@ -22,7 +22,7 @@ from vcam.system.cameras import find_camera
 from vcam.system.devices import list_cameras
 
 if TYPE_CHECKING:
-    from vcam.settings.config import Camera, LookSettings, Output
+    from vcam.settings.config import Camera, Config, LookSettings, Output
     from vcam.sources.base import Source
 
 log = logging.getLogger(__name__)
@@ -42,6 +42,11 @@ def source_opener(camera: Camera, output: Output) -> Callable[[], Source]:
 
 MORE: Final = 1.5  # times the size, asked of a webcam whose picture is cut to a part
 MOST: Final = (1920, 1080)  # pixels that are asked for then, unless the settings ask for more
+
+
+def opener_of(config: Config) -> Callable[[], Source]:
+    """Return what makes the source that the settings ask for; nothing is opened here."""
+    return source_opener(asked_size(config.camera, config.look), config.output)
 
 
 def asked_size(camera: Camera, look: LookSettings) -> Camera:

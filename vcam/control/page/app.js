@@ -1,6 +1,7 @@
 // The settings page: shows what the daemon says at /events and sends changes to it.
 
 import { lend, seen, testCall, welcome } from "/welcome.js";
+import { lendLook, showLook, showTag } from "/look.js";
 import { lendRoom, showRoom } from "/room.js";
 import { call, comeBack, events, goAway, picture, pictures, takeTicket, whenSignedOut } from "/session.js";
 import { _, language, told } from "/words.js";
@@ -365,13 +366,14 @@ function show() {
     const [section, key] = input.dataset.set.split(".");
     const value = values[section][key];
     if (input.type === "checkbox") input.checked = value;
-    else if (document.activeElement !== input || !sending) input.value = value;
+    else if (document.activeElement !== input || !(sending || input.type === "text")) input.value = value;
     if (input.type === "range") paint(input);
   }
   if (values.background.use.startsWith("blur:")) {
     $("blur").value = values.background.use.slice(5);
     paint($("blur"));
   }
+  showLook();
   $("language").value = values.control.language;
   $("only-me").checked = values.matte.people === "only-me";
   $("mirror").setAttribute("aria-pressed", values.control.mirror_preview);
@@ -393,7 +395,8 @@ function mirror() {
 function paint(input) {
   const part = (input.value - input.min) / (input.max - input.min);
   input.style.setProperty("--part", `${part * 100}%`);
-  input.parentElement.querySelector("output").value = `${Math.round(input.max > 1 ? input.value : part * 100)} %`;
+  const shown = { "×": () => `${Number(input.value).toFixed(2)} ×`, "±": () => `${Math.round(input.value * 100)} %` }[input.dataset.unit];
+  input.parentElement.querySelector("output").value = shown?.() ?? `${Math.round(input.max > 1 ? input.value : part * 100)} %`;
 }
 
 let cameras = [];
@@ -747,6 +750,7 @@ function watch(on) {
   } else if (!on) {
     watching?.abort();
     watching = null;
+    showTag(null);
     put($("preview"), ""); // the last one too, of a stream that ended by itself
     card = null;
   }
@@ -757,6 +761,7 @@ async function play(mine) {
     for await (const one of pictures(`/preview.mjpg?view=${view}`, mine.signal)) {
       if (mine !== watching) return;
       put($("preview"), URL.createObjectURL(one.blob));
+      showTag(view === "composite" && !one.card && one.blob);
       if (view === "composite") seen(one.blob, one.card);
       if (card !== one.card) {
         card = one.card;
@@ -924,10 +929,11 @@ for (const input of document.querySelectorAll('[name="quality"]')) {
 }
 for (const input of document.querySelectorAll("[data-set]")) {
   const [section, key] = input.dataset.set.split(".");
-  input.addEventListener("input", () => {
+  // A text is taken when it is done: with Enter, or when something else gets the keys.
+  input.addEventListener(input.type === "text" ? "change" : "input", () => {
     if (input.type === "range") paint(input);
     if (key === "blur" && values.background.use.startsWith("blur:")) change("background", "use", "blur");
-    change(section, key, input.type === "checkbox" ? input.checked : Number(input.value));
+    change(section, key, input.type === "checkbox" ? input.checked : input.type === "range" ? Number(input.value) : input.value);
   });
 }
 $("out-size").addEventListener("change", (event) => {
@@ -943,6 +949,7 @@ $("examine").addEventListener("click", examine);
 $("call").addEventListener("click", testCall);
 $("steps").addEventListener("click", welcome);
 $("help").addEventListener("click", () => $("keys").showModal());
+lendLook({ ask, change, changeAll, complain, values: () => values, status: () => status });
 lendRoom({ ask, change, toast, complain, values: () => values });
 lend({
   ask, change, take, make,
