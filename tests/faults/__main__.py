@@ -19,13 +19,16 @@ def main() -> int:
     parser.add_argument(
         "--hold", type=float, default=3.0, help="seconds of each fault of a process"
     )
+    parser.add_argument(
+        "--looks", action="store_true", help="cut to a moving part of the frame, with a name tag"
+    )
     options = parser.parse_args()
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        tally = run(ALL, Path(folder), frames=options.frames)
+        tally = run(ALL, Path(folder), frames=options.frames, looks=options.looks)
     took = time.monotonic() - started
     with tempfile.TemporaryDirectory() as folder, without_guard():
-        control = run(ALL, Path(folder), frames=1)
+        control = run(ALL, Path(folder), frames=1, looks=options.looks)
     print(f"{len(ALL)} faults, 6 backgrounds, {len(PHASES)} phases, {took:.0f} s")
     print(f"{tally.frames} frames, {tally.composites} composites, {tally.faults} faults injected")
     print(f"canary patches shown: {tally.canaries}")

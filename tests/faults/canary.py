@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+import cv2
 import numpy as np
 
 from segmentation.planes import Planes
+from vcam.compose.framing import Crop
 from vcam.frame import Frame
 
 W, H = 192, 112
 PATCH = 16
 PERSON = 64  # columns of the person, at the left; soft up to 80, all room from there
 ALIKE = 0.7  # correlation above which a patch is the room's; by chance it is 0.0 ± 0.13
+WHOLE = Crop(0.0, 0.0, 1.0, 1.0)
 _CHROMA = np.full((H // 2, W // 2), 128, np.uint8)
 
 
@@ -26,8 +31,16 @@ def frame(seq: int, pts: float, *, size: tuple[int, int] = (W, H)) -> Frame:
     return Frame(Planes(y, chroma, chroma), pts, seq)
 
 
-def seen(shown: np.ndarray, frames: list[Frame], *, blurred: bool = False) -> int:
+def seen(
+    shown: np.ndarray,
+    frames: list[Frame],
+    *,
+    blurred: bool = False,
+    crops: Iterable[Crop] = (WHOLE,),
+) -> int:
     """Count the 16x16 patches of the room of any of `frames` that appear in `shown`.
+
+    They are looked for as each of `crops` shows them, a part of the frame that is enlarged.
 
     With `blurred` the room's coarse shapes are the user's choice, and only detail counts: what is
     left of both after everything coarser than 8 pixels is taken away.
@@ -36,14 +49,18 @@ def seen(shown: np.ndarray, frames: list[Frame], *, blurred: bool = False) -> in
         shown: (H * 3 // 2, W) uint8 I420
     """
     return sum(
-        _patches(shown[:H], f.planes.y, blurred=blurred)
+        _patches(shown[:H], f.planes.y, crop, blurred=blurred)
         for f in frames
         if f.planes.y.shape == (H, W)
+        for crop in crops
     )
 
 
-def _patches(shown: np.ndarray, room: np.ndarray, *, blurred: bool) -> int:
-    a, b = (_blocks(p[:, 80:].astype(np.float32)) for p in (shown, room))
+def _patches(shown: np.ndarray, room: np.ndarray, crop: Crop, *, blurred: bool) -> int:
+    inside = np.ones_like(room)
+    if crop != WHOLE:
+        shown, inside = _put_back(shown, crop), _put_back(inside, crop)
+    a, b, there = (_blocks(p[:, 80:].astype(np.float32)) for p in (shown, room, inside))
     if blurred:
         # Fine texture that survives a blur would correlate however faint it is, so strength counts.
         a, b = (x - _coarse(x) for x in (a, b))
@@ -52,7 +69,20 @@ def _patches(shown: np.ndarray, room: np.ndarray, *, blurred: bool) -> int:
     power = np.sqrt((a * a).sum((1, 2)) * (b * b).sum((1, 2)))
     alike = (a * b).sum((1, 2)) / np.maximum(power, 1)
     strong = a.std((1, 2)) > (4.0 if blurred else 1.5)
-    return int(np.count_nonzero((alike > ALIKE) & strong))
+    return int(np.count_nonzero((alike > ALIKE) & strong & there.all((1, 2))))
+
+
+def _put_back(shown: np.ndarray, crop: Crop) -> np.ndarray:
+    """An enlarged part of a frame, small again and where it lay; nothing beside it."""
+    x, y = (0.5 / crop.width - 0.5), (0.5 / crop.height - 0.5)
+    place = np.array(
+        [
+            [1 / crop.width, 0, x - crop.left / crop.width * W],
+            [0, 1 / crop.height, y - crop.top / crop.height * H],
+        ]
+    )
+    how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    return cv2.warpAffine(shown, place, (W, H), flags=how)
 
 
 def _blocks(plane: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import threading
 from collections import deque
 from collections.abc import Iterator
@@ -19,10 +20,13 @@ from tests.faults.kinds import CARD, Scene, Spoil, truth
 from tests.vcam.clips import make_clip
 from vcam import guard as guard_module
 from vcam.compose.backdrops import Backdrop, open_backdrop
+from vcam.compose.framing import Crop
+from vcam.compose.overlay import Tag
 from vcam.compose.scene import Blur
 from vcam.frame import Frame, SafeFrame
 from vcam.guard import Fault, Verdict
 from vcam.pipeline import Pipeline
+from vcam.settings.config import LookSettings, OverlaySettings
 from vcam.sinks.demand import Demand
 
 PHASES = ("start", "live", "idle")
@@ -64,8 +68,9 @@ class _Spoilable:
 class Bench:
     """One pipeline over one background, stepped frame by frame."""
 
-    def __init__(self, background: str) -> None:
+    def __init__(self, background: str, *, looks: bool = False) -> None:
         chosen = settings(output={"width": canary.W, "height": canary.H})
+        self._settings, self._looks = chosen, looks
         self.sink = ListSink(canary.W, canary.H)
         self.outlet = outlet(self.sink)
         (self.place,) = self.outlet.places
@@ -92,6 +97,12 @@ class Bench:
             return compose(*args)
 
         self.pipe.compositor.compose = fragile
+        if looks:
+            tag = OverlaySettings(
+                name="Anna", title="", pronouns="", logo="", clock=False, corner="bottom-left"
+            )
+            self.pipe.show_overlay(Tag(tag, canary.W, canary.H).drawn())
+        self.crops: deque[Crop] = deque([canary.WHOLE], maxlen=3)
         self.seq = 0
         self.recent: deque[Frame] = deque(maxlen=3)
         self.last: tuple[Frame, object] | None = None
@@ -101,6 +112,8 @@ class Bench:
         """Run the loop once; return what the sink was shown, None if it was shown nothing."""
         self.seq += 1
         self.clock.now += 1 / 30
+        if self._looks:
+            self._turn_look()
         frame = canary.frame(self.seq, self.clock.now)
         scene = Scene(frame, truth(frame), *(self.last or (None, None)))
         if spoil is not None:
@@ -124,7 +137,23 @@ class Bench:
         except Exception:
             self.pipe.recover()  # as Pipeline.run does
         self.sink.broken = False
+        fit = self.pipe.compositor._fitted
+        if self._looks and fit is not None:
+            crop = fit.crop or canary.WHOLE
+            if crop not in self.crops:
+                self.crops.append(crop)
         return self.sink.frames[-1] if len(self.sink.frames) > before else None
+
+    def _turn_look(self) -> None:
+        """Frame the person for a while, and then move a part of the frame over the room by hand."""
+        now, turn = self._settings.now, self.seq % 240
+        look = LookSettings(
+            framing="close" if turn < 60 else "off",
+            zoom=1.0 if turn < 60 else 1.0 + turn / 240,
+            shift_x=math.sin(turn / 9),
+            shift_y=math.cos(turn / 7),
+        )
+        self._settings.now = now._replace(config=now.config.model_copy(update={"look": look}))
 
     def close(self) -> None:
         self.backdrop.close()
@@ -150,7 +179,9 @@ def case(bench: Bench, name: str, spoil: Spoil, phase: str, tally: Tally) -> Non
         if shown is None or shown.is_card:
             return
         tally.composites += 1
-        found = canary.seen(shown.data, list(bench.recent), blurred=bench.blurred)
+        found = canary.seen(
+            shown.data, list(bench.recent), blurred=bench.blurred, crops=bench.crops
+        )
         if found:
             tally.canaries += found
             tally.shown.append(where)
@@ -191,11 +222,14 @@ def without_guard() -> Iterator[None]:
         guard_module.Guard.judge, guard_module.Guard.in_time = judge, in_time
 
 
-def run(kinds: dict[str, Spoil], folder: Path, *, frames: int) -> Tally:
-    """Go through every kind, background and phase again and again until `frames` were stepped."""
+def run(kinds: dict[str, Spoil], folder: Path, *, frames: int, looks: bool = False) -> Tally:
+    """Go through every kind, background and phase again and again until `frames` were stepped.
+
+    With `looks` a part of the frame is shown that moves, and a name tag.
+    """
     tally = Tally()
     logging.disable(logging.CRITICAL)
-    benches = [Bench(name) for name in backgrounds(folder)]
+    benches = [Bench(name, looks=looks) for name in backgrounds(folder)]
     for bench in benches:
         bench.demand.wait = lambda *_: None  # idle without sleeping
     try:

@@ -24,6 +24,7 @@ from segmentation.segmenter import Machine, Segmenter
 from vcam.commands.options import load_config
 from vcam.compose.backdrops import open_backdrop
 from vcam.compose.compositor import Compositor, alpha_at, look_of
+from vcam.compose.overlay import Tag
 from vcam.errors import BackgroundError, ModelError, SourceError, UsageError, VcamError
 from vcam.files import targets
 from vcam.files.encode import ClipFile, picture_of
@@ -177,7 +178,7 @@ def _frame(image: NDArray[np.uint8]) -> Frame:
 
 
 def _composite(segmenter: Segmenter, frame: Frame, config: Config) -> NDArray[np.uint8]:
-    compositor, look = Compositor(frame.width, frame.height), look_of(config)
+    compositor, look = _compositor(config, frame.width, frame.height), look_of(config)
     backdrop = _open_behind(config, frame.width, frame.height)
     if backdrop is None:
         return compositor.reveal(frame, look).data
@@ -187,6 +188,13 @@ def _composite(segmenter: Segmenter, frame: Frame, config: Config) -> NDArray[np
         return compositor.compose(frame, matte, behind, look).data
     finally:
         backdrop.close()
+
+
+def _compositor(config: Config, width: int, height: int) -> Compositor:
+    """Draws composites, with the name tag; a clock would tell when this was rendered."""
+    compositor = Compositor(width, height)
+    compositor.overlay = Tag(config.overlay, width, height).drawn()
+    return compositor
 
 
 def _open_behind(config: Config, width: int, height: int) -> Backdrop | None:
@@ -285,7 +293,7 @@ def _pump(
     """Render every frame of `clip` into `file` and its mattes; return the last one's time."""
     config, width, height = job.config, first.width, first.height
     backdrop = _open_behind(config, width, height)
-    compositor, look = Compositor(width, height), look_of(config)
+    compositor, look = _compositor(config, width, height), look_of(config)
     w, h = clip.size
     last = 0.0
     try:
