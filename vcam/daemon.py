@@ -109,7 +109,7 @@ def run(
         for name, work, every in (
             ("tend", lambda: daemon.tend(notifier), 0.5),
             ("programs", daemon.follow_programs, 0.5),
-            ("times", daemon.draw_times, 0.2),
+            ("times", daemon.times.tend, 0.2),
         ):
             opened.enter_context(_background(name, work, every))
         if page:

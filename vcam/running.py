@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 import sys
 import threading
@@ -20,17 +19,17 @@ from vcam import __version__
 from vcam.compose import library, shipped
 from vcam.compose.backdrops import Backdrop, open_backdrop
 from vcam.compose.card import Card
-from vcam.compose.overlay import Tag, clock_now
 from vcam.errors import BackgroundError
 from vcam.files.rooms import KeptRooms
 from vcam.foreign_text import plain
 from vcam.guard import Verdict
+from vcam.overlay.times import Times
 from vcam.pipeline import Pipeline
 from vcam.receipts import Receipts, Shown
 from vcam.settings.choice import LEAST_BLUR, Blur, Look, Preset, Reveal, parse
 from vcam.settings.config import awaiting_restart, user_path
 from vcam.settings.language import language_of
-from vcam.settings.live import SAFE_BACKGROUND, Now, Revealed
+from vcam.settings.live import SAFE_BACKGROUND, Revealed
 from vcam.settings.profiles import Profiles
 from vcam.sinks import wanted_sinks
 from vcam.sources import asked_size, source_opener
@@ -43,8 +42,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from segmentation.motion.room import RoomWord
-    from vcam.compose.compositor import Compositor
     from vcam.frame import SafeFrame
+    from vcam.overlay.tag import Tag
     from vcam.room_view import RoomView
     from vcam.settings.config import Changes, Config, Output
     from vcam.sinks.base import Sink, Wanted
@@ -96,12 +95,7 @@ class Daemon:
         self.receipts = Receipts()  # followed by `tend`
         self.rooms = KeptRooms()  # likewise
         self.background_problem = ""  # why the background in the settings could not be opened
-        self.logo_problem = ""  # the same of the logo, at the start
-        self._tag = self._first_tag(self._begun_with)
-        self._drawing = threading.Lock()  # held for an instant: which tag is shown
-        self._clock = clock_now(self._tag.wish)
-        pipeline.show_overlay(self._tag.drawn(self._clock))
-        self._announced: tuple[Card, str] = pipeline.outlet.card, ""
+        self.times = Times(pipeline)  # followed by a thread of its own
 
     def stop(self) -> None:
         """Ask the daemon to end; returns at once."""
@@ -153,8 +147,7 @@ class Daemon:
             "state": verdict.state,
             "reason": "" if verdict.state in ("live", verdict.reason) else verdict.reason,
             "mode": wishes.mode,
-            "back_in_s": _seconds_left(wishes),
-            "overlay": _place_of(pipe.compositor),
+            **self.times.status(),
             "source": {
                 "name": plain(source.name if source else config.camera.source),
                 "open": source is not None,
@@ -183,7 +176,7 @@ class Daemon:
                     *notes,
                     *store.notes,
                     self.background_problem,
-                    self.logo_problem,
+                    self.times.problem,
                     pipe.outlet.card.problem,
                     getattr(pipe.backdrop, "problem", ""),
                     pipe.problem,
@@ -230,8 +223,7 @@ class Daemon:
             self._in_use,
         )
         if over != over_now:
-            tag = Tag(config.overlay, outlet.width, outlet.height)
-            tag.drawn(clock_now(config.overlay))  # looks for typefaces
+            tag = self.times.tag(config)
         if instead != instead_now:
             card = card_of(config, outlet.width, outlet.height)
             if card.problem is not None:
@@ -253,9 +245,7 @@ class Daemon:
         """Hand the loop what was opened for `config`, for its next frame."""
         self._in_use = self.needs(config)
         if tag is not None:
-            with self._drawing:
-                self._tag, self._clock, self.logo_problem = tag, clock_now(tag.wish), ""
-                self._pipeline.show_overlay(tag.drawn(self._clock))
+            self.times.show(tag)
         if backdrop is not None:
             self._pipeline.show(backdrop)
             self.background_problem = ""
@@ -339,30 +329,6 @@ class Daemon:
             self._logged = now
             figures = pipe.stats.snapshot()
             log.info("%s, %.1f fps, %s", pipe.verdict.state, figures["fps"], figures["frames"])
-
-    def draw_times(self) -> None:
-        """Draw the clock of the overlay and the countdown of the card anew, when they change."""
-        tag, clock = self._tag, clock_now(self._tag.wish)
-        if clock != self._clock:
-            overlay = tag.drawn(clock)
-            with self._drawing:
-                if tag is self._tag:
-                    self._clock = clock
-                    self._pipeline.show_overlay(overlay)
-        card, notice = self._pipeline.outlet.card, _notice(self.settings.now)
-        if (card, notice) != self._announced:
-            card.announce(notice)
-            self._announced = card, notice
-
-    def _first_tag(self, config: Config) -> Tag:
-        """The tag to start with; without its logo where that cannot be read."""
-        size = self._pipeline.outlet.width, self._pipeline.outlet.height
-        try:
-            return Tag(config.overlay, *size)
-        except BackgroundError as error:
-            self.logo_problem = str(error)
-            log.warning("logo: %s", error)
-            return Tag(config.overlay.model_copy(update={"logo": ""}), *size)
 
     def follow_programs(self) -> None:
         """Take up and give back backgrounds of programs, which may wait for a disk."""
@@ -455,31 +421,6 @@ def _weak_blur(config: Config) -> str:
     if percent >= LEAST_BLUR:
         return ""
     return mark(f"a blur of {percent} % leaves your room readable: {LEAST_BLUR} % is shown instead")
-
-
-def _place_of(compositor: Compositor) -> list[float] | None:
-    """Left, top, width and height of the overlay, as shares of the picture; None without one."""
-    overlay, size = compositor.overlay, (compositor.width, compositor.height)
-    if overlay is None:
-        return None
-    return [round(length / whole, 5) for length, whole in zip(overlay.place, size * 2, strict=True)]
-
-
-def _seconds_left(now: Now) -> int | None:
-    """Seconds until the user said to be back; None where nothing was said."""
-    return None if now.back_at is None else max(0, math.ceil(now.back_at - time.monotonic()))
-
-
-def _notice(now: Now) -> str:
-    """Words of the card in a pause that ends at a time; "" where there is none."""
-    if now.mode != "paused" or now.back_at is None:
-        return ""
-    left = _seconds_left(now)
-    if not left:
-        return mark("Back soon")
-    hours, minutes, seconds = left // 3600, left // 60 % 60, left % 60
-    time_left = f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
-    return mark(f"Back in {time_left}")
 
 
 def _shown_to(sinks: Sequence[Sink]) -> str:

@@ -21,10 +21,10 @@ from tests.vcam.clips import make_clip
 from vcam import guard as guard_module
 from vcam.compose.backdrops import Backdrop, open_backdrop
 from vcam.compose.framing import Crop
-from vcam.compose.overlay import Tag
 from vcam.compose.scene import Blur
 from vcam.frame import Frame, SafeFrame
 from vcam.guard import Fault, Verdict
+from vcam.overlay.tag import Tag
 from vcam.pipeline import Pipeline
 from vcam.settings.config import LookSettings, OverlaySettings
 from vcam.sinks.demand import Demand

@@ -245,14 +245,14 @@ def test_a_logo_that_cannot_be_read_is_refused_and_the_tag_in_use_stays(house):
 
 def test_a_pause_counts_down_and_is_never_ended_by_the_clock(house):
     house.settings.set_mode("paused", 1.5)
-    house.daemon.draw_times()
+    house.daemon.times.tend()
     until(lambda: house.sink.frames[-1].is_card)
     pictures = [house.outlet.card.frame(0, 0, "back").data]
     assert house.daemon.status()["back_in_s"] == 2
 
     end = time.monotonic() + 3
     while time.monotonic() < end:
-        house.daemon.draw_times()
+        house.daemon.times.tend()
         time.sleep(0.05)
         if not np.array_equal(pictures[-1], house.outlet.card.frame(0, 0, "back").data):
             pictures.append(house.outlet.card.frame(0, 0, "back").data)
@@ -262,5 +262,5 @@ def test_a_pause_counts_down_and_is_never_ended_by_the_clock(house):
     assert house.settings.mode == "paused"
     house.settings.set_mode("live")
     house.settings.set_mode("paused")
-    house.daemon.draw_times()
+    house.daemon.times.tend()
     until(lambda: not np.array_equal(house.last, pictures[-1]))

@@ -21,13 +21,13 @@ from tests.vcam.test_compositor import (
 )
 from tests.vcam.test_compositor import H as TALL
 from tests.vcam.test_compositor import W as WIDE
-from vcam.compose import overlay
 from vcam.compose.compositor import Compositor
-from vcam.compose.overlay import Tag
 from vcam.compose.scene import Look
 from vcam.errors import BackgroundError
+from vcam.overlay import bidi
+from vcam.overlay import tag as overlay
+from vcam.overlay.tag import Tag
 from vcam.settings.config import OverlaySettings
-from vcam.words import bidi
 
 SIZE = (1280, 720)
 NOTHING = {"name": "", "title": "", "pronouns": "", "logo": "", "clock": False}

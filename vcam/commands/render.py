@@ -24,7 +24,6 @@ from segmentation.segmenter import Machine, Segmenter
 from vcam.commands.options import load_config
 from vcam.compose.backdrops import open_backdrop
 from vcam.compose.compositor import Compositor, alpha_at, look_of
-from vcam.compose.overlay import Tag
 from vcam.errors import BackgroundError, ModelError, SourceError, UsageError, VcamError
 from vcam.files import targets
 from vcam.files.encode import ClipFile, picture_of
@@ -34,6 +33,7 @@ from vcam.foreign_text import log_to, plain, say
 from vcam.frame import Frame
 from vcam.media import formats, pictures
 from vcam.media.clip import ClipSource
+from vcam.overlay.tag import Tag
 from vcam.settings.choice import Reveal
 from vcam.system.interrupt import Interrupt
 from vcam.system.paths import backgrounds_dir, cache_dir

@@ -21,9 +21,9 @@ from segmentation.planes import i420
 from vcam.compose.card import OWN, Typeface, typeface
 from vcam.errors import BackgroundError
 from vcam.media import pictures
+from vcam.overlay import bidi
 from vcam.settings.choice import path_of
 from vcam.system import patience, typefaces
-from vcam.words import bidi
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

@@ -1,0 +1,1 @@
+"""The writing over the picture: the name tag, its letters, and times that run."""
