@@ -100,6 +100,22 @@ def test_a_look_that_crops_nothing_shows_the_frame_as_it_is():
     assert compositor._fitted.crop is None
 
 
+@pytest.mark.parametrize("size", [(480, 360), (360, 640), (960, 540)])
+def test_a_frame_of_another_shape_or_size_fills_the_picture(size):
+    alpha = disc(*size, x=0.5, radius=0.07)
+    frame = image_frame(pictured(alpha, RED, GREEN))
+
+    safe = Compositor(WIDE, TALL).compose(
+        frame, matte_for(frame, alpha), plain(BLUE), Look(framing="head-and-shoulders")
+    )
+
+    shown = rgb(safe.data)
+    person = np.abs(shown - RED).max(axis=2) < 25
+    rows, columns = np.nonzero(person)
+    assert math.isclose(np.ptp(rows), np.ptp(columns), rel_tol=0.05)  # round, as it was
+    assert (shown[..., 1] <= np.maximum(shown[..., 0], shown[..., 2]) + 20).all()
+
+
 @pytest.mark.parametrize("mirror", [False, True])
 @pytest.mark.parametrize("shift", [(0.0, 0.0), (0.31, 0.0)])
 def test_the_person_is_enlarged_the_backdrop_stays_and_nothing_of_the_room_is_seen(mirror, shift):
