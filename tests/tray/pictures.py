@@ -2,8 +2,8 @@
 
     python tests/tray/pictures.py docs/images
 
-The camera is the demo portrait; a PipeWire session takes the picture, as on a desktop. No figure of
-this machine is in view.
+The camera is the demo portrait, held still so that each time the same is seen; a PipeWire session
+takes the picture, as on a desktop. No figure of this machine is in view.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def camera(screen: Desktop) -> Iterator[None]:
     screen.start("pipewire", "pipewire")
     until(lambda: (screen.home / "run/pipewire-0").exists())
     screen.start("wireplumber", "wireplumber")
-    asked = ("start", "--foreground", "--source", "demo", "--sink", "pipewire")
+    asked = ("start", "--foreground", "--source", str(PORTRAIT), "--sink", "pipewire")
     screen.start("daemon", *VCAM, *asked, "--background", SCENES["light"])
     until(lambda: status(screen).get("state") == "live", 120)
     screen.start("tray", *VCAM, "tray")

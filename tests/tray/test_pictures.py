@@ -23,7 +23,7 @@ pytestmark = [
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
 PREVIEW = (36, 74, 822, 514)  # of the page's picture
 SIDES = (0.04, 0.24), (0.86, 0.96)  # of the preview: nobody is there
-LIKE = 0.85  # correlation of two pictures that show the same: the person in them moves
+LIKE = 0.9  # correlation of two pictures that show the same
 
 
 @pytest.fixture(scope="module")
