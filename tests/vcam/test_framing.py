@@ -138,7 +138,7 @@ def test_the_person_is_enlarged_the_backdrop_stays_and_nothing_of_the_room_is_se
     assert ((shown[..., 1] > shown[..., 0] + 20) & (shown[..., 1] > shown[..., 2] + 20)).sum() == 0
 
 
-def test_an_enlarged_room_is_blurred_by_as_much_more():
+def test_a_blur_is_enlarged_with_the_room():
     alpha = disc(x=0.05, radius=0.05)
     stripes = np.where(np.arange(WIDE)[None, :, None] // 24 % 2, 40, 210)
     room = np.broadcast_to(stripes, (TALL, WIDE, 3))

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 
+import numpy as np
 import pytest
 
 import vcam.system.reopener
 from segmentation.errors import EngineError, UntrustedError
 from tests.fakes import left_half, room, settings
 from tests.segmentation import tiny_models
+from vcam.compose.scene import Look, Scene
 from vcam.guard import Fault
 from vcam.matting import Matting
 
@@ -164,3 +167,34 @@ def test_a_model_that_is_wrong_at_this_cameras_size_alone_is_named(faults, tmp_p
             assert isinstance(matting.matte(room(1)), Fault)
 
         assert matting.info["problem"].startswith("the model small does not find the person")
+
+
+class Drawing(Engine):
+    """One that sets the person into a scene, and knows no part of a frame."""
+
+    draws = True
+
+    def prepare(self, planes, scene):
+        return True
+
+    def matte(self, planes, *, seq, pts, scene=None):
+        return dataclasses.replace(left_half(room(seq)), composite=np.zeros((162, 192), np.uint8))
+
+
+def test_a_part_of_the_frame_is_cut_by_the_processor(faults, tmp_path):
+    chosen = settings(matte={"engine": "cuda"}).current.matte
+    behind = np.zeros((162, 192), np.uint8)
+    with Matting(chosen, tmp_path, lambda wanted, folder: Engine(faults)) as matting:
+        wait_for_a_matte(matting, 5)
+        matting._gpu, matting._gpu_problem = Drawing(faults), ""
+        whole = Scene(192, 108, behind, Look())
+        assert matting.matte(room(2), whole).composite is not None
+        assert matting.packed
+
+        for look in (Look(zoom=1.5), Look(framing="close")):
+            scene = Scene(192, 108, behind, look)
+            assert matting.matte(room(3), scene).composite is None
+            assert not matting.packed
+            assert matting.info["waits"] == "framing takes the processor"
+
+        assert matting.matte(room(4), whole).composite is not None

@@ -192,9 +192,7 @@ class Compositor:
         """Return the room at output size, blurred, the person's colours kept out of it."""
         sigma = max(0.0, min(blur.strength, 100.0)) / 100 * BLUR_MOST * max(matte.alpha.shape)
         parts = fit.inside(self._blurred)
-        # What is enlarged must not become any more readable.
-        enlarged = 1.0 if fit.crop is None else 1 / min(fit.crop.width, fit.crop.height)
-        fit.colours.blurred(sigma * enlarged, parts, fit.crop)
+        fit.colours.blurred(sigma, parts, fit.crop)
         if mirror:
             for part in parts:
                 cv2.flip(part, 1, part)
