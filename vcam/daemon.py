@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 from filelock import FileLock, Timeout
 
+from vcam.compose import backdrops
 from vcam.compose.backdrops import Backdrop, open_backdrop
 from vcam.errors import BackgroundError, DaemonError, log_quietly
 from vcam.foreign_text import say
@@ -127,6 +128,7 @@ def run(
 
 def _first_backdrop(config: Config) -> tuple[Backdrop, str]:
     """The background to start with; a drawn one, and why, where the user's cannot be opened."""
+    backdrops.watch(config.background.folder)
     width, height = config.output.width, config.output.height
     try:
         return backdrop_of(config, width, height), ""

@@ -16,8 +16,8 @@ import numpy as np
 
 from segmentation import store
 from vcam import __version__
-from vcam.compose import library, shipped
-from vcam.compose.backdrops import Backdrop, open_backdrop
+from vcam.compose import fitting, library, shipped
+from vcam.compose.backdrops import Backdrop, open_backdrop, watch
 from vcam.compose.card import Card
 from vcam.errors import BackgroundError
 from vcam.files.rooms import KeptRooms
@@ -86,6 +86,7 @@ class Daemon:
         self._begun_with = self.settings.current
         self._matte, self._output = self._begun_with.matte, self._begun_with.output
         fixed = ("width", "height", "format")  # for as long as this runs
+        self._folder = self._begun_with.background.folder
         self._shape = {key: getattr(self._output, key) for key in fixed}
         self._camera = self._begun_with.camera.model_dump(exclude={"mirror"})
         self._framed = self._begun_with.look.framing != "off"
@@ -213,7 +214,9 @@ class Daemon:
         wish = config.background
         blur = wish.blur if isinstance(wish.choice, Blur) else None
         day = shipped.today() if wish.choice == DAILY else None
-        return (wish.choice, blur, day), _shown_instead(config), config.overlay
+        placed = fitting.wishes.marks.get(str(getattr(wish.choice, "name", wish.use)))
+        behind = wish.choice, blur, day, placed
+        return behind, _shown_instead(config), config.overlay
 
     def open(self, config: Config) -> _Coming:
         """Open backdrop, card and overlay of `config`; a VcamError refuses the change."""
@@ -255,6 +258,9 @@ class Daemon:
     def apply(self, config: Config) -> None:
         """Leave a change to the running loop: nothing that it owns is touched here."""
         pipe = self._pipeline
+        if config.background.folder != self._folder:
+            self._folder = config.background.folder
+            watch(self._folder)
         if config.matte != self._matte:
             self._matte = config.matte
             pipe.matting.apply(config.matte)

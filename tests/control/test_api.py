@@ -196,7 +196,7 @@ def test_a_look_needs_a_name_of_its_own(client, name):
     with pytest.raises(VcamError):
         client.keep(name)
 
-    assert all(preset["kind"] == "drawn" for preset in client.presets())
+    assert not any(preset["mine"] for preset in client.presets())
 
 
 def test_next_and_previous_go_round_through_every_preset(client, runtime):
@@ -234,6 +234,23 @@ def test_a_picture_dropped_into_the_folder_is_noticed(client):
 
     assert client.status()["presets_stamp"] != before
     assert "Garden" in [preset["name"] for preset in client.presets()]
+
+
+def test_a_picture_is_placed_and_a_slider_is_one_change(client, home):
+    folder = paths.backgrounds_dir()
+    folder.mkdir(parents=True)
+    (folder / "Garden.png").write_bytes(png())
+    for zoom in (1.5, 2, 2.5):
+        client.place("Garden", {"zoom": zoom})
+    placed = {one["name"]: one["fitting"] for one in client.presets()}
+
+    assert placed["Garden"]["zoom"] == 2.5
+    assert placed["coast"] is None
+
+    assert client.undo() == ["presets.Garden"]
+    assert {one["name"]: one["fitting"] for one in client.presets()}["Garden"]["zoom"] == 1
+    with pytest.raises(VcamError, match="expected x from"):
+        client.place("Garden", {"zoom": 20})
 
 
 def test_two_pictures_of_one_name_are_both_kept_and_the_same_one_once(client, home):

@@ -44,6 +44,32 @@ def test_a_click_in_the_gallery_changes_the_background_and_the_preview(window, r
     until(lambda: close_to(colour(window), (30, 60, 220)), window)
 
 
+def test_a_picture_of_ones_own_is_placed_by_slider_drag_and_wheel(window, runtime, home):
+    folder = paths.backgrounds_dir()
+    folder.mkdir(parents=True)
+    Image.new("RGB", (64, 64), (20, 200, 40)).save(folder / "green wall.png")
+    window.get_by_role("radio", name="green wall").check()
+    window.locator("#placing summary").click()
+
+    def wish(key: str) -> float:
+        return float(getattr(library.find("green wall").fitting, key))
+
+    window.get_by_label("Darker").focus()
+    window.keyboard.press("ArrowRight")
+    until(lambda: wish("darken") == 1, window)
+    frame = window.locator("#frame").bounding_box()
+    x, y = frame["x"] + frame["width"] / 2, frame["y"] + frame["height"] / 2
+    window.mouse.move(x, y)
+    window.mouse.wheel(0, -100)
+    until(lambda: wish("zoom") > 1, window)
+    window.mouse.down()
+    window.mouse.move(x, y + 60, steps=3)
+    window.mouse.up()
+    until(lambda: wish("y") < 0, window)
+    window.get_by_role("button", name="As it was at first").click()
+    until(lambda: wish("zoom") == 1, window)
+
+
 def test_pause_shows_the_card_and_resume_the_person(window, runtime):
     window.get_by_role("button", name="Pause").click()
 
@@ -220,7 +246,7 @@ def test_the_room_is_seen_with_the_space_bar_too(window):
 
 def test_next_previous_and_a_kept_look(window, runtime):
     window.get_by_role("button", name="Next background").click()
-    until(window.get_by_role("radio", name="Loft").is_checked, window)
+    until(window.get_by_role("radio", name="Paper").is_checked, window)
     window.keyboard.press("b")
     until(window.get_by_role("radio", name="Studio").is_checked, window)
 
@@ -264,7 +290,7 @@ def test_everything_can_be_done_from_the_keyboard(window, runtime):
     until(lambda: runtime.settings.mode == "live", window)
     window.get_by_role("radio", name="Studio").focus()
     window.keyboard.press("ArrowRight")
-    until(lambda: runtime.settings.current.background.use == "loft", window)
+    until(lambda: runtime.settings.current.background.use == "paper", window)
 
 
 def test_health_names_the_camera_who_watches_and_what_is_wrong(window):

@@ -58,6 +58,21 @@ def test_three_steps_with_ones_own_face_and_then_never_again(browser, doors, run
         assert dialog.is_hidden()
 
 
+def test_the_gallery_shows_you_in_front_of_each_background_while_you_are_live(window, runtime):
+    canvas = window.get_by_role("radio", name="Coast").locator("..").locator("canvas")
+    at = """(c, x) => [...c.getContext("2d").getImageData(x, 40, 1, 1).data]"""
+
+    until(
+        lambda: browsing.close_to(canvas.evaluate(at, 48)[:3], (200, 30, 30)), window
+    )  # the person
+    assert canvas.evaluate(at, 48)[3] == 255
+    assert canvas.evaluate(at, 144) == [0, 0, 0, 0]  # and nothing of what is beside
+
+    window.get_by_role("button", name="Pause").click()
+
+    until(lambda: canvas.evaluate(at, 48) == [0, 0, 0, 0], window)
+
+
 def test_the_first_steps_can_be_skipped(browser, doors, runtime):
     runtime.settings.change({"control": {"welcome": True}})
     with browsing.signed_in(browser, doors.open_page()) as window:

@@ -14,6 +14,7 @@ from PIL import Image
 
 from tests.fakes import H, W
 from tests.vcam.running import House, until
+from vcam.compose import backdrops
 from vcam.errors import BackgroundError, ConfigError
 from vcam.settings.config import Config, needs_restart
 from vcam.settings.schema import settings_schema
@@ -32,6 +33,7 @@ def house(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[House]:
     level = logging.getLogger().level
     with House(monkeypatch, tmp_path) as made:
         yield made
+    backdrops.watch("")
     logging.getLogger().setLevel(level)
 
 
@@ -111,6 +113,7 @@ LIVE: dict[tuple[str, str], tuple[Any, Callable[[House], bool]]] = {
     ("overlay", "logo"): overlay("DIR/card.png"),
     ("overlay", "clock"): overlay(True),
     ("overlay", "corner"): read("overlay", "corner", "top-right"),
+    ("background", "folder"): ("DIR", lambda house: any(p.watched for p in backdrops.presets())),
     ("matte", "model"): model("model", "other.onnx"),
     ("matte", "engine"): model("engine", "cpu"),
     ("matte", "threads"): model("threads", 2),

@@ -101,3 +101,37 @@ def test_each_day_has_another_picture_and_all_come_round():
     assert all(a != b for a, b in itertools.pairwise(days))
     start = -first.toordinal() % count
     assert len(set(days[start : start + count])) == count
+
+
+@pytest.fixture
+def watched(folder, tmp_path):
+    """A folder that is watched, beside the user's own."""
+    other = tmp_path / "holiday"
+    other.mkdir()
+    backdrops.watch(str(other))
+    yield other
+    backdrops.watch("")
+
+
+def test_pictures_come_and_go_with_the_folder_that_is_watched(watched):
+    stamp = library.stamp()
+    paint(watched / "beach.png")
+
+    assert library.find("beach").watched
+    assert library.stamp() != stamp
+    assert open_backdrop("beach", 64, 36).at(0)[0, 0] < 100
+    with pytest.raises(BackgroundError, match="folder that is watched"):
+        library.remove("beach")
+
+    (watched / "beach.png").unlink()
+    assert "beach" not in {entry.name for entry in library.entries()}
+
+
+def test_no_file_in_it_takes_a_name_that_something_else_has(folder, watched):
+    for name in ("mine", "Coast", "studio", "none"):
+        paint(watched / f"{name}.png")
+    paint(folder / "mine.png")
+
+    assert not library.find("mine").watched
+    assert {p.name for p in backdrops.presets() if p.watched} == {"none"}
+    assert library.find("none").values == {"background": {"use": "preset:none"}}

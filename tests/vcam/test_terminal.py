@@ -9,7 +9,7 @@ import re
 import pytest
 from PIL import Image
 
-from vcam.commands import pictures
+from vcam.client import terminal as pictures
 
 TRUE = {"COLORTERM": "truecolor"}
 

@@ -10,7 +10,7 @@ import http.client
 import json
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -138,6 +138,10 @@ class Client:
     def keep(self, name: str) -> None:
         """Keep the background and look in force under a name."""
         self._ask("PUT", f"/presets/{quote(name, safe='')}")
+
+    def place(self, name: str, wish: Mapping[str, float]) -> None:
+        """Shift, enlarge, darken or blur one of the user's own pictures."""
+        self._ask("PUT", f"/presets/{quote(name, safe='')}/fitting", dict(wish))
 
     def remove_preset(self, name: str) -> None:
         """Delete one of the user's own presets."""

@@ -14,8 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from vcam.client import Client
-from vcam.commands import pictures
+from vcam.client import Client, terminal
 from vcam.commands.options import absolute, revealing
 from vcam.commands.page import running
 from vcam.errors import UsageError, VcamError
@@ -158,11 +157,13 @@ def _reveal(client: Client, how: Reveal, *, named: bool) -> None:
 
 
 def _list_presets() -> int:
+    from vcam.compose import backdrops
     from vcam.compose.library import entries  # slow to import
 
+    backdrops.watch(load().background.folder)
     status = running()
     used = status["preset"] if status else None
-    how = pictures.kind_of(os.environ, terminal=sys.stdout.isatty())
+    how = terminal.kind_of(os.environ, terminal=sys.stdout.isatty())
     if how:
         _show_presets(how, used)
     for entry in () if how else entries():  # names alone
@@ -171,7 +172,7 @@ def _list_presets() -> int:
     return 0
 
 
-def _show_presets(how: pictures.Kind, used: str | None) -> None:
+def _show_presets(how: terminal.Kind, used: str | None) -> None:
     """The list with a small picture of each; what cannot be drawn is grey."""
     from PIL import Image
 
@@ -186,7 +187,7 @@ def _show_presets(how: pictures.Kind, used: str | None) -> None:
         tiles.append((f"{'* ' if entry.name == used else ''}{entry.name}", image))
     width = shutil.get_terminal_size().columns
     for at in range(0, len(tiles), 24):  # the first ones while others are still drawn
-        pictures.write(pictures.show(tiles[at : at + 24], how, width))
+        terminal.write(terminal.show(tiles[at : at + 24], how, width))
 
 
 def _choose(client: Client, wish: str) -> str:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol
 
 import numpy as np
 
-from vcam.compose import drawn, shipped
+from vcam.compose import drawn, fitting, shipped
 from vcam.compose.scene import Blur
 from vcam.errors import BackgroundError, SourceError
 from vcam.files.whole import write_file
@@ -42,6 +42,7 @@ DRAWN_MOST: Final = 2560  # pixels of the longer side of a scene; larger outputs
 READ_MOST: Final = 6144  # and of a picture that is read for one
 AHEAD: Final = 3  # decoded clip frames kept ready
 CLOSED_WITHIN: Final = 0.5  # seconds that are waited for a clip to be closed
+FILES_MOST: Final = 1000  # of a folder that are listed
 LISTED_WITHIN: Final = 0.5  # seconds that files which hang may hold up a list of presets
 
 
@@ -212,8 +213,14 @@ def _still(
     _exists(path, choice)
     if formats.readable(path, BackgroundError).kind != "picture":
         return None
-    image = pictures.read_image(path, bound=min(2 * max(width, height), READ_MOST))
-    return pictures.i420_from_image(pictures.cover(image, width, height))
+    return pictures.i420_from_image(_fitted(path, fitting.wishes.of(path), width, height))
+
+
+def _fitted(path: Path, wish: fitting.Fitting, width: int, height: int) -> NDArray[np.uint8]:
+    """The picture at `path` as RGB, filling width x height as the user wished."""
+    bound = min(round(2 * wish.zoom * max(width, height)), READ_MOST)
+    fit = pictures.cover if wish == fitting.Fitting() else wish.fit
+    return fit(pictures.read_image(path, bound=bound), width, height)
 
 
 @functools.lru_cache(4)  # 1.4 MB each at 720p: going back and forth between scenes is free
@@ -231,21 +238,41 @@ class Preset:
     name: str
     kind: Literal["drawn", "picture", "clip"]
     path: Path | None
-    mine: bool = False  # a file in the user's folder
+    mine: bool = False  # a file of the user's
+    watched: bool = False  # in the folder that is watched, where nothing is deleted
 
 
 def presets() -> list[Preset]:
     """Every background with a name: the drawn ones, the pictures shipped, then the user's by name.
 
-    A file that the user had before a picture of its name was shipped keeps that name.
+    A file that the user had before a picture of its name was shipped keeps that name. One in the
+    folder that is watched has its name if nothing else has it.
     """
-    own = []
-    for file, kind in patience.each(_files(), formats.kind_of, seconds=LISTED_WITHIN).items():
+    own = _of_files(backgrounds_dir())
+    taken = {preset.name.casefold() for preset in own}
+    known = [*(one for one in _of_the_program() if one.name not in taken), *own]
+    taken |= {preset.name.casefold() for preset in known}
+    watched = _of_files(_watched) if _watched else []
+    return [*known, *(one for one in watched if one.name.casefold() not in taken)]
+
+
+def watch(folder: str) -> None:
+    """Have the pictures and clips in `folder` be presets, too; "" for none. Opens nothing."""
+    global _watched
+    _watched = Path(folder).expanduser() if folder else None
+
+
+_watched: Path | None = None  # replaced as a whole
+
+
+def _of_files(folder: Path) -> list[Preset]:
+    found, watched = [], folder is _watched
+    files = patience.each(_files(folder), formats.kind_of, seconds=LISTED_WITHIN)
+    for file, kind in files.items():
         if kind != "refused" and file.stem not in shipped.RESERVED:
             shown: Literal["picture", "clip"] = "picture" if kind == "picture" else "clip"
-            own.append(Preset(plain(file.stem), shown, file, mine=True))
-    taken = {preset.name.casefold() for preset in own}
-    return [*(one for one in _of_the_program() if one.name not in taken), *own]
+            found.append(Preset(plain(file.stem), shown, file, mine=True, watched=watched))
+    return found
 
 
 def _of_the_program() -> list[Preset]:
@@ -259,13 +286,14 @@ def _of_the_program() -> list[Preset]:
 
 def stamps() -> list[tuple[str, int, int]]:
     """Name, size and time of each file that may be a preset."""
-    found = patience.each(_files(), _facts, seconds=LISTED_WITHIN)
+    folders = [backgrounds_dir(), *([_watched] if _watched else [])]
+    files = [file for folder in folders for file in _files(folder)]
+    found = patience.each(files, _facts, seconds=LISTED_WITHIN)
     return [(file.name, *facts) for file, facts in found.items() if facts is not None]
 
 
-def _files() -> list[Path]:
-    """The user's files, by name; none where the folder does not answer."""
-    folder = backgrounds_dir()
+def _files(folder: Path) -> list[Path]:
+    """The files in a folder of the user's, by name; none where it does not answer."""
 
     def names() -> list[str]:
         try:
@@ -277,7 +305,7 @@ def _files() -> list[Path]:
         found = patience.within(folder, names, seconds=LISTED_WITHIN)
     except BackgroundError:
         return []
-    return [folder / name for name in found if not name.startswith(".")]
+    return [folder / name for name in found if not name.startswith(".")][:FILES_MOST]
 
 
 def _facts(file: Path) -> tuple[int, int] | None:
@@ -300,6 +328,9 @@ def small(use: choices.Preset | choices.File, width: int = 256, height: int = 14
 
     def draw() -> bytes:
         _exists(path, use)
+        wish = fitting.wishes.of(path)
+        if wish != fitting.Fitting() and formats.kind_of(path) == "picture":
+            return thumbnails.jpeg(_fitted(path, wish, width, height))
         return thumbnails.thumbnail(path, width, height)
 
     return patience.within(path, draw)
@@ -383,6 +414,10 @@ def remove(name: str) -> Callable[[], None]:
     if preset is None or preset.path is None or not preset.mine:
         raise BackgroundError(
             f"{name!r} is not a background of yours", hint="Run `vcam background` to list presets."
+        )
+    if preset.watched:
+        raise BackgroundError(
+            f"{name!r} lies in the folder that is watched", hint="Delete the file there."
         )
     path = preset.path
     aside = path.with_name(f"{DELETED}{time.time_ns()}")  # hidden, so no preset

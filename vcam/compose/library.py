@@ -7,19 +7,20 @@ their own beside the backgrounds folder; `vcam.compose.backdrops` knows the pict
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import io
 import json
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from PIL import Image, ImageFilter
 
-from vcam.compose import backdrops, shipped
+from vcam.compose import backdrops, fitting, shipped
 from vcam.errors import BackgroundError, VcamError
 from vcam.files.whole import numbered, replace_file
 from vcam.foreign_text import plain
@@ -53,6 +54,8 @@ class Entry:
     values: Changes
     light: str | None = None  # where its own comes from, as far as it is known
     credit: dict[str, str] | None = None  # who made a picture that is shipped
+    fitting: fitting.Fitting | None = None  # how a picture of the user's is placed
+    watched: bool = False  # in a folder where nothing is deleted
 
 
 def entries() -> list[Entry]:
@@ -70,7 +73,10 @@ def entries() -> list[Entry]:
 def _entry(preset: backdrops.Preset) -> Entry:
     values = {"background": {"use": str(Preset(preset.name))}}
     if preset.mine:
-        return Entry(preset.name, preset.kind, True, values)
+        mine = Entry(preset.name, preset.kind, True, values, watched=preset.watched)
+        if preset.kind != "picture" or preset.path is None:
+            return mine
+        return dataclasses.replace(mine, fitting=fitting.wishes.of(preset.path))
     made = shipped.known().get(preset.name)
     light = shipped.light_of(preset.name)
     return Entry(preset.name, preset.kind, False, values, light, made.credit if made else None)
@@ -168,6 +174,21 @@ def remove(name: str) -> Callable[[], None]:
     return put_back
 
 
+def place(name: str, told: Mapping[str, Any]) -> Callable[[], None]:
+    """Fit a picture of the user's as `told`; returns what takes that back.
+
+    Raises:
+        BackgroundError: it is no picture of the user's, or `told` is wrong.
+    """
+    wish = fitting.parse(told)
+    for preset in backdrops.presets():
+        if preset.name == name and preset.mine and preset.kind == "picture" and preset.path:
+            return fitting.wishes.keep(preset.path, wish)
+    raise BackgroundError(
+        f"{name!r} is no picture of yours", hint="Add it to your backgrounds first."
+    )
+
+
 def thumbnail(name: str) -> bytes:
     """Draw an entry small, as JPEG.
 
@@ -190,8 +211,8 @@ def thumbnail(name: str) -> bytes:
 
 def stamp() -> str:
     """A word that changes whenever a preset comes, goes or changes; cheap enough to ask often."""
-    day = shipped.today().toordinal()
-    return f"{hash((tuple(backdrops.stamps()), _mtime(_path()), day)) & 0xFFFFFFFF:x}"
+    day, placed = shipped.today().toordinal(), sum(fitting.wishes.marks.values())
+    return f"{hash((tuple(backdrops.stamps()), _mtime(_path()), day, placed)) & 0xFFFFFFFF:x}"
 
 
 def _fits(entry: Entry, now: Config) -> bool:

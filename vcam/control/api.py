@@ -149,6 +149,15 @@ class Api:
             return guards.refusal(404, error.message, error.hint)
         return web.Response(body=picture, content_type="image/jpeg")
 
+    async def place(self, request: web.Request) -> web.Response:
+        name, settings = request.match_info["name"], self._runtime.settings
+        told = await _json_object(request)
+        put_back = await on_file_worker(library.place, name, told)
+        settings.placed(name, put_back)
+        if await on_worker(library.shows, name, settings.current):
+            await on_file_worker(settings.refresh)
+        return web.json_response(self._settings())
+
     async def remove_preset(self, request: web.Request) -> web.Response:
         name, settings = request.match_info["name"], self._runtime.settings
         try:
@@ -373,6 +382,8 @@ FILES: Final = {
     "/welcome.js": ("welcome.js", "text/javascript"),
     "/room.js": ("room.js", "text/javascript"),
     "/look.js": ("look.js", "text/javascript"),
+    "/you.js": ("you.js", "text/javascript"),
+    "/place.js": ("place.js", "text/javascript"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 

@@ -117,6 +117,13 @@ def _of_presets(api: Any) -> list[Endpoint]:
             api.keep,
             "Keep what is in force under a name.",
         ),
+        Endpoint(
+            "PUT",
+            "/presets/{name}/fitting",
+            api.place,
+            "Shift, enlarge, darken or blur a picture of yours: x, y, zoom, darken, blur.",
+            {"type": "object", "additionalProperties": {"type": "number"}},
+        ),
         Endpoint("DELETE", "/presets/{name}", api.remove_preset, "Delete a preset of yours."),
     ]
 

@@ -105,6 +105,7 @@ class Background(_Section):
     blur: Annotated[int, Field(ge=0, le=100)]
     light_wrap: Unit
     decontaminate: bool
+    folder: str
 
     @functools.cached_property
     def choice(self) -> Choice:

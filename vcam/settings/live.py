@@ -179,6 +179,12 @@ class Settings:
         """
         return self._change(changes, hide=True)
 
+    def placed(self, name: str, put_back: Callable[[], None]) -> None:
+        """Remember that a picture was fitted anew; what a slider does in one go is one change."""
+        last = self._step
+        joined = last and last.deleted == name and time.monotonic() - last.at < UNDO_JOINS
+        self.deleted(name, last.put_back if last and joined else put_back)
+
     def show_room(self, by: str, how: Reveal | None = None) -> Config:
         """Show the room to others until a background is chosen, a pause, or the end of the call."""
         wish = Revealed(how or Reveal(), by, time.time())
@@ -437,23 +443,16 @@ class Settings:
         self._tell()
 
     def refresh(self) -> None:
-        """Open anew what the settings in force need, where that changed without them.
-
-        Raises:
-            VcamError: it cannot be opened; what is shown stays.
-        """
-        opener, config = self._opener, self.current
-        if opener is None:
+        """Open anew what the settings need and changed by itself; a VcamError leaves all as is."""
+        if (opener := self._opener) is None:
             return
-        opened: Opened | None = opener.open(config)
-        try:
-            with self._changing:
-                if opener.needs(self.current) == opener.needs(config) and opened is not None:
-                    opened.use()
-                    opened = None
-        finally:
-            if opened is not None:
-                opened.close()
+        config = self.current
+        opened = opener.open(config)
+        with self._changing:
+            if opener.needs(self.current) == opener.needs(config):
+                opened.use()
+                return
+        opened.close()
 
     def report(self, *, problem: str | None, unsaved: str | None) -> None:
         """Tell observers of what is wrong with the file, and of what cannot be written."""

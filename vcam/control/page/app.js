@@ -4,7 +4,9 @@ import { lend, seen, testCall, welcome } from "/welcome.js";
 import { lendLook, showLook, showTag } from "/look.js";
 import { lendRoom, showRoom } from "/room.js";
 import { call, comeBack, events, goAway, picture, pictures, takeTicket, whenSignedOut } from "/session.js";
+import { lendPlace, showPlace } from "/place.js";
 import { _, language, told } from "/words.js";
+import { forget, look, place } from "/you.js";
 
 const $ = (id) => document.getElementById(id);
 const PICTURES = ["jpg", "jpeg", "png", "webp", "heic", "heif", "avif", "bmp", "tif", "tiff", "gif", "mp4", "mkv", "webm", "mov", "avi", "m4v", "3gp", "ts", "mpg", "wmv"];
@@ -205,9 +207,9 @@ async function loadPresets() {
     small.decoding = "async";
     small.addEventListener("load", () => URL.revokeObjectURL(small.src));
     picture(`/presets/${encodeURIComponent(preset.name)}/thumbnail`).then((made) => { small.src = made; }, () => {});
-    const thumb = make("span", "thumb", small, looks[preset.kind] && make("span", "kind", looks[preset.kind]));
+    const thumb = make("span", "thumb", small, place(), looks[preset.kind] && make("span", "kind", looks[preset.kind]));
     const made = tile(`preset:${preset.name}`, titled(preset), thumb);
-    if (preset.mine) {
+    if (preset.mine && !preset.watched) {
       const cross = make("button", "delete", sign("M6 6l12 12M18 6 6 18"));
       cross.type = "button";
       cross.setAttribute("aria-label", _("Delete {0}", plain(preset.name)));
@@ -220,7 +222,7 @@ async function loadPresets() {
   $("gallery").replaceChildren(
     tile("blur", _("Blur"), make("span", "thumb blur")),
     ...tiles,
-    tile("colour", _("Colour"), make("span", "thumb colour")),
+    tile("colour", _("Colour"), make("span", "thumb colour", place())),
     another(),
   );
   show();
@@ -362,6 +364,7 @@ function show() {
   $("colour-row").hidden = !use.startsWith("#");
   $("colour-row").lastElementChild.value = $("colour").value;
   $("blur-row").hidden = !blurred(use);
+  showPlace(now.startsWith("preset:") ? presets.find((one) => one.values.background.use === use && one.kind !== "look") : null);
   for (const input of document.querySelectorAll("[data-set]")) {
     const [section, key] = input.dataset.set.split(".");
     const value = values[section][key];
@@ -526,6 +529,7 @@ function report(fresh) {
   const words = { page: ALONE, file: RECORDING }[status.shown_to] ?? {};
   const [word, caption] = words[state] ?? STATES[state] ?? [nice(state), ""];
   document.body.dataset.state = state === "live" && status.shown_to === "page" ? "preview" : state;
+  showYou(state === "live" && !revealed && !document.hidden && (status.views ?? []).includes("matte"));
   say($("state-word"), word);
   const mirrored = state === "live" && status.shown_to !== "page" && values.control?.mirror_preview;
   const seen = mirrored ? _("This is what others see, mirrored for you.") : caption;
@@ -569,6 +573,15 @@ function report(fresh) {
   webcam = source.name;
   if (stamp !== undefined && stamp !== status.presets_stamp) loadPresets().catch(() => {});
   stamp = status.presets_stamp;
+}
+
+// The gallery shows you in front of each background, as you were when the page was opened.
+let tiled = false;
+function showYou(live) {
+  if (live === tiled) return;
+  tiled = live;
+  if (live) look();
+  else forget();
 }
 
 let webcam = ""; // the one in use
@@ -882,6 +895,7 @@ function hear(name, value) {
 
 function stop() {
   watch(false);
+  showYou(false);
   unpeek();
   document.body.dataset.state = "off";
   say($("state-word"), STATES.off[0]);
@@ -950,6 +964,7 @@ $("call").addEventListener("click", testCall);
 $("steps").addEventListener("click", welcome);
 $("help").addEventListener("click", () => $("keys").showModal());
 lendLook({ ask, change, changeAll, complain, values: () => values, status: () => status });
+lendPlace({ ask, complain, offerUndo });
 lendRoom({ ask, change, toast, complain, values: () => values });
 lend({
   ask, change, take, make,

@@ -1,11 +1,11 @@
 // The first steps, the test call and the list of shortcuts: dialogs over the page.
 
-import { picture, pictures } from "/session.js";
+import { picture } from "/session.js";
 import { _ } from "/words.js";
+import { face, pixels, SMALL } from "/you.js";
 
 const $ = (id) => document.getElementById(id);
 const CALL = 10; // seconds a test call is recorded
-const SMALL = [192, 108]; // pixels of a tile that shows a face
 const PROGRAMS = [
   ["Zoom", _("Settings → Video → Camera")],
   ["Teams", _("Settings → Devices → Camera")],
@@ -120,29 +120,6 @@ function backgroundStep() {
 // reaches this window that the preview does not show.
 let person = null;
 const behind = new WeakMap();
-
-async function face() {
-  const ended = new AbortController();
-  const first = async (view) => {
-    for await (const { blob, card } of pictures(`/preview.mjpg?view=${view}`, ended.signal)) {
-      if (!card) return pixels(await createImageBitmap(blob));
-    }
-    throw new Error("no picture");
-  };
-  try {
-    const [shown, alpha] = await Promise.all([first("composite"), first("matte")]);
-    return { shown, alpha };
-  } finally {
-    ended.abort();
-  }
-}
-
-function pixels(image) {
-  const canvas = new OffscreenCanvas(...SMALL);
-  const drawing = canvas.getContext("2d");
-  drawing.drawImage(image, 0, 0, ...SMALL);
-  return drawing.getImageData(0, 0, ...SMALL).data;
-}
 
 async function draw(canvas, url) {
   const image = new Image();
