@@ -44,7 +44,6 @@ SOURCES: Final = {
     "mist": Source(f"{PLASMA}/DarkestHour/contents/images/2560x1600.jpg", soft=0.6, gain=1.3),
     "jetty": Source(f"{PLASMA}/ColdRipple/contents/images/2560x1600.jpg", soft=1.8),
     "harbour": Source(f"{PLASMA}/EveningGlow/contents/images/2560x1600.jpg", soft=3.2),
-    "autumn": Source(f"{PLASMA}/FallenLeaf/contents/images/2560x1600.jpg", soft=4.5),
     "pastel": Source(f"{PLASMA}/PastelHills/contents/images/3200x2000.jpg", soft=3.0),
     "silk": Source(f"{PLASMA}/Kokkini/contents/images/3840x2160.png", soft=3.0),
     "coast": Source(f"{MATE}/nature/Dune.jpg", soft=2.2),

@@ -446,8 +446,7 @@ class Settings:
         """Open anew what the settings need and changed by itself; a VcamError leaves all as is."""
         if (opener := self._opener) is None:
             return
-        config = self.current
-        opened = opener.open(config)
+        opened = opener.open(config := self.current)
         with self._changing:
             if opener.needs(self.current) == opener.needs(config):
                 opened.use()
