@@ -46,6 +46,7 @@ FLOORS = (
     "vcam.gpu",
     "vcam.matting",
     "vcam.pipeline",
+    "vcam.overlay",
     "vcam.receipts",
     "vcam.doctor",
     "vcam.control",

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
     from segmentation.matte import Matte
     from vcam.compose.backdrops import Backdrop
     from vcam.compose.card import Card
+    from vcam.compose.scene import Overlay
     from vcam.frame import Frame, SafeFrame
     from vcam.matting import Matting
-    from vcam.overlay.tag import Overlay
     from vcam.settings.config import Config
     from vcam.settings.live import Mode, Now, Revealed, Settings
     from vcam.sinks.demand import Demand

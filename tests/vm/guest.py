@@ -941,7 +941,11 @@ def seen_by(name: str) -> dict[str, Any]:
     until(lambda: not daemon().webcam_open())
     assert named, "nobody was named"
     assert not program.wrong, program.wrong
-    return {"rate": round(rate, 1), "named": ", ".join(named), "survives": "kill -9, stop and start"}
+    return {
+        "rate": round(rate, 1),
+        "named": ", ".join(named),
+        "survives": "kill -9, stop and start",
+    }
 
 
 @nightly

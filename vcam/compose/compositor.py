@@ -30,9 +30,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from segmentation.matte import Matte
-    from vcam.compose.scene import Picture
+    from vcam.compose.scene import Overlay, Picture
     from vcam.frame import Frame
-    from vcam.overlay.tag import Overlay
     from vcam.settings.config import Config
 
 BUFFERS: Final = 2  # a composite stays valid while the next one is drawn

@@ -5,10 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+import cv2
 import numpy as np
+
+from segmentation.planes import i420
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    Bytes = NDArray[np.uint8]
 
     Picture = NDArray[np.uint8]  # (height * 3 // 2, width) I420, limited range, contiguous
 
@@ -45,3 +50,34 @@ class Scene:
     def blur(self) -> Blur | None:
         """The blur of the room behind the person; None where a picture is."""
         return self.behind if isinstance(self.behind, Blur) else None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Overlay:
+    """A small picture with a place in a larger one, even in place and size.
+
+    Shapes:
+        colours: Y (h, w), U and V (h/2, w/2), uint8, limited range, times its opacity
+        keeps: the same shapes, uint8, how much of what lies below stays, of 255
+    """
+
+    left: int
+    top: int
+    colours: tuple[Bytes, Bytes, Bytes]
+    keeps: tuple[Bytes, Bytes, Bytes]
+
+    def lay(self, data: Bytes) -> None:
+        """Lay it over an I420 picture."""
+        for plane, colour, keep, half in zip(
+            i420(data).each, self.colours, self.keeps, (1, 2, 2), strict=True
+        ):
+            top, left = self.top // half, self.left // half
+            part = plane[top : top + colour.shape[0], left : left + colour.shape[1]]
+            cv2.multiply(part, keep, part, 1 / 255)
+            cv2.add(part, colour, part)
+
+    @property
+    def place(self) -> tuple[int, int, int, int]:
+        """Left, top, width and height."""
+        height, width = self.colours[0].shape
+        return self.left, self.top, width, height

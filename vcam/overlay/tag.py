@@ -19,6 +19,7 @@ from PIL import Image, ImageDraw, ImageFont, features
 
 from segmentation.planes import i420
 from vcam.compose.card import OWN, Typeface, typeface
+from vcam.compose.scene import Overlay
 from vcam.errors import BackgroundError
 from vcam.media import pictures
 from vcam.overlay import bidi
@@ -39,37 +40,6 @@ SOFT: Final = (208, 216, 228, 255)
 WIDEST: Final = 0.45  # of the picture's width
 SMALLEST: Final = 0.6  # of a line's size: what is still too long is cut off
 LEAST: Final = 9.0  # pixels: the smallest letters that can be read
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Overlay:
-    """A small picture with a place in a larger one, even in place and size.
-
-    Shapes:
-        colours: Y (h, w), U and V (h/2, w/2), uint8, limited range, times its opacity
-        keeps: the same shapes, uint8, how much of what lies below stays, of 255
-    """
-
-    left: int
-    top: int
-    colours: tuple[Bytes, Bytes, Bytes]
-    keeps: tuple[Bytes, Bytes, Bytes]
-
-    def lay(self, data: Bytes) -> None:
-        """Lay it over an I420 picture."""
-        for plane, colour, keep, half in zip(
-            i420(data).each, self.colours, self.keeps, (1, 2, 2), strict=True
-        ):
-            top, left = self.top // half, self.left // half
-            part = plane[top : top + colour.shape[0], left : left + colour.shape[1]]
-            cv2.multiply(part, keep, part, 1 / 255)
-            cv2.add(part, colour, part)
-
-    @property
-    def place(self) -> tuple[int, int, int, int]:
-        """Left, top, width and height."""
-        height, width = self.colours[0].shape
-        return self.left, self.top, width, height
 
 
 def clock_now(wish: OverlaySettings) -> str:

@@ -351,12 +351,9 @@ class Settings:
         self.take(lambda _: config)
 
     def set_mode(self, mode: Mode, back_in: float | None = None) -> None:
-        """Pause, freeze or go live; never waits for a change that is being checked.
-
-        `back_in` is in how many seconds the card says that the user is back; nothing happens then.
-        """
+        """Pause, the card counting `back_in` seconds down, freeze or go live; never waits."""
         ended = None
-        back_at = None if back_in is None or mode != "paused" else time.monotonic() + back_in
+        back_at = time.monotonic() + back_in if back_in and mode == "paused" else None
         with self._counting:
             self.now = self.now._replace(mode=mode, back_at=back_at)
             self.revision += 1
