@@ -78,6 +78,7 @@ class Daemon:
         self._cpu = (time.monotonic(), time.process_time())
         self._cpu_percent = 0.0
         self._in_use = self.needs(self.settings.current)
+        self._refused: Hashable = None  # needs that could not be met
         self._give_back_at = float("inf")
         self._to_turn: deque[tuple[str, Controls]] = deque(maxlen=1)  # newest, for `tend`
         self._wiped = (0, 0)  # wipes and closed cameras whose leavings are known of
@@ -343,14 +344,14 @@ class Daemon:
 
     def renew(self) -> None:
         """Show what the background has become by itself: another day has another picture."""
-        if self.needs(self.settings.current) == self._in_use:
+        needs = self.needs(self.settings.current)
+        if needs in (self._in_use, self._refused):
             return
         try:
             self.settings.refresh()
         except BackgroundError as error:
-            if error.message != self.background_problem:
-                log.warning("the background stays as it is: %s", error.message)
-            self.background_problem = error.message
+            log.warning("the background stays as it is: %s", error.message)
+            self.background_problem, self._refused = error.message, needs
 
     def turn_controls(self) -> None:
         """Set the open camera's controls as changed settings say; on the thread of `tend`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import datetime
 import itertools
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.vcam.running import House, until
 from vcam import manual
 from vcam.compose import backdrops, library, shipped
 from vcam.compose.backdrops import open_backdrop
@@ -135,3 +137,48 @@ def test_no_file_in_it_takes_a_name_that_something_else_has(folder, watched):
     assert not library.find("mine").watched
     assert {p.name for p in backdrops.presets() if p.watched} == {"none"}
     assert library.find("none").values == {"background": {"use": "preset:none"}}
+
+
+def test_another_day_is_seen_without_a_restart_and_a_fitting_at_once(folder, tmp_path, monkeypatch):
+    day = datetime.date(2026, 3, 1)
+    monkeypatch.setattr(shipped, "today", lambda: day)
+    with House(monkeypatch, tmp_path) as house:
+        house.settings.change({"background": {"use": "daily"}})
+        until(lambda: house.pipe.backdrop.name == "daily")
+        first = house.pipe.backdrop
+        house.daemon.renew()  # the day is the same
+        assert not house.pipe._coming
+        assert house.pipe.backdrop is first
+
+        day = datetime.date(2026, 3, 2)
+        house.daemon.renew()
+
+        until(lambda: house.pipe.backdrop is not first)
+        assert (house.pipe.backdrop.at(0) != first.at(0)).any()
+
+        paint(folder / "mine.png")
+        house.settings.change({"background": {"use": "mine"}})
+        until(lambda: house.pipe.backdrop.name == "mine")
+        bright = house.pipe.backdrop.at(0)[0, 0]
+        library.place("mine", {"darken": 60})
+        house.settings.refresh()
+        until(lambda: house.pipe.backdrop.at(0)[0, 0] < bright - 10)
+
+
+def test_a_picture_of_the_day_that_is_gone_leaves_the_one_before(folder, tmp_path, monkeypatch):
+    day = datetime.date(2026, 3, 1)
+    monkeypatch.setattr(shipped, "today", lambda: day)
+    with House(monkeypatch, tmp_path) as house:
+        house.settings.change({"background": {"use": "daily"}})
+        until(lambda: house.pipe.backdrop.name == "daily")
+        first, gone = house.pipe.backdrop, shipped.known()
+        broken = {
+            name: dataclasses.replace(one, path=tmp_path / "none.jpg") for name, one in gone.items()
+        }
+        monkeypatch.setattr(shipped, "known", lambda: broken)
+        day = datetime.date(2026, 3, 2)
+
+        house.daemon.renew()
+
+        assert house.pipe.backdrop is first
+        assert "daily" in house.daemon.background_problem
