@@ -32,7 +32,7 @@ LEFT_IN_ENGLISH = """(names) => {
     };
     const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
     for (let node = walk.nextNode(); node; node = walk.nextNode())
-        if (!node.parentElement.closest("script, style, code, kbd, h1, #version, #engine"))
+        if (!node.parentElement.closest("script, style, code, kbd, h1, #version, #engine, [translate=no]"))
             look(node.textContent);
     for (const name of ["aria-label", "alt", "title"])
         for (const e of document.body.querySelectorAll(`[${name}]`)) look(e.getAttribute(name));
