@@ -182,6 +182,7 @@ def _add_tools(add: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
     bench.add_argument(
         "--peer-pipeline", metavar="CMD", help=_("another program, on the same frames by turns")
     )
+    bench.add_argument("--look", action="store_true", help=_("what light and sharpness cost"))
     bench.add_argument("--engine", default="cpu", choices=("cpu", "cuda"), help=_("to measure"))
     bench.add_argument("--check", action="store_true", help=_("cuda: compare composites, too"))
 

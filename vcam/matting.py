@@ -338,7 +338,8 @@ class Matting:
     def matte(self, frame: Frame | Fault | None, scene: Scene | None = None) -> Matte | Fault:
         """Return the matte of `frame`, or the reason why there is none.
 
-        An engine that draws puts the person into `scene` as well, for the guard to judge.
+        An engine that draws puts the person into `scene` as well, for the guard to judge, where it
+        knows how.
         """
         self._take()
         if self._adjusted is not self._settings:
@@ -346,6 +347,7 @@ class Matting:
         if frame is None or isinstance(frame, Fault):
             return Fault("no frame")
         self._cropped = scene is not None and crops(scene.look)
+        scene = None if scene is None else scene.drawable
         if scene is not None and self._may_use_gpu():
             drawn = self._by_gpu(frame, scene)
             if drawn is not None:

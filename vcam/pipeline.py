@@ -197,7 +197,7 @@ class Pipeline:
     def _read(self, now: Now) -> Frame | Fault | None:
         """Take the newest frame: a fault where there is no camera, None where none came in time."""
         self.outlet.relaxed = False
-        self.capture.packed = self.matting.packed
+        self.capture.packed = self.matting.packed and not look_of(now.config).lit
         # The watchdog's card comes after `patience`, and would alternate with what the loop shows.
         silent = now.mode == "frozen" or self._silent
         frame = self.capture.read(self.outlet.patience * (EARLY if silent else 1.0))

@@ -128,7 +128,7 @@ def test_a_picture_dropped_on_the_page_is_added(window, runtime, home):
 def test_sliders_switches_and_choices_reach_the_settings(window, runtime):
     window.get_by_role("radio", name="Blur").check()
     window.get_by_label("Blur strength").fill("80")
-    window.get_by_label("Light wrap").fill("0.4")
+    window.get_by_label("Light wrap").fill("0.7")
     window.get_by_role("switch", name="Only me").check()
     window.get_by_role("switch", name="Fill the frame").check()
     window.get_by_role("switch", name="Flip what others see").check()
@@ -139,7 +139,7 @@ def test_sliders_switches_and_choices_reach_the_settings(window, runtime):
         now = runtime.settings.current
         return (
             (now.background.use, now.background.blur, now.background.light_wrap)
-            == ("blur", 80, 0.4)
+            == ("blur", 80, 0.7)
             and (now.matte.people, now.matte.quality) == ("only-me", "high")
             and (now.camera.mirror, now.camera.fill) == (True, True)
             and (now.camera.width, now.camera.height) == (640, 480)
@@ -250,8 +250,8 @@ def test_next_previous_and_a_kept_look(window, runtime):
     window.keyboard.press("b")
     until(window.get_by_role("radio", name="Studio").is_checked, window)
 
-    window.get_by_label("Light wrap").fill("0.4")
-    until(lambda: runtime.settings.current.background.light_wrap == 0.4, window)
+    window.get_by_label("Light wrap").fill("0.7")
+    until(lambda: runtime.settings.current.background.light_wrap == 0.7, window)
     window.once("dialog", lambda dialog: dialog.accept("Morning"))
     window.get_by_role("button", name="Keep this look").click()
     look = window.get_by_role("radio", name="Morning")
@@ -260,7 +260,7 @@ def test_next_previous_and_a_kept_look(window, runtime):
     until(window.get_by_role("radio", name="Studio").is_checked, window)
     look.check()
 
-    until(lambda: runtime.settings.current.background.light_wrap == 0.4, window)
+    until(lambda: runtime.settings.current.background.light_wrap == 0.7, window)
     until(look.is_checked, window)
 
 

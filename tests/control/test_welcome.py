@@ -99,19 +99,20 @@ def test_a_test_call_is_played_back_and_gone_with_its_window(window):
 def test_the_last_change_is_taken_back_and_a_section_reset(window, runtime):
     undo = window.get_by_role("button", name="Undo")
     assert undo.is_hidden()
-    window.get_by_label("Light wrap").fill("0.4")
-    until(lambda: runtime.settings.current.background.light_wrap == 0.4, window)
+    window.get_by_label("Light wrap").fill("0.7")
+    until(lambda: runtime.settings.current.background.light_wrap == 0.7, window)
 
     undo.click()
-    until(lambda: runtime.settings.current.background.light_wrap == 0.0, window)
+    until(lambda: runtime.settings.current.background.light_wrap == 0.4, window)
     until(undo.is_hidden, window)
 
-    window.get_by_label("Light wrap").fill("0.4")
+    window.get_by_label("Light wrap").fill("0.7")
     window.get_by_role("switch", name="Only me").check()
     until(lambda: runtime.settings.current.matte.people == "only-me", window)
+    window.get_by_role("button", name="Reset light").click()
+    until(lambda: runtime.settings.current.background.light_wrap == 0.4, window)
     window.get_by_role("button", name="Reset look").click()
-    until(lambda: runtime.settings.current.background.light_wrap == 0.0, window)
-    assert runtime.settings.current.matte.people == "everyone"
+    until(lambda: runtime.settings.current.matte.people == "everyone", window)
 
 
 def test_shortcuts_are_listed_and_messages_can_be_closed(window):

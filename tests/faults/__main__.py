@@ -20,7 +20,7 @@ def main() -> int:
         "--hold", type=float, default=3.0, help="seconds of each fault of a process"
     )
     parser.add_argument(
-        "--looks", action="store_true", help="cut to a moving part of the frame, with a name tag"
+        "--looks", action="store_true", help="a moving part of the frame, a name tag, every light"
     )
     options = parser.parse_args()
     started = time.monotonic()

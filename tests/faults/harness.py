@@ -8,7 +8,7 @@ import math
 import threading
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,8 @@ from tests.vcam.clips import make_clip
 from vcam import guard as guard_module
 from vcam.compose.backdrops import Backdrop, open_backdrop
 from vcam.compose.framing import Crop
+from vcam.compose.light import person as light_module
+from vcam.compose.light.seen import CALM_MOST
 from vcam.compose.scene import Blur
 from vcam.frame import Frame, SafeFrame
 from vcam.guard import Fault, Verdict
@@ -29,6 +31,11 @@ from vcam.pipeline import Pipeline
 from vcam.settings.config import LookSettings, OverlaySettings
 from vcam.sinks.demand import Demand
 
+# All the light there is for a person.
+LIT: dict[str, dict[str, object]] = {
+    "look": {"light": 100, "sharp": True},
+    "background": {"light_wrap": 1.0},
+}
 PHASES = ("start", "live", "idle")
 FAULTY = 3  # frames in a row that are spoiled
 SETTLE = 6  # good frames before "live", and after every fault
@@ -69,7 +76,7 @@ class Bench:
     """One pipeline over one background, stepped frame by frame."""
 
     def __init__(self, background: str, *, looks: bool = False) -> None:
-        chosen = settings(output={"width": canary.W, "height": canary.H})
+        chosen = settings(output={"width": canary.W, "height": canary.H}, **(LIT if looks else {}))
         self._settings, self._looks = chosen, looks
         self.sink = ListSink(canary.W, canary.H)
         self.outlet = outlet(self.sink)
@@ -222,14 +229,29 @@ def without_guard() -> Iterator[None]:
         guard_module.Guard.judge, guard_module.Guard.in_time = judge, in_time
 
 
+@contextlib.contextmanager
+def calmed() -> Iterator[None]:
+    """Have every frame averaged with the one before, as those of a dim room are."""
+    tone_of = light_module.tone_of
+    light_module.tone_of = lambda *seen: replace(tone_of(*seen), calm=CALM_MOST)
+    try:
+        yield
+    finally:
+        light_module.tone_of = tone_of
+
+
 def run(kinds: dict[str, Spoil], folder: Path, *, frames: int, looks: bool = False) -> Tally:
     """Go through every kind, background and phase again and again until `frames` were stepped.
 
-    With `looks` a part of the frame is shown that moves, and a name tag.
+    With `looks` a part of the frame is shown that moves, a name tag, and a person in every light.
     """
+    with calmed() if looks else contextlib.nullcontext():
+        return _run(kinds, [Bench(name, looks=looks) for name in backgrounds(folder)], frames)
+
+
+def _run(kinds: dict[str, Spoil], benches: list[Bench], frames: int) -> Tally:
     tally = Tally()
     logging.disable(logging.CRITICAL)
-    benches = [Bench(name, looks=looks) for name in backgrounds(folder)]
     for bench in benches:
         bench.demand.wait = lambda *_: None  # idle without sleeping
     try:

@@ -38,7 +38,7 @@ from vcam.compose.compositor import Compositor
 from vcam.compose.scene import Blur, Look, Scene
 from vcam.frame import Frame
 from vcam.gpu import resample, torch_matte
-from vcam.gpu.packing import Packing, packing_of
+from vcam.gpu.packing import SAMPLE, Packing, packing_of
 from vcam.gpu.plan import Plan
 from vcam.gpu.segmenter import CudaSegmenter, Form
 from vcam.sources.still import StillSource
@@ -142,6 +142,21 @@ def test_composites_are_those_of_the_processor(weights, look, blur):
     worst = compare(weights, scene, [moving(seq) for seq in range(6)])
 
     assert worst <= 2
+
+
+def test_of_a_person_in_another_light_the_matte_alone_comes_down_whole(weights):
+    lit = Scene(W, H, backdrop(W, H), Look(light=40.0, light_wrap=0.4))
+    frame, found = moving(0), []
+    for scene in (lit.drawable, Scene(W, H, lit.behind).drawable):
+        segmenter = CudaSegmenter(str(weights), device="cpu", form=Form(area=AREA))
+        with contextlib.closing(segmenter):
+            found.append(matte(segmenter, frame, scene))
+    whole, thin = found
+
+    assert whole.composite is None
+    assert whole.picture.shape[1:] == whole.alpha.shape
+    assert thin.composite is not None
+    assert np.array_equal(whole.alpha[::SAMPLE, ::SAMPLE], thin.alpha)
 
 
 @pytest.mark.parametrize(

@@ -114,6 +114,8 @@ LIVE: dict[tuple[str, str], tuple[Any, Callable[[House], bool]]] = {
     ("overlay", "clock"): overlay(True),
     ("overlay", "corner"): read("overlay", "corner", "top-right"),
     ("background", "folder"): ("DIR", lambda house: any(p.watched for p in backdrops.presets())),
+    ("look", "light"): look("light", 80),
+    ("look", "sharp"): look("sharp", True),
     ("matte", "model"): model("model", "other.onnx"),
     ("matte", "engine"): model("engine", "cpu"),
     ("matte", "threads"): model("threads", 2),

@@ -51,11 +51,12 @@ def arguments(
     full_range: bool = False,
     clean: bool = True,
     wrap: bool = True,
+    shown: np.ndarray | None = None,
 ) -> tuple[object, ...]:
     (height, width), (_, h, w) = luma.shape, low.shape
     u, v = (np.ascontiguousarray(plane[: height * step // 2]) for plane in chroma)
     return (
-        flat(luma),
+        (flat(luma), flat(luma if shown is None else shown)),
         flat_chroma(Planes(luma, u, v)),
         low,
         (full_range, clean, wrap),

@@ -121,7 +121,7 @@ def test_a_wiped_segmenter_goes_on_as_a_new_one(segmenters):
 @pytest.mark.parametrize("size", [(W, H), (128, 128)])
 def test_a_wiped_compositor_holds_nothing_of_what_it_drew(background, size):
     pair = [Compositor(*size) for _ in range(2)]
-    look = Look(light_wrap=0.5, mirror=True)
+    look = Look(light_wrap=0.5, mirror=True, light=100, sharp=True)
     for seed, compositor in enumerate(pair):
         for seq in range(3):
             frame = room(seq, float(seq), seed=100 * seed)

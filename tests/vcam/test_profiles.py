@@ -46,7 +46,7 @@ def test_what_is_changed_during_a_call_stays():
     profiles.follow([])
 
     assert kept.current.background.use == "loft"
-    assert kept.current.background.light_wrap == 0.0
+    assert kept.current.background.light_wrap == 0.4
     assert kept.current.matte.smoothing == 0.6
 
 

@@ -8,11 +8,13 @@ frames the same JPEG is decoded by OpenCV, so that a busy or throttled machine s
 from __future__ import annotations
 
 import argparse
+import contextlib
 import io
 import json
 import logging
 import os
 import platform
+import random
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -42,6 +44,7 @@ from vcam.system.paths import cache_dir
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from segmentation.matte import Matte
     from vcam.compose.scene import Picture
 
 log = logging.getLogger(__name__)
@@ -52,6 +55,14 @@ BACKGROUNDS: Final = ("picture", "blur")
 JPEG_QUALITY: Final = 85
 PICTURES: Final = 16  # different frames that go round
 WARM_UP: Final = 10  # frames before anything is counted
+# What is drawn on the person beside the composite, each alone and all of it.
+LOOKS: Final = {
+    "off": Look(),
+    "light": Look(light=40.0),
+    "wrap": Look(light_wrap=0.4),
+    "sharp": Look(sharp=True),
+    "all": Look(light=40.0, light_wrap=0.4, sharp=True),
+}
 BLOCK: Final = 6  # frames, a fifth of a second: what a processor is loaded with is their mean
 
 
@@ -91,6 +102,13 @@ def run(options: argparse.Namespace) -> int:
             f"there is no benchmark case {unknown[0]!r}",
             hint=f"Choose from {', '.join(case.name for case in cases())}.",
         )
+    if options.look:
+        found = measure_looks(chosen, frames=options.frames, model=options.model)
+        if options.json:
+            foreign_text.say(json.dumps(found, indent=2), limit=None)
+        else:
+            _print_looks(found)
+        return 0
     report = measure(
         chosen,
         frames=options.frames,
@@ -164,6 +182,40 @@ def measure(
     }
 
 
+def measure_looks(
+    chosen: Sequence[Case], *, frames: int = 150, model: str = "auto"
+) -> dict[str, Any]:
+    """Return what each look costs: every frame is composed in all of them, by turns."""
+    cv2.setNumThreads(1)
+    results = []
+    with contextlib.closing(_open(model, "balanced", 1)) as segmenter:
+        for case in chosen:
+            loop, (width, height) = _Loop(case, segmenter), SIZES[case.size]
+            compositors = {name: Compositor(width, height) for name in LOOKS}
+            spent: dict[str, list[float]] = {name: [] for name in LOOKS}
+            yardstick = []
+            for i in range(-WARM_UP, frames):
+                frame, matte = loop.matted(i + WARM_UP)
+                for name in sorted(LOOKS, key=lambda _: loop.dice.random()):
+                    at = time.process_time()
+                    compositors[name].compose(frame, matte, loop.backdrop, LOOKS[name])
+                    spent[name] += [time.process_time() - at] * (i >= 0)
+                at = time.process_time()
+                cv2.imdecode(np.frombuffer(loop.jpegs[i % PICTURES], np.uint8), cv2.IMREAD_COLOR)
+                yardstick += [time.process_time() - at] * (i >= 0)
+            decode = float(_middle(yardstick))
+            for name, values in spent.items():
+                extra = _middle(list(np.subtract(values, spent["off"]))) if name != "off" else 0.0
+                results.append({
+                    "name": case.name,
+                    "look": name,
+                    "compose_ms": round(float(_middle(values)) * 1000, 3),
+                    "extra_ms": round(float(extra) * 1000, 3),
+                    "ratio": round(float(_middle(values)) / decode, 3),
+                })  # fmt: skip
+    return {"machine": machine(), "frames": frames, "looks": results}
+
+
 class _Loop:
     """One case, ready to be run frame by frame as the camera loop does."""
 
@@ -175,9 +227,10 @@ class _Loop:
         self._compositor = Compositor(width, height)
         self._decoder = MjpegDecoder()
         self._unpack = Unpacker(width, height).yuyv
-        self._backdrop: Picture | Blur = Blur(50.0)
+        self.dice = random.Random(5)
+        self.backdrop: Picture | Blur = Blur(50.0)
         if case.background == "picture":
-            self._backdrop = i420_from_image(draw("studio", width, height))
+            self.backdrop = i420_from_image(draw("studio", width, height))
         self._look = Look()
         self._sink = np.zeros(i420_shape(width, height), np.uint8)
         self.first_at = 0.0
@@ -188,6 +241,15 @@ class _Loop:
         if self.case.format == "mjpg":
             return self.jpegs[index % len(self.jpegs)]
         return self.yuyv[index % len(self.yuyv)].tobytes()
+
+    def matted(self, index: int) -> tuple[Frame, Matte]:
+        """A frame and its matte."""
+        if self.case.format == "mjpg":
+            planes = self._decoder.decode(self.jpegs[index % len(self.jpegs)])
+        else:
+            planes = self._unpack(self.yuyv[index % len(self.yuyv)])
+        frame = Frame(planes, index / 30, index)
+        return frame, self._segmenter.matte(planes, seq=index, pts=frame.pts)
 
     def step(self, index: int) -> None:
         """Take one frame from memory to the sink; `marks` are the CPU times between the stages."""
@@ -202,7 +264,7 @@ class _Loop:
         frame: Frame = Frame(planes, time.monotonic(), index)
         matte = self._segmenter.matte(planes, seq=frame.seq, pts=frame.pts)
         marks[2] = clock()
-        safe = self._compositor.compose(frame, matte, self._backdrop, self._look)
+        safe = self._compositor.compose(frame, matte, self.backdrop, self._look)
         marks[3] = clock()
         np.copyto(self._sink, safe.data)
         marks[4] = clock()
@@ -353,6 +415,17 @@ def _cuda(options: argparse.Namespace) -> int:
 
 def _say(name: str) -> None:
     foreign_text.say(f"  {name} …", file=sys.stderr)
+
+
+def _print_looks(report: dict[str, Any]) -> None:
+    foreign_text.say(report["machine"])
+    foreign_text.say(f"{'case':<22}{'look':>8}{'compose ms':>12}{'more ms':>10}{'ratio':>8}")
+    for row in report["looks"]:
+        foreign_text.say(
+            f"{row['name']:<22}{row['look']:>8}{row['compose_ms']:>12.2f}"
+            f"{row['extra_ms']:>10.2f}{row['ratio']:>7.2f}x"
+        )
+    foreign_text.say("ratio: CPU of a composite over that of cv2.imdecode of the same frame.")
 
 
 def _print(report: dict[str, Any]) -> None:

@@ -16,12 +16,16 @@ from vcam.compose.constants import (
     GAIN,
     SHIFT,
     SPILL,
+    SPILL_FALL,
     SPILL_GAIN,
     SPILL_LEAST,
+    SPILL_LIGHT,
     SPILL_MOST,
+    SPILL_OUT,
     SPILL_SHIFT,
 )
 from vcam.compose.framing import Crop, Framer
+from vcam.compose.light.person import Light
 from vcam.compose.scene import Blur, Look
 from vcam.frame import SafeFrame
 from vcam.system.memory import blank
@@ -49,6 +53,8 @@ def look_of(config: Config) -> Look:
         framing=config.look.framing,
         zoom=config.look.zoom,
         shift=(config.look.shift_x, config.look.shift_y),
+        light=config.look.light,
+        sharp=config.look.sharp,
     )
 
 
@@ -114,8 +120,11 @@ class Compositor:
         out = self._next()
         if not fit.fills:
             np.copyto(out, behind)  # the bars beside the person
-        fit.fill_low(matte, look, behind)
-        self._draw(fit, planes, behind, out, (look.decontaminate, look.light_wrap > 0))
+        fit.fill_low(matte, look, behind, moves=isinstance(backdrop, Blur))
+        shown = planes
+        if look.lit:
+            shown = fit.lit().shown(planes, matte, fit.low, look, backdrop, fit.grid)
+        self._draw(fit, (planes, shown), behind, out, (look.decontaminate, look.light_wrap > 0))
         return self._shown(out, frame)
 
     def _adopt(self, frame: Frame, composite: NDArray[np.uint8]) -> SafeFrame:
@@ -147,7 +156,7 @@ class Compositor:
         if not fit.fills:
             out[: self.height], out[self.height :] = BLACK, GREY
         # Nothing of the backdrop is shown.
-        self._draw(fit, planes, self._blurred, out, (False, False))
+        self._draw(fit, (planes, planes), self._blurred, out, (False, False))
         return self._shown(out, frame, revealed=True)
 
     def _shown(self, out: NDArray[np.uint8], frame: Frame, *, revealed: bool = False) -> SafeFrame:
@@ -160,17 +169,21 @@ class Compositor:
     def _draw(
         self,
         fit: _Fit,
-        planes: Planes,
+        planes: tuple[Planes, Planes],
         behind: NDArray[np.uint8],
         out: NDArray[np.uint8],
         wishes: tuple[bool, bool],
     ) -> None:
-        """Blend planes that fit over `behind` into `out`, with clean edges or spilt light."""
+        """Blend planes that fit over `behind` into `out`, with clean edges or spilt light.
+
+        Of `planes` the first are the frame's, which the matte was made for, the second are shown.
+        """
+        guide, shown = planes
         kernels.compose(
-            flat(planes.y),
-            flat_chroma(planes),
+            (flat(guide.y), flat(shown.y)),
+            flat_chroma(shown),
             fit.low,
-            (planes.full_range, *wishes),
+            (shown.full_range, *wishes),
             fit.grid,
             (behind.reshape(-1), out.reshape(-1)),
             (self.width, self.height, fit.left, fit.top),
@@ -229,6 +242,9 @@ class _Fit:
         self.low = np.zeros((arrays.PLANES, *small), np.float32)
         self.scratch = kernels.scratch_for((self.height, self.width), (small[0], small[1]))
         self.colours = Colours(*small[:2])
+        self._light: Light | None = None
+        # Of a backdrop that stays: which it is, itself, so that no other takes its place, its light
+        self._lit_by: tuple[object, NDArray[np.uint8], NDArray[np.float32]] | None = None
         self._scaled: list[NDArray[np.uint8]] | None = None
         if cut or (self.width, self.height) != (frame.width, frame.height):
             c = (self.height // 2, self.width // 2)
@@ -244,6 +260,14 @@ class _Fit:
         """Overwrite what is kept of the frame."""
         blank((self.low, self.scratch, self._between, *(self._scaled or ()), *self._flipped))
         self.colours.wipe()
+        if self._light is not None:
+            self._light.wipe()
+
+    def lit(self) -> Light:
+        """The person's light; made when it is first asked for."""
+        if self._light is None:
+            self._light = Light((self.height, self.width), self.low.shape[1:])
+        return self._light
 
     def aim(self, crop: Crop | None, *, mirror: bool) -> None:
         """Show this part of the frames that come."""
@@ -287,8 +311,8 @@ class _Fit:
         middle = left + (w - 1) / 2, top + (h - 1) / 2
         return np.asarray(cv2.getRectSubPix(plane, (w, h), middle, between, cv2.CV_8U))
 
-    def fill_low(self, matte: Matte, look: Look, behind: NDArray[np.uint8]) -> None:
-        """Fill the planes at model size that the kernel enlarges."""
+    def fill_low(self, matte: Matte, look: Look, behind: NDArray[np.uint8], *, moves: bool) -> None:
+        """Fill the planes at model size that the kernel enlarges; `behind` is the room or stays."""
         low = self.low
         np.multiply(matte.a, np.float32(1 / 255), out=low[arrays.A])
         low[arrays.B] = matte.b
@@ -296,29 +320,18 @@ class _Fit:
             self.colours.person(low[arrays.PERSON : arrays.PERSON + 3])
             self.colours.room(low[arrays.ROOM : arrays.ROOM + 3])
         if look.light_wrap > 0:
-            h, w = matte.alpha.shape
-            reach = (max(3, round(SPILL * h)) | 1,) * 2
-            around = cv2.blur(cv2.blur(1 - matte.alpha, reach), reach)
-            spill = np.clip(around * SPILL_GAIN - SPILL_SHIFT, 0, 1)
-            spill *= np.float32(SPILL_MOST * look.light_wrap)
-            spill[spill < SPILL_LEAST] = 0  # the kernel takes tiles without any as they are
-            low[arrays.WRAP] = spill
-            for channel, plane in enumerate(self.inside(behind)):
-                light = cv2.blur(self._placed(plane, (h, w), look.mirror), reach)
-                np.multiply(light, spill, out=low[arrays.LIGHT + channel])
+            self._spill(matte, look, self._lights(behind, look.mirror, moves=moves))
         if look.mirror:
             for plane in low:
                 cv2.flip(plane, 1, plane)
 
-    def _placed(
-        self, plane: NDArray[np.uint8], size: tuple[int, int], mirror: bool
-    ) -> NDArray[np.uint8]:
+    def _placed(self, plane: NDArray[np.uint8], mirror: bool, method: int) -> NDArray[np.uint8]:
         """A plane of the backdrop at model size, lying where the person stands before it."""
-        h, w = size
+        h, w = self.low.shape[1:]
         crop = self.crop or WHOLE
         x, across = round(crop.left * w), max(1, round(crop.width * w))
         y, down = round(crop.top * h), max(1, round(crop.height * h))
-        small = cv2.resize(plane, (across, down), interpolation=cv2.INTER_AREA)
+        small = cv2.resize(plane, (across, down), interpolation=method)
         if mirror:
             small = np.ascontiguousarray(small[:, ::-1])
         if self.crop is None:
@@ -326,6 +339,41 @@ class _Fit:
         right, bottom = max(0, w - x - across), max(0, h - y - down)
         placed = cv2.copyMakeBorder(small, y, bottom, x, right, cv2.BORDER_REPLICATE)
         return np.asarray(placed[:h, :w])
+
+    def _spill(self, matte: Matte, look: Look, lights: NDArray[np.float32]) -> None:
+        """Find how much of the backdrop's light spills over each pixel, and what light that is."""
+        h = matte.alpha.shape[0]
+        reach = (max(3, round(SPILL * h)) | 1,) * 2
+        around = cv2.blur(cv2.blur(1 - matte.alpha, reach), reach)
+        spill = self.low[arrays.WRAP]
+        np.multiply(around, np.float32(SPILL_GAIN), out=spill)
+        np.subtract(spill, np.float32(SPILL_SHIFT), out=spill)
+        np.multiply(around, np.float32(-SPILL_FALL), out=around)
+        np.add(around, np.float32(SPILL_OUT), out=around)
+        np.minimum(spill, around, out=spill)
+        np.clip(spill, 0, 1, out=spill)
+        np.multiply(spill, lights[3], out=spill)
+        np.multiply(spill, np.float32(SPILL_MOST * look.light_wrap), out=spill)
+        # The kernel takes tiles without any as they are.
+        cv2.threshold(spill, SPILL_LEAST, 0, cv2.THRESH_TOZERO, dst=spill)
+        np.multiply(lights[:3], spill, out=self.low[arrays.LIGHT : arrays.LIGHT + 3])
+
+    def _lights(
+        self, behind: NDArray[np.uint8], mirror: bool, *, moves: bool
+    ) -> NDArray[np.float32]:
+        """The backdrop's light: its Y, U and V at model size, and how bright it is, 0..1."""
+        key = None if moves else (id(behind), mirror, self.crop)
+        if key is not None and self._lit_by is not None and self._lit_by[0] == key:
+            return self._lit_by[2]
+        h, w = self.low.shape[1:]
+        reach = (max(3, round(SPILL * h)) | 1,) * 2
+        lights = np.empty((4, h, w), np.float32)
+        method = cv2.INTER_LINEAR if moves else cv2.INTER_AREA  # a room that is blurred is smooth
+        for channel, plane in enumerate(self.inside(behind)):
+            lights[channel] = cv2.blur(self._placed(plane, mirror, method), reach)
+        lights[3] = np.clip((lights[0] - BLACK) * np.float32(SPILL_LIGHT), 0, 1)
+        self._lit_by = None if key is None else (key, behind, lights)
+        return lights
 
     def inside(self, data: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
         """The parts of an output's planes that the frame covers."""

@@ -21,8 +21,11 @@ LEAST_WEIGHT: Final = 1e-3  # of all the room there is, to divide by where there
 PASSES: Final = 3  # box blurs that make a bell
 BLUR_MOST: Final = 0.06  # deviation of the strongest blur, as a share of the longer side
 
-SPILL: Final = 0.05  # how far the backdrop's light spills over the person, as a share of the height
+SPILL: Final = 0.05  # how far the backdrop's light spills over the rim, as a share of the height
 SPILL_GAIN: Final = 1.6  # how much of it spills, by the share of backdrop around a pixel:
-SPILL_SHIFT: Final = 0.1  # share * SPILL_GAIN - SPILL_SHIFT, within 0..1
-SPILL_MOST: Final = 0.6  # of the strongest spill
+SPILL_SHIFT: Final = 0.1  # share * SPILL_GAIN - SPILL_SHIFT, within 0..1,
+SPILL_OUT: Final = 2.25  # and as little as SPILL_OUT - share * SPILL_FALL outside the person,
+SPILL_FALL: Final = 2.5
+SPILL_LIGHT: Final = 1.3 / 219  # by each level of the light's luma above black; 1 at most
+SPILL_MOST: Final = 0.75  # of the strongest spill
 SPILL_LEAST: Final = 1e-3  # less is none: pixels without any are taken as they are

@@ -18,7 +18,7 @@ from vcam.compose.constants import GAIN, NEAR, SHIFT
 
 if TYPE_CHECKING:
     from segmentation.planes import Bytes, Chroma, Luma
-    from vcam.compose.arrays import Floats, Grid, Ints, Pictures, Place, Taps, Wishes
+    from vcam.compose.arrays import Floats, Grid, Ints, Lumas, Pictures, Place, Taps, Wishes
 
     Int = int | np.int64
     Rows = tuple[Int, Int]
@@ -30,7 +30,7 @@ EMPTY, FULL, SOFT = 0, 1, 2  # kinds of tiles: backdrop alone, person alone, bot
 # Alpha that comes out as exactly 0 and as exactly 1, once it is stretched by `GAIN`.
 NOTHING: Final = 0.005
 ALL: Final = 0.995
-MARKED: Final = 1000  # times the smallest spill, taken from alpha, is no person alone
+MARKED: Final = 1000  # times the smallest spill, on alpha or taken from it, is an edge
 WRAP_C: Final = PLANES  # of the planes as wide as the frame: `WRAP` at the width of chroma
 WIDE: Final = PLANES + 1
 
@@ -43,6 +43,7 @@ _PLANE = "Array(f4, 2, 'C', readonly=True)"
 _PLANES = "Array(f4, 3, 'C', readonly=True)"
 _TAPS = "Tuple((u4[::1], u4[::1], f4[::1]))"
 _LUMA = f"Tuple(({_READ}, i8))"
+_LUMAS = f"UniTuple({_LUMA}, 2)"
 _CHROMA = f"Tuple(({_READ}, {_READ}, i8, i8))"
 _WISHES = "UniTuple(b1, 3)"
 _PICTURES = f"Tuple(({_READ}, u1[::1]))"
@@ -79,11 +80,13 @@ def _purify(t: Floats, person: Floats, room: Floats, c: Floats) -> None:
         c[j] = min(max(pure, zero), white)
 
 
-@compiled("void(f4[::1], f4[::1], f4[::1])", inline=True)
-def _spill(wrap: Floats, light: Floats, c: Floats) -> None:
-    one = np.float32(1)
-    for j in range(c.size):
-        c[j] = c[j] * (one - wrap[j]) + light[j]
+@compiled(f"void(f4[::1], f4[::1], {_READ}, f4[::1], f4[::1], u1[::1])", inline=True)
+def _mix_lit(t: Floats, c: Floats, behind: Bytes, wrap: Floats, light: Floats, to: Bytes) -> None:
+    one, half = np.float32(1), np.float32(0.5)
+    for j in range(to.size):
+        c[j] = c[j] * t[j] + np.float32(behind[j]) * (one - t[j])
+    for j in range(to.size):
+        to[j] = np.uint8(np.int32(c[j] * (one - wrap[j]) + light[j] + half))
 
 
 @compiled(f"void(f4[::1], f4[::1], {_READ}, u1[::1])", inline=True)
@@ -146,7 +149,9 @@ def _classify(
         if wrap:
             row_w = low[WRAP, i]
             for j in range(least.size):
-                least[j] = min(least[j], one - row_w[j] * np.float32(MARKED))
+                spilt = row_w[j] * np.float32(MARKED)
+                least[j] = min(least[j], one - spilt)
+                most[j] = max(most[j], spilt)
     for n in range(kinds.size):
         last = min(n * TILE_W + TILE_W, j1.size) - 1
         x0, x1 = np.int64(j0[n * TILE_W]), np.int64(j1[last])
@@ -238,9 +243,9 @@ def _enlarge(
         _widen_rows(low[WRAP], rows, c_columns, c_part, wide[WRAP_C])
 
 
-@compiled(f"void({_LUMA}, {_TAPS}, {_WISHES}, {_PICTURES}, {_WORK}, {_PLACE}, {_RUN})")
+@compiled(f"void({_LUMAS}, {_TAPS}, {_WISHES}, {_PICTURES}, {_WORK}, {_PLACE}, {_RUN})")
 def _soft_luma(
-    luma: Luma,
+    lumas: Lumas,
     rows: Taps,
     wishes: Wishes,
     pictures: Pictures,
@@ -252,7 +257,7 @@ def _soft_luma(
     one, zero = np.float32(1), np.float32(0)
     gain, shift = np.float32(GAIN), np.float32(SHIFT)
     slope, black = np.float32(LUMA_SLOPE), np.float32(BLACK)
-    y, line = luma
+    (y, line), (own, own_line) = lumas
     i0, i1, wy = rows
     full_range, clean, wrap = wishes
     behind, out = pictures
@@ -265,12 +270,14 @@ def _soft_luma(
         both = np.int64(i0[ty + r]) - run[4], np.int64(i1[ty + r]) - run[4]
         k, s = o + r * place[0], (ty + r) * line + tx
         src, t = y[s : s + tw], alpha[r, tx : tx + tw]
+        s = (ty + r) * own_line + tx
+        colour = own[s : s + tw]
         _grown(wide[A], both, weight, tx, f)
         _grown(wide[B], both, weight, tx, g)
         for j in range(tw):
-            stored = np.float32(src[j])
-            c[j] = stored * slope + black if full_range else stored
-            a = (f[j] * stored + g[j]) * gain - shift
+            shown = np.float32(colour[j])
+            c[j] = shown * slope + black if full_range else shown
+            a = (f[j] * np.float32(src[j]) + g[j]) * gain - shift
             t[j] = min(max(a, zero), one)
         if clean:
             _grown(wide[PERSON], both, weight, tx, f)
@@ -279,8 +286,9 @@ def _soft_luma(
         if wrap:
             _grown(wide[WRAP], both, weight, tx, f)
             _grown(wide[LIGHT], both, weight, tx, g)
-            _spill(f, g, c)
-        _mix(t, c, behind[k : k + tw], out[k : k + tw])
+            _mix_lit(t, c, behind[k : k + tw], f, g, out[k : k + tw])
+        else:
+            _mix(t, c, behind[k : k + tw], out[k : k + tw])
 
 
 @compiled(f"void({_CHROMA}, {_TAPS}, {_WISHES}, {_PICTURES}, {_WORK}, {_PLACE}, {_RUN})")
@@ -328,16 +336,17 @@ def _soft_chroma(
             if wrap:
                 _grown(wide[WRAP_C], both, weight, tc, f)
                 _grown(wide[LIGHT + 1 + p], both, weight, tc, g)
-                _spill(f, g, c)
-            _mix(t, c, behind[k : k + cw], out[k : k + cw])
+                _mix_lit(t, c, behind[k : k + cw], f, g, out[k : k + cw])
+            else:
+                _mix(t, c, behind[k : k + cw], out[k : k + cw])
 
 
 @compiled(
-    f"i8({_LUMA}, {_CHROMA}, {_PLANES}, {_WISHES}, UniTuple({_TAPS}, 4), {_PICTURES}, {_PLACE}, "
+    f"i8({_LUMAS}, {_CHROMA}, {_PLANES}, {_WISHES}, UniTuple({_TAPS}, 4), {_PICTURES}, {_PLACE}, "
     "f4[::1])"
 )
 def _compose(
-    luma: Luma,
+    lumas: Lumas,
     chroma: Chroma,
     low: Floats,
     wishes: Wishes,
@@ -348,7 +357,8 @@ def _compose(
 ) -> int:
     """Put the person into the picture tile by tile; return how many tiles hold an edge of theirs.
 
-    Tiles of one kind beside one another are handled as one run.
+    Tiles of one kind beside one another are handled as one run. Of `lumas` the first is what alpha
+    was made for, the second what is shown.
     """
     rows, columns, c_rows, c_columns = grid
     i0, i1 = rows[0], rows[1]
@@ -373,11 +383,11 @@ def _compose(
             if kind == EMPTY:
                 _copy_backdrop(pictures, place, run)
             elif kind == FULL:
-                _copy_person(luma, chroma, wishes[0], pictures[1], place, run)
+                _copy_person(lumas[1], chroma, wishes[0], pictures[1], place, run)
             else:
                 soft_tiles += n - start
                 _enlarge(low, wishes, columns, c_columns, wide, run)
-                _soft_luma(luma, rows, wishes, pictures, work, place, run)
+                _soft_luma(lumas, rows, wishes, pictures, work, place, run)
                 _soft_chroma(chroma, c_rows, wishes, pictures, work, place, run)
     return soft_tiles
 

@@ -11,15 +11,15 @@ from vcam.compose.arrays import LIGHT, PERSON, ROOM, WRAP, A, B
 from vcam.compose.constants import GAIN, NEAR, SHIFT
 
 if TYPE_CHECKING:
-    from segmentation.planes import Bytes, Chroma, Luma
-    from vcam.compose.arrays import Floats, Grid, Pictures, Place, Wishes
+    from segmentation.planes import Bytes, Chroma
+    from vcam.compose.arrays import Floats, Grid, Lumas, Pictures, Place, Wishes
 
 ONE, ZERO, HALF, WHITE = (np.float32(value) for value in (1, 0, 0.5, 255))
 BOX = NEAR | 1  # pixels across: the window of `near`
 
 
 def compose(
-    luma: Luma,
+    lumas: Lumas,
     chroma: Chroma,
     low: Floats,
     wishes: Wishes,
@@ -34,15 +34,14 @@ def compose(
     width, height, left, top = place
     h, w = grid[0][0].size, grid[1][0].size
 
-    stored = _rows(*luma, h, w).astype(np.float32)
+    stored, shown = (_rows(*luma, h, w).astype(np.float32) for luma in lumas)
     t = (_enlarged(low[A], grid, 0) * stored + _enlarged(low[B], grid, 0)) * np.float32(GAIN)
     t = np.clip(t - np.float32(SHIFT), ZERO, ONE)
-    colour = stored * np.float32(LUMA_SLOPE) + np.float32(BLACK) if full_range else stored
+    colour = shown * np.float32(LUMA_SLOPE) + np.float32(BLACK) if full_range else shown
     shape, area = (height, width), height * width
     covered = np.s_[top : top + h, left : left + w]
     behind = backdrop[:area].reshape(shape)[covered]
-    colour = _coloured(colour, t, low, wishes, grid, 0)
-    out[:area].reshape(shape)[covered] = _mixed(colour, t, behind)
+    out[:area].reshape(shape)[covered] = _mixed(colour, t, behind, (low, wishes, grid), 0)
 
     quarter = (t[::2, ::2] + t[::2, 1::2]) + (t[1::2, ::2] + t[1::2, 1::2])
     quarter = quarter * np.float32(0.25)
@@ -57,8 +56,8 @@ def compose(
         at = area + (channel - 1) * (area // 4)
         part = slice(at, at + area // 4)
         behind = backdrop[part].reshape(shape)[covered]
-        colour = _coloured(colour, quarter, low, wishes, grid, channel)
-        out[part].reshape(shape)[covered] = _mixed(colour, quarter, behind)
+        drawn = _mixed(colour, quarter, behind, (low, wishes, grid), channel)
+        out[part].reshape(shape)[covered] = drawn
     return -1
 
 
@@ -72,25 +71,21 @@ def _enlarged(source: Floats, grid: Grid, channel: int) -> Floats:
     return made
 
 
-def _coloured(
-    c: Floats, t: Floats, low: Floats, wishes: Wishes, grid: Grid, channel: int
-) -> Floats:
-    """The person's colour without the old room's in it, and with the backdrop's light on it."""
-    _, clean, wrap = wishes
+def _mixed(
+    c: Floats, t: Floats, behind: Bytes, how: tuple[Floats, Wishes, Grid], channel: int
+) -> Bytes:
+    """The person, without the old room's colour, over the backdrop, and its light on both."""
+    low, (_, clean, wrap), grid = how
     if clean:
         person = _enlarged(low[PERSON + channel], grid, channel)
         room = _enlarged(low[ROOM + channel], grid, channel)
         c = c + (ONE - t) * ((person - c) + t * (person - room))
         c = np.clip(c, ZERO, WHITE)
+    mixed = c * t + behind.astype(np.float32) * (ONE - t)
     if wrap:
         spill = _enlarged(low[WRAP], grid, channel)
-        c = c * (ONE - spill) + _enlarged(low[LIGHT + channel], grid, channel)
-    return c
-
-
-def _mixed(c: Floats, t: Floats, behind: Bytes) -> Bytes:
-    mixed = c * t + behind.astype(np.float32) * (ONE - t) + HALF
-    made: Bytes = mixed.astype(np.int32).astype(np.uint8)
+        mixed = mixed * (ONE - spill) + _enlarged(low[LIGHT + channel], grid, channel)
+    made: Bytes = (mixed + HALF).astype(np.int32).astype(np.uint8)
     return made
 
 

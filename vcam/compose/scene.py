@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import cv2
 import numpy as np
@@ -28,6 +28,13 @@ class Look:
     framing: str = "off"  # or "head-and-shoulders", "close": follow the person
     zoom: float = 1.0  # how much the frame is enlarged, 1..2
     shift: tuple[float, float] = (0.0, 0.0)  # where to, -1..1 across and down
+    light: float = 0.0  # how much the person's light is bettered, and brought to the backdrop's, %
+    sharp: bool = False  # draw the person's outlines a little stronger
+
+    @property
+    def lit(self) -> bool:
+        """True if the person is not drawn in the camera's own pixels."""
+        return self.light > 0 or self.sharp
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +42,9 @@ class Blur:
     """The room itself as backdrop, blurred; `strength` is 0..100 percent."""
 
     strength: float = 50.0
+
+
+ALONE: Final = Look(decontaminate=False, light=100.0)  # of a scene that an engine does not draw
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,6 +55,14 @@ class Scene:
     height: int
     behind: Picture | Blur
     look: Look = field(default_factory=Look)
+
+    @property
+    def drawable(self) -> Scene:
+        """The scene as an engine that draws is given it: a person in another light is not its own.
+
+        Of such a scene it makes the matte alone, which is the same whatever stands behind.
+        """
+        return Scene(self.width, self.height, Blur(), ALONE) if self.look.lit else self
 
     @property
     def blur(self) -> Blur | None:

@@ -32,11 +32,17 @@ class Exchange:
     size: tuple[int, int]  # (h, w) of the matte
     width: int  # of the output
     height: int
+    alone: bool = False  # the matte is all that is asked for, and comes down whole
+
+    @property
+    def step(self) -> int:
+        """Rows and columns of the matte of which one comes down."""
+        return 1 if self.alone else SAMPLE
 
     @cached_property
     def thin(self) -> tuple[int, int]:
-        """Rows and columns of the thinned matte."""
-        return -(-self.size[0] // SAMPLE), -(-self.size[1] // SAMPLE)
+        """Rows and columns of the matte that comes down."""
+        return -(-self.size[0] // self.step), -(-self.size[1] // self.step)
 
     @cached_property
     def shape(self) -> tuple[int, int]:
@@ -58,7 +64,7 @@ class Exchange:
     def pixels(self) -> slice:
         """Place of the composite in an answer."""
         start = -(-self.bytes.stop // 64) * 64
-        return slice(start, start + self.backdrop)
+        return slice(start, start + (0 if self.alone else self.backdrop))
 
     @cached_property
     def up(self) -> int:
@@ -144,7 +150,7 @@ class Exchange:
             )
         raw, alpha, a, b = back[self.floats].view(np.float32).reshape(4, *self.thin)
         picture = back[self.bytes].reshape(3, *self.thin)
-        composite = back[self.pixels].reshape(self.shape)
+        composite = None if self.alone else back[self.pixels].reshape(self.shape)
         return Matte(alpha, a, b, seq, pts, raw, picture, bool(cut), bool(present), composite)
 
 

@@ -21,7 +21,7 @@ from segmentation.sizes import input_size
 from vcam.compose.scene import Blur, Scene
 from vcam.gpu import resample, torch_draw, torch_matte
 from vcam.gpu.exchange import Exchange, bare
-from vcam.gpu.packing import HEADER, SAMPLE, Packing
+from vcam.gpu.packing import HEADER, Packing
 from vcam.gpu.rig import Rig
 
 if TYPE_CHECKING:
@@ -64,7 +64,9 @@ class Plan:
         self._colours = torch_draw.Colours(h, w, device)
         self._fit = torch_draw.Fit(packing, scene, h, w, device)
         self._spill = torch_draw.Spill(self._fit, scene, (h, w), device)
-        self.exchange = Exchange(packing, self.size, scene.width, scene.height)
+        self.exchange = Exchange(
+            packing, self.size, scene.width, scene.height, alone=scene.look.lit
+        )
         self.buffers = rig.host.take(self.exchange)
         self._above = torch.zeros(self.exchange.up, dtype=torch.uint8, device=device)
         self._answer = torch.zeros(self.exchange.down, dtype=torch.uint8, device=device)
@@ -100,6 +102,8 @@ class Plan:
         same = (scene.width, scene.height) == (self.scene.width, self.scene.height)
         mine, wanted = self.scene.blur, scene.blur
         blurs_enough = mine is not None and wanted is not None and mine.strength >= wanted.strength
+        if self.exchange.alone or scene.look.lit:
+            return packing == self.packing and same and self.exchange.alone
         return packing == self.packing and same and (self._pictured or blurs_enough)
 
     def inherit(self, other: Plan) -> None:
@@ -189,7 +193,8 @@ class Plan:
             self.run()
             mattes.append(self.answer(seq, 0.0).raw.copy())
         rows, columns = answers.part(*self.size)
-        known = answers.person(rows, columns)[::SAMPLE, ::SAMPLE]
+        step = self.exchange.step
+        known = answers.person(rows, columns)[::step, ::step]
         before, alone = (matte[: known.shape[0], : known.shape[1]] for matte in mattes)
         return answers.fault_in(before, alone, known)
 
@@ -257,6 +262,8 @@ class Plan:
 
     def draw(self, turn: int) -> None:
         """Put the person in front of the backdrop, right where the answer is fetched from."""
+        if self.exchange.alone:
+            return
         scene, fit, picture = self.scene, self._fit, self._picture
         full_range = self.packing.full_range
         out = self._answer[self.exchange.pixels]
@@ -284,7 +291,9 @@ class Plan:
     def download(self, turn: int) -> None:
         """Hand back the composite, and of the matte as much as the guard needs."""
         if self._shapers is not None:
-            self._shapers.answer(self._raw, self._picture, self._above, self._answer)
+            self._shapers.answer(
+                self._raw, self._picture, self._above, self._answer, self.exchange.step
+            )
             self.buffers.down[turn].copy_(self._answer, non_blocking=True)
             return
         self._answer[:24].view(torch.int64).copy_(
@@ -293,9 +302,10 @@ class Plan:
         thin = torch.stack((self._raw, self._alpha, self._a, self._b))
         # One pixel that is no number, sampled or not, makes all of them so: the guard must see it.
         poison = thin.sum() * 0
-        samples = thin[:, ::SAMPLE, ::SAMPLE] + poison
+        step = self.exchange.step
+        samples = thin[:, ::step, ::step] + poison
         self._answer[self.exchange.floats].view(torch.float32).copy_(samples.reshape(-1))
-        picture = self._picture[:, ::SAMPLE, ::SAMPLE]
+        picture = self._picture[:, ::step, ::step]
         self._answer[self.exchange.bytes].copy_(picture.reshape(-1))
         self.buffers.down[turn].copy_(self._answer, non_blocking=True)
 

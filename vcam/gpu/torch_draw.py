@@ -20,9 +20,12 @@ from vcam.compose.constants import (
     ROOM_RAMP,
     SHIFT,
     SPILL,
+    SPILL_FALL,
     SPILL_GAIN,
     SPILL_LEAST,
+    SPILL_LIGHT,
     SPILL_MOST,
+    SPILL_OUT,
     SPILL_SHIFT,
     TRUST,
 )
@@ -191,10 +194,11 @@ def draw(
         if person.purity is not None:
             own, room = grow(person.purity[channel]), grow(person.purity[3 + channel])
             c = (c + (1 - weight) * ((own - c) + weight * (own - room))).clamp_(0, 255)
+        place, view = (part(x, channel, fit, scene) for x in (behind, out))
+        c = c * weight + place.float() * (1 - weight)
         if person.wrap is not None:
             c = c * (1 - grow(person.wrap[0])) + grow(person.wrap[1 + channel])
-        place, view = (part(x, channel, fit, scene) for x in (behind, out))
-        view.copy_((c * weight + place.float() * (1 - weight) + 0.5).to(torch.uint8))
+        view.copy_((c + 0.5).to(torch.uint8))
 
 
 def part(data: Tensor, channel: int, fit: Fit, scene: Scene) -> Tensor:
@@ -254,10 +258,13 @@ class Spill:
         """
         reach, scene = (self.reach,) * 2, self._scene
         around = box(box(1 - alpha[None], reach, "reflect"), reach, "reflect")[0]
-        spill = (around * SPILL_GAIN - SPILL_SHIFT).clamp_(0, 1) * self.most
-        spill = spill.masked_fill(spill < SPILL_LEAST, 0)
+        spill = torch.minimum(around * SPILL_GAIN - SPILL_SHIFT, SPILL_OUT - around * SPILL_FALL)
+        spill = spill.clamp_(0, 1)
         if scene.look.mirror:
             spill = spill.flip(-1)
         parts = [part(behind, channel, self._fit, scene).float() for channel in range(3)]
         light = torch.stack([self.light[min(i, 1)](plane) for i, plane in enumerate(parts)])
-        return torch.cat((spill[None], box(whole(light), reach, "reflect") * spill))
+        light = box(whole(light), reach, "reflect")
+        spill = spill * ((light[0] - BLACK) * SPILL_LIGHT).clamp(0, 1) * self.most
+        spill = spill.masked_fill(spill < SPILL_LEAST, 0)
+        return torch.cat((spill[None], light * spill))

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from pydantic.fields import FieldInfo
 
 from vcam.errors import ConfigError
@@ -68,6 +68,20 @@ def _background(value: str) -> str:
     return value
 
 
+STRENGTHS: Final = {"off": 0, "mild": 40}  # words that stand for percent
+
+
+def _strength(value: object) -> object:
+    """Percent, of a word or of digits that an environment holds."""
+    if isinstance(value, str):
+        if value in STRENGTHS:
+            return STRENGTHS[value]
+        if not value.isdecimal():
+            raise ValueError("'off', 'mild' or a whole number from 0 to 100")
+        return int(value)
+    return value
+
+
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -116,6 +130,8 @@ class Background(_Section):
 class LookSettings(_Section):
     """Settings of the person's picture."""
 
+    light: Annotated[int, Field(ge=0, le=100), BeforeValidator(_strength)]
+    sharp: bool
     framing: Literal["off", "head-and-shoulders", "close"]
     zoom: Annotated[float, Field(ge=1, le=2)]
     shift_x: Annotated[float, Field(ge=-1, le=1)]

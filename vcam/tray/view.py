@@ -13,7 +13,7 @@ from vcam.words import _, mark, told
 SHORT = 60  # characters of a name in a menu
 SEEN = {"page": mark("Preview only: no program can see you"), "file": mark("Recording only")}
 BLURS = (
-    (mark("Light"), 25),
+    (mark("Soft"), 25),
     (mark("Medium"), 50),
     (mark("Strong"), 75),
     (mark("Strongest"), 100),

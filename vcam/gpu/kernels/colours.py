@@ -24,6 +24,9 @@ LEAST_WEIGHT = tl.constexpr(constants.LEAST_WEIGHT)
 SPILL_GAIN, SPILL_SHIFT, SPILL_LEAST = (
     tl.constexpr(x) for x in (constants.SPILL_GAIN, constants.SPILL_SHIFT, constants.SPILL_LEAST)
 )
+SPILL_OUT, SPILL_FALL, SPILL_LIGHT = (
+    tl.constexpr(x) for x in (constants.SPILL_OUT, constants.SPILL_FALL, constants.SPILL_LIGHT)
+)
 
 
 class Colours:
@@ -320,7 +323,9 @@ def _spill(planes, wrap, n, most, BLOCK: tl.constexpr):
     place = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = place < n
     around = tl.load(planes + place, mask=inside, other=0)
-    spill = _clamped(around * SPILL_GAIN - SPILL_SHIFT, 0.0, 1.0) * most
+    spill = tl.minimum(around * SPILL_GAIN - SPILL_SHIFT, SPILL_OUT - around * SPILL_FALL)
+    bright = tl.load(planes + n + place, mask=inside, other=0) - DARK
+    spill = _clamped(spill, 0.0, 1.0) * _clamped(bright * SPILL_LIGHT, 0.0, 1.0) * most
     spill = tl.where(spill < SPILL_LEAST, 0.0, spill)
     tl.store(wrap + place, spill, mask=inside)
     for k in tl.static_range(1, 4):

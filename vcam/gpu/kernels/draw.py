@@ -97,29 +97,24 @@ def _grown(plane, w, i0, i1, v0, v1, j0, j1, w0, w1, inside):
 
 
 @triton.jit
-def _mixed(
-    c, weight, purity, wrap, channel, n, w,
+def _blend(
+    c, weight, purity, wrap, behind, out, at, channel, n, w,
     i0, i1, v0, v1, j0, j1, w0, w1, m0, m1, z0, z1, inside,
     PURITY: tl.constexpr, WRAP: tl.constexpr,
 ):  # fmt: skip
-    """The person's colour without the old room's in it, and with the backdrop's light on it."""
+    """The person's colour without the old room's in it, and the backdrop's light on both."""
     if PURITY:
         person = _grown(purity + channel * n, w, i0, i1, v0, v1, j0, j1, w0, w1, inside)
         room = _grown(purity + (3 + channel) * n, w, i0, i1, v0, v1, j0, j1, w0, w1, inside)
         c = c + (1 - weight) * ((person - c) + weight * (person - room))
         c = tl.minimum(tl.maximum(c, 0.0), 255.0)
+    room = tl.load(behind + at, mask=inside, other=0).to(tl.float32)
+    c = c * weight + room * (1 - weight)
     if WRAP:
         spill = _grown(wrap, w, i0, i1, v0, v1, m0, m1, z0, z1, inside)
         light = _grown(wrap + (1 + channel) * n, w, i0, i1, v0, v1, m0, m1, z0, z1, inside)
         c = c * (1 - spill) + light
-    return c
-
-
-@triton.jit
-def _blended(c, weight, behind, out, at, inside):
-    room = tl.load(behind + at, mask=inside, other=0).to(tl.float32)
-    shown = c * weight + room * (1 - weight) + 0.5
-    tl.store(out + at, shown.to(tl.int32).to(tl.uint8), mask=inside)
+    tl.store(out + at, (c + 0.5).to(tl.int32).to(tl.uint8), mask=inside)
 
 
 @kernel
@@ -158,11 +153,10 @@ def _draw(
         t = tl.minimum(tl.maximum(t * GAIN - SHIFT, 0.0), 1.0)
         total += t
         y = tl.where(full_range != 0, y * LUMA + DARK, y)
-        y = _mixed(
-            y, t, purity, wrap, 0, n, w,
+        _blend(
+            y, t, purity, wrap, behind, out, (top + r) * scene_w + left + shown, 0, n, w,
             i0, i1, v0, v1, j0, j1, w0, w1, m0, m1, z0, z1, inside, PURITY, WRAP,
         )  # fmt: skip
-        _blended(y, t, behind, out, (top + r) * scene_w + left + shown, inside)
     weight = total * 0.25
     c = width - 1 - column if MIRROR else column
     i0 = tl.load(ci + row, mask=inside, other=0)
@@ -188,11 +182,10 @@ def _draw(
         else:
             x = tl.load(plane + row * c_line + c * c_step, mask=inside, other=0).to(tl.float32)
         x = tl.where(full_range != 0, (x - MIDDLE) * CHROMA + MIDDLE, x)
-        x = _mixed(
-            x, weight, purity, wrap, 1 + k, n, w,
+        _blend(
+            x, weight, purity, wrap, behind, out, area + k * (area // 4) + at, 1 + k, n, w,
             i0, i1, v0, v1, j0, j1, w0, w1, m0, m1, z0, z1, inside, PURITY, WRAP,
         )  # fmt: skip
-        _blended(x, weight, behind, out, area + k * (area // 4) + at, inside)
 
 
 @kernel

@@ -20,7 +20,7 @@ from vcam.gpu.kernels.pieces import BAD, CUT, PRESENT
 from vcam.gpu.kernels.prepare import Prepare
 from vcam.gpu.kernels.refine import Refine
 from vcam.gpu.kernels.tail import Tail
-from vcam.gpu.packing import HEADER, SAMPLE, Packing
+from vcam.gpu.packing import HEADER, Packing
 from vcam.gpu.resample import Shrink
 from vcam.gpu.rig import Rig
 
@@ -67,19 +67,19 @@ class Shapers:
             wrap = self._spill(alpha, behind)
         self._draw(data, a, b, purity, wrap, behind, out)
 
-    def answer(self, raw: Tensor, picture: Tensor, header: Tensor, out: Tensor) -> None:
-        """Fill an answer's header and its thinned mattes and picture, as `Plan.download` does.
+    def answer(self, raw: Tensor, picture: Tensor, header: Tensor, out: Tensor, step: int) -> None:
+        """Fill an answer's header, mattes and picture, of which one row in `step` and column.
 
         Shapes:
             header, out: bytes of a frame on its way up, and of an answer on its way down
         """
         (h, w), made = raw.shape, self._refine.made
-        thin = (-(-h // SAMPLE), -(-w // SAMPLE))
+        thin = (-(-h // step), -(-w // step))
         n = thin[0] * thin[1]
         _answer[blocks(n)](
             raw, *made, picture, self._refine.counts, header[:8].view(torch.int64),
             out[:24].view(torch.int64), out[HEADER : HEADER + 16 * n].view(torch.float32),
-            out[HEADER + 16 * n :], h, w, *thin, STEP=SAMPLE, BLOCK=BLOCK,
+            out[HEADER + 16 * n :], h, w, *thin, STEP=step, BLOCK=BLOCK,
         )  # fmt: skip
 
     def wipe(self) -> None:

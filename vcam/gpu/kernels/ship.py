@@ -18,7 +18,7 @@ from torch import Tensor
 from segmentation.bisenet import BiSeNet
 from segmentation.engines import networks
 from segmentation.engines.weights_file import fold
-from vcam.compose.scene import Blur, Look, Scene
+from vcam.compose.scene import ALONE, Blur, Look, Scene
 from vcam.foreign_text import Parser, say
 from vcam.gpu import torch_matte
 from vcam.gpu.exchange import Exchange
@@ -66,6 +66,7 @@ def wanted() -> dict[Variant, Kernel]:
                 _record(Plan(rig, packing, _scene(LOOKS[0])), stages)
         for packing, look in itertools.product((tall, flat), LOOKS):
             _record(Plan(rig, packing, _scene(look)))
+        _record(Plan(rig, tall, _scene(ALONE)))
         for packing, mirror in itertools.product(packings(width, height)[2:4], (False, True)):
             blurred = Scene(width, height, Blur(60.0), Look(mirror=mirror))
             _record(Plan(rig, packing, blurred))
