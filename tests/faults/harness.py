@@ -28,7 +28,7 @@ from vcam.frame import Frame, SafeFrame
 from vcam.guard import Fault, Verdict
 from vcam.overlay.tag import Tag
 from vcam.pipeline import Pipeline
-from vcam.settings.config import LookSettings, OverlaySettings
+from vcam.settings.config import OverlaySettings
 from vcam.sinks.demand import Demand
 
 # All the light there is for a person.
@@ -154,12 +154,13 @@ class Bench:
     def _turn_look(self) -> None:
         """Frame the person for a while, and then move a part of the frame over the room by hand."""
         now, turn = self._settings.now, self.seq % 240
-        look = LookSettings(
-            framing="close" if turn < 60 else "off",
-            zoom=1.0 if turn < 60 else 1.0 + turn / 240,
-            shift_x=math.sin(turn / 9),
-            shift_y=math.cos(turn / 7),
-        )
+        wish = {
+            "framing": "close" if turn < 60 else "off",
+            "zoom": 1.0 if turn < 60 else 1.0 + turn / 240,
+            "shift_x": math.sin(turn / 9),
+            "shift_y": math.cos(turn / 7),
+        }
+        look = now.config.look.model_copy(update=wish)
         self._settings.now = now._replace(config=now.config.model_copy(update={"look": look}))
 
     def close(self) -> None:
