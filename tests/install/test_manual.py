@@ -76,7 +76,8 @@ def test_bash_completes_commands_flags_words_and_files(tmp_path: Path) -> None:
     assert "--foreground" in complete(tmp_path, "start", "--")
     assert complete(tmp_path, "start", "--background", "se") == {"sea.jpg"}
     assert complete(tmp_path, "background", "bl") == {"blur"}
-    assert complete(tmp_path, "background", "s") == {"sea.jpg", "slate", "studio"}
+    assert complete(tmp_path, "background", "st") == {"studio", "study"}
+    assert complete(tmp_path, "background", "se") == {"sea.jpg"}
     assert complete(tmp_path, "config", "") == {"path", "show", "check"}
     assert complete(tmp_path, "render", "--alpha", "") == {"mattes"}
     assert complete(tmp_path, "pause", "se") == set()
