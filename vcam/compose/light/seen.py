@@ -31,10 +31,11 @@ HEAD: Final = 0.4  # share of a person's height, from the top, in which the face
 SKIN: Final = ((77, 127), (133, 173))  # U and V of skin of every colour
 SKIN_LEAST: Final = 0.08  # share of the head that is skin where there is a face
 SKIN_HUE: Final = 130.0  # degrees: where the chroma of skin lies under white light
-TURN_MOST: Final = 4.0  # degrees that the hue of skin may turn
+PALE: Final = 14.0  # levels of chroma below which less and less is turned
+TURN_MOST: Final = 3.0  # degrees that the hue of skin may turn
 STEP: Final = 8  # pixels of a backdrop of which one is looked at
 
-TONE_PULL: Final = 0.7  # of the way to a well lit face, at full strength
+TONE_PULL: Final = 0.55  # of the way to a well lit face, at full strength
 DARK_FACE: Final = 0.40  # least luma of a well lit face before a backdrop of `MIDDLE`,
 FACES: Final = 0.18  # and how much more the most is
 MIDDLE: Final = 0.45
@@ -191,7 +192,7 @@ def tone_of(person: Person, back: Backlight | None, strength: float) -> Tone:
     if back is not None:
         ratio = max(back.spread, 0.05) / max(person.spread, 0.05)
         contrast = SPREAD_PULL * strength * min(max(math.log(ratio), -0.7), 0.7)
-        base, bend = base - contrast * wanted, bend + contrast
+        base, bend = base - contrast * x, bend + contrast
     front = FRONT * strength * min(max((0.65 - wanted) / 0.25, 0.0), 1.0)
     side = 0.0 if back is None else SIDE * strength * back.side
     side = min(max(side, -SIDE_MOST), SIDE_MOST)
@@ -250,7 +251,8 @@ def _warmth(person: Person, back: Backlight | None, strength: float) -> tuple[fl
         if turned <= TURN_MOST:
             break
         move_u, move_v = (n * TURN_MOST / turned for n in (move_u, move_v))
-    return move_u, move_v
+    sure = min(1.0, strong / PALE)  # the hue of what is nearly grey is anything
+    return move_u * sure, move_v * sure
 
 
 def _turned(to: float, by: float) -> float:
