@@ -31,8 +31,9 @@ LEFT_IN_ENGLISH = """(names) => {
         if (said && !names.includes(plain)) out.add(plain);
     };
     const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+    const untold = "script, style, code, kbd, h1, #version, #engine, [translate=no]";
     for (let node = walk.nextNode(); node; node = walk.nextNode())
-        if (!node.parentElement.closest("script, style, code, kbd, h1, #version, #engine, [translate=no]"))
+        if (!node.parentElement.closest(untold))
             look(node.textContent);
     for (const name of ["aria-label", "alt", "title"])
         for (const e of document.body.querySelectorAll(`[${name}]`)) look(e.getAttribute(name));

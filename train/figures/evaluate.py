@@ -146,12 +146,13 @@ def lightness_of_skin(image: Image, truth: Alpha) -> float | None:
     rows = np.flatnonzero((truth > 0.9).any(axis=1))
     if not rows.size:
         return None
-    top, bottom = rows[0], rows[0] + max(1, round(FACE * (rows[-1] - rows[0] + 1)))
+    top, last = int(rows[0]), int(rows[-1])
+    bottom = top + max(1, round(FACE * (last - top + 1)))
     face, person = np.ascontiguousarray(image[top:bottom]), truth[top:bottom] > 0.9
     _, cr, cb = cv2.split(cv2.cvtColor(face, cv2.COLOR_RGB2YCrCb))
     (least_b, most_b), (least_r, most_r) = SKIN
     skin = person & (cb >= least_b) & (cb <= most_b) & (cr >= least_r) & (cr <= most_r)
-    if np.count_nonzero(skin) < ENOUGH * max(1, np.count_nonzero(person)):
+    if int(np.count_nonzero(skin)) < ENOUGH * max(1, int(np.count_nonzero(person))):
         return None
     lightness = cv2.cvtColor(face, cv2.COLOR_RGB2LAB)[..., 0][skin]
     return float(np.median(lightness)) * 100 / 255
