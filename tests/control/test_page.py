@@ -453,4 +453,4 @@ def test_the_page_says_when_the_daemon_is_gone(browser, runtime, home):
 def test_the_page_is_small():
     page = Path(__file__).parents[2] / "vcam" / "control" / "page"
 
-    assert sum(file.stat().st_size for file in page.iterdir()) < 100_000
+    assert sum(file.stat().st_size for file in page.iterdir()) < 130_000

@@ -198,6 +198,13 @@ const say = (element, text) => { const shown = plain(text ?? ""); if (element.te
 
 // The gallery
 
+// One small picture after the other: a browser opens six connections, and a press of a button must
+// not wait behind all of them.
+let drawing = Promise.resolve();
+function later(draw) {
+  drawing = drawing.then(draw);
+}
+
 async function loadPresets() {
   presets = (await ask("GET", "/presets")).presets;
   const looks = { clip: _("Clip"), look: _("Look") };
@@ -206,7 +213,7 @@ async function loadPresets() {
     small.alt = "";
     small.decoding = "async";
     small.addEventListener("load", () => URL.revokeObjectURL(small.src));
-    picture(`/presets/${encodeURIComponent(preset.name)}/thumbnail`).then((made) => { small.src = made; }, () => {});
+    later(() => picture(`/presets/${encodeURIComponent(preset.name)}/thumbnail`).then((made) => { small.src = made; }, () => {}));
     const thumb = make("span", "thumb", small, place(), looks[preset.kind] && make("span", "kind", looks[preset.kind]));
     const made = tile(`preset:${preset.name}`, titled(preset), thumb);
     if (preset.mine && !preset.watched) {
