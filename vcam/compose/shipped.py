@@ -131,8 +131,8 @@ settings page, under *Who made these pictures*.
 
 Photographs and paintings come from Debian's packages, where each one's `copyright` names author and
 licence. They were cut to 1920x1080 and softened, and some were made lighter or darker, by
-[`artwork/photographs.py`](../artwork/photographs.py). The rooms are rendered, and the loops drawn,
-by programs in [`artwork/`](../artwork). Paper, Studio and Slate are drawn by the program itself.
+[`photographs.py`](artwork/photographs.py). The rooms are rendered, and the loops drawn,
+by programs in [`docs/artwork/`](artwork). Paper, Studio and Slate are drawn by the program itself.
 
 | background | author | from | licence | its light comes from |
 |---|---|---|---|---|

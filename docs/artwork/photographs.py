@@ -1,4 +1,4 @@
-"""Make the shipped photographs from Debian's packages: `python artwork/photographs.py FOLDER`.
+"""Make the shipped photographs from Debian's packages: `python docs/artwork/photographs.py FOLDER`.
 
 FOLDER holds the packages, unpacked with `dpkg -x`, one folder each by the package's name, and the
 rendered rooms as `rooms/NAME.png`. Each picture is cut to 16:9, softened as a lens would where it
@@ -19,7 +19,7 @@ from PIL import Image
 
 SIZE: Final = (1920, 1080)
 QUALITY: Final = 82
-TARGET: Final = Path(__file__).resolve().parent.parent / "vcam" / "assets" / "backgrounds"
+TARGET: Final = Path(__file__).resolve().parents[2] / "vcam" / "assets" / "backgrounds"
 PLASMA: Final = "plasma-workspace-wallpapers/usr/share/wallpapers"
 LOMIRI: Final = "lomiri-wallpapers-16.04/usr/share/backgrounds"
 MATE: Final = "mate-backgrounds/usr/share/backgrounds/mate"

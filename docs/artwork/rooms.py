@@ -1,4 +1,4 @@
-"""Render the rooms among the backgrounds: `python artwork/rooms.py NAME…` needs `pip install bpy`.
+"""Render the rooms among the backgrounds: `python docs/artwork/rooms.py NAME…`, with bpy from pip.
 
 Each room is built of boxes, turned bodies and leaves, lit by windows and lamps, and seen through a
 lens that is focused where the person sits, so that what is behind is soft.

@@ -1,4 +1,4 @@
-"""Make the two loops among the backgrounds: `python artwork/loops.py` writes them as MP4.
+"""Make the two loops among the backgrounds: `python docs/artwork/loops.py` writes them as MP4.
 
 Everything in them moves along closed paths that take a whole number of turns in the loop's length,
 so its last picture goes over into its first.
@@ -23,7 +23,7 @@ DRAWN: Final = (640, 360)
 SIZE: Final = (1280, 720)
 FPS: Final = 15
 SECONDS: Final = 16
-TARGET: Final = Path(__file__).resolve().parent.parent / "vcam" / "assets" / "backgrounds"
+TARGET: Final = Path(__file__).resolve().parents[2] / "vcam" / "assets" / "backgrounds"
 
 
 def _grid() -> tuple[Canvas, Canvas]:
