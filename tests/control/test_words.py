@@ -30,6 +30,7 @@ LEFT_IN_ENGLISH = """(names) => {
         const said = /\\p{L}{3,}/u.test(plain) && !plain.includes("⟦");
         if (said && !names.includes(plain)) out.add(plain);
     };
+    const unsaid = "script, style, code, kbd, h1, #version, #engine, [translate=no]";
     const walk = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
     const untold = "script, style, code, kbd, h1, #version, #engine, [translate=no]";
     for (let node = walk.nextNode(); node; node = walk.nextNode())
