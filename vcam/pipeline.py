@@ -108,6 +108,7 @@ class Pipeline:
         self.guard.distrust("one moment")
         self.verdict = Verdict("fault", "one moment")
         self.outlet.write(self.outlet.card.frame(self._clock(), -1, "one moment"))
+        self.compositor.wipe()  # what it failed on may be kept from frame to frame
 
     def show(self, backdrop: Backdrop) -> None:
         """Put the person in front of `backdrop` from the next frame on. Any thread."""

@@ -14,6 +14,7 @@ from tests.faults.harness import run, without_guard
 from tests.faults.kinds import ALL, CARD
 from vcam.compose.backdrops import open_backdrop
 from vcam.compose.card import Card
+from vcam.compose.scene import Look
 from vcam.guard import Fault
 from vcam.pipeline import Pipeline
 from vcam.sinks.demand import Demand
@@ -114,6 +115,22 @@ def test_an_engine_that_hangs_shows_the_card_within_two_frames_and_nothing_old_a
     assert longest < 3 * interval
     assert back - hung < interval + 1.0 + 5 * interval  # the hang, then three confident frames
     assert not times[-1][1]
+
+
+def test_a_drawing_that_failed_leaves_nothing_to_fail_on_again():
+    from tests.fakes import drain, pipeline
+
+    pipe, sink = pipeline([room(i) for i in range(6)], look={"zoom": 2.0, "light": 100})
+    drain(pipe, 4)
+    assert not sink.frames[-1].is_card
+
+    pipe.recover()
+
+    compositor = pipe.compositor
+    assert sink.frames[-1].is_card
+    assert compositor._framer.crop(np.zeros((9, 16), np.float32), (160, 90), Look(), 0.0) is None
+    assert not any(array.any() for array in (*compositor._outputs, *compositor._fitted._scaled))
+    assert compositor._fitted.lit()._person is None
 
 
 def test_a_fault_is_not_forgotten_by_freezing():

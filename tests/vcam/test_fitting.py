@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -86,3 +87,38 @@ def test_a_damaged_file_leaves_the_pictures_as_they_are(stripes):
     (backgrounds_dir().parent / "pictures.json").write_text('{"stripes.png": {"zoom": 99}, "a": 3}')
 
     assert fitting.Fittings().of(backgrounds_dir() / "stripes.png") == Fitting()
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "NaN", '"' + "a" * (2 << 20) + '"'])
+def test_a_file_of_nonsense_leaves_them_too(stripes, text):
+    (backgrounds_dir().parent / "pictures.json").write_text(text)
+
+    assert fitting.Fittings().of(backgrounds_dir() / "stripes.png") == Fitting()
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+def test_nobody_waits_for_a_pipe_in_its_place(stripes):
+    os.mkfifo(backgrounds_dir().parent / "pictures.json")
+
+    assert fitting.Fittings().of(backgrounds_dir() / "stripes.png") == Fitting()
+
+
+def test_a_picture_whose_name_is_no_utf_8_is_placed(stripes):
+    picture = backgrounds_dir() / os.fsdecode(b"m\xfcsli.png")
+    fitting.Fittings().keep(picture, Fitting(zoom=2))
+
+    assert fitting.Fittings().of(picture) == Fitting(zoom=2)
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(122, 69), (122, 700), (1100, 122)])
+@pytest.mark.parametrize("x", [-1.0, 0.0, 1.0])
+def test_all_of_a_picture_is_shown_whatever_its_size(columns, rows, x):
+    image = np.zeros((rows, columns, 3), np.uint8)
+    image[..., 0] = np.linspace(0, 250, columns)
+    image[..., 1] = np.linspace(0, 250, rows)[:, None]
+
+    seen = Fitting(x=x, y=x, darken=1).fit(image, 1280, 720).astype(int)
+
+    fits = min(columns / 1280, rows / 720) / np.array((columns / 1280, rows / 720))
+    assert abs(np.ptp(seen[360, :, 0]) - 247 * fits[0]) < 12
+    assert abs(np.ptp(seen[:, 640, 1]) - 247 * fits[1]) < 12

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,7 +24,7 @@ from tests.vcam.test_compositor import (
 from tests.vcam.test_compositor import H as TALL
 from tests.vcam.test_compositor import W as WIDE
 from vcam.compose.compositor import Compositor
-from vcam.compose.framing import SPEED, THIRD, Framer, heads_of
+from vcam.compose.framing import SPEED, THIRD, Crop, Framer, heads_of
 from vcam.compose.scene import Blur, Look
 
 MODES = ("head-and-shoulders", "close")
@@ -116,6 +117,36 @@ def test_a_frame_of_another_shape_or_size_fills_the_picture(size):
     assert (shown[..., 1] <= np.maximum(shown[..., 0], shown[..., 2]) + 20).all()
 
 
+@pytest.mark.parametrize("aspect", [16 / 9, 3 / 4])
+def test_the_part_lies_in_the_frame_whatever_comes(aspect):
+    luck = np.random.default_rng(7)
+    framer = Framer(aspect)
+    sizes = [(160, 90), (90, 160), (400, 64), (64, 48)]
+    size, pts, look = sizes[0], 0.0, Look()
+    for _ in range(1500):
+        if luck.random() < 0.05:
+            size = sizes[luck.integers(4)]
+        if luck.random() < 0.1:
+            mode = ("off", *MODES)[luck.integers(3)]
+            look = Look(framing=mode, zoom=luck.uniform(1, 2), shift=tuple(luck.uniform(-1, 1, 2)))
+        pts += luck.choice((0.03, 0.1, 2.0))
+        alpha = disc(64, 36, x=luck.uniform(0, 1), radius=luck.choice((0, 0.1, 0.3, 0.6)))
+
+        crop = framer.crop(alpha, size, look, pts)
+
+        assert crop is None or crop.inside, crop
+
+
+def test_a_part_beyond_the_frame_is_never_drawn():
+    alpha = disc()
+    frame = image_frame(pictured(alpha, RED, GREEN))
+    compositor = Compositor(WIDE, TALL)
+    compositor._framer = SimpleNamespace(rests=False, crop=lambda *_: Crop(0.0, -0.02, 1.0, 1.02))
+
+    with pytest.raises(ValueError, match="expected a part of the frame"):
+        compositor.compose(frame, matte_for(frame, alpha), plain(BLUE), Look())
+
+
 @pytest.mark.parametrize("mirror", [False, True])
 @pytest.mark.parametrize("shift", [(0.0, 0.0), (0.31, 0.0)])
 def test_the_person_is_enlarged_the_backdrop_stays_and_nothing_of_the_room_is_seen(mirror, shift):
@@ -163,3 +194,17 @@ def test_what_is_wiped_keeps_nothing_of_the_frame():
     fit = compositor._fitted
     kept = [fit._between, *fit._scaled, *fit._flipped, fit.colours._whole, fit.colours._bytes]
     assert not any(array.any() for array in kept)
+
+
+def test_what_is_left_behind_when_frames_of_another_size_come_is_wiped():
+    alpha = disc()
+    frame = image_frame(pictured(alpha, RED, GREEN))
+    compositor = Compositor(WIDE, TALL)
+    compositor.compose(frame, matte_for(frame, alpha), Blur(50), Look(zoom=1.5, mirror=True))
+    fit = compositor._fitted
+
+    half = image_frame(pictured(alpha, RED, GREEN)[::2, ::2])
+    compositor.compose(half, matte_for(half, alpha[::2, ::2]), Blur(50), Look())
+
+    assert fit is not compositor._fitted
+    assert not any(array.any() for array in (*fit._scaled, *fit._flipped, fit.colours._whole))

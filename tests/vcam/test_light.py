@@ -17,6 +17,7 @@ from tests.vcam.test_compositor import H, W, disc, image_frame, matte_for
 from vcam.compose import arrays
 from vcam.compose.compositor import Compositor
 from vcam.compose.light import loops, loops_plain, seen
+from vcam.compose.light.person import Light
 from vcam.compose.scene import Blur, Look
 from vcam.frame import Frame
 
@@ -172,6 +173,18 @@ def test_sharpness_steepens_edges_within_the_person_alone():
     assert steeper > 1.1 * steep
     assert np.array_equal(off[disc() < 0.01], on[disc() < 0.01])
     assert np.abs(on.astype(int) - off).max() <= 10
+
+
+def test_on_a_picture_smaller_than_the_matte_sharpness_keeps_away_from_the_room():
+    _, matte = dim_room(0)
+    h, w = matte.alpha.shape
+    light = Light((h // 2, w // 2), (h, w))
+
+    light._find_core(matte, mirror=False, calm=False)
+
+    room_within_reach = cv2.dilate((matte.alpha < 0.5).astype(np.uint8), np.ones((9, 9)))
+    assert light._fields[1].any()
+    assert not light._fields[1][room_within_reach > 0].any()
 
 
 def test_light_is_followed_over_seconds_and_forgotten_when_wiped():

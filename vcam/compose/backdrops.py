@@ -252,7 +252,8 @@ def presets() -> list[Preset]:
     taken = {preset.name.casefold() for preset in own}
     known = [*(one for one in _of_the_program() if one.name not in taken), *own]
     taken |= {preset.name.casefold() for preset in known}
-    watched = _of_files(_watched) if _watched else []
+    folder = _watched
+    watched = _of_files(folder, watched=True) if folder else []
     return [*known, *(one for one in watched if one.name.casefold() not in taken)]
 
 
@@ -265,8 +266,8 @@ def watch(folder: str) -> None:
 _watched: Path | None = None  # replaced as a whole
 
 
-def _of_files(folder: Path) -> list[Preset]:
-    found, watched = [], folder is _watched
+def _of_files(folder: Path, *, watched: bool = False) -> list[Preset]:
+    found = []
     files = patience.each(_files(folder), formats.kind_of, seconds=LISTED_WITHIN)
     for file, kind in files.items():
         if kind != "refused" and file.stem not in shipped.RESERVED:
@@ -286,8 +287,8 @@ def _of_the_program() -> list[Preset]:
 
 def stamps() -> list[tuple[str, int, int]]:
     """Name, size and time of each file that may be a preset."""
-    folders = [backgrounds_dir(), *([_watched] if _watched else [])]
-    files = [file for folder in folders for file in _files(folder)]
+    folders = (backgrounds_dir(), _watched)
+    files = [file for folder in folders if folder for file in _files(folder)]
     found = patience.each(files, _facts, seconds=LISTED_WITHIN)
     return [(file.name, *facts) for file, facts in found.items() if facts is not None]
 

@@ -148,6 +148,8 @@ class Compositor:
         """
         mirror = look is not None and look.mirror
         if self._fitted_bare is None or not self._fitted_bare.of(frame, (2, 2)):
+            if self._fitted_bare is not None:
+                self._fitted_bare.wipe()
             self._fitted_bare = _Fit(frame, (2, 2), self.width, self.height)
         fit = self._fitted_bare
         fit.low[arrays.B] = 2
@@ -197,6 +199,8 @@ class Compositor:
     def _fit(self, frame: Frame, matte: Matte, crop: Crop | None) -> _Fit:
         cut = crop is not None
         if self._fitted is None or not self._fitted.of(frame, matte.a.shape, cut=cut):
+            if self._fitted is not None:
+                self._fitted.wipe()  # nobody reaches it any more
             self._fitted = _Fit(frame, matte.a.shape, self.width, self.height, cut=cut)
         return self._fitted
 
@@ -270,7 +274,13 @@ class _Fit:
         return self._light
 
     def aim(self, crop: Crop | None, *, mirror: bool) -> None:
-        """Show this part of the frames that come."""
+        """Show this part of the frames that come.
+
+        Raises:
+            ValueError: it reaches beyond the frame, where no pixel has a matte of its own.
+        """
+        if crop is not None and not crop.inside:
+            raise ValueError(f"{crop} is shown, expected a part of the frame")
         self.crop = crop
         if crop is None or self._aimed == (crop, mirror):
             return

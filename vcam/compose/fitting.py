@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import math
+import os
+import stat
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -29,6 +31,7 @@ log = logging.getLogger(__name__)
 
 MOST: Final = 500  # pictures that are remembered
 BOUNDS: Final = {"x": (-1, 1), "y": (-1, 1), "zoom": (1, 4), "darken": (0, 90), "blur": (0, 100)}
+FILE_MOST: Final = 1 << 20  # bytes of the file
 WIDEST: Final = 0.03  # of the width: the blur at 100
 
 
@@ -50,7 +53,9 @@ class Fitting:
         """
         rows, columns = image.shape[:2]
         scale = max(width / columns, height / rows) * self.zoom
-        wide, high = max(1.0, width / scale), max(1.0, height / scale)
+        # No larger than the picture, not by the last digit either: the part would begin before it.
+        wide = min(max(1.0, width / scale), float(columns))
+        high = min(max(1.0, height / scale), float(rows))
         left = (columns - wide) * (1 + self.x) / 2
         top = (rows - high) * (1 + self.y) / 2
         part = image[
@@ -139,8 +144,8 @@ def _place() -> Path:
 def _read(place: Path) -> dict[str, Fitting]:
     """The fittings in the file; a part that is damaged is left out."""
     try:
-        found = json.loads(place.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = json.loads(_text(place))
+    except (OSError, ValueError, RecursionError):
         return {}
     held = {}
     names = {field.name for field in fields(Fitting)}
@@ -152,11 +157,20 @@ def _read(place: Path) -> dict[str, Fitting]:
     return held
 
 
+def _text(place: Path) -> str:
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0)
+    with os.fdopen(os.open(place, flags), encoding="utf-8") as file:
+        facts = os.fstat(file.fileno())
+        if not stat.S_ISREG(facts.st_mode) or facts.st_size > FILE_MOST:
+            raise ValueError(f"{place} is no small file")
+        return file.read()
+
+
 def _write(told: Mapping[str, Any]) -> None:
     place = _place()
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(place, json.dumps(told, indent=2, ensure_ascii=False) + "\n")
+        replace_file(place, json.dumps(told, indent=2) + "\n")  # names may be no UTF-8
     except OSError as error:
         raise BackgroundError(
             f"{str(place)!r} cannot be written: {error.strerror}",

@@ -57,6 +57,12 @@ class Crop(NamedTuple):
     height: float
 
     @property
+    def inside(self) -> bool:
+        """True if all of it lies in the frame."""
+        right, bottom = self.left + self.width, self.top + self.height
+        return min(self.left, self.top) >= -ALIKE and max(right, bottom) <= 1 + ALIKE
+
+    @property
     def mirrored(self) -> Crop:
         """The same part of the frame flipped left to right."""
         return self._replace(left=1 - self.left - self.width)
@@ -157,7 +163,7 @@ class Framer:
 
     def __init__(self, aspect: float) -> None:
         self._aspect = aspect  # of the part: width by height
-        self._columns = 1  # of the frame
+        self._size = 1, 1  # of the frame
         self.reset()
 
     def reset(self) -> None:
@@ -179,11 +185,13 @@ class Framer:
         Shapes:
             alpha: (h, w) float32, of a frame of `size` (width, height)
         """
+        if size != self._size:  # a part of a frame of another shape may lie beyond this one
+            self._size = size
+            self.reset()
         wanted = look.framing != "off" or look.zoom > 1
         if not wanted and self._part is None:
             self._fresh = False
             return None
-        self._columns = size[0]
         tall = size[1] / size[0]
         whole = _Part(0.5, tall / 2, min(1.0, tall * self._aspect))
         seconds = min(max(pts - self._at, 0.0), 0.2)
@@ -193,6 +201,9 @@ class Framer:
             part = self._by_hand(part, whole, tall, look, seconds)
         else:
             part = self._framed(part, whole, alpha, look, (tall, seconds, pts))
+        # What still grows may have grown past the frame.
+        part = part._replace(width=min(part.width, whole.width))
+        part = _within(part, tall, self._aspect)
         self._fresh = False
         if math.dist(part, whole) < ALIKE:
             self._part = part if wanted else None
@@ -319,7 +330,7 @@ class Framer:
 
     def _at_rest(self, part: _Part, whole: _Part, tall: float) -> _Part:
         """The part with its edges on whole pixels, where it is sharpest."""
-        columns = self._columns
+        columns = self._size[0]
         width = round(part.width * columns / GRID) * GRID / columns
         width = min(max(width, whole.width / MOST), whole.width)
         part = _within(part._replace(width=width), tall, self._aspect)

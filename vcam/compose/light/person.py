@@ -63,7 +63,11 @@ class Light:
         self._before = np.zeros((low_h, low_w), np.float32)  # where the person was for certain
         self._picture = np.zeros((low_h, low_w), np.uint8)  # their luma then
         self._scratch = loops.scratch_for(size, (low_h, low_w))
-        self._cross = cv2.getStructuringElement(cv2.MORPH_RECT, (3, 3))
+        # As far as sharpness looks, on pictures not much larger than the matte.
+        around = (
+            2 * max(1, math.ceil(loops.REACH * n / m)) + 1 for n, m in ((low_w, w), (low_h, h))
+        )
+        self._cross = cv2.getStructuringElement(cv2.MORPH_RECT, tuple(around))
         self._person: Person | None = None
         self._backlight: Backlight | None = None
         self._behind: Picture | None = None  # whose light that is
