@@ -15,11 +15,13 @@ from segmentation.constants import (
     EPSILON,
     FAINT,
     FIRM,
+    FLOATING,
     HALF,
     HOLE,
     ISLAND,
     LEAVE,
     LEVELS,
+    REACH,
     RIM,
     SOLID,
     SURE,
@@ -116,12 +118,35 @@ class Tidy:
         else:
             sums = np.bincount(labels.ravel(), weights=half.ravel(), minlength=count)
         drop = (areas < ISLAND * half.size) | (sums < FIRM * areas)
+        if count > 2:
+            drop |= self._afloat(labels, stats, sums)
         drop[0] = False
         if drop.any():
             # One pixel more takes the faint rim along.
             island = cv2.dilate(drop[labels].view(np.uint8), _BLOCK)
             np.copyto(half, 0, where=island.view(np.bool_))
             np.copyto(alpha, 0, where=self._enlarged(island))
+
+    def _afloat(
+        self, labels: NDArray[np.int32], stats: NDArray[np.int32], sums: NDArray[np.float64]
+    ) -> NDArray[np.bool_]:
+        """Return which pieces are small and reach neither the largest nor the picture's edge.
+
+        A hand comes from a body or from outside the picture: what floats is a chair.
+        """
+        h, w = self._half.shape
+        right = stats[:, cv2.CC_STAT_LEFT] + stats[:, cv2.CC_STAT_WIDTH]
+        bottom = stats[:, cv2.CC_STAT_TOP] + stats[:, cv2.CC_STAT_HEIGHT]
+        inside = (stats[:, cv2.CC_STAT_LEFT] > 0) & (stats[:, cv2.CC_STAT_TOP] > 0)
+        inside &= (right < w) & (bottom < h)
+        afloat: NDArray[np.bool_] = inside & (stats[:, cv2.CC_STAT_AREA] < FLOATING * h * w)
+        body = int(sums[1:].argmax()) + 1
+        afloat[body] = False
+        if afloat.any():
+            reach = np.ones((2 * max(1, round(REACH * h)) + 1,) * 2, np.uint8)
+            near = cv2.dilate((labels == body).view(np.uint8), reach)
+            afloat[labels[near.view(np.bool_)]] = False
+        return afloat
 
     def _fill_holes(self, alpha: NDArray[np.float32]) -> None:
         half = self._half

@@ -28,12 +28,27 @@ def test_the_person_stays_and_a_speck_in_the_room_goes():
     assert alpha[:, :60].max() < 0.02
 
 
-def test_a_raised_hand_apart_from_the_body_stays():
-    alpha = blob((140, 100, 50), (40, 60, 14))
+@pytest.mark.parametrize(
+    "hand", [(8, 60, 14), (40, 150, 14), (76, 100, 13), (40, 60, 22)],
+    ids=["from the side", "from below", "close to the body", "as large as somebody"],
+)  # fmt: skip
+def test_a_raised_hand_apart_from_the_body_stays(hand):
+    alpha = blob((140, 100, 50), hand)
 
     Tidy()(alpha)
 
-    assert alpha[60, 40] > 0.99
+    assert alpha[hand[1], hand[0]] > 0.99
+
+
+@pytest.mark.parametrize("radius", [9, 14])
+def test_a_small_piece_afloat_in_the_room_is_a_chair_and_goes(radius):
+    alpha = blob((140, 100, 50), (40, 60, radius))
+    assert (alpha > 0.5).mean() > 0.004
+
+    Tidy()(alpha)
+
+    assert alpha[:, :80].max() == 0
+    assert alpha[100, 140] > 0.99
 
 
 def test_a_large_ghost_of_low_confidence_goes():
