@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from vcam.errors import ConfigError
+from vcam.compose.backdrops import open_backdrop, presets, watch
+from vcam.errors import BackgroundError, ConfigError
+from vcam.overlay.tag import Tag
 from vcam.settings import config
 
 if sys.version_info >= (3, 11):
@@ -67,6 +69,8 @@ def test_every_problem_is_told_at_once_with_file_key_value_and_expectation(tmp_p
         ('[background]\nuse = "blur:200"\n', "0 to 100"),
         ("[privacy]\nconfident_frames = 0\n", "from 1 to 120"),
         ("[matte]\nthreads = true\n", "expected"),
+        ('[overlay]\nlogo = "a\\u0000b.png"\n', "text that a file can hold"),
+        ('[background]\nfolder = "\\u0000"\n', "text that a file can hold"),
     ],
 )
 def test_bad_files_are_explained(tmp_path, text, words):
@@ -86,3 +90,18 @@ def test_a_file_that_is_not_text_is_explained(tmp_path):
 
     with pytest.raises(ConfigError, match="UTF-8"):
         config.load(tmp_path / "c.toml", environ={})
+
+
+def test_a_home_that_nobody_has_is_a_file_that_is_not_there():
+    choice = "~nobody-has-this-name/logo.png"
+    wish = config.load(config.default_path(), environ={}).overlay.model_copy(
+        update={"logo": choice}
+    )
+
+    with pytest.raises(BackgroundError):
+        Tag(wish, 64, 36)
+    with pytest.raises(BackgroundError, match="neither a file nor a preset"):
+        open_backdrop(choice, 64, 36)
+    watch(choice)
+    assert presets()
+    watch("")

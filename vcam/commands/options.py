@@ -10,6 +10,7 @@ from vcam.errors import UsageError
 from vcam.settings import choice
 from vcam.settings.choice import Reveal
 from vcam.settings.config import Config, load
+from vcam.system.paths import expanded
 
 
 def load_config(options: argparse.Namespace) -> Config:
@@ -91,7 +92,7 @@ def absolute_background(value: str) -> str:
     except ValueError:
         return value  # who validates it says what is wrong
     if isinstance(wish, choice.File):
-        return str(choice.File(str(Path(wish.path).expanduser().absolute())))
+        return str(choice.File(str(expanded(wish.path).absolute())))
     if not isinstance(wish, choice.Preset) or (value.islower() and not Path(wish.name).is_file()):
         return value
     from vcam.compose import backdrops  # slow to import, for such names alone

@@ -36,7 +36,7 @@ from vcam.media.clip import ClipSource
 from vcam.overlay.tag import Tag
 from vcam.settings.choice import Reveal
 from vcam.system.interrupt import Interrupt
-from vcam.system.paths import backgrounds_dir, cache_dir
+from vcam.system.paths import backgrounds_dir, cache_dir, expanded
 from vcam.words import _
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ def _read_besides(config: Config) -> list[Path]:
     # A name that is no preset may be a file's.
     named = (getattr(wish, "path", getattr(wish, "name", "")), config.privacy.card)
     kept = backgrounds_dir()
-    files = [Path(name).expanduser() for name in named if name]
+    files = [expanded(name) for name in named if name]
     return files + (sorted(kept.iterdir()) if kept.is_dir() else [])
 
 

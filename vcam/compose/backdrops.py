@@ -28,7 +28,7 @@ from vcam.media.clip import ClipSource
 from vcam.settings import choice as choices
 from vcam.settings.choice import Choice, parse
 from vcam.system import patience
-from vcam.system.paths import backgrounds_dir
+from vcam.system.paths import backgrounds_dir, expanded
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -260,7 +260,7 @@ def presets() -> list[Preset]:
 def watch(folder: str) -> None:
     """Have the pictures and clips in `folder` be presets, too; "" for none. Opens nothing."""
     global _watched
-    _watched = Path(folder).expanduser() if folder else None
+    _watched = expanded(folder) if folder else None
 
 
 _watched: Path | None = None  # replaced as a whole
@@ -478,7 +478,7 @@ def _named(choice: choices.Preset | choices.File) -> Path:
     preset = _preset(use) if isinstance(choice, choices.Preset) else None
     if preset is not None and preset.path is not None:
         return preset.path
-    return Path(use).expanduser()
+    return expanded(use)
 
 
 def _exists(path: Path, choice: choices.Preset | choices.File) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
@@ -16,6 +15,7 @@ from vcam.frame import SafeFrame
 from vcam.media import pictures
 from vcam.settings.choice import path_of
 from vcam.system import patience, typefaces
+from vcam.system.paths import expanded
 from vcam.words import Words
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class Card:
     def _base(self, picture: str) -> NDArray[np.uint8]:
         if picture:
             try:
-                path = Path(path_of(picture)).expanduser()
+                path = expanded(path_of(picture))
                 bound = 2 * max(self.width, self.height)
                 image = patience.within(path, lambda: pictures.read_image(path, bound=bound))
                 return pictures.cover(image, self.width, self.height)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from vcam.errors import SourceError, VcamError
@@ -14,6 +13,7 @@ from vcam.sources import resolve
 from vcam.system.cameras import find_camera
 from vcam.system.controls import kept_controls, turn_controls
 from vcam.system.devices import CameraInfo, list_controls
+from vcam.system.paths import expanded
 from vcam.words import mark
 
 
@@ -50,7 +50,7 @@ def _in_use(settings: Settings) -> CameraInfo:
             hint="Use the program that came with the camera.",
         )
     source = resolve(settings.current.camera)
-    if source == "demo" or (not source.startswith("/dev/") and Path(source).expanduser().is_file()):
+    if source == "demo" or (not source.startswith("/dev/") and expanded(source).is_file()):
         raise SourceError(
             f"There is no webcam in use: {source!r} stands in for one",
             hint="Choose a webcam in [camera] source.",

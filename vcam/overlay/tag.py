@@ -10,7 +10,6 @@ import functools
 import time
 import unicodedata
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import cv2
@@ -25,6 +24,7 @@ from vcam.media import pictures
 from vcam.overlay import bidi
 from vcam.settings.choice import path_of
 from vcam.system import patience, typefaces
+from vcam.system.paths import expanded
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -249,7 +249,7 @@ def _knows(face: Typeface, letters: str) -> bool:
 
 
 def _logo(name: str, wide: int, tall: int) -> Bytes:
-    path = Path(path_of(name)).expanduser()
+    path = expanded(path_of(name))
     return patience.within(
         path,
         lambda: pictures.read_transparent(path, (max(wide, 2), max(tall, 2))),

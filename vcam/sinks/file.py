@@ -18,6 +18,7 @@ from vcam.files.encode import ClipFile, container_of, picture_of
 from vcam.files.whole import numbered, printable, reason
 from vcam.foreign_text import plain
 from vcam.frame import SafeFrame
+from vcam.system.paths import expanded
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -41,7 +42,7 @@ class FileSink:
     kind = "file"
 
     def __init__(self, path: Path | str, width: int, height: int, fps: float) -> None:
-        self.path = Path(path).expanduser()
+        self.path = expanded(path)
         self.name = f"file {plain(self.path.name)}"
         self.width, self.height, self.fps = width, height, fps
         self._ended: str | None = None  # a word of the recording thread's: why there is no more

@@ -20,6 +20,7 @@ from vcam.sources.fill import Filling
 from vcam.system import patience
 from vcam.system.cameras import find_camera
 from vcam.system.devices import list_cameras
+from vcam.system.paths import expanded
 
 if TYPE_CHECKING:
     from vcam.settings.config import Camera, Config, LookSettings, Output
@@ -85,13 +86,13 @@ def check_source(camera: Camera, output: Output) -> None:
     if wanted.startswith("/dev/") or not _like_a_file(wanted):
         _check(camera, output)
     else:
-        about = Path(path_of(wanted)).expanduser()
+        about = expanded(path_of(wanted))
         patience.within(about, lambda: _check(camera, output), fault=SourceError)
 
 
 def _check(camera: Camera, output: Output) -> None:
     wanted = camera.source
-    path = Path(path_of(wanted)).expanduser()
+    path = expanded(path_of(wanted))
     if path.is_dir() or not wanted.strip():
         raise SourceError(
             f"camera source {wanted!r} is {'a folder' if wanted.strip() else 'empty'}, "
@@ -152,7 +153,7 @@ def _make(camera: Camera, output: Output) -> Source:
         log.info("camera: auto is %s", wanted)
     if wanted == "demo":
         return StillSource(PORTRAIT, output.width, output.height, output.fps)
-    path = Path(path_of(wanted)).expanduser()
+    path = expanded(path_of(wanted))
     if path.is_file() or path.suffix.lower() in formats.SUFFIXES:
         if formats.readable(path, SourceError).kind != "picture":
             return ClipSource(path)

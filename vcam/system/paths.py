@@ -13,6 +13,18 @@ from segmentation import store
 from vcam.errors import DaemonError
 
 
+def expanded(text: Path | str) -> Path:
+    """The path that `text` names, from a home where it begins with `~`; as it is if there is none.
+
+    Raises nothing: that no such file is there is said by who opens it.
+    """
+    path = Path(text)
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        return path
+
+
 def runtime_dir() -> Path:
     """The directory of socket and lock, readable by this user alone (0700); made if missing.
 
