@@ -170,7 +170,7 @@ def test_a_mirrored_preview_is_ones_own_and_says_so(window, runtime):
 
     until(lambda: not runtime.settings.current.control.mirror_preview, window)
     until(lambda: caption.inner_text() == "This is what others see.", window)
-    assert window.evaluate(flipped) == "none"
+    until(lambda: window.evaluate(flipped) == "none", window)
     assert runtime.settings.current.camera.mirror is False
 
 
