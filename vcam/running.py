@@ -109,9 +109,14 @@ class Daemon:
         return self._pipeline.outlet.latest()
 
     def matte(self) -> NDArray[np.uint8] | None:
-        """The matte of the last composite, (h, w) uint8, 255 is person; None if there is none."""
+        """The matte of the last composite, (h, w) uint8, 255 is person; None if there is none.
+
+        It lies as the person does in what others see.
+        """
         matte = self._pipeline.matte
-        return None if matte is None else np.rint(matte.alpha * 255).astype(np.uint8)
+        if matte is None:
+            return None
+        return np.rint(self._pipeline.compositor.as_shown(matte.alpha) * 255).astype(np.uint8)
 
     def tell_room(self, word: RoomWord) -> bool:
         """Learn the room behind now, or forget it; False where none is learnt."""
@@ -301,6 +306,11 @@ class Daemon:
     def tend(self, notifier: Notifier) -> None:
         """Work that is due twice a second: CPU share, old backgrounds, SIGHUP, suspend."""
         pipe = self._pipeline
+        if self._suspend.slept() > 1:
+            log.info("woke up from suspend")
+            pipe.guard.doubt("just woke up")
+            pipe.matting.woke_up()
+            self.settings.end_call()
         now, cpu = time.monotonic(), time.process_time()
         then, spent = self._cpu
         if now - then >= 2:
@@ -323,11 +333,6 @@ class Daemon:
         if self._reread.is_set():
             self._reread.clear()
             self.settings.reload()
-        if self._suspend.slept() > 1:
-            log.info("woke up from suspend")
-            pipe.guard.doubt("just woke up")
-            pipe.matting.woke_up()
-            self.settings.end_call()
         if pipe.stats.written and not self._ready:
             self._ready = True
             notifier.ready()

@@ -323,3 +323,26 @@ def test_a_warm_compositor_takes_no_memory_for_a_frame():
         tracemalloc.stop()
 
     assert max(peaks) < 8_000  # bytes; a frame is 345,600
+
+
+@pytest.mark.parametrize(
+    ("size", "look"),
+    [
+        ((W, H), Look(mirror=True)),
+        ((W, H), Look(zoom=1.8, shift=(0.6, -1.0), mirror=True)),
+        ((W, H), Look(framing="close")),
+        ((360, 640), Look(mirror=True)),
+        ((960, 360), Look()),
+    ],
+)
+def test_a_matte_is_told_as_its_person_lies_in_the_picture(size, look):
+    alpha = disc(*size, x=0.4, radius=0.15)
+    frame = image_frame(pictured(alpha, RED, GREEN))
+    matte = matte_for(frame, alpha)
+    compositor = Compositor(W, H)
+
+    safe = compositor.compose(frame, matte, plain(BLUE), look)
+
+    there = np.abs(rgb(safe.data) - RED).max(axis=2) < 40
+    told = cv2.resize(compositor.as_shown(matte.alpha), (W, H)) > 0.5
+    assert np.count_nonzero(there != told) < 0.12 * np.count_nonzero(there)

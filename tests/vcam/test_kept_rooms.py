@@ -11,7 +11,7 @@ import pytest
 
 from segmentation.motion.room import Room, RoomCopy
 from tests.segmentation.test_room import Watched, wall
-from vcam.files.rooms import EVERY, KeptRooms, forget_all
+from vcam.files.rooms import EVERY, LARGEST, KeptRooms, forget_all
 
 WEBCAM = SimpleNamespace(name="HD Webcam", live=True)
 
@@ -107,6 +107,16 @@ def test_what_is_damaged_or_of_no_use_is_not_handed_back(folder, known):
 
     assert matting.recalled == []
     assert not file.exists()
+
+
+def test_a_room_larger_than_any_camera_s_is_not_handed_back(folder, known):
+    kept_once(folder, Matting(np.zeros((4, 2, LARGEST), np.uint8)))
+    matting = Matting(None)
+
+    KeptRooms(folder).follow(matting, WEBCAM, 0.0, live=True, wanted=True)
+
+    assert list(folder.iterdir())
+    assert matting.recalled == []
 
 
 @pytest.mark.parametrize("how", ["word", "setting", "command"])

@@ -77,6 +77,8 @@ class Compositor:
         self._fitted: _Fit | None = None
         self._fitted_bare: _Fit | None = None  # of frames that are shown as they are
         self._framer = Framer(width / height)
+        # How the last frame lies in its composite: the part of it, flipped or not, and its size
+        self._lies: tuple[Crop, bool, tuple[int, int]] = WHOLE, False, (width, height)
         self.overlay: Overlay | None = None  # laid over every composite
 
     def wipe(self) -> None:
@@ -98,6 +100,7 @@ class Compositor:
         if matte.seq != frame.seq:
             raise ValueError(f"matte of frame {matte.seq}, expected that of frame {frame.seq}")
         if matte.composite is not None:
+            self._lies = WHOLE, look.mirror, (frame.width, frame.height)
             return self._adopt(frame, matte.composite)
         crop = None
         if crops(look) or not self._framer.rests:
@@ -106,6 +109,7 @@ class Compositor:
                 crop = WHOLE  # as sharp as its parts, and at a third of the cost of all its pixels
         fit = self._fit(frame, matte, crop)
         fit.aim(crop, mirror=look.mirror)
+        self._lies = crop or WHOLE, look.mirror, (fit.width, fit.height)
         planes = fit.planes(frame.planes, mirror=look.mirror)
         if isinstance(backdrop, Blur) or look.decontaminate:
             fit.colours.take(matte, full_range=planes.full_range)
@@ -126,6 +130,24 @@ class Compositor:
             shown = fit.lit().shown(planes, matte, fit.low, look, backdrop, fit.grid)
         self._draw(fit, (planes, shown), behind, out, (look.decontaminate, look.light_wrap > 0))
         return self._shown(out, frame)
+
+    def as_shown(self, alpha: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return a matte as its person lies in the composite, of that shape. Any thread.
+
+        Shapes:
+            alpha: (h, w) float32, of a whole frame; returns: another (h, w) float32
+        """
+        crop, mirror, (width, height) = self._lies
+        h, w = alpha.shape
+        top, left = min(round(crop.top * h), h - 1), min(round(crop.left * w), w - 1)
+        bottom, right = round((crop.top + crop.height) * h), round((crop.left + crop.width) * w)
+        part = alpha[top : max(bottom, top + 1), left : max(right, left + 1)]
+        part = part[:, ::-1] if mirror else part
+        # What lies beside a frame of another shape holds nobody.
+        scale = max(width / self.width, height / self.height)
+        across = max(0, round(part.shape[1] * (self.width * scale / width - 1) / 2))
+        down = max(0, round(part.shape[0] * (self.height * scale / height - 1) / 2))
+        return np.pad(part, ((down, down), (across, across)))
 
     def _adopt(self, frame: Frame, composite: NDArray[np.uint8]) -> SafeFrame:
         """Take what the engine drew from this very frame's matte, now that it may be shown.

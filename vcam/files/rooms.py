@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 EVERY: Final = 60.0  # seconds from one copy to the next
 MOST: Final = 8  # cameras; the room of the one that was used longest ago goes first
+LARGEST: Final = 1 << 20  # pixels: more than any network looks at, and no work for a frame's time
 _SIZE: Final = struct.Struct("<II")  # height and width, before the bytes
 
 
@@ -113,7 +114,7 @@ def _unpacked(data: bytes | None) -> RoomCopy | None:
     if data is None or len(data) < _SIZE.size:
         return None
     h, w = _SIZE.unpack(data[: _SIZE.size])
-    if len(data) != _SIZE.size + 4 * h * w:
+    if h * w > LARGEST or len(data) != _SIZE.size + 4 * h * w:
         return None
     return np.frombuffer(data, np.uint8, offset=_SIZE.size).reshape(4, h, w).copy()
 
