@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
     Floats = NDArray[np.float32]
 
-EVERY: Final = 4  # frames between two looks at what there is
+EVERY: Final = 10  # frames between two looks at what there is
 SECONDS: Final = 2.0  # in which two thirds of a change are followed
 SURE: Final = (0.8, 0.98)  # alpha from which a pixel may be sharpened, and from which it is wholly
 SHARP: Final = 0.55  # share of what stands out of its surroundings that is added once more
