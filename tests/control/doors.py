@@ -16,11 +16,11 @@ import numpy as np
 
 from tests.fakes import H, W
 from vcam import __version__
-from vcam.control.sessions import boottime
 from vcam.frame import SafeFrame
 from vcam.room_view import RoomView
 from vcam.settings import config
 from vcam.settings.live import Settings
+from vcam.system.systemd import boottime
 
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 

@@ -248,6 +248,16 @@ def test_a_logo_that_cannot_be_read_is_refused_and_the_tag_in_use_stays(house):
     assert house.pipe.compositor.overlay is before
 
 
+def test_a_pause_counts_down_while_the_machine_sleeps(house, monkeypatch):
+    house.settings.set_mode("paused", 300)
+    assert house.daemon.status()["back_in_s"] == 300
+    clock = time.clock_gettime
+    asleep = {time.CLOCK_BOOTTIME: 200}
+    monkeypatch.setattr(time, "clock_gettime", lambda which: clock(which) + asleep.get(which, 0))
+
+    assert house.daemon.status()["back_in_s"] == 100
+
+
 def test_a_pause_counts_down_and_is_never_ended_by_the_clock(house):
     house.settings.set_mode("paused", 1.5)
     house.daemon.times.tend()

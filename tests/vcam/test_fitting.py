@@ -70,6 +70,20 @@ def test_it_is_kept_beside_the_pictures_and_taken_back(stripes):
     assert library.find(stripes).fitting == Fitting(zoom=2)
 
 
+def test_a_picture_that_is_deleted_takes_along_how_it_was_placed(stripes):
+    path = backgrounds_dir() / "stripes.png"
+    library.place(stripes, {"zoom": 2})
+    content = path.read_bytes()
+
+    back = library.remove(stripes)
+    path.write_bytes(content)  # another one of that name
+    assert library.find(stripes).fitting == Fitting()
+    path.unlink()
+    back()
+
+    assert library.find(stripes).fitting == Fitting(zoom=2)
+
+
 @pytest.mark.parametrize(
     "told", [{"zoom": 9}, {"zoom": "2"}, {"x": float("nan")}, {"y": True}, {"s": 1}]
 )

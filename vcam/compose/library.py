@@ -161,7 +161,7 @@ def remove(name: str) -> Callable[[], None]:
         BackgroundError: there is none of that name, or it is drawn by the program.
     """
     if {entry.name: entry.kind for entry in entries()}.get(name) != "look":
-        return backdrops.remove(name)
+        return _remove_placed(name)
     with _changing:
         looks = _stored()
         gone = looks.pop(name, None)
@@ -172,6 +172,22 @@ def remove(name: str) -> Callable[[], None]:
             _write({name: gone, **_stored()})
 
     return put_back
+
+
+def _remove_placed(name: str) -> Callable[[], None]:
+    """Delete a picture together with how it was placed: another of its name is another picture."""
+    paths = [p.path for p in backdrops.presets() if p.name == name and p.mine and p.path]
+    put_back = backdrops.remove(name)
+    placed = [path for path in paths if fitting.wishes.of(path) != fitting.Fitting()]
+    undo = [put_back]
+    with contextlib.suppress(BackgroundError):  # the picture is gone all the same
+        undo += [fitting.wishes.keep(path, fitting.Fitting()) for path in placed]
+
+    def back() -> None:
+        for each in undo:
+            each()
+
+    return back
 
 
 def place(name: str, told: Mapping[str, Any]) -> Callable[[], None]:

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
+from vcam.system.systemd import boottime
+
 TOKEN_LIFE: Final = 600.0  # seconds in which an address can be used, once
 LIFE: Final = 12 * 3600.0  # seconds after which a window has to sign in again
 IDLE: Final = 600.0  # seconds a key lives while no request of its window is under way
@@ -21,12 +23,6 @@ MAX_TOKENS: Final = 16
 MAX_SESSIONS: Final = 32
 
 T = TypeVar("T")
-
-
-def boottime() -> float:
-    """Seconds that go on while the machine sleeps, where the system has such a clock."""
-    clock = getattr(time, "CLOCK_BOOTTIME", None)
-    return time.monotonic() if clock is None else time.clock_gettime(clock)
 
 
 @dataclass(eq=False)

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import math
 import threading
-import time
 from typing import TYPE_CHECKING
 
 from vcam.errors import BackgroundError
 from vcam.overlay.tag import Tag, clock_now
+from vcam.system.systemd import boottime
 from vcam.words import mark
 
 if TYPE_CHECKING:
@@ -87,7 +87,7 @@ class Times:
 
 def seconds_left(now: Now) -> int | None:
     """Seconds until the user said to be back; None where nothing was said."""
-    return None if now.back_at is None else max(0, math.ceil(now.back_at - time.monotonic()))
+    return None if now.back_at is None else max(0, math.ceil(now.back_at - boottime()))
 
 
 def _notice(now: Now) -> str:

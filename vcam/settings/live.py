@@ -20,6 +20,7 @@ from vcam.settings.choice import Reveal
 from vcam.settings.config import Changes, Config
 from vcam.settings.file import SettingsFile
 from vcam.settings.opening import Opened, Opener
+from vcam.system.systemd import boottime
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class Now(NamedTuple):
     config: Config
     mode: Mode
     revealed: Revealed | None
-    back_at: float | None = None  # paused until about then, on the monotonic clock
+    back_at: float | None = None  # paused until about then, by `boottime`
 
 
 class Step(NamedTuple):
@@ -353,7 +354,7 @@ class Settings:
     def set_mode(self, mode: Mode, back_in: float | None = None) -> None:
         """Pause, the card counting `back_in` seconds down, freeze or go live; never waits."""
         ended = None
-        back_at = time.monotonic() + back_in if back_in and mode == "paused" else None
+        back_at = boottime() + back_in if back_in and mode == "paused" else None
         with self._counting:
             self.now = self.now._replace(mode=mode, back_at=back_at)
             self.revision += 1

@@ -261,6 +261,12 @@ class SuspendWatch:
         return gap if gap >= SLEPT_AT_LEAST else 0.0
 
 
+def boottime() -> float:
+    """Seconds that go on while the machine sleeps, where the system has such a clock."""
+    clock = getattr(time, "CLOCK_BOOTTIME", None)
+    return time.monotonic() if clock is None else time.clock_gettime(clock)
+
+
 def seconds_asleep() -> float:
     """Seconds this machine has spent suspended since some fixed moment."""
     if sys.platform == "linux":
