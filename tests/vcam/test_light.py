@@ -175,6 +175,19 @@ def test_sharpness_steepens_edges_within_the_person_alone():
     assert np.abs(on.astype(int) - off).max() <= 10
 
 
+def test_nothing_is_averaged_with_what_was_seen_long_ago():
+    before, fresh = Compositor(W, H), Compositor(W, H)
+    for seq in range(12):
+        before.compose(*dim_room(seq), Blur(50), LIT)
+    for seq in range(12, 30):
+        before.compose(*dim_room(seq), Blur(50), Look())
+    frame, matte = dim_room(30)
+
+    averaged, alone = (c.compose(frame, matte, Blur(50), LIT).data for c in (before, fresh))
+
+    assert np.array_equal(i420(averaged).y[MIDDLE], i420(alone).y[MIDDLE])
+
+
 def test_on_a_picture_smaller_than_the_matte_sharpness_keeps_away_from_the_room():
     _, matte = dim_room(0)
     h, w = matte.alpha.shape

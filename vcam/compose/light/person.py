@@ -41,6 +41,7 @@ SHARP_MOST: Final = 10.0  # levels
 CALM_LEAST: Final = 0.05  # less is not worth its cost
 EASE: Final = 0.25  # of the way to the tone that is wanted, with each frame
 STILL: Final = (1.5, 4.0)  # levels at model size: a change that is noise, and one that is movement
+RECENT: Final = 0.25  # seconds within which a frame is the one before
 CALM_Y: Final = 32.0  # levels of change in luma from which a pixel is not averaged,
 CALM_C: Final = 24.0  # and in chroma
 
@@ -72,6 +73,7 @@ class Light:
         self._backlight: Backlight | None = None
         self._behind: Picture | None = None  # whose light that is
         self._pts = float("-inf")
+        self._drawn = float("-inf")  # when the frame was seen whose planes these are
         self._grid: Grid | None = None  # where the planes lie in the frame, as they were drawn last
         self._count = 0  # of frames since the last look
         self._asked: tuple[float, bool, bool] | None = None
@@ -106,7 +108,9 @@ class Light:
         elif self._asked is not None:
             self._numbers, self._asked, self._person = _numbers_of(Tone()), None, None
             self._fields[0] = 0
-        if grid is not self._grid:  # another part of the frame is shown
+        gap, self._drawn = matte.pts - self._drawn, matte.pts
+        # Another part of the frame is shown, or what was drawn last was seen a while ago.
+        if grid is not self._grid or not 0 <= gap < RECENT:
             self._grid = grid
             self._before[:] = 0
         calm = self._numbers[loops.CALM] > CALM_LEAST
