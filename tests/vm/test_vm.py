@@ -40,6 +40,7 @@ def names(*decorators: str) -> list[str]:
 CHECKS = names("check", "sink_check")
 OTHERS = [f"{name}[{version}]" for version in machine.VERSIONS for name in names("sink_check")]
 MANY = names("nightly")
+WATCHING = [name for name in MANY if name.endswith("before_and_after_a_kill")]  # programs
 
 # What a check's name begins with: the program that it needs.
 PROGRAMS = {
@@ -148,7 +149,8 @@ def _see(told: dict[str, Any], name: str, version: str = machine.DEBIANS) -> Non
         facts = {key: seen[key] for key in ("rate", "named", "survives") if key in seen}
         # The guest is emulated: its rate is no figure of the program's.
         facts.pop("rate", None)
-        programs.note(program, "v4l2loopback", listed="yes", right_pixels="yes", **facts)
+        way = f"v4l2loopback {version}"
+        programs.note(program, way, listed="yes", right_pixels="yes", **facts)
 
 
 @pytest.mark.parametrize("name", CHECKS + OTHERS)
@@ -158,7 +160,7 @@ def test_in_a_real_kernel(boot: Boot, name: str) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("version", machine.VERSIONS)
-@pytest.mark.parametrize("name", CHECKS)
+@pytest.mark.parametrize("name", CHECKS + WATCHING)
 def test_all_of_it_under_another_module(boot: Boot, version: str, name: str) -> None:
     _see(boot(version), name, version)
 
