@@ -111,6 +111,8 @@ def daemon(path: Path) -> tuple[Daemon, list[str]]:
         settings=Settings(config.load(config.default_path(), environ={})),
         matting=SimpleNamespace(apply=lambda _: None),
         demand=SimpleNamespace(),
+        outlet=SimpleNamespace(width=64, height=36, card=None),
+        show_overlay=lambda _: None,
         forget=done.append,
         capture=SimpleNamespace(
             source=source,
