@@ -69,7 +69,8 @@ def loop(gpu):
     opened = []
 
     def start(count, **changes):
-        chosen = settings(output={"width": W, "height": H}, **changes)
+        look = {"light": "off"}  # with it on the engine leaves the drawing to the compositor
+        chosen = settings(output={"width": W, "height": H}, look=look, **changes)
         with StillSource(width=W, height=H, realtime=False) as source:
             frames = [source.read(0.0) for _ in range(count)]
         sink = ListSink(W, H)
