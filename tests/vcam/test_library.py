@@ -45,6 +45,19 @@ def test_a_file_that_cannot_be_understood_is_put_aside(stored, damage):
     assert (stored.parent / "looks.damaged.json").read_bytes() == b"an older one"
 
 
+def test_a_look_keeps_the_light_and_one_of_before_there_was_light_stays(stored):
+    base = config.load(config.default_path(), environ={})
+    lit = base.with_changes({"look": {"light": "off", "sharp": True}})
+    library.keep("mine", lit)
+    older = json.loads(stored.read_text())
+    del older["mine"]["look"]
+    stored.write_text(json.dumps(older | {"lit": json.loads(stored.read_text())["mine"]}))
+
+    assert library.find("lit").values["look"] == {"light": 0, "sharp": True}
+    assert "look" not in library.find("mine").values
+    assert base.with_changes(library.find("mine").values).look == base.look
+
+
 def test_looks_that_are_kept_at_once_are_all_kept(stored):
     now = config.load(environ={})
     threads = [threading.Thread(target=library.keep, args=(f"look {i}", now)) for i in range(24)]

@@ -37,7 +37,9 @@ log = logging.getLogger(__name__)
 KEPT: Final = {
     "background": ("use", "blur", "light_wrap", "decontaminate"),
     "matte": ("smoothing", "people"),
+    "look": ("light", "sharp"),
 }
+SINCE: Final = {"look"}  # looks of an older release lack it, and leave it as it is
 MOST: Final = 100  # looks
 LONGEST: Final = 60  # characters of a name
 
@@ -275,7 +277,8 @@ def _read(path: Path, mtime: int) -> dict[str, Changes]:
     looks: dict[str, Changes] = {}
     for name, values in list(found.items())[:MOST]:
         try:
-            kept = {s: {k: values[s][k] for k in keys} for s, keys in KEPT.items()}
+            told = [s for s in KEPT if s in values or s not in SINCE]
+            kept = {s: {k: values[s][k] for k in KEPT[s]} for s in told}
             wish = base.with_changes(kept).background.choice
             if isinstance(wish, Reveal):  # of an older release: the look stays, less the room
                 del kept["background"]["use"]
