@@ -929,6 +929,7 @@ def seen_by(name: str) -> dict[str, Any]:
         time.sleep(5)
         rate = (program.seen - first) / (time.monotonic() - begun)
         os.environ["XDG_RUNTIME_DIR"] = daemon().environ["XDG_RUNTIME_DIR"]
+        until(lambda: Client.connect().status()["watchers"])
         named = Client.connect().status()["watchers"]
         for end in (daemon().kill, daemon().stop):
             end()
