@@ -163,7 +163,7 @@ def main() -> int:
         return matte(self, *args, **kwargs)
 
     sinks._opener = open_sink
-    daemon.source_opener = lambda camera, output: lambda: Camera(folder / "room.mp4", orders)
+    daemon.opener_of = lambda config: lambda: Camera(folder / "room.mp4", orders)
     systemd.seconds_asleep = lambda: asleep() + float(orders("asleep", 0.0))
     Segmenter.matte = fragile  # type: ignore[method-assign]
     return cli.main(sys.argv[2:])

@@ -351,10 +351,10 @@ def main() -> int:
         webcam.select.poll = Ready  # type: ignore[assignment, misc]
         path = str(driver.path)
         webcam.find_camera = lambda _: CameraInfo("Test Camera", path, path)
-        opener = daemon.source_opener
-        daemon.source_opener = lambda camera, output: (
-            opener(camera, output)
-            if camera.source == "demo"
+        opener = daemon.opener_of
+        daemon.opener_of = lambda config: (
+            opener(config)
+            if config.camera.source == "demo"
             else lambda: Webcam(path, W, H, 30, format=kind)  # type: ignore[arg-type]
         )
     return cli.main(sys.argv[3:])
