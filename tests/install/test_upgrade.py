@@ -17,7 +17,7 @@ from vcam.settings.live import Settings
 RENAMED = {
     ("output", "rate"): ("output", "fps"),
     ("camera", "people"): ("matte", "people"),
-    ("look", "wrap"): ("background", "light_wrap"),
+    ("glow", "wrap"): ("background", "light_wrap"),
 }
 OLD = """\
 # my own
@@ -29,7 +29,7 @@ width = 640
 [camera]
 people = "only-me"  # the children
 
-[look]
+[glow]
 wrap = 0.5
 """
 NEW = """\
