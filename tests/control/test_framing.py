@@ -96,7 +96,7 @@ def test_name_tag_and_countdown_are_set_and_nothing_is_wrong_for_a_screen_reader
     window.locator("#tag-corner").select_option("top-right")
     until(lambda: runtime.settings.current.overlay.corner == "top-right", window)
     window.locator("#back").select_option("300")
-    until(lambda: runtime.settings.mode == "paused", window)
+    until(lambda: runtime.settings.mode == "paused" and runtime.settings.now.back_at, window)
 
     left = runtime.settings.now.back_at - boottime()
     assert 280 < left <= 300

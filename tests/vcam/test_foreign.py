@@ -149,8 +149,12 @@ def test_everything_that_is_printed_goes_through_one_function():
                     file.name == "foreign_text.py"
                 ), file
 
-    # The line of progress, which wipes itself, and generated pages.
-    assert found == {"render.py": ["sys.stderr.write"], "manual.py": ["sys.stdout.write"]}
+    # The line of progress, which wipes itself, generated pages, and pictures in a terminal.
+    assert found == {
+        "render.py": ["sys.stderr.write"],
+        "manual.py": ["sys.stdout.write"],
+        "terminal.py": ["sys.stdout.write"],
+    }
 
 
 NAMELESS = """

@@ -244,7 +244,7 @@ function showCredits() {
       Object.assign(made, { href: address, target: "_blank", rel: "noopener noreferrer" });
       return made;
     };
-    const from = source.startsWith("https:") ? link(title || source, source) : source;
+    const from = source.includes("://") ? link(title || source, source) : source;
     return make("li", "", `${titled(one)}: ${author}, `, from, ", ", link(licence, terms));
   }));
 }
