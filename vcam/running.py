@@ -95,7 +95,7 @@ class Daemon:
         self._ready = False
         self.profiles = Profiles(self.settings, _values_of)  # followed by a thread of its own
         self.receipts = Receipts()  # followed by `tend`
-        self.rooms = KeptRooms()  # likewise
+        self.rooms = KeptRooms()  # followed by the thread that may wait for a disk
         self.background_problem = ""  # why the background in the settings could not be opened
         self.times = Times(pipeline)  # followed by a thread of its own
 
@@ -328,8 +328,6 @@ class Daemon:
             give_back()
         self.turn_controls()
         pipe.matting.tend()
-        live, wanted = pipe.verdict.live, self.settings.current.privacy.remember_room
-        self.rooms.follow(pipe.matting, pipe.capture.source, now, live=live, wanted=wanted)
         if self._reread.is_set():
             self._reread.clear()
             self.settings.reload()
@@ -346,6 +344,13 @@ class Daemon:
         """Take up and give back backgrounds of programs, which may wait for a disk."""
         self.profiles.follow(self._pipeline.demand.watchers)
         self.renew()
+        self.keep_rooms()
+
+    def keep_rooms(self) -> None:
+        """Keep the learned room, hand it back or delete it, as the settings say."""
+        pipe, wanted = self._pipeline, self.settings.current.privacy.remember_room
+        live, now = pipe.verdict.live, time.monotonic()
+        self.rooms.follow(pipe.matting, pipe.capture.source, now, live=live, wanted=wanted)
 
     def renew(self) -> None:
         """Show what the background has become by itself: another day has another picture."""

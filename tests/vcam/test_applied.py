@@ -18,7 +18,6 @@ from vcam.compose import backdrops
 from vcam.errors import BackgroundError, ConfigError
 from vcam.settings.config import Config, needs_restart
 from vcam.settings.schema import settings_schema
-from vcam.system.systemd import Notifier
 
 BLUE = 41  # the luma of the card that is chosen here
 EVERY = [
@@ -75,7 +74,7 @@ def read(section: str, key: str, value: object) -> tuple[object, Callable[[House
 
 def remembers(house: House) -> bool:
     """True once the daemon has made the folder that rooms are kept in."""
-    house.daemon.tend(Notifier())
+    house.daemon.keep_rooms()
     return (house.folder / "rooms").is_dir()
 
 
