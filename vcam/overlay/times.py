@@ -46,9 +46,11 @@ class Times:
 
     def show(self, tag: Tag) -> None:
         """Show this tag from the next frame on."""
+        clock = clock_now(tag.wish)
+        overlay = tag.drawn(clock)
         with self._drawing:
-            self._tag, self._clock, self.problem = tag, clock_now(tag.wish), ""
-            self._pipeline.show_overlay(tag.drawn(self._clock))
+            self._tag, self._clock, self.problem = tag, clock, ""
+            self._pipeline.show_overlay(overlay)
 
     def tend(self) -> None:
         """Draw anew what has changed."""
