@@ -42,6 +42,8 @@ NEEDED = (
     "vcam/install/linux.sh",
     "segmentation/weights/bisenet-small-int8.xml",
     "segmentation/weights/bisenet-small-int8.bin",
+    "segmentation/ahead/card.json",
+    "segmentation/ahead/x86-64-v3.so",
 )
 SCREENSHOTS = (
     ("page-light.png", "The settings page with its live preview", ' type="default"'),

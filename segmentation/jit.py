@@ -1,37 +1,60 @@
-"""Turns plain Python loops into machine code where Numba is there, and says whether it is."""
+"""Turns plain Python loops into machine code: that compiled ahead, or Numba's if it is there."""
 
 from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.util
 import inspect
 import os
 import pickle
 import platform
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from segmentation import store
+from segmentation import ahead, store
 
 if TYPE_CHECKING:
     from typing import Final
 
-try:
-    import numba
-except ImportError:  # pragma: no cover - the tests remove it in a process of their own
-    numba = None
-
 F = TypeVar("F", bound=Callable[..., Any])
 
-COMPILED: Final = numba is not None
+# How loops run, if not by the first of these that is possible: "ahead", "numba" or "plain".
+CHOSEN: Final = os.environ.get("VCAM_LOOPS", "")
 WHAT: Final = "compiled pixel loops"
 _inlined: list[Callable[[], None]] = []  # compile those that only others call; see `compiled`
 
 
+@dataclass(frozen=True)
+class Module:
+    """A file of loops: what they run by, and how each is compiled."""
+
+    source: str  # hash of what its code depends on
+    entries: ahead.Entries | None  # those compiled ahead that Python calls
+    names: dict[str, Any]  # its globals
+    loops: dict[str, Loop]
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A loop as it is written."""
+
+    function: Callable[..., Any]
+    signature: str
+    inline: bool
+
+
+modules: dict[str, Module] = {}
+
+
 def compiled(signature: str, *, inline: bool = False) -> Callable[[F], F]:
-    """Compile the function below for `signature` now, or take it from the cache on disk.
+    """Find or make the machine code of the function below, for `signature`.
+
+    Where its module was compiled ahead, as it is now, that is taken; loops that only other loops
+    call stay as they are then. Else Numba compiles it now, or takes it from the cache on disk.
 
     `inline` is for small loops that others call on a few dozen pixels: each argument that is an
     array makes a call dearer, until the call costs ten times the loop. Python never calls them, so
@@ -42,29 +65,69 @@ def compiled(signature: str, *, inline: bool = False) -> Callable[[F], F]:
     """
 
     def build(function: F) -> F:
-        if numba is None:
-            return function
-        options = {"nogil": True, "error_model": "numpy", "boundscheck": False}
-        options["forceinline"] = inline
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            if os.environ.get("NUMBA_DISABLE_JIT") == "1":
-                return function
-            made = numba.njit(**options)(function)
-
-            def compile_now() -> None:
-                made.compile(signature)
-                made.disable_compile()
-
-            if inline:
-                _inlined.append(compile_now)
-            else:
-                made._cache = Kept(function)
-                compile_now()
-            loop: F = made
-            return loop
+        module = _module(function)
+        module.loops[function.__qualname__] = Loop(function, signature, inline)
+        if module.entries is not None:
+            entry: Any = module.entries.get(function.__qualname__, function)
+            found: F = entry
+            return found
+        if how(function.__module__) == "numba":
+            return _by_numba(function, signature, inline)
+        if not CHOSEN:
+            store.tell(f"There are no {WHAT} for this system; NumPy takes several times as long")
+        return function
 
     return build
+
+
+def made(loop: Callable[..., Any]) -> bool:
+    """True if `compiled` has machine code of a loop; if not, its like in NumPy is quicker."""
+    return not inspect.isfunction(loop)
+
+
+def how(module: str) -> str:
+    """Say by what the loops of a module run: "ahead", "numba" or "plain"."""
+    if modules[module].entries is not None:
+        return "ahead"
+    return "plain" if CHOSEN in ("ahead", "plain") or not _has_numba() else "numba"
+
+
+def _module(function: Callable[..., Any]) -> Module:
+    """Return what is known of a function's module, from the first of its loops on."""
+    name, names = function.__module__, function.__globals__
+    known = modules.get(name)
+    if known is None or known.names is not names:  # of a file that is loaded anew
+        source = ahead.source(inspect.getfile(function), names)
+        entries = None if CHOSEN in ("numba", "plain") else ahead.entries(name, source)
+        known = modules[name] = Module(source, entries, names, {})
+    return known
+
+
+@functools.cache
+def _has_numba() -> bool:
+    there = importlib.util.find_spec("numba") is not None
+    return there and os.environ.get("NUMBA_DISABLE_JIT") != "1"
+
+
+def _by_numba(function: F, signature: str, inline: bool) -> F:
+    import numba
+
+    options = {"nogil": True, "error_model": "numpy", "boundscheck": False, "forceinline": inline}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = numba.njit(**options)(function)
+
+        def compile_now() -> None:
+            made.compile(signature)
+            made.disable_compile()
+
+        if inline:
+            _inlined.append(compile_now)
+        else:
+            made._cache = Kept(function)
+            compile_now()
+        loop: F = made
+        return loop
 
 
 class Kept:
@@ -114,6 +177,8 @@ class Kept:
 
     def _name(self, signature: Any, codegen: Any) -> str:
         """Name the function, everything its code depends on, and this processor."""
+        import numba
+
         parts = (
             numba.__version__,
             platform.python_version(),

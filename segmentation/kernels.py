@@ -18,7 +18,7 @@ from segmentation.constants import (
     LUMA_SPAN,
     ROOM_SCALE,
 )
-from segmentation.jit import COMPILED, compiled
+from segmentation.jit import compiled, made
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -64,7 +64,8 @@ def _to_input_compiled(
             for j in range(w, x.shape[3]):
                 out[j] = last
         for i in range(h, x.shape[2]):
-            x[0, c, i, :] = x[0, c, h - 1, :]
+            for j in range(x.shape[3]):
+                x[0, c, i, j] = x[0, c, h - 1, j]
 
 
 def _to_input_plain(
@@ -85,7 +86,7 @@ def _to_input_plain(
     x[0, :3, h:] = x[0, :3, h - 1 : h]
 
 
-to_input = _to_input_compiled if COMPILED else _to_input_plain
+to_input = _to_input_compiled if made(_to_input_compiled) else _to_input_plain
 
 
 @compiled("void(Array(f4, 2, 'C', readonly=True), f4[:, ::1], f4[:, ::1], f4, f4, f4, f4)")
@@ -130,7 +131,7 @@ def _smooth_plain(
     np.subtract(alpha, step * keep, out=held)
 
 
-smooth = _smooth_compiled if COMPILED else _smooth_plain
+smooth = _smooth_compiled if made(_smooth_compiled) else _smooth_plain
 
 
 _TALL = "f4[:, ::1]"
@@ -249,7 +250,7 @@ def _guide_plain(
     a[:], b[:] = box(slope), box(np.subtract(mp, slope * mi, dtype=np.float32))
 
 
-guide = _guide_compiled if COMPILED else _guide_plain
+guide = _guide_compiled if made(_guide_compiled) else _guide_plain
 
 
 def guide_scratch(w: int) -> NDArray[np.float32]:
@@ -341,7 +342,7 @@ def _compare_plain(
     x[0, 6, :h, :w] = there
 
 
-compare = _compare_compiled if COMPILED else _compare_plain
+compare = _compare_compiled if made(_compare_compiled) else _compare_plain
 
 
 @compiled(
@@ -408,4 +409,4 @@ def _learn_plain(picture: Bytes, near: Bytes, fit: Floats, terms: Terms, memory:
     differs[anew] = 0
 
 
-learn = _learn_compiled if COMPILED else _learn_plain
+learn = _learn_compiled if made(_learn_compiled) else _learn_plain

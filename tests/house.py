@@ -39,6 +39,7 @@ FLOORS = (
     "vcam.settings",
     "vcam.client",
     "vcam.compose",
+    "vcam.loops",
     "vcam.guard",
     "vcam.sources",
     "vcam.sinks",

@@ -17,7 +17,6 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 # Which distributions make up a line of the table; others are "everything else".
 PARTS = {
     "openvino": ("openvino",),
-    "llvmlite, numba": ("llvmlite", "numba"),
     "opencv": ("opencv-python-headless",),
     "av": ("av",),
     "numpy": ("numpy",),

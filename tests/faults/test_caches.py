@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import signal
 import sys
 from pathlib import Path
@@ -15,7 +14,6 @@ from tests.faults.process import Process
 from tests.segmentation.test_store import DAMAGES
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's signals")
-ROOT = Path(__file__).resolve().parents[2]
 WITHIN = 30.0  # seconds of processor from the start to the first picture of the person
 
 
@@ -23,13 +21,8 @@ WITHIN = 30.0  # seconds of processor from the start to the first picture of the
 def test_a_killed_daemon_with_damaged_caches_is_live_within_half_a_minute(
     tmp_path, monkeypatch, rounds
 ):
-    cache, loops = tmp_path / "cache", tmp_path / "loops"
-    loops.mkdir()
-    for place in ("vcam", "segmentation"):  # what this machine compiled before
-        for path in (ROOT / place / "__pycache__").glob("*.loop"):
-            shutil.copy(path, loops)
+    cache = tmp_path / "cache"
     monkeypatch.setenv("XDG_CACHE_HOME", str(cache))
-    monkeypatch.setenv("NUMBA_CACHE_DIR", str(loops))
     chance, spent = random.Random(rounds), []
     process = Process(tmp_path, background={"use": "slate"}, matte={"quality": "balanced"})
     try:
@@ -37,7 +30,7 @@ def test_a_killed_daemon_with_damaged_caches_is_live_within_half_a_minute(
         for _ in range(rounds):
             os.kill(process.pid, signal.SIGKILL)
             process.child.wait()
-            harmed = _damage(chance, cache, loops)
+            harmed = _damage(chance, cache)
 
             process.start()
 
@@ -61,10 +54,10 @@ def _processor(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def _damage(chance: random.Random, *folders: Path) -> list[tuple[str, str]]:
-    """Damage a measurement or a loop, which every start reads, and up to two files; say which."""
-    read = [*folders[0].rglob("precision.json"), *folders[1].glob("*.loop")]
-    files = [*folders[0].rglob("*.blob"), *read]
+def _damage(chance: random.Random, cache: Path) -> list[tuple[str, str]]:
+    """Damage a measurement, which every start reads, and up to two files; say which."""
+    read = [*cache.rglob("precision.json")]
+    files = [*cache.rglob("*.blob"), *read]
     harmed = []
     for path in {chance.choice(sorted(read)), *chance.sample(sorted(files), chance.randint(0, 2))}:
         name = chance.choice(list(DAMAGES))

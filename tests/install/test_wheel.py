@@ -104,12 +104,6 @@ def test_the_version_is_written_in_one_place() -> None:
     assert told == ["__init__.py"]
 
 
-# Without Numba: compiling the pixel loops anew where the wheel was unpacked would take a minute.
-WITHOUT_NUMBA = (
-    "import sys; sys.modules['numba'] = None; from vcam.cli import main; sys.exit(main())"
-)
-
-
 def test_an_unpacked_wheel_answers_and_replaces_a_background(wheel: Path, tmp_path: Path) -> None:
     unpacked, home = tmp_path / "unpacked", tmp_path / "home"
     home.mkdir()
@@ -118,7 +112,7 @@ def test_an_unpacked_wheel_answers_and_replaces_a_background(wheel: Path, tmp_pa
 
     def vcam(*words: object, codes: tuple[int, ...] = (0,)) -> str:
         done = subprocess.run(
-            [sys.executable, "-c", WITHOUT_NUMBA, *map(str, words)],
+            [sys.executable, "-m", "vcam", *map(str, words)],
             env=os.environ | {
                 "PYTHONPATH": str(unpacked), "HOME": str(home), "XDG_RUNTIME_DIR": str(home),
             },

@@ -223,7 +223,7 @@ def loops(tmp_path, monkeypatch) -> Path:
     return folder
 
 
-@pytest.mark.skipif(not jit.COMPILED, reason="needs numba")
+@pytest.mark.skipif(not jit._has_numba(), reason="needs numba")
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_loop_that_is_damaged_on_disk_is_compiled_anew(tmp_path, loops, notes, damage):
     assert loop(tmp_path / "loop.py")(21) == 42
@@ -237,7 +237,7 @@ def test_a_loop_that_is_damaged_on_disk_is_compiled_anew(tmp_path, loops, notes,
     assert sum(loop(tmp_path / "loop.py").stats.cache_hits.values()) == 1  # kept again
 
 
-@pytest.mark.skipif(not jit.COMPILED, reason="needs numba")
+@pytest.mark.skipif(not jit._has_numba(), reason="needs numba")
 def test_a_loop_is_taken_from_disk_unless_its_source_changed(tmp_path, loops, monkeypatch):
     first = loop(tmp_path / "loop.py")
     assert first(21) == 42
@@ -249,7 +249,7 @@ def test_a_loop_is_taken_from_disk_unless_its_source_changed(tmp_path, loops, mo
     assert other(21) == 63
 
 
-@pytest.mark.skipif(not jit.COMPILED, reason="needs numba")
+@pytest.mark.skipif(not jit._has_numba(), reason="needs numba")
 def test_a_loop_is_compiled_anew_when_a_constant_of_another_file_changed(
     tmp_path, loops, monkeypatch
 ):
@@ -273,7 +273,7 @@ class Spy:
 
 
 @unix
-@pytest.mark.skipif(not jit.COMPILED, reason="needs numba")
+@pytest.mark.skipif(not jit._has_numba(), reason="needs numba")
 @pytest.mark.parametrize("how", ["no checksum", "a folder for all", "a file of somebody else"])
 def test_a_pickle_of_somebody_else_is_never_run(tmp_path, loops, how):
     """With its right checksum too, which anybody can make, where others may write."""
@@ -296,7 +296,7 @@ def test_a_pickle_of_somebody_else_is_never_run(tmp_path, loops, how):
     assert not (tmp_path / "caught").exists()
 
 
-@pytest.mark.skipif(not jit.COMPILED, reason="needs numba")
+@pytest.mark.skipif(not jit._has_numba(), reason="needs numba")
 def test_the_spy_would_be_seen(tmp_path, loops):
     loop(tmp_path / "loop.py")
     (kept,) = loops.glob("double-*.loop")

@@ -13,11 +13,14 @@ import cv2
 import numpy as np
 import pytest
 
-from segmentation.jit import COMPILED
+from segmentation import jit
 from segmentation.planes import Planes, flat, flat_chroma
 from vcam.compose import arrays, kernels, kernels_plain
 
 rng = np.random.default_rng(5)
+compiled = pytest.mark.skipif(
+    jit.how("vcam.compose.kernels") == "plain", reason="needs numba: pip install numba"
+)
 
 
 def scene(height: int, width: int, h: int, w: int) -> tuple[np.ndarray, ...]:
@@ -77,7 +80,7 @@ def both(size: tuple[int, int], small: tuple[int, int], **options: object) -> li
     return made
 
 
-@pytest.mark.skipif(not COMPILED, reason="needs numba: pip install numba")
+@compiled
 @pytest.mark.parametrize("step", [1, 2], ids=["4:2:0", "4:2:2"])
 @pytest.mark.parametrize("full_range", [False, True], ids=["limited", "full"])
 @pytest.mark.parametrize("clean", [False, True], ids=["as it is", "decontaminated"])
@@ -90,7 +93,7 @@ def test_compiled_and_plain_composites_are_the_same_bytes(step, full_range, clea
     assert np.array_equal(ours, theirs)
 
 
-@pytest.mark.skipif(not COMPILED, reason="needs numba: pip install numba")
+@compiled
 @pytest.mark.parametrize(
     ("size", "small"),
     [
@@ -166,16 +169,15 @@ def test_the_edge_lies_where_linear_enlargement_puts_it():
     assert np.abs(out[: luma.size].reshape(luma.shape) - alpha * 255).max() <= 1
 
 
-def test_without_numba_the_same_picture_comes_out():
+def test_without_machine_code_the_same_picture_comes_out():
     program = textwrap.dedent(
         """
-        import sys, hashlib
-        sys.modules["numba"] = None
-        from segmentation.jit import COMPILED
+        import os, hashlib
+        os.environ["VCAM_LOOPS"] = "plain"
         from vcam.compose import kernels, kernels_plain
         from tests.vcam.test_kernels import arguments, scene
         import numpy as np
-        assert not COMPILED and kernels.compose is kernels_plain.compose
+        assert kernels.compose is kernels_plain.compose
         low, luma, chroma, backdrop = scene(90, 160, 20, 36)
         out = np.zeros_like(backdrop)
         kernels.compose(*arguments(low, luma, chroma, backdrop, out, size=luma.shape))
@@ -192,7 +194,7 @@ def test_without_numba_the_same_picture_comes_out():
     assert run.stdout.strip() == hashlib.sha256(out).hexdigest()
 
 
-@pytest.mark.skipif(not COMPILED, reason="needs numba: pip install numba")
+@compiled
 def test_other_threads_run_while_a_composite_is_drawn():
     low, luma, chroma, backdrop = scene(2160, 3840, 224, 398)
     low[arrays.B] = 0.5

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from segmentation.jit import COMPILED
+from segmentation import jit
 from segmentation.matte import Matte
 from segmentation.planes import Planes, flat, flat_chroma, i420
 from tests.vcam.test_compositor import H, W, disc, image_frame, matte_for
@@ -215,7 +215,9 @@ def test_light_is_followed_over_seconds_and_forgotten_when_wiped():
     assert abs(fresh - settled) < 5
 
 
-@pytest.mark.skipif(not COMPILED, reason="needs numba: pip install numba")
+@pytest.mark.skipif(
+    jit.how("vcam.compose.light.loops") == "plain", reason="needs numba: pip install numba"
+)
 @pytest.mark.parametrize(
     ("size", "small", "step", "flags"),
     [

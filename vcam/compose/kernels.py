@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from segmentation.constants import BLACK, CHROMA_SLOPE, GREY, LUMA_SLOPE
-from segmentation.jit import COMPILED, compiled
+from segmentation.jit import compiled, made
 from vcam.compose import kernels_plain
 from vcam.compose.arrays import LIGHT, PERSON, PLANES, ROOM, WRAP, A, B, taps
 from vcam.compose.constants import GAIN, NEAR, SHIFT
@@ -392,7 +392,7 @@ def _compose(
     return soft_tiles
 
 
-compose = _compose if COMPILED else kernels_plain.compose
+compose = _compose if made(_compose) else kernels_plain.compose
 
 
 def scratch_for(size: tuple[int, int], small: tuple[int, int]) -> Floats:
@@ -475,7 +475,7 @@ def _near(
                 out[c, i, j] = rows[c, j] / rows[3, j]
 
 
-near = _near if COMPILED else kernels_plain.near
+near = _near if made(_near) else kernels_plain.near
 
 
 def near_scratch(shape: tuple[int, int]) -> tuple[Floats, Floats]:
@@ -495,4 +495,4 @@ def _split_yuyv(data: Bytes, y: Bytes, u: Bytes, v: Bytes) -> None:
         v[j] = data[4 * j + 3]
 
 
-split_yuyv = _split_yuyv if COMPILED else kernels_plain.split_yuyv
+split_yuyv = _split_yuyv if made(_split_yuyv) else kernels_plain.split_yuyv

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import numpy as np
 
-from segmentation.jit import COMPILED, compiled
+from segmentation.jit import compiled, made
 from vcam.media import colour
 
 if TYPE_CHECKING:
@@ -136,4 +136,4 @@ def _looked_up(nodes: Floats, y: Floats, u: Floats, v: Floats) -> Bytes:
     return (found + 0.5).astype(np.uint8)
 
 
-apply = _apply_compiled if COMPILED else _apply_plain
+apply = _apply_compiled if made(_apply_compiled) else _apply_plain

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from segmentation.constants import BLACK, CHROMA_SLOPE, GREY, LUMA_SLOPE, LUMA_SPAN
-from segmentation.jit import COMPILED, compiled
+from segmentation.jit import compiled, made
 from vcam.compose.arrays import A, B, taps
 from vcam.compose.light import loops_plain
 
@@ -296,7 +296,7 @@ def _relight(
     return int(done)
 
 
-relight = _relight if COMPILED else loops_plain.relight
+relight = _relight if made(_relight) else loops_plain.relight
 
 
 @compiled(f"void(f4[:, :, ::1], {_PLANE}, {_NUMBERS})")
@@ -323,7 +323,7 @@ def _relight_low(planes: Floats, field: Floats, numbers: Floats) -> None:
             v[j] = ((v[j] - grey) * gain + warm_v * lit) + grey
 
 
-relight_low = _relight_low if COMPILED else loops_plain.relight_low
+relight_low = _relight_low if made(_relight_low) else loops_plain.relight_low
 
 
 def scratch_for(size: tuple[int, int], small: tuple[int, int]) -> Floats:
