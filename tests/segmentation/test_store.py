@@ -57,7 +57,7 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "bits flipped": flipped,
     "the head gone": lambda p: p.write_bytes(p.read_bytes()[100:]),
     "more at the end": lambda p: p.write_bytes(p.read_bytes() + b"more"),
-    "noise": lambda p: p.write_bytes(os.urandom(p.stat().st_size)),
+    "noise": lambda p: p.write_bytes(b"\0" + os.urandom(p.stat().st_size)),  # "{" would be JSON
     "a folder": lambda p: (p.unlink(), p.mkdir()),
 }
 

@@ -194,7 +194,7 @@ def test_a_damaged_file_is_not_opened(tmp_path, monkeypatch, caplog):
     monkeypatch.setattr(ahead, "FOLDER", tmp_path / "compiled")
 
     assert ahead.loops.__wrapped__() == {}
-    assert "not the one that its card tells of" in caplog.text
+    assert "not those that its card tells of" in caplog.text
 
 
 @here
