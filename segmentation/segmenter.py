@@ -15,7 +15,7 @@ from segmentation.errors import EngineError, SegmentationError
 from segmentation.governor import CHOSEN, LADDER, START, Governor
 from segmentation.kernels import FULL, LIMITED, to_input
 from segmentation.matte import Matte
-from segmentation.motion.flow import Carrier
+from segmentation.motion.flow import LONGER, Carrier
 from segmentation.motion.room import Room, RoomCopy, RoomWord
 from segmentation.motion.temporal import Smoother
 from segmentation.planes import Shrink
@@ -184,7 +184,8 @@ class Segmenter:
 
         What was tidied stays so: pieces and people are told apart where the network looks.
         """
-        if not 0 < self._carried < self._every or self._tidy.changed:
+        every = self._every * (LONGER if self._every > 1 and self._carrier.calm(pts) else 1)
+        if not 0 < self._carried < every or self._tidy.changed:
             return False
         if not self._carrier.carry(picture, mattes, pts):
             return False

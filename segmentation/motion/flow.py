@@ -17,6 +17,10 @@ NEW: Final = 0.25  # mean alpha around a block, below which nobody was there bef
 LOOKS: Final = 3  # looks in a row that must agree before a matte is carried on
 LATE: Final = 2.0  # usual intervals after which a matte is too old to be carried
 LONGEST: Final = 0.3  # seconds after which it is too old at any rate of frames
+CALM: Final = 1.5  # pixels that a person moved since the last look, up to which it may be longer ago
+MOST: Final = 0.95  # share of the person's blocks that tell how much it moved
+LONGER: Final = 2  # times as many frames to a look then,
+OLDEST: Final = 0.25  # but no more seconds
 SMALLEST: Final = 64  # pixels a side; OpenCV's flow crashes on some strips of less
 PACED: Final = 9  # intervals of which the usual one is the median
 
@@ -57,13 +61,18 @@ class Carrier:
         self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
         self._size = (0, 0)
         self._agreed = 0  # looks in a row that agree with what was known before them
-        self._pts = float("-inf")
+        self._pts = self._looked = float("-inf")
+        self._moved_by = 0.0  # pixels of model size, since the network looked
         self._gaps: deque[float] = deque(maxlen=PACED)
+
+    def calm(self, pts: float) -> bool:
+        """True where what the network saw lately has hardly moved since."""
+        return self._moved_by <= CALM and pts - self._looked <= OLDEST
 
     def reset(self) -> None:
         """Forget the last frame."""
         self._agreed = 0
-        self._pts = float("-inf")
+        self._pts = self._looked = float("-inf")
         self._gaps.clear()
 
     def wipe(self) -> None:
@@ -93,6 +102,7 @@ class Carrier:
         self._agreed += 1
         _halve(picture, self._halves[1])
         self._remember(alpha, part, pts)
+        self._looked, self._moved_by = pts, 0.0
 
     def settle(self, tidied: NDArray[np.float32]) -> None:
         """Remember what was left of the last matte that was kept, once it was tidied."""
@@ -120,9 +130,9 @@ class Carrier:
         linear, replicate = cv2.INTER_LINEAR, cv2.BORDER_REPLICATE
         for plane, moved in zip(before, self._moved, strict=True):
             cv2.remap(plane, self._half_from, None, linear, moved, replicate)
-        # Scaled while it is small, and added by OpenCV: NumPy takes ten times as long over pairs.
+        # Scaled while it is small, and by OpenCV: NumPy takes ten times as long over pairs.
         h, w = self._size
-        flow *= (w / now.shape[2], h / now.shape[1])
+        cv2.multiply(flow, (w / now.shape[2], h / now.shape[1], 0, 0), flow)
         cv2.resize(flow, (w, h), self._from, interpolation=linear)
         cv2.add(self._from, self._grid, self._from)
         out, tidied = outs
@@ -131,6 +141,7 @@ class Carrier:
         if not self._found(now, part):
             return False
         cv2.remap(self._tidied, self._from, None, linear, tidied, replicate)
+        self._moved_by += _speed(flow, part)
         self._remember(out, part, pts)
         self.settle(tidied)
         return True
@@ -217,6 +228,21 @@ def _quiet(change: NDArray[np.float32]) -> float:
     """Noise: the change of the blocks that changed least."""
     at = int(QUIET * (change.size - 1))
     return float(np.partition(change.ravel(), at)[at]) + ROUNDING
+
+
+def _speed(flow: NDArray[np.float32], part: NDArray[np.float32]) -> float:
+    """Pixels that nearly all of the person moved by at most.
+
+    Shapes:
+        flow: (h, w, 2); part: (about h / 4, w / 4), the person's share of each block
+    """
+    at = flow[2::4, 2::4]
+    here = part[: at.shape[0], : at.shape[1]] > PERSON
+    steps = np.abs(at[: here.shape[0], : here.shape[1]][here]).max(axis=1)
+    if not steps.size:
+        return 0.0
+    most = int(MOST * (steps.size - 1))
+    return float(np.partition(steps, most)[most])
 
 
 def _places(h: int, w: int) -> NDArray[np.float32]:

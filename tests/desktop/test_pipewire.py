@@ -149,7 +149,7 @@ def test_a_browser_lists_the_camera_and_shows_its_pixels(desk, sink, tmp_path, n
     with Feeder(sink):
         opened = browser.Browser(tmp_path, W, H, *flags, environ=desk.environ, name=name)
         try:
-            until(lambda: opened.last("error") or len(opened.seen()) >= 3, 120)
+            opened.until_seen(3, 120)
             until(lambda: sink.watchers() not in ([], ["unknown program"]))
             watchers = sink.watchers()
         finally:
@@ -178,7 +178,7 @@ def test_a_browsers_call_goes_on_after_the_session_manager_restarts(desk, sink, 
         flags = browser.THROUGH_PIPEWIRE[name]
         opened = browser.Browser(tmp_path, W, H, *flags, environ=desk.environ, name=name)
         try:
-            until(lambda: opened.last("error") or len(opened.seen()) >= 3, 120)
+            opened.until_seen(3, 120)
             desk.end("wireplumber")
             time.sleep(2)
             before = len(opened.told)

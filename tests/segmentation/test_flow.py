@@ -69,6 +69,20 @@ def test_a_matte_is_carried_to_where_the_person_went(sure, shift):
     assert np.abs(out - truth).mean() < 0.25 * stale
 
 
+def test_a_person_is_calm_up_to_a_pixel_and_a_half_and_a_quarter_of_a_second(sure):
+    out = scene(0)[1]
+    calm = []
+    for shift in (0.5, 1.0, 1.5, 2.0, 2.5):
+        assert sure.carry(scene(shift)[0], out)
+        calm.append(sure.carrier.calm(sure.now))
+
+    assert calm[0] and not calm[-1]
+    assert 1.3 < sure.carrier._moved_by / 2.5 * 1.5 < 1.7  # near to what it was moved by
+    sure.keep(*scene(2.5))
+    assert sure.carrier.calm(sure.now + 0.24)
+    assert not sure.carrier.calm(sure.now + 0.26)
+
+
 def test_what_was_tidied_is_carried_beside_what_was_not():
     carrier, (picture, alpha) = Carrier(), scene(0)
     untidy = alpha.copy()

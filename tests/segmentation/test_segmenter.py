@@ -46,8 +46,10 @@ def disc(height: int, width: int, *, rows: int = 2) -> tuple[np.ndarray, np.ndar
     return y, u, v
 
 
-def matte_of(segmenter: Segmenter, planes: tuple[np.ndarray, ...], seq: int = 0) -> Matte:
-    return segmenter.matte(Planes(*planes), seq=seq, pts=seq / 30)
+def matte_of(
+    segmenter: Segmenter, planes: tuple[np.ndarray, ...], seq: int = 0, fps: int = 30
+) -> Matte:
+    return segmenter.matte(Planes(*planes), seq=seq, pts=seq / fps)
 
 
 @pytest.mark.parametrize(
@@ -407,6 +409,17 @@ def test_the_network_looks_at_every_third_frame_while_mattes_can_be_carried(open
 
     assert told == [True] * 3 + [False, False, True] * 2  # not before three looks agreed
     assert len(looked) == sum(told)
+
+
+@pytest.mark.parametrize(("fps", "frames"), [(30, 6), (15, 4), (10, 3)])
+def test_somebody_who_sits_still_is_looked_at_half_as_often_but_four_times_a_second(
+    opened, fps, frames
+):
+    segmenter, planes = opened(smoothing=0.0), disc(360, 640)
+
+    told = [matte_of(segmenter, planes, seq, fps=fps).looked for seq in range(3 + 2 * frames)]
+
+    assert told == [True] * 3 + ([False] * (frames - 1) + [True]) * 2
 
 
 def test_who_may_stay_is_asked_at_once_and_not_when_a_look_is_due(opened):

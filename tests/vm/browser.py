@@ -35,17 +35,24 @@ PAGE = """<!doctype html><video id=v autoplay muted playsinline></video><script>
 const tell = (key, value) => fetch('/', {method: 'POST', body: JSON.stringify([key, value])});
 const sleep = ms => new Promise(done => setTimeout(done, ms));
 (async () => { try {
-  let mine;
+  const open = device => navigator.mediaDevices.getUserMedia(
+    {video: {deviceId: device && {exact: device.deviceId}, width: WIDTH, height: HEIGHT}});
+  const ours = what => what.label.startsWith('VBG Camera');
+  let mine, stream;
   for (let tries = 0; tries < 60 && !mine; tries++) {
-    try { (await navigator.mediaDevices.getUserMedia({video: true}))
-            .getTracks().forEach(track => track.stop()); } catch (error) { await sleep(1000); }
+    try { stream = await open(); } catch (error) { await sleep(1000); }
     const found = await navigator.mediaDevices.enumerateDevices();
     const cameras = found.filter(device => device.kind == 'videoinput');
     tell('cameras', cameras.map(device => device.label));
-    mine = cameras.find(device => device.label.startsWith('VBG Camera'));
+    mine = cameras.find(ours);
+    // Firefox aborts now and then where a camera is given back while its pictures come
+    // (libwebrtc's race checker in video_capture_pipewire.cc): ours is kept once it is open.
+    if (stream && !(mine && ours(stream.getVideoTracks()[0]))) {
+      stream.getTracks().forEach(track => track.stop());
+      stream = null;
+    }
   }
-  const stream = await navigator.mediaDevices.getUserMedia(
-    {video: {deviceId: {exact: mine.deviceId}, width: WIDTH, height: HEIGHT}});
+  stream ||= await open(mine);
   const video = document.getElementById('v'); video.srcObject = stream; await video.play();
   stream.getTracks().forEach(track => { track.onended = () => tell('ended', track.label); });
   const {width, height, frameRate} = stream.getVideoTracks()[0].getSettings();
@@ -142,6 +149,18 @@ class Browser:
     def seen(self) -> list[Any]:
         """The colours of both places in every picture the page told of."""
         return [value[:2] for key, value in list(self.told) if key == "pixels"]
+
+    def until_seen(self, count: int, seconds: float) -> None:
+        """Wait until the page has told of `count` pictures, or of an error.
+
+        Raises:
+            AssertionError: it has not, or the browser ended.
+        """
+        end = time.monotonic() + seconds
+        while not self.last("error") and len(self.seen()) < count:
+            assert self.process.poll() is None, "the browser ended"
+            assert time.monotonic() < end, f"not within {seconds} s, the page said {self.told[-5:]}"
+            time.sleep(0.05)
 
     def until_shows(self, seconds: float, since: int = 0) -> float:
         """Wait for white in front of green; how long it took.
