@@ -18,6 +18,7 @@ from pathlib import Path
 UNUSED = (
     "openvino/include",  # for programs in C++
     "openvino/cmake",
+    "openvino/tools",  # converts models, and is loaded with OpenVINO wherever it is
     "openvino/libs/*_tensorflow_frontend*",  # .tflite has another one
     "openvino/libs/*_pytorch_frontend*",
     "openvino/libs/*_paddle_frontend*",

@@ -61,8 +61,6 @@ def run(
         DaemonError: another daemon runs already.
         VcamError: something that was asked for explicitly cannot be opened.
     """
-    from vcam.control import server
-
     keep_one_heap()
     never_dumped()
     # Pieces of a picture would stay on the stacks of OpenCV's threads, where nobody gets at them.
@@ -104,6 +102,8 @@ def run(
         opened.enter_context(
             settings.kept_in(config_path or user_path(), flags=flags, environ=os.environ)
         )
+        from vcam.control import server  # slow to load: the model is opened meanwhile
+
         doors = opened.enter_context(
             server.serve(daemon, socket_path=paths.socket_path(), port=config.control.port)
         )

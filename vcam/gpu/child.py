@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
-import multiprocessing
 import os
 import subprocess
 import sys
@@ -103,6 +102,8 @@ class GpuChild:
         self._spent = 0.0
         self._lost = ""  # reason that the child is of no use any more
         self._stillness = Stillness()
+        import multiprocessing  # slow to load, and few have a GPU
+
         mine, theirs = multiprocessing.Pipe()
         self._pipe: Connection[Any, Any] = mine
         wishes = {"model": model, "cache_dir": None if cache_dir is None else str(cache_dir)}
