@@ -22,6 +22,7 @@ from vcam.frame import Frame
 from vcam.gpu.beside import Beside
 from vcam.gpu.child import GpuChild
 from vcam.guard import Fault
+from vcam.system.memory import scrub
 from vcam.system.power import on_battery
 from vcam.system.reopener import BackOff, Reopener
 
@@ -38,7 +39,7 @@ log = logging.getLogger(__name__)
 
 FAILURES = 3  # in a row before the engine is opened anew
 BACK_OFF = BackOff(0.25, 1.0)  # between tries to open it; a mended model waits the last at most
-RELEASE = 60.0  # seconds without a frame for it after which the GPU's process ends
+RELEASE = 60.0  # seconds without a frame for it after which an engine is closed
 GPU_ONLY: Final = ".safetensors"  # weights that OpenVINO does not read
 LOOK = 10.0  # seconds between looks at where the power comes from
 
@@ -156,9 +157,10 @@ def _warm(segmenter: Segmenter) -> None:
 class Matting:
     """Makes the matte of each frame, or says why there is none. Opened on entry, closed on exit.
 
-    The processor's engine is always open, and serves while there is no GPU, while the GPU is made
-    ready, and from the very frame on which it fails. Only weights that no processor runs stand
-    alone.
+    While frames come the processor's engine is open, and serves while there is no GPU, while the
+    GPU is made ready, and from the very frame on which it fails. Only weights that no processor
+    runs stand alone. Without frames for `RELEASE` both are closed: their graphs take more memory
+    than all the rest.
 
     `matte`, `reset` and `wipe` belong to the pipeline thread; `apply` and `tend` to any other.
     """
@@ -176,7 +178,7 @@ class Matting:
         self._models: Reopener[Mattes] = Reopener(
             "model",
             self._open,
-            lambda segmenter: segmenter.close(),
+            self._close,
             back_off=BACK_OFF,
             # A model in use that works goes on: what was asked for instead stays away.
             retry=lambda error: self._segmenter is None or self._failures >= FAILURES,
@@ -190,6 +192,8 @@ class Matting:
             failed=self._gpu_failed,
         )
         self._failures = 0  # in a row
+        self._used = time.monotonic()  # when a frame came last
+        self._rests: dict[str, Any] | None = None  # closed until a frame is to come; its `info`
         # Why the GPU is not used, although there is one or it was asked for; replaced as a whole
         self._gpu_problem = ""
         self._gpu_rests = False  # it ended because nobody watched
@@ -228,7 +232,7 @@ class Matting:
     def info(self) -> dict[str, Any]:
         """Engine, network and times, for the status."""
         engine = self._gpu if self._gpu_now else self._segmenter
-        found = {} if engine is None else engine.info
+        found = self._rests or {} if engine is None else engine.info
         return {"engine": None, **found, "waits": self._waits, "problem": self.problem or None}
 
     @property
@@ -325,6 +329,7 @@ class Matting:
         self._rest_gpu()
         if self._segmenter is not None:
             getattr(self._segmenter, how)()
+        self._rest_model()
 
     def _follow(self) -> None:
         """Tell the segmenters what the settings say now and they can do without being reopened."""
@@ -341,6 +346,11 @@ class Matting:
         An engine that draws puts the person into `scene` as well, for the guard to judge, where it
         knows how.
         """
+        if self._rests is not None and self._segmenter is None:
+            self._rests = None
+            if not self._models.waiting:
+                self._models.now()  # while the camera is being opened
+        self._used = time.monotonic()
         self._take()
         if self._adjusted is not self._settings:
             self._follow()
@@ -424,6 +434,15 @@ class Matting:
             self._hand_back()
             self._gpus.give_back(idle)
 
+    def _rest_model(self) -> None:
+        """Close the processor's engine where it had no frame for long."""
+        if time.monotonic() - self._used <= RELEASE:
+            return
+        self._take()  # what settings that changed since have opened
+        if (idle := self._segmenter) is not None:
+            self._rests, self._segmenter = idle.info, None
+            self._models.give_back(idle)
+
     def _hand_back(self) -> None:
         """Have the processor go on, which remembers nothing of what was before."""
         if self._gpu_now and self._segmenter is not None:
@@ -453,6 +472,12 @@ class Matting:
         opened = self._opener(settings.model_copy(update={"engine": engine}), self._cache_dir)
         log.info("model: ready after %.1f s", time.monotonic() - started)
         return opened
+
+    def _close(self, segmenter: Mattes) -> None:
+        """Close the processor's engine; while none is to follow, give its memory to the system."""
+        segmenter.close()
+        if self._rests is not None:
+            scrub()
 
     def _open_gpu(self) -> Mattes | None:
         """Open the GPU; None where there is no usable one.

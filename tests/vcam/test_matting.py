@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 
+import vcam.matting
 import vcam.system.reopener
 from segmentation.errors import EngineError, UntrustedError
 from tests.fakes import left_half, room, settings
@@ -57,6 +58,13 @@ def matting(faults, tmp_path):
 
     with Matting(settings(matte={"engine": "cpu"}).current.matte, tmp_path, opener) as made:
         yield made
+
+
+def until(true, seconds: float = 5.0) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.01)
 
 
 def wait_for_a_matte(matting: Matting, seconds: float) -> float:
@@ -167,6 +175,46 @@ def test_a_model_that_is_wrong_at_this_cameras_size_alone_is_named(faults, tmp_p
             assert isinstance(matting.matte(room(1)), Fault)
 
         assert matting.info["problem"].startswith("the model small does not find the person")
+
+
+def test_an_engine_without_frames_for_a_minute_is_closed_until_the_next(
+    matting, faults, monkeypatch
+):
+    closed = []
+    monkeypatch.setattr(Engine, "close", lambda engine: closed.append(engine))
+    wait_for_a_matte(matting, 5)
+    matting.reset()
+    assert matting._segmenter is not None  # a pause that was short
+    monkeypatch.setattr(vcam.matting, "RELEASE", 0.0)
+
+    matting.reset()
+
+    assert matting.info["engine"] == "test"  # what will be in use again
+    until(lambda: len(closed) == 1)
+    assert Engine.opened == 1
+    assert matting.matte(room(1)) == Fault("starting")
+    wait_for_a_matte(matting, 5)
+    assert (Engine.opened, len(closed)) == (2, 1)
+
+
+def test_settings_that_change_while_no_frames_come_are_tried_at_once_and_kept_for_the_next(
+    matting, faults, monkeypatch
+):
+    wait_for_a_matte(matting, 5)
+    monkeypatch.setattr(vcam.matting, "RELEASE", 0.0)
+    matting.reset()
+
+    faults["opening"] = True
+    matting.apply(settings(matte={"engine": "cpu", "threads": 2}).current.matte)
+    until(lambda: matting.problem)
+    faults["opening"] = False
+    matting.apply(settings(matte={"engine": "cpu", "threads": 3}).current.matte)
+    until(lambda: matting.ready)
+    matting.reset()
+
+    assert not matting.ready
+    assert not matting.problem
+    wait_for_a_matte(matting, 5)
 
 
 class Drawing(Engine):
