@@ -1,9 +1,10 @@
-"""Seconds from `vcam start` to the first composite, and memory while live and while paused.
+"""Seconds from `vcam start` to the first composite, and what is taken while live and while paused.
 
-python -m tests.bench.start [--runs N] [--beside FOLDER]
+python -m tests.bench.start [--runs N] [--beside FOLDER] [--pause SECONDS]
 
 Each run starts a daemon in a home of its own, with the demo as the camera and a file as the sink,
-and the caches of the run before it; the first run fills them and does not count. `--beside` is
+and the caches of the run before it; the first run fills them and does not count. The last one is
+paused, for more than a minute until the network is closed as well, and resumed. `--beside` is
 another checkout, whose runs come in between. Processor time says more than the clock where other
 programs run.
 """
@@ -74,8 +75,17 @@ def resident(pid: int) -> dict[str, float]:
     return {"rss": sizes["Rss"] * 1.024e-3, "own": own * 1.024e-3}
 
 
-def run(checkout: Path, environ: dict[str, str], *, whole: bool) -> dict[str, float]:
-    """Start a daemon of a checkout, and stop it; seconds and, if `whole`, megabytes."""
+def until_live(environ: Mapping[str, str], child: subprocess.Popen[bytes]) -> None:
+    """Wait for a composite that is shown now."""
+    end = time.monotonic() + PATIENCE
+    while ask(environ, "GET", "/status").get("state") != "live":
+        assert child.poll() is None, "the daemon ended"
+        assert time.monotonic() < end, "there was no composite"
+        time.sleep(0.05)
+
+
+def run(checkout: Path, environ: dict[str, str], pause: float) -> dict[str, float]:
+    """Start a daemon of a checkout, and stop it; seconds and, with a pause, megabytes."""
     environ = environ | {"PYTHONPATH": str(checkout), "VCAM_DAEMON": "1"}
     sink = Path(environ["SPOT"]) / "out.mp4"
     words = ["-m", "vcam", "start", "--foreground", "--source", "demo", "--sink", f"file:{sink}"]
@@ -84,17 +94,23 @@ def run(checkout: Path, environ: dict[str, str], *, whole: bool) -> dict[str, fl
         [sys.executable, *words], env=environ, cwd=checkout, stderr=subprocess.DEVNULL
     )
     try:
-        while not ask(environ, "GET", "/status").get("frames", {}).get("composited"):
-            assert child.poll() is None, "the daemon ended"
-            assert time.monotonic() - began < PATIENCE, "there was no composite"
-            time.sleep(0.05)
+        until_live(environ, child)
         found = {"seconds": time.monotonic() - began, "processor": processor(child.pid)}
-        if whole:
+        if pause:
             time.sleep(SETTLED)
             found |= {f"live {k}": v for k, v in resident(child.pid).items()}
             ask(environ, "POST", "/pause")
             time.sleep(SETTLED)
+            before, since = processor(child.pid), time.monotonic()
+            time.sleep(pause)
+            found["paused % of a core"] = (
+                100 * (processor(child.pid) - before) / (time.monotonic() - since)
+            )
             found |= {f"paused {k}": v for k, v in resident(child.pid).items()}
+            since = time.monotonic()
+            ask(environ, "POST", "/resume")
+            until_live(environ, child)
+            found["seconds back"] = time.monotonic() - since
         return found
     finally:
         child.terminate()
@@ -107,6 +123,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--runs", type=int, default=5)
     parser.add_argument("--beside", type=Path)
+    parser.add_argument("--pause", type=float, default=75.0)
     options = parser.parse_args()
     places = [ROOT, *([options.beside.resolve()] if options.beside else [])]
     with contextlib.ExitStack() as opened:
@@ -114,7 +131,7 @@ def main() -> None:
         taken: dict[Path, list[dict[str, float]]] = {place: [] for place in places}
         for number in range(options.runs + 1):
             for place, runs in taken.items():
-                found = run(place, homes[place], whole=number == options.runs)
+                found = run(place, homes[place], options.pause * (number == options.runs))
                 print(f"{place}: " + ", ".join(f"{k} {v:.2f}" for k, v in found.items()))
                 runs += [found] * (number > 0)
     for place, runs in taken.items():
