@@ -1,7 +1,8 @@
 """The room behind the person, as a fixed webcam learns it: a picture of it, and where it is known.
 
-What looks as it looked when nobody was there is the room. That is told to the network, and where
-a textured part of the room is found again in what the network calls a person, it has the last word.
+What looks as it looked when nobody was there is the room. That is told to the network, where the
+room is textured: a plain wall that looks as before may be a shirt of its colour. Where a textured
+part of the room is found again in what the network calls a person, it has the last word.
 It is a picture of the room: in memory alone, overwritten with all the rest.
 """
 
@@ -43,6 +44,7 @@ EDGE: Final = 6.0  # levels that an edge differs from what is around it
 
 CELL: Final = 8  # pixels a side of the parts in which the room is found again
 TEXTURE: Final = (6.0, 3.0)  # levels, and times the noise, that a part of the room varies by
+BESIDE: Final = 2  # parts around a plain one, of which the network is not told either
 SAME: Final = (
     1.2,
     1.5,
@@ -106,6 +108,7 @@ class Room:
             for kept in (*planes, self._texture):
                 kept.fill(0)
             self._edges.fill(False)
+            self._rich.fill(0)
             self._last_person.fill(-np.inf)
         self._empty = True
         self._clear()
@@ -155,6 +158,10 @@ class Room:
         if known:
             told = x if self._told else x[:, :3]
             compare(picture, self._room, self._weight, self._fit, colours, KNOWN, told, self._apart)
+            if told.shape[1] > 3:
+                h, w = self._size
+                for plane in told[0, 3:, :h, :w]:
+                    plane *= self._rich
         if x.shape[1] > 3 and not (known and self._told):
             x[0, 3:].fill(0)
 
@@ -319,6 +326,11 @@ class Room:
             for plane in (luma, luma * luma, known.view(np.uint8) * np.uint8(255))
         )
         np.sqrt(np.maximum(square - mean * mean, 0), out=self._texture)
+        plain = self._texture < max(TEXTURE[0], TEXTURE[1] * self.noise)
+        plain &= whole == 255
+        beside = cv2.dilate(plain.view(np.uint8), np.ones((2 * BESIDE + 1,) * 2, np.uint8))
+        size = self._size[::-1]
+        self._rich = cv2.resize(1 - beside, size, interpolation=cv2.INTER_NEAREST)
         self._texture[whole < 255] = 0
         self._edges = np.abs(luma - cv2.blur(luma, (9, 9)))[self._grid] > EDGE
 
@@ -331,6 +343,7 @@ class Room:
         self._apart = np.zeros((h, w), np.uint8)
         self._seen = np.zeros((h, w), np.uint8)  # luma at the last lesson
         self._nobody = np.zeros((h, w), np.uint8)
+        self._rich = np.zeros((h, w), np.uint8)  # 1 where the network is told of it
         self._texture = np.zeros((max(1, h // CELL), max(1, w // CELL)), np.float32)
         step = max(1, h // ROWS)
         self._grid = (slice(step // 2, None, step),) * 2

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.known_room import POISONS, Assets, Pair, Scene, Tally
+from tests.faults.known_room import POISONS, Assets, Pair, Scene, Tally, scene_of
 
 
 @pytest.fixture(scope="module")
@@ -33,4 +33,15 @@ def test_a_room_that_changes_opens_no_window_and_cuts_no_hole(pair, kind):
     pair.play(Scene(3, kind, "own", 90.0, 2.0, 90), Assets(), tally)
 
     assert tally.known > 20
+    assert tally.clean, tally.table()
+
+
+@pytest.mark.parametrize("number", [2, 19])
+def test_who_wears_the_colour_of_the_wall_stays_whole(pair, number):
+    tally = Tally()
+
+    pair.play(scene_of(number, frames=90), Assets(), tally)
+
+    assert tally.known > 20
+    assert tally.shown > 60
     assert tally.clean, tally.table()
