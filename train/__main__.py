@@ -55,6 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_doubts(commands)
     _add_fit(commands)
     _add_export(commands)
+    _add_personal(commands)
     _add_film(commands)
     _add_evaluate(commands)
     return parser
@@ -149,6 +150,16 @@ def _add_export(commands: Commands) -> None:
         action="store_true",
         help="on those pictures, let no more of the room through than of the person is lost",
     )
+
+
+def _add_personal(commands: Commands) -> None:
+    told = commands.add_parser("personal", help="go on with a take of `vcam personalise`")
+    told.add_argument("take", type=Path, metavar="TAKE", help="a folder of STEP_MILLISECONDS.jpg")
+    told.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER", help="empty")
+    told.add_argument("--rooms", type=Path, required=True, metavar="FOLDER", help="strange rooms")
+    told.add_argument("--portrait", type=Path, required=True, metavar="FILE", help="of a stranger")
+    told.add_argument("--seconds", type=float, default=420, metavar="S", help="of learning")
+    told.add_argument("--threads", type=int, default=2, metavar="N", help="of torch")
 
 
 def _add_film(commands: Commands) -> None:

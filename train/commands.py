@@ -12,6 +12,7 @@ import torch
 from rich.progress import Progress
 
 from segmentation.engines import weights_dir
+from train import personal
 from train.data.manifests import find_rooms, find_set, read_manifest, read_room
 from train.data.prepare import prepare
 from train.data.shards import write_shards
@@ -90,6 +91,22 @@ def run_fit(options: argparse.Namespace) -> int:
         if place.first:
             print(f"Stopped; go on with --resume -o {folder}", file=sys.stderr)
         return 130
+
+
+def run_personal(options: argparse.Namespace) -> int:
+    """Teach the default network on with a take; a JSON line for each step, the verdict last."""
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    personal.end_with(sys.stdin)
+    verdict = personal.personalise(
+        options.take,
+        options.output,
+        personal.Stranger(sorted(options.rooms.glob("*.jpg")), options.portrait),
+        seconds=options.seconds,
+        report=lambda *step: print(json.dumps({"step": step}), flush=True),
+    )
+    print(verdict.as_json(), flush=True)
+    return 0
 
 
 def run_film(options: argparse.Namespace) -> int:

@@ -199,7 +199,7 @@ class Stepper:
 
 
 def make_optimizer(learner: Learner, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW or SGD; the pretrained trunk at its own part of the learning rate."""
+    """AdamW or SGD; the trunk at its own part of the learning rate; it rests at none."""
     fit = recipe.fit
     trunk = [
         p
@@ -209,7 +209,9 @@ def make_optimizer(learner: Learner, recipe: Recipe) -> torch.optim.Optimizer:
     known = {id(p) for p in trunk}
     rest = [p for p in learner.parameters() if id(p) not in known]
     groups = [{"params": rest, "base": fit.learning_rate}]
-    if trunk:
+    for parameter in trunk if fit.trunk == 0 else ():
+        parameter.requires_grad_(False)  # no gradient goes further down: a quicker step
+    if trunk and fit.trunk:
         groups.append({"params": trunk, "base": fit.learning_rate * fit.trunk})
     for group in groups:
         group["lr"] = group["base"]

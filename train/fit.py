@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -25,11 +26,20 @@ log = logging.getLogger(__name__)
 UNMOVED = ("name", "card")  # parts of a recipe that may change between a stop and --resume
 
 
-def fit(recipe: Recipe, root: Path, folder: Path, place: Place, *, resume: bool = False) -> bool:
+def fit(
+    recipe: Recipe,
+    root: Path,
+    folder: Path,
+    place: Place,
+    *,
+    resume: bool = False,
+    seconds: float | None = None,
+) -> bool:
     """Train `recipe` on the data under `root`, writing into `folder`; False when interrupted.
 
     `folder` receives last.pt, best.pt, log.jsonl and sheets. SIGINT or SIGTERM ends it after the
-    step at hand, with a checkpoint from which `resume` goes on bit for bit on a CPU.
+    step at hand, with a checkpoint from which `resume` goes on bit for bit on a CPU; so do
+    `seconds` of learning.
 
     Raises:
         DataError: a set is empty or a picture cannot be read.
@@ -64,7 +74,14 @@ def fit(recipe: Recipe, root: Path, folder: Path, place: Place, *, resume: bool 
         stepper.distribute()
     run = Run(recipe, folder, place, sets, stepper, state)
     with stop_on_signal() as stop:
-        return run(stop)
+        late = threading.Timer(seconds or 0, stop.set)
+        late.daemon = True
+        if seconds is not None:
+            late.start()
+        try:
+            return run(stop)
+        finally:
+            late.cancel()
 
 
 def _agreed_amp(

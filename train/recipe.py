@@ -103,7 +103,7 @@ class Fit:
     shapes: Shapes = ("16:9", "4:3", "1:1", "3:4", "3:4", "3:4")
     optimizer: Literal["adamw", "sgd"] = "adamw"
     learning_rate: Annotated[float, Field(gt=0)] = 2e-3
-    trunk: float = 1.0  # of the learning rate, for the pretrained trunk
+    trunk: float = 1.0  # of the learning rate, for the trunk but its last stage; 0: it stays
     weight_decay: float = 0.02
     warmup: int = 200  # steps
     clip: float = 5.0  # greatest norm of the gradient

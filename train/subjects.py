@@ -11,6 +11,7 @@ import numpy as np
 
 from segmentation.engines.openvino import OpenVinoEngine
 from segmentation.errors import SegmentationError
+from segmentation.governor import Level
 from segmentation.planes import Planes
 from segmentation.segmenter import Segmenter
 from segmentation.sizes import AREAS, input_size
@@ -75,11 +76,21 @@ class Program:
     """
 
     def __init__(
-        self, path: Path, way: str, *, quality: str = "balanced", fps: float = 30.0
+        self,
+        path: Path,
+        way: str,
+        *,
+        quality: str = "balanced",
+        fps: float = 30.0,
+        smoothing: float = 0.6,
+        every: int = 0,
     ) -> None:
-        still = way == "still"
-        self._segmenter = Segmenter(str(path), quality=quality, still=still, examine=False)
+        self._segmenter = Segmenter(
+            str(path), quality=quality, smoothing=smoothing, still=way == "still", examine=False
+        )
         self._segmenter.learns = way == "live"
+        if every:  # frames to one look of the network, whatever the quality has
+            self._segmenter.level = Level(quality, every, 1.0)
         self.name = f"{path.stem} ({way})"
         self._interval = 1 / fps
         self._seq = 0
@@ -98,6 +109,10 @@ class Program:
         b = cv2.resize(matte.b, size, interpolation=cv2.INTER_LINEAR)
         alpha = np.clip(a * (y.astype(np.float32) / np.float32(255)) + b, 0, 1)
         return np.ascontiguousarray(alpha[:height, :width], np.float32)
+
+    def alone(self) -> None:
+        """Take what the next two seconds show for the room."""
+        self._segmenter.tell_room("learn")
 
     def close(self) -> None:
         """Give the engine back."""

@@ -171,6 +171,12 @@ def _add_tools(add: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
     render.add_argument("--force", action="store_true", help=_("replace what is there already"))
     render.add_argument("--config", metavar="FILE", type=Path, help=_("settings file"))
 
+    own = add("personalise", "personalise.run", _("teach the network on with a minute of you"))
+    own.add_argument("--source", metavar="S", help=_("camera or clip, as for start"))
+    own.add_argument("--config", metavar="FILE", type=Path, help=_("settings file"))
+    own.add_argument("--keep", action="store_true", help=_("do not delete the pictures"))
+    own.add_argument("--remove", action="store_true", help=_("delete that network, use ours again"))
+
     bench = add("bench", "bench.run", _("measure the time per frame on this machine"))
     bench.add_argument("--json", action="store_true", help=_("for programs"))
     bench.add_argument("--frames", metavar="N", type=int, default=150, help=_("frames per case"))

@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from vcam.compose import backdrops
 from vcam.compose.backdrops import Backdrop, open_backdrop
 from vcam.errors import BackgroundError, DaemonError, log_quietly
+from vcam.files.takes import sweep
 from vcam.foreign_text import say
 from vcam.matting import Matting
 from vcam.pipeline import Pipeline
@@ -149,6 +150,7 @@ def _lock() -> Iterator[None]:
             "VBG Camera runs already",
             hint="Run `vcam status` to see it, or `vcam stop` to end it.",
         ) from None
+    sweep()
     try:
         yield
     finally:

@@ -45,16 +45,22 @@ def set_(options: argparse.Namespace) -> int:
         raise UsageError("no setting shows your room", hint="Run `vcam background --show-my-room`.")
     changes = {section: {key: value}}
     load(flags=changes)  # a wrong value is told of by what was typed
+    answer = change(changes)
+    say(f"{section}.{key} = {_shown(answer[section][key])}", limit=None)
+    return 0
+
+
+def change(changes: dict[str, dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Put settings in force and keep them, with a daemon that runs or without; return them all."""
     try:
-        answer = Client.connect().change(changes)["values"]
+        return dict(Client.connect().change(changes)["values"])
     except DaemonError as error:
         if error.running:
             raise
-        with Settings(load()).kept_in(user_path()) as settings:
-            answer = settings.change(changes).model_dump()
-            settings.flush()
-    say(f"{section}.{key} = {_shown(answer[section][key])}", limit=None)
-    return 0
+    with Settings(load()).kept_in(user_path()) as settings:
+        values = settings.change(changes).model_dump()
+        settings.flush()
+    return values
 
 
 def undo(options: argparse.Namespace) -> int:

@@ -85,6 +85,11 @@ def rooms_dir() -> Path:
     return Path(platformdirs.user_data_dir("vcam", appauthor=False)) / "rooms"
 
 
+def personal_dir() -> Path:
+    """The network that `vcam personalise` taught on, and pictures kept by `--keep`; or nothing."""
+    return Path(platformdirs.user_data_dir("vcam", appauthor=False)) / "personal"
+
+
 def shortcuts_path() -> Path:
     """A file that is there once the user has chosen keys for the desktop's shortcuts."""
     return Path(platformdirs.user_data_dir("vcam", appauthor=False)) / "shortcuts"
