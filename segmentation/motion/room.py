@@ -38,7 +38,6 @@ ROWS: Final = 18  # of samples for the fit
 FEWEST: Final = 40  # samples that a fit needs
 GAINS: Final = (0.6, 1.6)  # of the picture to the room; beyond it is another light
 OTHER: Final = (10.0, 5.0)  # levels, and times the noise, from which a sample shows something else
-DOUBTFUL: Final = 0.1  # share of samples that do, from which the network is told nothing for now
 CHANGED: Final = 0.35  # share of samples that do, from which it is another light or another room
 MOVED: Final = 0.5  # the same of those on an edge, from which the camera was moved
 EDGE: Final = 6.0  # levels that an edge differs from what is around it
@@ -83,7 +82,6 @@ class Room:
         self._turn = 1
         self._told = False  # enough is known of where it matters
         self._comes = False  # something stands in the room that was not there
-        self._doubtful = False  # so much that it may as well be a lamp
 
     @property
     def known(self) -> float:
@@ -157,15 +155,14 @@ class Room:
         if picture.shape[1:] != self._size:
             self._allocate(*picture.shape[1:])
         known = not self._empty and self._matches(picture, before)
-        tells = known and self._told and not self._doubtful
         if known:
-            told = x if tells else x[:, :3]
+            told = x if self._told else x[:, :3]
             compare(picture, self._room, self._weight, self._fit, colours, KNOWN, told, self._apart)
             if told.shape[1] > 3:
                 h, w = self._size
                 for plane in told[0, 3:, :h, :w]:
                     plane *= self._rich
-        if x.shape[1] > 3 and not tells:
+        if x.shape[1] > 3 and not (known and self._told):
             x[0, 3:].fill(0)
 
     def object_to(self, alpha: NDArray[np.float32]) -> None:
@@ -295,7 +292,6 @@ class Room:
         strange = residue > max(OTHER[0], OTHER[1] * self.noise)
         self._settled = True
         self._comes = bool(strange.mean() > COMES)
-        self._doubtful = bool(strange.mean() > DOUBTFUL)
         moved = np.count_nonzero(edges) >= FEWEST / 2 and strange[edges].mean() > MOVED
         if not (strange.mean() > CHANGED or moved or not GAINS[0] < self._fit[0, 0] < GAINS[1]):
             self.noise += 0.1 * (min(max(1.48 * middle, 0.5), 8.0) - self.noise)
@@ -333,8 +329,7 @@ class Room:
         plain = self._texture < max(TEXTURE[0], TEXTURE[1] * self.noise)
         plain &= whole == 255
         beside = cv2.dilate(plain.view(np.uint8), np.ones((2 * BESIDE + 1,) * 2, np.uint8))
-        size = self._size[::-1]
-        self._rich = cv2.resize(1 - beside, size, interpolation=cv2.INTER_NEAREST)
+        cv2.resize(1 - beside, self._size[::-1], self._rich, interpolation=cv2.INTER_NEAREST)
         self._texture[whole < 255] = 0
         self._edges = np.abs(luma - cv2.blur(luma, (9, 9)))[self._grid] > EDGE
 
