@@ -8,7 +8,7 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Protocol, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import numpy as np
 
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from segmentation.motion.room import RoomCopy, RoomWord
     from segmentation.refine import People
     from segmentation.segmenter import Segmenter
+    from vcam.gpu.mattes import Aside, Mattes
     from vcam.settings.config import MatteSettings
 
 log = logging.getLogger(__name__)
@@ -42,67 +43,10 @@ BACK_OFF = BackOff(0.25, 1.0)  # between tries to open it; a mended model waits 
 RELEASE = 60.0  # seconds without a frame for it after which an engine is closed
 GPU_ONLY: Final = ".safetensors"  # weights that OpenVINO does not read
 LOOK = 10.0  # seconds between looks at where the power comes from
+HEARD: Final = 1.0  # seconds for which a word to learn the room waits for an engine
 
 
-class Mattes(Protocol):
-    """An engine that makes mattes. Owned by one thread, closed by who opened it."""
-
-    draws: bool  # it sets the person into the scene as well: its mattes come with a composite
-
-    @property
-    def info(self) -> dict[str, Any]:
-        """Engine, network and times, for the status."""
-        ...
-
-    def matte(
-        self, planes: Planes, *, seq: int, pts: float, scene: Scene | None = None
-    ) -> Matte | None:
-        """Return the matte of the frame of these planes; None while the engine is made ready."""
-        ...
-
-    def adjust(self, *, smoothing: float, people: People) -> None:
-        """Smooth by another strength and show other people from the next frame on; any thread."""
-        ...
-
-    def tell_room(self, word: RoomWord) -> bool:
-        """Learn the room alone now, or forget it; any thread. False where none is learnt."""
-        ...
-
-    def recall_room(self, kept: RoomCopy) -> None:
-        """Know this room, which `copy_room` returned once, from the next look on; any thread."""
-        ...
-
-    def copy_room(self) -> RoomCopy | None:
-        """Return the copy of the room that was asked for last, and ask for another; one thread."""
-        ...
-
-    @property
-    def room_map(self) -> NDArray[np.uint8] | None:
-        """Where the room is known, (h, w) uint8, 255 where it is; None where none is learnt."""
-        ...
-
-    def reset(self) -> None:
-        """Forget the frames before."""
-        ...
-
-    def wipe(self) -> None:
-        """Forget the frames before, and overwrite all that is kept of them."""
-        ...
-
-    def close(self) -> None:
-        """Give the engine back."""
-        ...
-
-
-class Aside(Mattes, Protocol):
-    """An engine beside the processor's, which serves until this one is ready."""
-
-    def prepare(self, planes: Planes, scene: Scene) -> bool:
-        """Have what such frames need made ready aside; true once it is."""
-        ...
-
-
-Opener = Callable[["MatteSettings", Path | None], Mattes]
+Opener = Callable[["MatteSettings", Path | None], "Mattes"]
 
 
 def open_segmenter(settings: MatteSettings, cache_dir: Path | None) -> Mattes:
@@ -192,8 +136,9 @@ class Matting:
             failed=self._gpu_failed,
         )
         self._failures = 0  # in a row
-        self._used = time.monotonic()  # when a frame came last
-        self._rests: dict[str, Any] | None = None  # closed until a frame is to come; its `info`
+        self._used = time.monotonic()  # when a matte was asked for last
+        self._rests: dict[str, Any] | None = None  # `info` of the engine that was closed till then
+        self._lesson = float("-inf")  # when the room was to be learnt, and no engine was there
         # Why the GPU is not used, although there is one or it was asked for; replaced as a whole
         self._gpu_problem = ""
         self._gpu_rests = False  # it ended because nobody watched
@@ -263,7 +208,8 @@ class Matting:
             return
         # A dragged slider must not open the model again, nor does choosing one person.
         light = {"smoothing": settings.smoothing, "people": settings.people}
-        heavy = self._segmenter is None or before.model_copy(update=light) != settings
+        missing = self._segmenter is None and self._rests is None
+        heavy = missing or before.model_copy(update=light) != settings
         if heavy:
             self._models.now()
         if heavy or before.people != settings.people:
@@ -293,8 +239,13 @@ class Matting:
 
     def tell_room(self, word: RoomWord) -> bool:
         """Learn the room alone now, or forget it; any thread. False where none is learnt."""
-        segmenter = self._segmenter
-        return segmenter is not None and segmenter.tell_room(word)
+        segmenter, rests = self._segmenter, self._rests
+        if segmenter is not None:
+            return segmenter.tell_room(word)
+        if word == "learn":
+            self._lesson = time.monotonic()
+            return rests is not None and rests.get("room") is not None
+        return True  # there is nothing to forget
 
     @property
     def room_map(self) -> NDArray[np.uint8] | None:
@@ -346,10 +297,8 @@ class Matting:
         An engine that draws puts the person into `scene` as well, for the guard to judge, where it
         knows how.
         """
-        if self._rests is not None and self._segmenter is None:
-            self._rests = None
-            if not self._models.waiting:
-                self._models.now()  # while the camera is being opened
+        if self._rests is not None:
+            self._models.soon()  # while the camera is being opened
         self._used = time.monotonic()
         self._take()
         if self._adjusted is not self._settings:
@@ -387,8 +336,10 @@ class Matting:
     def _take(self) -> None:
         """Use what was opened since the last frame."""
         if (opened := self._models.take()) is not None:
-            old, self._segmenter = self._segmenter, opened
+            old, self._segmenter, self._rests = self._segmenter, opened, None
             self._failures, self._adjusted, self._misfit = 0, None, ""
+            if time.monotonic() - self._lesson < HEARD:
+                opened.tell_room("learn")
             if old is not None:
                 self._models.give_back(old)
         if (opened := self._gpus.take()) is not None:
@@ -435,13 +386,19 @@ class Matting:
             self._gpus.give_back(idle)
 
     def _rest_model(self) -> None:
-        """Close the processor's engine where it had no frame for long."""
-        if time.monotonic() - self._used <= RELEASE:
+        """Close the processor's engine where it had no frame for long.
+
+        One that goes on although others were asked for is kept: it is the only one that works.
+        """
+        if time.monotonic() - self._used <= RELEASE or self._models.problem:
             return
         self._take()  # what settings that changed since have opened
         if (idle := self._segmenter) is not None:
             self._rests, self._segmenter = idle.info, None
-            self._models.give_back(idle)
+            try:
+                idle.wipe()  # now: the thread that closes it may have another one to open first
+            finally:
+                self._models.give_back(idle)
 
     def _hand_back(self) -> None:
         """Have the processor go on, which remembers nothing of what was before."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 import time
 
 import numpy as np
@@ -37,6 +38,9 @@ class Engine:
         pass
 
     def reset(self):
+        pass
+
+    def wipe(self):
         pass
 
     def close(self):
@@ -215,6 +219,87 @@ def test_settings_that_change_while_no_frames_come_are_tried_at_once_and_kept_fo
     assert not matting.ready
     assert not matting.problem
     wait_for_a_matte(matting, 5)
+
+
+@pytest.fixture
+def rested(matting, monkeypatch):
+    wait_for_a_matte(matting, 5)
+    monkeypatch.setattr(vcam.matting, "RELEASE", 0.0)
+    matting.reset()
+    monkeypatch.setattr(vcam.matting, "RELEASE", 60.0)
+    return matting
+
+
+def test_an_engine_is_wiped_before_it_waits_to_be_closed(matting, monkeypatch):
+    told, busy = [], threading.Event()
+    monkeypatch.setattr(Engine, "wipe", lambda engine: told.append("wiped"))
+    monkeypatch.setattr(Engine, "close", lambda engine: told.append("closed"))
+    wait_for_a_matte(matting, 5)
+    monkeypatch.setattr(vcam.matting, "RELEASE", 0.0)
+    opener, matting._opener = matting._opener, lambda *given: busy.wait(5) and opener(*given)
+    matting.apply(settings(matte={"engine": "cpu", "threads": 2}).current.matte)
+    until(lambda: matting._models._opening)
+
+    matting.reset()  # nothing was wiped before: a freeze ends in a pause, say
+
+    assert told == ["wiped"]
+    busy.set()
+    until(lambda: "closed" in told)
+
+
+def test_a_slider_moves_while_no_frames_come_and_opens_nothing(rested):
+    asked = []
+    rested._opener = lambda chosen, cache_dir: asked.append(chosen) or Engine({"inference": False})
+    for smoothing in (0.1, 0.2, 0.3):
+        rested.apply(settings(matte={"engine": "cpu", "smoothing": smoothing}).current.matte)
+    time.sleep(0.1)
+    assert not asked
+
+    wait_for_a_matte(rested, 5)
+
+    assert [chosen.smoothing for chosen in asked] == [0.3]
+
+
+def test_an_engine_that_is_being_opened_is_not_opened_again_by_the_next_frame(rested):
+    opened, busy = Engine.opened, threading.Event()
+    opener, rested._opener = rested._opener, lambda *given: busy.wait(5) and opener(*given)
+    rested.apply(settings(matte={"engine": "cpu", "threads": 2}).current.matte)
+    until(lambda: rested._models._opening)
+
+    for _ in range(3):
+        assert rested.matte(room(1)) == Fault("starting")
+    busy.set()
+    wait_for_a_matte(rested, 5)
+    time.sleep(0.1)
+
+    assert Engine.opened == opened + 1
+
+
+def test_an_engine_that_goes_on_for_one_that_cannot_be_opened_is_not_closed(
+    matting, faults, monkeypatch
+):
+    wait_for_a_matte(matting, 5)
+    monkeypatch.setattr(vcam.matting, "RELEASE", 0.0)
+    faults["opening"] = True
+    matting.apply(settings(matte={"engine": "cpu", "threads": 2}).current.matte)
+    until(lambda: matting.problem)
+
+    matting.reset()
+
+    assert not isinstance(matting.matte(room(1)), Fault)
+
+
+def test_the_room_is_forgotten_and_learnt_by_word_while_the_engine_rests(rested, monkeypatch):
+    words = []
+    monkeypatch.setattr(Engine, "tell_room", lambda engine, word: words.append(word), raising=False)
+    assert not rested.tell_room("learn")  # it learns none
+    rested._rests = {"engine": "test", "room": {"known": 0.0}}
+
+    assert rested.tell_room("forget")
+    assert rested.tell_room("learn")
+    wait_for_a_matte(rested, 5)
+
+    assert words == ["learn"]
 
 
 class Drawing(Engine):

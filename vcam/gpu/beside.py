@@ -55,7 +55,7 @@ class Beside:
 
     Everything the device does it does on a thread of its own: a driver that hangs holds that one,
     and whoever asked goes on after `PATIENCE`. Owned by one thread otherwise; see
-    `vcam.matting.Aside`.
+    `vcam.gpu.mattes.Aside`.
     """
 
     draws = False

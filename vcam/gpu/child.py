@@ -71,7 +71,7 @@ class _Place:
 
 
 class GpuChild:
-    """Mattes and composites from a process of its own; see `vcam.matting.Mattes`.
+    """Mattes and composites from a process of its own; see `vcam.gpu.mattes.Mattes`.
 
     Owned by one thread. `module` is what the child runs.
 

@@ -72,6 +72,13 @@ class Reopener(Generic[T]):
             self._asked, self._delay, self._due = True, self._pauses.first, 0.0
             self._changed.notify_all()
 
+    def soon(self) -> None:
+        """Open one, unless one is open, being opened, or due."""
+        with self._changed:
+            if not (self._asked or self._opening or self._slot is not None):
+                self._asked, self._delay, self._due = True, self._pauses.first, 0.0
+                self._changed.notify_all()
+
     def again(self, error: Exception | None = None) -> None:
         """Open another after a pause: the one in use fails. Nothing if one is coming already."""
         with self._changed:
