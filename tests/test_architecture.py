@@ -129,7 +129,7 @@ def calls(path: Path) -> Iterator[str]:
                 "vcam.daemon",
                 "vcam.control.api",
                 "vcam.commands.ask",
-                "vcam.tray.app",
+                "vcam.tray.wishes",
             },
         ),
         ("RoomView", {"vcam.room_view"}),

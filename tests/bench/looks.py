@@ -35,6 +35,7 @@ LOOKS = {
 }
 TAG = OverlaySettings(
     name="Anna Müller", title="Head of Things", pronouns="she/her", logo="", clock=True,
+    show=True,
     corner="bottom-left",
 )  # fmt: skip
 

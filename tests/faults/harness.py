@@ -106,7 +106,13 @@ class Bench:
         self.pipe.compositor.compose = fragile
         if looks:
             tag = OverlaySettings(
-                name="Anna", title="", pronouns="", logo="", clock=False, corner="bottom-left"
+                show=True,
+                name="Anna",
+                title="",
+                pronouns="",
+                logo="",
+                clock=False,
+                corner="bottom-left",
             )
             self.pipe.show_overlay(Tag(tag, canary.W, canary.H).drawn())
         self.crops: deque[Crop] = deque([canary.WHOLE], maxlen=3)

@@ -74,7 +74,8 @@ class FileDaemon:
         self.held["status"]["state"] = state
         self.save()
 
-    def pause(self) -> None:
+    def pause(self, back_in: float | None = None) -> None:
+        self.held["status"]["back_in_s"] = back_in
         self._state("paused")
 
     def freeze(self) -> None:

@@ -70,10 +70,10 @@ def test_a_background_clicked_in_the_panel_is_the_daemons_new_background(
 ) -> None:
     open_menu(screen, tmp_path)
 
-    screen.keys("Down", "Right", "Down", "Down")
+    screen.keys("Down", "Right", "Down", "Down", "Down")
     if folder := os.environ.get("VCAM_TEST_PICTURES"):
         screen.picture(Path(folder) / f"menu-{screen.home.name}.png")
-    # The submenu lies left of the menu; its third entry is highlighted.
+    # The submenu lies left of the menu; its third picture is highlighted.
     click_chosen(screen, tmp_path, left_of=1000)
 
     until(lambda: held.read()["settings"]["background"]["use"] == "loft")
@@ -84,7 +84,7 @@ def test_pause_is_one_click_away_and_the_icon_follows(
 ) -> None:
     open_menu(screen, tmp_path)
 
-    screen.keys("Down", "Down", "Down", "Down", "Down")
+    screen.keys(*["Down"] * 7)
     click_chosen(screen, tmp_path)
 
     until(lambda: held.read()["status"]["state"] == "paused")

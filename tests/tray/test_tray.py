@@ -16,7 +16,7 @@ from pystray import Menu
 from vcam.errors import DaemonError, VcamError
 from vcam.system.devices import CameraInfo
 from vcam.tray import app, icons
-from vcam.tray.view import View, news, view
+from vcam.tray.view import View, nearest_light, news, view
 
 
 class QuietIcon:
@@ -106,7 +106,7 @@ def test_every_wish_in_the_menu_reaches_the_daemon(running: Running) -> None:
     running.click("Camera", "C920")
     assert setting(running, "camera", "source") == "C920"
 
-    running.click("Mirror my preview")
+    running.click("Camera", "Mirror my preview")
     assert setting(running, "control", "mirror_preview") is False
     assert setting(running, "camera", "mirror") is False
     running.click("Camera", "Flip what others see")
@@ -132,7 +132,61 @@ def test_the_menu_marks_what_is_chosen_now(running: Running) -> None:
     assert backgrounds == ["Blur my room"]
     assert strengths == ["Strong"]
     assert running.entry("Camera", "Flip what others see").checked
-    assert running.entry("Mirror my preview").checked
+    assert running.entry("Camera", "Mirror my preview").checked
+
+
+def test_light_framing_and_another_picture_each_day_are_chosen_in_the_menu(running: Running):
+    for title, percent in (("Strong", 80), ("Off", 0), ("Mild", 40)):
+        running.click("Light", title)
+        assert setting(running, "look", "light") == percent
+    for title, name in (("Head", "head-and-shoulders"), ("Close", "close")):
+        running.click("Framing", title)
+        assert setting(running, "look", "framing") == name
+    until(lambda: running.tray.view.framing == "close")
+
+    assert [e.text for e in running.entry("Light").submenu if e.checked] == ["Mild"]
+    assert [e.text for e in running.entry("Framing").submenu if e.checked] == ["Close-up"]
+
+    told = running.held.read()
+    told["presets"].append({"name": "daily", "mine": False})
+    told["status"]["presets_stamp"] = "new"
+    running.held.write(told)
+    until(lambda: "daily" in dict(running.tray.view.presets))
+    running.click("Background", "Surprise me")
+    assert setting(running, "background", "use") == "daily"
+
+
+def test_a_light_of_ones_own_is_marked_as_the_nearest_and_never_as_off():
+    strengths = [nearest_light(percent) for percent in (0, 1, 40, 59, 61, 100)]
+
+    assert strengths == [0, 40, 40, 40, 80, 80]
+
+
+def test_a_name_tag_is_switched_and_the_page_is_where_it_is_written(running: Running):
+    running.click("Name tag …")
+    assert running.held.read()["opened"] == 1
+
+    told = running.held.read()
+    told["settings"]["overlay"] = {"name": "Anna", "show": True}
+    running.held.write(told)
+    until(lambda: running.tray.view.tagged)
+    running.click("Name tag")
+    assert setting(running, "overlay", "show") is False
+    until(lambda: not running.tray.view.tagged)
+    assert not running.entry("Name tag").checked
+
+    running.click("Name tag")
+    assert setting(running, "overlay", "show") is True
+
+
+def test_a_pause_with_a_countdown_says_for_how_long(running: Running):
+    running.click("Be right back", "in 10")
+    until(lambda: running.tray.view.state == "paused")
+    assert running.held.read()["status"]["back_in_s"] == 600
+
+    assert running.tray.view.headline == "Paused: the card says you are back in 10 min"
+    running.held.becomes(back_in_s=0)
+    until(lambda: "Back soon" in running.tray.view.headline)
 
 
 def test_a_picture_of_ones_own_is_shown_by_its_file_name(running: Running) -> None:
@@ -327,7 +381,7 @@ def test_backgrounds_have_pictures_and_the_last_used_stand_first(running: Runnin
     running.click("Background", "Dusk")
     until(lambda: running.tray.view.preset == "dusk")
 
-    entries = list(running.entry("Background").submenu)
+    entries = list(running.entry("Background").submenu)[2:]  # below the blur
 
     assert [str(entry.text) for entry in entries[:4]] == ["Dusk", "Studio", "Library", "Loft"]
     assert all(entry.picture.startswith(b"\x89PNG") for entry in entries[:4])

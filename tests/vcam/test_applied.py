@@ -106,6 +106,7 @@ LIVE: dict[tuple[str, str], tuple[Any, Callable[[House], bool]]] = {
     ("look", "zoom"): look("zoom", 1.5),
     ("look", "shift_x"): (0.5, lambda house: house.looks[-1].shift == (0.5, 0.0)),
     ("look", "shift_y"): (-0.5, lambda house: house.looks[-1].shift == (0.0, -0.5)),
+    ("overlay", "show"): read("overlay", "show", False),
     ("overlay", "name"): overlay("Anna"),
     ("overlay", "title"): overlay("Pilot"),
     ("overlay", "pronouns"): overlay("she/her"),

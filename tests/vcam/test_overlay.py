@@ -34,7 +34,7 @@ NOTHING = {"name": "", "title": "", "pronouns": "", "logo": "", "clock": False}
 
 
 def wish(**given: object) -> OverlaySettings:
-    return OverlaySettings(**(NOTHING | {"corner": "bottom-left"} | given))
+    return OverlaySettings(**(NOTHING | {"show": True, "corner": "bottom-left"} | given))
 
 
 def laid(grey: int, **given: object) -> np.ndarray:
@@ -48,6 +48,7 @@ def laid(grey: int, **given: object) -> np.ndarray:
 
 def test_nothing_is_drawn_where_nothing_is_asked_for():
     assert Tag(wish(name="  \n"), *SIZE).drawn() is None
+    assert Tag(wish(name="Anna", logo="gone.png", show=False), *SIZE).drawn() is None
     assert Tag(wish(clock=True), *SIZE).drawn("12:34") is not None
 
 

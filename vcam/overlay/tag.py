@@ -44,7 +44,7 @@ LEAST: Final = 9.0  # pixels: the smallest letters that can be read
 
 def clock_now(wish: OverlaySettings) -> str:
     """The time of day, to be written; "" if it is not wanted."""
-    return time.strftime("%H:%M") if wish.clock else ""
+    return time.strftime("%H:%M") if wish.clock and wish.show else ""
 
 
 class Tag:
@@ -60,14 +60,14 @@ class Tag:
         self.wish = wish
         self._size = width, height
         self._logo = None
-        if wish.logo:
+        if wish.logo and wish.show:
             self._logo = _logo(wish.logo, round(0.2 * width), round(0.1 * height))
 
     def drawn(self, clock: str = "") -> Overlay | None:
         """Draw it, with that time of day; None where there is nothing to write."""
         wish, (width, height) = self.wish, self._size
         lines = _lines(wish, clock)
-        if self._logo is None and not lines:
+        if not wish.show or (self._logo is None and not lines):
             return None
         right, bottom = wish.corner.endswith("right"), wish.corner.startswith("bottom")
         image = _plate(lines, self._logo, (width, height), right=right)

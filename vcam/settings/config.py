@@ -41,8 +41,7 @@ log = logging.getLogger(__name__)
 
 Changes = Mapping[str, Mapping[str, Any]]  # new values, by section and key
 
-# Settings that a release renamed: the old (section, key) to the new one. Files that still have the
-# old name are read, said so once, and written with the new name; nobody has to edit anything.
+# Settings that a release renamed, old (section, key) to new; files with the old name are read, too.
 RENAMED: Final[dict[tuple[str, str], tuple[str, str]]] = {}
 
 # What people call a setting that they give a command.
@@ -160,6 +159,7 @@ Line = Annotated[str, Field(max_length=80)]
 class OverlaySettings(_Section):
     """Texts and a logo over the picture."""
 
+    show: bool
     name: Line
     title: Line
     pronouns: Line

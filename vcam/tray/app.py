@@ -15,21 +15,33 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 from PIL import Image
 
 from vcam import words
-from vcam.client import Client, PageFile, browser
-from vcam.errors import DaemonError, VcamError
+from vcam.client import Client
+from vcam.errors import VcamError
 from vcam.foreign_text import block, plain
 from vcam.settings.choice import Blur, Colour, File
 from vcam.settings.language import language_of
 from vcam.system import devices
 from vcam.system.paths import runtime_dir, shortcuts_path
-from vcam.tray import icons
-from vcam.tray.view import BLURS, SHORT, View, news, view
+from vcam.tray import icons, wishes
+from vcam.tray.view import (
+    BLURS,
+    DAILY,
+    FRAMINGS,
+    LIGHTS,
+    RETURNS,
+    SHORT,
+    View,
+    nearest_light,
+    news,
+    view,
+)
+from vcam.tray.wishes import Daemon
 from vcam.words import _, told
 
 if TYPE_CHECKING:
@@ -49,26 +61,6 @@ FAULT_LOOKS = 3  # looks a fault must last before it is announced: a replug take
 
 NO_TRAY = "This desktop has no place for tray icons"
 NO_TRAY_HINT = "Run `vcam open` for the settings page, and `vcam doctor` for what is missing."
-
-
-class Daemon(Protocol):
-    """The part of `vcam.client.Client` the tray needs."""
-
-    def status(self) -> dict[str, Any]: ...
-    def settings(self) -> dict[str, Any]: ...
-    def change(self, changes: dict[str, dict[str, Any]]) -> Any: ...
-    def presets(self) -> list[dict[str, Any]]: ...
-    def thumbnail(self, name: str) -> bytes: ...
-    def use(self, name: str) -> Any: ...
-    def step(self, step: int) -> Any: ...
-    def show_room(self, *, by: str) -> Any: ...
-    def hide(self) -> Any: ...
-    def pause(self) -> Any: ...
-    def resume(self) -> Any: ...
-    def toggle(self) -> Any: ...
-    def freeze(self) -> Any: ...
-    def stop(self) -> Any: ...
-    def open_page_file(self, folder: Path) -> PageFile: ...
 
 
 class Tray:
@@ -120,8 +112,12 @@ class Tray:
 
     def _pressed(self, name: str) -> None:
         frozen = self.view.state == "frozen"
-        wishes = {"toggle": _toggle, "freeze": _resume if frozen else _freeze, "next": _step(1)}
-        if wish := wishes.get(name):
+        keys = {
+            "toggle": wishes.toggle,
+            "freeze": wishes.resume if frozen else wishes.freeze,
+            "next": wishes.step(1),
+        }
+        if wish := keys.get(name):
             threading.Thread(target=self._does(wish), name="tray-key", daemon=True).start()
 
     def _refresh(self) -> None:
@@ -197,54 +193,66 @@ class Tray:
         yield MenuItem(now.audience, None, enabled=False)
         yield Menu.SEPARATOR
         if now.revealed:
-            yield MenuItem(_("Hide my room"), self._does(_hide))
+            yield MenuItem(_("Hide my room"), self._does(wishes.hide))
         yield MenuItem(_("Background"), Menu(lambda: self._backgrounds(now)))
         yield MenuItem(_("Blur strength"), Menu(lambda: self._blurs(now)))
+        yield MenuItem(_("Light"), Menu(lambda: self._lights(now)))
+        yield MenuItem(_("Framing"), Menu(lambda: self._framings(now)))
+        if now.named:
+            wish = wishes.changes("overlay", "show", not now.tagged)
+            yield self._check(_("Name tag"), now.tagged, wish)
+        else:
+            yield MenuItem(_("Name tag …"), self._does(wishes.open_page))
         yield MenuItem(_("Camera"), Menu(lambda: self._sources(now)))
-        mirrored = now.mirror_preview
-        wish = _changes("control", "mirror_preview", not mirrored)
-        yield self._check(_("Mirror my preview"), mirrored, wish)
         yield Menu.SEPARATOR
         paused, frozen = now.state == "paused", now.state == "frozen"
-        yield self._check(_("Pause (privacy card)"), paused, _resume if paused else _pause)
-        yield self._check(_("Freeze my picture"), frozen, _resume if frozen else _freeze)
+        wish = wishes.resume if paused else wishes.pause()
+        yield self._check(_("Pause (privacy card)"), paused, wish)
+        yield MenuItem(_("Be right back…"), Menu(self._returns))
+        wish = wishes.resume if frozen else wishes.freeze
+        yield self._check(_("Freeze my picture"), frozen, wish)
         yield Menu.SEPARATOR
         # A click on the icon itself takes the default entry.
-        yield MenuItem(_("Open settings"), self._does(_open_page), default=True)
+        yield MenuItem(_("Open settings"), self._does(wishes.open_page), default=True)
         if self._shortcuts and self._shortcuts.version:
             yield MenuItem(_("Keyboard shortcuts …"), self._shortcuts.choose)
-        yield MenuItem(_("Stop the camera"), self._does(_stop))
+        yield MenuItem(_("Stop the camera"), self._does(wishes.stop))
         yield MenuItem(_("Quit (the camera keeps running)"), self.stop)
 
     def _backgrounds(self, now: View) -> Iterator[MenuItem]:
         known = {name for name, _ in now.presets}
-        for name, title in recent_first(now.presets, self._recent):
-            entry = self._radio(title, now.preset == name, _use(name))
-            entry.picture = self._pictures.get(name, b"")  # for desktops that show one
-            yield entry
-        if now.presets:
-            yield Menu.SEPARATOR
-            yield MenuItem(_("Next"), self._does(_step(1)))
-            yield MenuItem(_("Previous"), self._does(_step(-1)))
-            yield Menu.SEPARATOR
         wish = now.choice
         blurred = isinstance(wish, Blur) and not now.revealed
-        yield self._radio(_("Blur my room"), blurred, _changes("background", "use", "blur"))
+        yield self._radio(_("Blur my room"), blurred, wishes.changes("background", "use", "blur"))
+        for name, title in now.presets:
+            if name == DAILY:
+                yield self._radio(title, now.preset == name, wishes.use(name))
         if isinstance(wish, File | Colour) and now.preset not in known:
             own = wish.text if isinstance(wish, Colour) else Path(wish.path).name
             yield self._radio(
-                plain(own, SHORT), True, _changes("background", "use", now.background)
+                plain(own, SHORT), True, wishes.changes("background", "use", now.background)
             )
+        yield Menu.SEPARATOR
+        pictures = [preset for preset in now.presets if preset[0] != DAILY]
+        for name, title in recent_first(pictures, self._recent):
+            entry = self._radio(title, now.preset == name, wishes.use(name))
+            entry.picture = self._pictures.get(name, b"")  # for desktops that show one
+            yield entry
+        if pictures:
+            yield Menu.SEPARATOR
+            yield MenuItem(_("Next"), self._does(wishes.step(1)))
+            yield MenuItem(_("Previous"), self._does(wishes.step(-1)))
+            yield Menu.SEPARATOR
         # A click by mistake shows nothing: the wish itself stands one menu further.
         yield MenuItem(_("Show my room"), Menu(lambda: self._room(now)))
         if now.revealed:
-            yield MenuItem(_("Hide my room"), self._does(_hide))
+            yield MenuItem(_("Hide my room"), self._does(wishes.hide))
         yield Menu.SEPARATOR
-        yield MenuItem(_("Add a picture …"), self._does(_open_page))
+        yield MenuItem(_("Add a picture …"), self._does(wishes.open_page))
 
     def _room(self, now: View) -> Iterator[MenuItem]:
         title = _("Yes, others may see everything behind me")
-        yield self._radio(title, now.revealed, _reveal)
+        yield self._radio(title, now.revealed, wishes.uncover)
 
     def _blurs(self, now: View) -> Iterator[MenuItem]:
         wish = now.choice
@@ -253,7 +261,21 @@ class Tray:
         strength = now.blur if own is None else own
         nearest = min((number for _, number in BLURS), key=lambda number: abs(number - strength))
         for title, number in BLURS:
-            yield self._radio(_(title), blurred and number == nearest, _blur(number))
+            yield self._radio(_(title), blurred and number == nearest, wishes.blur(number))
+
+    def _lights(self, now: View) -> Iterator[MenuItem]:
+        for title, percent in LIGHTS:
+            wish = wishes.changes("look", "light", percent)
+            yield self._radio(_(title), percent == nearest_light(now.light), wish)
+
+    def _framings(self, now: View) -> Iterator[MenuItem]:
+        for title, name in FRAMINGS:
+            wish = wishes.changes("look", "framing", name)
+            yield self._radio(_(title), name == now.framing, wish)
+
+    def _returns(self) -> Iterator[MenuItem]:
+        for title, minutes in RETURNS:
+            yield MenuItem(_(title), self._does(wishes.pause(60.0 * minutes)))
 
     def _sources(self, now: View) -> Iterator[MenuItem]:
         known = {name for name, _ in now.cameras}
@@ -265,9 +287,12 @@ class Tray:
                 title = f"{_(title)} ({now.camera})"
             elif name == "auto":
                 title = _(title)
-            yield self._radio(title, now.source == name, _changes("camera", "source", name))
+            yield self._radio(title, now.source == name, wishes.changes("camera", "source", name))
         yield Menu.SEPARATOR
-        flip = _changes("camera", "mirror", not now.mirror)
+        mirrored = now.mirror_preview
+        turn = wishes.changes("control", "mirror_preview", not mirrored)
+        yield self._check(_("Mirror my preview"), mirrored, turn)
+        flip = wishes.changes("camera", "mirror", not now.mirror)
         yield self._check(_("Flip what others see"), now.mirror, flip)
 
     def _check(self, title: str, on: bool, wish: Callable[[Daemon], Any]) -> MenuItem:
@@ -308,57 +333,6 @@ class Tray:
         if sys.platform.startswith("linux") and not getattr(self.icon, "escapes", False):
             text = text.translate(_NO_MARKUP)
         self.icon.notify(text, title)
-
-
-def _open_page(daemon: Daemon) -> None:
-    if not browser.show(browser.page_file(daemon).file):
-        raise DaemonError(
-            "No browser could be started.", hint="Run `vcam open` in a terminal for the address."
-        )
-
-
-def _pause(daemon: Daemon) -> Any:
-    return daemon.pause()
-
-
-def _resume(daemon: Daemon) -> Any:
-    return daemon.resume()
-
-
-def _toggle(daemon: Daemon) -> Any:
-    return daemon.toggle()
-
-
-def _freeze(daemon: Daemon) -> Any:
-    return daemon.freeze()
-
-
-def _stop(daemon: Daemon) -> Any:
-    return daemon.stop()
-
-
-def _changes(section: str, key: str, value: object) -> Callable[[Daemon], Any]:
-    return lambda daemon: daemon.change({section: {key: value}})
-
-
-def _reveal(daemon: Daemon) -> Any:
-    return daemon.show_room(by="tray")
-
-
-def _hide(daemon: Daemon) -> Any:
-    return daemon.hide()
-
-
-def _step(step: int) -> Callable[[Daemon], Any]:
-    return lambda daemon: daemon.step(step)
-
-
-def _use(name: str) -> Callable[[Daemon], Any]:
-    return lambda daemon: daemon.use(name)
-
-
-def _blur(strength: int) -> Callable[[Daemon], Any]:
-    return lambda daemon: daemon.change({"background": {"use": "blur", "blur": strength}})
 
 
 def recent_first(

@@ -18,6 +18,14 @@ BLURS = (
     (mark("Strong"), 75),
     (mark("Strongest"), 100),
 )
+LIGHTS = ((mark("Off"), 0), (mark("Mild"), 40), (mark("Strong"), 80))  # percent
+FRAMINGS = (
+    (mark("Off"), "off"),
+    (mark("Head and shoulders"), "head-and-shoulders"),
+    (mark("Close-up"), "close"),
+)
+RETURNS = ((mark("in 5 minutes"), 5), (mark("in 10 minutes"), 10), (mark("in 15 minutes"), 15))
+DAILY = "daily"  # the background that is another picture each day
 
 
 @dataclass(frozen=True)
@@ -30,6 +38,11 @@ class View:
     revealed: bool = False  # others see the room
     preset: str = ""  # the name of the background or look in force, if it has one
     blur: int = 50
+    light: int = 0  # percent
+    framing: str = "off"
+    named: bool = False  # there is something to write on a name tag
+    tagged: bool = False  # and it is shown
+    back_in: int | None = None  # minutes that the card counts down
     mirror: bool = False  # of what others see
     mirror_preview: bool = True  # of what the user sees of it
     source: str = "auto"
@@ -64,6 +77,11 @@ class View:
     def headline(self) -> str:
         """The menu's first line and the icon's tooltip."""
         card = _("Others see the privacy card")
+        paused = _("Paused: others see the privacy card")
+        if self.back_in == 0:
+            paused = _("Paused: the card says “{0}”", told("Back soon"))
+        elif self.back_in:
+            paused = _("Paused: the card says you are back in {0} min", self.back_in)
         seen = _(SEEN.get(self.shown_to, "Live"))
         return {
             "off": _("The camera is off"),
@@ -72,7 +90,7 @@ class View:
             "idle": seen
             if self.shown_to == "page"
             else _("Ready: your webcam stays off until a program watches"),
-            "paused": _("Paused: others see the privacy card"),
+            "paused": paused,
             "frozen": _("Frozen: others see a still picture"),
             "fault": f"{card}: {told(self.reason)}" if self.reason else card,
         }.get(self.state, self.state)
@@ -95,7 +113,10 @@ def view(
 ) -> View:
     """Read the daemon's answers; what is missing keeps its default."""
     background = settings.get("background", {})
-    camera = settings.get("camera", {})
+    camera, look = settings.get("camera", {}), settings.get("look", {})
+    tag = settings.get("overlay", {})
+    named = any(tag.get(key) for key in ("name", "title", "pronouns", "logo", "clock"))
+    back_in = status.get("back_in_s")
     use = str(background.get("use") or status.get("background") or "")
     return View(
         state=plain(status.get("state", "starting")),
@@ -105,6 +126,11 @@ def view(
         revealed=bool(status.get("revealed")) or use == "none",
         preset=str(status.get("preset", use)),
         blur=int(background.get("blur", 50)),
+        light=int(look.get("light", 0)),
+        framing=str(look.get("framing", "off")),
+        named=named,
+        tagged=named and bool(tag.get("show", True)),
+        back_in=None if back_in is None else -(-int(back_in) // 60),
         mirror=bool(camera.get("mirror", False)),
         mirror_preview=bool(settings.get("control", {}).get("mirror_preview", True)),
         source=str(camera.get("source", "auto")),
@@ -123,7 +149,13 @@ def _preset(entry: Mapping[str, Any]) -> tuple[str, str]:
     title = name.replace("-", " ").capitalize()
     if entry.get("mine", True):
         return name, plain(title, SHORT)
-    return name, _("Surprise me each day") if name == "daily" else _(title)
+    return name, _("Surprise me each day") if name == DAILY else _(title)
+
+
+def nearest_light(percent: int) -> int:
+    """Which of `LIGHTS` a strength is closest to; only none at all is off."""
+    some = [least for _, least in LIGHTS if least]
+    return min(some, key=lambda least: abs(least - percent)) if percent else 0
 
 
 def news(before: View, now: View) -> tuple[str, str] | None:
