@@ -74,7 +74,8 @@ def compiled(signature: str, *, inline: bool = False) -> Callable[[F], F]:
         if how(function.__module__) == "numba":
             return _by_numba(function, signature, inline)
         if not CHOSEN:
-            store.tell(f"There are no {WHAT} for this system; NumPy takes several times as long")
+            here = "whole: install the program again" if ahead.faults else "for this system"
+            store.tell(f"There are no {WHAT} {here}; NumPy takes several times as long")
         return function
 
     return build

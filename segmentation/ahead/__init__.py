@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 FOLDER: Final = Path(__file__).parent
 CARD: Final = FOLDER / "card.json"
+LICENCE: Final = FOLDER / "LICENSE-numba.txt"  # of code that Numba put into the files
 # What Linux calls the abilities of each generation beyond those of the one before, oldest first.
 GENERATIONS: Final = {
     "x86-64-v2": ("cx16", "lahf_lm", "popcnt", "sse4_1", "sse4_2", "ssse3"),
@@ -30,6 +31,9 @@ GENERATIONS: Final = {
 }
 
 Entries = Mapping[str, Callable[..., Any]]
+faults: Final[
+    list[str]
+] = []  # found in the files so far; none of them keeps the program from running
 
 
 def source(path: str, names: Mapping[str, object]) -> str:
@@ -78,16 +82,17 @@ def loops() -> Entries:
     try:
         if hashlib.sha256(path.read_bytes()).hexdigest() == _card()["objects"][name]["sha256"]:
             return opened(path)
-        log.warning("The compiled pixel loops in %s are not those that its card tells of", path)
-    except (OSError, KeyError, ImportError) as error:
-        log.warning("The compiled pixel loops in %s are not used: %s", path, error)
+        _tell(f"The compiled pixel loops in {path} are not those that its card tells of")
+    except (OSError, LookupError, TypeError, ImportError) as error:
+        _tell(f"The compiled pixel loops in {path} are not used: {error}")
     return {}
 
 
 def opened(path: Path) -> Entries:
     """Return the loops of a file, by name."""
-    loader = importlib.machinery.ExtensionFileLoader("loops", str(path))
-    spec = importlib.util.spec_from_file_location("loops", path, loader=loader)
+    name = f"{__name__}.loops"  # not that of a module of somebody else's
+    loader = importlib.machinery.ExtensionFileLoader(name, str(path))
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
     assert spec is not None
     module = importlib.util.module_from_spec(spec)
     loader.exec_module(module)
@@ -114,7 +119,13 @@ def _flags() -> frozenset[str]:
 @functools.cache
 def _card() -> dict[str, Any]:
     try:
-        card: dict[str, Any] = json.loads(CARD.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        card = json.loads(CARD.read_text(encoding="utf-8"))
+        return {name: dict(card[name]) for name in ("sources", "objects")}
+    except (OSError, LookupError, TypeError, ValueError) as error:
+        _tell(f"The compiled pixel loops are not used, {CARD} is damaged: {error}")
         return {}
-    return card
+
+
+def _tell(fault: str) -> None:
+    faults.append(fault)
+    log.warning("%s", fault)

@@ -17,9 +17,7 @@ NEW: Final = 0.25  # mean alpha around a block, below which nobody was there bef
 LOOKS: Final = 3  # looks in a row that must agree before a matte is carried on
 LATE: Final = 2.0  # usual intervals after which a matte is too old to be carried
 LONGEST: Final = 0.3  # seconds after which it is too old at any rate of frames
-CALM: Final = (
-    1.5  # pixels that a person moved since the last look, up to which it may be longer ago
-)
+CALM: Final = 1.5  # pixels a person may have moved since the last look for the next to be put off
 MOST: Final = 0.95  # share of the person's blocks that tell how much it moved
 LONGER: Final = 2  # times as many frames to a look then,
 OLDEST: Final = 0.25  # but no more seconds

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from segmentation import ahead, jit
+from segmentation import ahead, jit, store
 from tests import loops
 from tests.house import ROOT
 from vcam.loops import ship
@@ -195,6 +195,37 @@ def test_a_damaged_file_is_not_opened(tmp_path, monkeypatch, caplog):
 
     assert ahead.loops.__wrapped__() == {}
     assert "not those that its card tells of" in caplog.text
+
+
+@here
+@pytest.mark.parametrize(
+    "damaged",
+    ["", "null", "[]", '{"sources": {', '{"sources": {}, "objects": {"x86-64-v4": 7}}', None],
+)
+def test_a_damaged_card_costs_the_loops_and_not_the_program(damaged, tmp_path, monkeypatch):
+    if damaged is not None:
+        (tmp_path / "card.json").write_text(damaged)
+    monkeypatch.setattr(ahead, "CARD", tmp_path / "card.json")
+    monkeypatch.setattr(ahead, "_card", ahead._card.__wrapped__)
+    monkeypatch.setattr(ahead, "faults", [])
+    monkeypatch.setattr(ahead, "generation", lambda flags: "x86-64-v4")
+    monkeypatch.setattr(ahead, "loops", ahead.loops.__wrapped__)
+    monkeypatch.setattr(jit, "CHOSEN", "")
+    monkeypatch.setattr(jit, "_has_numba", lambda: False)
+    monkeypatch.setattr(jit, "modules", {})
+    monkeypatch.setattr(store, "notes", [])
+
+    assert ahead.loops() == {}
+    assert ahead.entries("tests.vcam.test_ahead", "of this") is None
+    jit.compiled("f8(f8)")(loops.loop)
+
+    assert ahead.faults
+    assert store.notes[0].startswith("There are no compiled pixel loops whole")
+
+
+@here
+def test_loops_take_no_module_of_somebody_elses_name():
+    assert "loops" not in sys.modules
 
 
 @here
