@@ -63,11 +63,15 @@ class Carrier:
         self._agreed = 0  # looks in a row that agree with what was known before them
         self._pts = self._looked = float("-inf")
         self._moved_by = 0.0  # pixels of model size, since the network looked
+        self._confirmed = False  # that look found the person where the frames before had it
         self._gaps: deque[float] = deque(maxlen=PACED)
 
     def calm(self, pts: float) -> bool:
-        """True where what the network saw lately has hardly moved since."""
-        return self._moved_by <= CALM and pts - self._looked <= OLDEST
+        """True where what the network saw lately, and no look contradicts, has hardly moved since.
+
+        What it took for a person for the first time may be a mistake, and is soon looked at again.
+        """
+        return self._confirmed and self._moved_by <= CALM and pts - self._looked <= OLDEST
 
     def reset(self) -> None:
         """Forget the last frame."""
@@ -96,6 +100,8 @@ class Carrier:
             differ = cv2.norm(alpha, self._alpha, cv2.NORM_L1)
             self._agreed = self._agreed if differ <= AGREED * person else 0
         part = self._part_of(alpha)
+        news = np.count_nonzero(cv2.absdiff(part, self._part) > NEW)
+        self._confirmed = self._agreed > 0 and news <= WINDOW * part.size
         near = cv2.dilate(self._part, _BLOCK)
         if np.count_nonzero((part > 0.5) & (near < NEW)) > WINDOW * part.size:
             self._agreed = min(self._agreed, LOOKS - 2)

@@ -84,6 +84,20 @@ def test_a_person_is_calm_up_to_a_pixel_and_a_half_and_a_quarter_of_a_second(sur
     assert not sure.carrier.calm(sure.now + 0.26)
 
 
+def test_what_a_look_takes_for_a_person_for_the_first_time_is_soon_looked_at_again(sure):
+    picture, alpha = scene(0)
+    assert sure.carrier.calm(sure.now)
+    mistaken = alpha.copy()
+    mistaken[10:26, 180:196] = 0.6  # a part of the room
+
+    sure.keep(picture, mistaken)
+    assert not sure.carrier.calm(sure.now)
+    sure.keep(picture, mistaken)
+    assert sure.carrier.calm(sure.now)
+    sure.keep(picture, alpha)
+    assert not sure.carrier.calm(sure.now)
+
+
 def test_what_was_tidied_is_carried_beside_what_was_not():
     carrier, (picture, alpha) = Carrier(), scene(0)
     untidy = alpha.copy()
