@@ -23,6 +23,7 @@ from vcam.compose import backdrops
 from vcam.control.preview import encode
 from vcam.control.server import serve
 from vcam.errors import ConfigError, DaemonError, VcamError
+from vcam.overlay import logos
 from vcam.system import paths
 
 
@@ -102,6 +103,43 @@ def test_the_schema_describes_every_setting_in_words(client):
             described = told["schema"][section][key]
             assert described["description"], f"[{section}] {key}"
             assert "default" in described
+
+
+def test_a_logo_is_kept_as_our_own_png_and_named_by_nobody(client, runtime, home):
+    Image.new("RGBA", (3000, 300), (200, 0, 0, 90)).save(home / "mark.png")
+    Image.new("RGB", (64, 36), (0, 0, 200)).save(home / "mark.jpg", comment=b"where I live")
+
+    client._fetch("POST", "/logo", (home / "mark.png").read_bytes())
+    kept = Path(runtime.settings.current.overlay.logo)
+    assert kept.parent == paths.logos_dir()
+    with Image.open(kept) as image:
+        assert (image.format, image.mode, image.width) == ("PNG", "RGBA", 1024)
+    with Image.open(io.BytesIO(client._fetch("GET", "/logo.png"))) as image:
+        assert image.width == 320
+
+    client._fetch("POST", "/logo", (home / "mark.jpg").read_bytes())
+    second = Path(runtime.settings.current.overlay.logo)
+    assert b"where I live" not in second.read_bytes()
+    logos.sweep(str(second))
+    assert list(paths.logos_dir().iterdir()) == [second]
+
+    client._fetch("DELETE", "/logo")
+    assert not runtime.settings.current.overlay.logo
+    with pytest.raises(VcamError, match="no logo"):
+        client._fetch("GET", "/logo.png")
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"", b"no picture", b"<svg xmlns='http://www.w3.org/2000/svg'/>", b"\x89PNG\r\n\x1a\n" * 9],
+)
+def test_what_is_no_picture_becomes_no_logo(client, runtime, sent):
+    with pytest.raises(VcamError, match="the logo") as refused:
+        client._fetch("POST", "/logo", sent)
+
+    assert ".part" not in str(refused.value)
+    assert not runtime.settings.current.overlay.logo
+    assert not list(paths.logos_dir().glob("*")) if paths.logos_dir().exists() else True
 
 
 def test_a_picture_becomes_a_preset_with_a_thumbnail_and_goes_away_again(client, home):

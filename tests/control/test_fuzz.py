@@ -57,6 +57,8 @@ paths_ = st.sampled_from(
         "/presets/previous",
         "/presets/Evening",
         "/presets/Evening/use",
+        "/logo",
+        "/logo.png",
         "/room",
         "/pause",
         "/freeze",

@@ -110,6 +110,25 @@ def test_an_uploaded_picture_becomes_the_background_and_can_be_deleted(window, r
     until(lambda: close_to(colour(window), (20, 200, 40)), window)
 
 
+def test_a_logo_is_chosen_shown_and_removed_by_keyboard(window, runtime, home):
+    file = home / "mark.png"
+    Image.new("RGBA", (90, 30), (20, 200, 40, 255)).save(file)
+
+    window.locator("#choose-logo").focus()
+    with window.expect_file_chooser() as chooser:
+        window.keyboard.press("Enter")
+    chooser.value.set_files(str(file))
+    window.locator("#tag-logo[src]").wait_for()
+    until(lambda: window.evaluate("document.getElementById('tag-logo').naturalWidth") == 90, window)
+    assert runtime.settings.current.overlay.logo.startswith(str(home))
+
+    window.locator("#remove-logo").focus()
+    window.keyboard.press("Enter")
+    until(lambda: not runtime.settings.current.overlay.logo, window)
+    window.locator("#tag-logo").wait_for(state="hidden")
+    assert window.evaluate("document.activeElement.id") == "choose-logo"
+
+
 def test_a_picture_dropped_on_the_page_is_added(window, runtime, home):
     buffer = io.BytesIO()
     Image.new("RGB", (64, 36), (20, 200, 40)).save(buffer, "PNG")

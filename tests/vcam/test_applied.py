@@ -248,6 +248,23 @@ def test_a_logo_that_cannot_be_read_is_refused_and_the_tag_in_use_stays(house):
     assert house.pipe.compositor.overlay is before
 
 
+def test_a_logo_that_vanished_is_told_of_and_stands_in_the_way_of_no_other_change(house):
+    logo = Path(card(house.folder))
+    house.settings.change({"overlay": {"name": "Anna", "logo": str(logo)}})
+    until(lambda: house.pipe.compositor.overlay)
+    wide = house.pipe.compositor.overlay.place[2]
+    logo.unlink()
+
+    house.settings.change({"overlay": {"title": "Pilot"}})
+    until(lambda: house.pipe.compositor.overlay.place[2] < wide)
+
+    problem = house.daemon.status()["problems"][-1]
+    assert "without its logo" in problem
+    assert "card.png" in problem
+    house.settings.change({"overlay": {"logo": ""}})
+    assert not house.daemon.times.problem
+
+
 def test_a_pause_counts_down_while_the_machine_sleeps(house, monkeypatch):
     house.settings.set_mode("paused", 300)
     assert house.daemon.status()["back_in_s"] == 300

@@ -23,6 +23,7 @@ from vcam.control.metrics import CONTENT_TYPE, prometheus
 from vcam.control.preview import Preview, jpeg_of_room, png_of
 from vcam.doctor import report
 from vcam.errors import VcamError
+from vcam.overlay import logos
 from vcam.settings import choice
 from vcam.settings.live import SAFE_BACKGROUND
 from vcam.settings.schema import settings_schema
@@ -141,6 +142,31 @@ class Api:
         content = await _in_time(request.read(), UPLOAD_TIMEOUT)
         preset = await on_file_worker(backdrops.add_file, content, name)
         return web.json_response({"name": preset.name, "kind": preset.kind}, status=201)
+
+    async def add_logo(self, request: web.Request) -> web.Response:
+        if (request.content_length or 0) > logos.MOST:
+            raise web.HTTPRequestEntityTooLarge(logos.MOST, request.content_length or 0)
+        content = await _in_time(_at_most(logos.MOST, request), UPLOAD_TIMEOUT)
+        path = await on_file_worker(logos.add, content)
+        return await self._logo_is(str(path))
+
+    async def remove_logo(self, request: web.Request) -> web.Response:
+        return await self._logo_is("")
+
+    async def _logo_is(self, name: str) -> web.Response:
+        settings = self._runtime.settings
+        await on_worker(settings.change, {"overlay": {"logo": name}})
+        # Those before it go, too, once nobody can take the change back any more.
+        sweep = functools.partial(aside, lambda: logos.sweep(settings.current.overlay.logo))
+        asyncio.get_running_loop().call_later(backdrops.KEPT_FOR + 1, sweep)
+        return web.json_response(self._settings())
+
+    async def logo(self, request: web.Request) -> web.Response:
+        try:
+            picture = await on_file_worker(logos.small, self._runtime.settings.current.overlay.logo)
+        except VcamError as error:
+            return guards.refusal(404, error.message, error.hint)
+        return web.Response(body=picture, content_type="image/png")
 
     async def thumbnail(self, request: web.Request) -> web.Response:
         try:

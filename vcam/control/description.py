@@ -125,6 +125,15 @@ def _of_presets(api: Any) -> list[Endpoint]:
             {"type": "object", "additionalProperties": {"type": "number"}},
         ),
         Endpoint("DELETE", "/presets/{name}", api.remove_preset, "Delete a preset of yours."),
+        Endpoint(
+            "POST",
+            "/logo",
+            api.add_logo,
+            "Keep a picture and have it be the logo of the name tag.",
+            {"type": "string", "format": "binary"},
+        ),
+        Endpoint("DELETE", "/logo", api.remove_logo, "Take the logo off the name tag."),
+        Endpoint("GET", "/logo.png", api.logo, "The logo, small.", answers="image/png"),
     ]
 
 

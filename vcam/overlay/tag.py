@@ -21,10 +21,9 @@ from vcam.compose.card import OWN, Typeface, typeface
 from vcam.compose.scene import Overlay
 from vcam.errors import BackgroundError
 from vcam.media import pictures
-from vcam.overlay import bidi
-from vcam.settings.choice import path_of
-from vcam.system import patience, typefaces
-from vcam.system.paths import expanded
+from vcam.overlay import bidi, logos
+from vcam.system import typefaces
+from vcam.words import mark
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -53,15 +52,27 @@ class Tag:
     Any thread may draw it but the frame loop's: asking for a typeface takes its time.
 
     Raises:
-        BackgroundError: the logo cannot be read.
+        BackgroundError: the logo cannot be read; unless `strict` is false: then it goes without.
     """
 
-    def __init__(self, wish: OverlaySettings, width: int, height: int) -> None:
+    def __init__(
+        self, wish: OverlaySettings, width: int, height: int, *, strict: bool = True
+    ) -> None:
         self.wish = wish
         self._size = width, height
         self._logo = None
-        if wish.logo and wish.show:
-            self._logo = _logo(wish.logo, round(0.2 * width), round(0.1 * height))
+        self.problem = ""  # why it has no logo, where it goes without
+        if not (wish.logo and wish.show):
+            return
+        try:
+            self._logo = logos.read(wish.logo, (round(0.2 * width), round(0.1 * height)))
+        except BackgroundError as error:
+            if strict:
+                raise
+            hint = mark("Choose a logo on the settings page, or run `vcam set overlay.logo ''`.")
+            self.problem = (
+                mark(f"the name tag goes without its logo: {error.message}") + "\n" + hint
+            )
 
     def drawn(self, clock: str = "") -> Overlay | None:
         """Draw it, with that time of day; None where there is nothing to write."""
@@ -246,15 +257,6 @@ def _knows(face: Typeface, letters: str) -> bool:
     font = typeface(face, 16)
     lacking = bytes(font.getmask("\uffff"))
     return all(bytes(font.getmask(letter)) != lacking for letter in letters)
-
-
-def _logo(name: str, wide: int, tall: int) -> Bytes:
-    path = expanded(path_of(name))
-    return patience.within(
-        path,
-        lambda: pictures.read_transparent(path, (max(wide, 2), max(tall, 2))),
-        fault=BackgroundError,
-    )
 
 
 def _even(image: Bytes) -> Bytes:

@@ -7,7 +7,6 @@ import math
 import threading
 from typing import TYPE_CHECKING
 
-from vcam.errors import BackgroundError
 from vcam.overlay.tag import Tag, clock_now
 from vcam.system.systemd import boottime
 from vcam.words import mark
@@ -26,8 +25,7 @@ class Times:
 
     def __init__(self, pipeline: Pipeline) -> None:
         self._pipeline = pipeline
-        self.problem = ""  # why the logo in the settings could not be read, at the start
-        self._tag = self._first(pipeline.settings.current)
+        self._tag = self._made(pipeline.settings.current, strict=False)
         self._drawing = threading.Lock()  # held for an instant: which tag is shown
         self._clock = clock_now(self._tag.wish)
         pipeline.show_overlay(self._tag.drawn(self._clock))
@@ -36,20 +34,19 @@ class Times:
     def tag(self, config: Config) -> Tag:
         """Make the tag of `config`, ready to be shown.
 
+        A logo that was chosen before, and is gone since, stands in the way of no other change.
+
         Raises:
-            BackgroundError: the logo cannot be read.
+            BackgroundError: a logo that is chosen now cannot be read.
         """
-        outlet = self._pipeline.outlet
-        tag = Tag(config.overlay, outlet.width, outlet.height)
-        tag.drawn(clock_now(config.overlay))  # looks for typefaces
-        return tag
+        return self._made(config, strict=config.overlay.logo != self._tag.wish.logo)
 
     def show(self, tag: Tag) -> None:
         """Show this tag from the next frame on."""
         clock = clock_now(tag.wish)
         overlay = tag.drawn(clock)
         with self._drawing:
-            self._tag, self._clock, self.problem = tag, clock, ""
+            self._tag, self._clock = tag, clock
             self._pipeline.show_overlay(overlay)
 
     def tend(self) -> None:
@@ -66,6 +63,19 @@ class Times:
             card.announce(notice)
             self._announced = card, notice
 
+    @property
+    def problem(self) -> str:
+        """Why the tag has no logo, and the way out; "" where nothing is wrong."""
+        return self._tag.problem
+
+    def _made(self, config: Config, *, strict: bool) -> Tag:
+        outlet = self._pipeline.outlet
+        tag = Tag(config.overlay, outlet.width, outlet.height, strict=strict)
+        if tag.problem:
+            log.warning("%s", tag.problem.splitlines()[0])
+        tag.drawn(clock_now(config.overlay))  # looks for typefaces
+        return tag
+
     def status(self) -> dict[str, object]:
         """Seconds until the user is back, and where the tag lies, as shares of the picture."""
         compositor = self._pipeline.compositor
@@ -75,16 +85,6 @@ class Times:
             sides = zip(overlay.place, size * 2, strict=True)
             place = [round(length / whole, 5) for length, whole in sides]
         return {"back_in_s": seconds_left(self._pipeline.settings.now), "overlay": place}
-
-    def _first(self, config: Config) -> Tag:
-        """The tag to start with; without its logo where that cannot be read."""
-        try:
-            return self.tag(config)
-        except BackgroundError as error:
-            self.problem = str(error)
-            log.warning("logo: %s", error)
-            bare = config.overlay.model_copy(update={"logo": ""})
-            return self.tag(config.model_copy(update={"overlay": bare}))
 
 
 def seconds_left(now: Now) -> int | None:

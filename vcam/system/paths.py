@@ -80,6 +80,11 @@ def backgrounds_dir() -> Path:
     return Path(platformdirs.user_data_dir("vcam", appauthor=False)) / "backgrounds"
 
 
+def logos_dir() -> Path:
+    """Logos that were handed to the settings page; it may not exist."""
+    return Path(platformdirs.user_data_dir("vcam", appauthor=False)) / "logos"
+
+
 def rooms_dir() -> Path:
     """Learned rooms, while `privacy.remember_room` asks for them; it may not exist."""
     return Path(platformdirs.user_data_dir("vcam", appauthor=False)) / "rooms"

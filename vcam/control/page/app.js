@@ -970,7 +970,7 @@ $("examine").addEventListener("click", examine);
 $("call").addEventListener("click", testCall);
 $("steps").addEventListener("click", welcome);
 $("help").addEventListener("click", () => $("keys").showModal());
-lendLook({ ask, change, changeAll, complain, values: () => values, status: () => status });
+lendLook({ ask, send, change, changeAll, complain, values: () => values, status: () => status });
 lendPlace({ ask, complain, offerUndo });
 lendRoom({ ask, change, toast, complain, values: () => values });
 lend({

@@ -1,11 +1,15 @@
 // Framing by hand, on the preview, and the name tag: kept readable where the preview is a mirror.
 
+import { picture } from "/session.js";
+import { _ } from "/words.js";
+
 const $ = (id) => document.getElementById(id);
 const MOST = 2;
 const ASIDE = 0.3; // of the picture: how far a shift moves somebody who is framed
 const STEP = 0.1; // of a key
 
-let page; // what app.js lends: change, changeAll, ask, complain, values, status
+let page; // what app.js lends: change, changeAll, send, ask, complain, values, status
+let shownLogo = ""; // the logo that the page shows, as the settings name it
 let dragged = null; // where the pointer was, and the shift then
 
 export function lendLook(given) {
@@ -19,6 +23,19 @@ export function lendLook(given) {
   for (const input of document.querySelectorAll('[name="framing"]')) {
     input.addEventListener("change", () => page.change("look", "framing", input.value));
   }
+  $("choose-logo").addEventListener("click", () => $("logo-file").click());
+  $("remove-logo").addEventListener("click", async () => {
+    await page.send("DELETE", "/logo");
+    $("choose-logo").focus();
+  });
+  $("logo-file").addEventListener("change", async (event) => {
+    const [file] = event.target.files;
+    if (!file) return;
+    document.body.setAttribute("aria-busy", "true");
+    await page.send("POST", "/logo", file);
+    document.body.removeAttribute("aria-busy");
+    event.target.value = "";
+  });
   $("back").addEventListener("change", async (event) => {
     const seconds = Number(event.target.value);
     event.target.value = "";
@@ -33,6 +50,22 @@ const bound = (value, least, most) => Math.round(Math.min(Math.max(value, least)
 export function showLook() {
   for (const input of document.querySelectorAll('[name="framing"]')) input.checked = input.value === look().framing;
   $("frame").classList.toggle("movable", look().framing !== "off" || look().zoom > 1);
+  showLogo(page.values().overlay.logo);
+}
+
+// The logo itself; one that cannot be read is told by its name.
+async function showLogo(logo) {
+  if (logo === shownLogo) return;
+  shownLogo = logo;
+  const image = $("tag-logo");
+  $("remove-logo").hidden = !logo;
+  const address = logo ? await picture("/logo.png").catch(() => "") : "";
+  if (shownLogo !== logo) return;
+  if (image.src) URL.revokeObjectURL(image.src);
+  if (address) image.src = address;
+  else image.removeAttribute("src");
+  image.hidden = !address;
+  $("logo-says").textContent = logo && !address ? _("{0} cannot be shown.", logo.split(/[\\/]/).pop()) : "";
 }
 
 function zoomBy(factor) {
