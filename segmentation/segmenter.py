@@ -189,6 +189,8 @@ class Segmenter:
             return False
         if not self._carrier.carry(picture, mattes, pts):
             return False
+        if self._carried >= self._every and not self._carrier.calm(pts):
+            return False
         self._carried += 1
         return True
 

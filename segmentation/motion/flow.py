@@ -63,11 +63,13 @@ class Carrier:
         self._agreed = 0  # looks in a row that agree with what was known before them
         self._pts = self._looked = float("-inf")
         self._moved_by = 0.0  # pixels of model size, since the network looked
-        self._confirmed = False  # that look found the person where the frames before had it
+        # That look found the person where the frames before had it, and it looks the same still:
+        # a room that comes up slowly differs too little from frame to frame.
+        self._confirmed = False
         self._gaps: deque[float] = deque(maxlen=PACED)
 
     def calm(self, pts: float) -> bool:
-        """True where what the network saw lately, and no look contradicts, has hardly moved since.
+        """True where what the network saw lately has hardly moved, nor become another, since.
 
         What it took for a person for the first time may be a mistake, and is soon looked at again.
         """
@@ -84,7 +86,7 @@ class Carrier:
         self.reset()
         if self._size != (0, 0):
             kept: list[NDArray[Any]] = [*self._halves, self._moved, self._slopes, self._alpha]
-            for each in (*kept, self._tidied, self._part, self._from, self._half_from):
+            for each in (*kept, self._tidied, self._part, self._from, self._half_from, self._seen):
                 each.fill(0)
             # It keeps pictures of its own. After its `collectGarbage` the next flow is a crash.
             before, now = self._halves
@@ -101,12 +103,14 @@ class Carrier:
             self._agreed = self._agreed if differ <= AGREED * person else 0
         part = self._part_of(alpha)
         news = np.count_nonzero(cv2.absdiff(part, self._part) > NEW)
-        self._confirmed = self._agreed > 0 and news <= WINDOW * part.size
+        self._confirmed = bool(self._agreed > 0 and news <= WINDOW * part.size)
         near = cv2.dilate(self._part, _BLOCK)
         if np.count_nonzero((part > 0.5) & (near < NEW)) > WINDOW * part.size:
             self._agreed = min(self._agreed, LOOKS - 2)
         self._agreed += 1
         _halve(picture, self._halves[1])
+        for plane, seen in zip(self._halves[1], self._seen, strict=True):
+            np.copyto(seen, _blocks(plane))
         self._remember(alpha, part, pts)
         self._looked, self._moved_by = pts, 0.0
 
@@ -169,16 +173,21 @@ class Carrier:
         cv2.absdiff(luma[:, 1:], luma[:, :-1], self._slopes[0][:, :-1])
         cv2.absdiff(luma[1:], luma[:-1], self._slopes[1][:-1])
         slope = 0.5 * (_blocks(self._slopes[0]) + _blocks(self._slopes[1]))
-        lost = np.zeros(slope.shape, np.bool_)
+        lost, other = np.zeros((2, *slope.shape), np.bool_)
         for c in range(3):
-            change = _blocks(cv2.absdiff(self._moved[c], now[c]))
+            change, means = _blocks(cv2.absdiff(self._moved[c], now[c])), _blocks(now[c])
             noise = _quiet(change)
-            contrast = float(cv2.meanStdDev(_blocks(now[c]))[1][0, 0])
+            contrast = float(cv2.meanStdDev(means)[1][0, 0])
             if c == 0:
                 if contrast < VISIBLE * noise:
                     return False  # whoever left would not be missed
                 slope = np.maximum(slope - 1.2 * noise, 0)  # noise has slopes of its own
-            lost |= change - ASTRAY[c] * slope > NOISY[c] * noise + FAINT * contrast
+            faint = FAINT * contrast
+            lost |= change - ASTRAY[c] * slope > NOISY[c] * noise + faint
+            drift = cv2.absdiff(means, self._seen[c])
+            other |= drift - ASTRAY[c] * slope > NOISY[c] * _quiet(drift) + faint
+        if np.count_nonzero(other & (part > PERSON)) > WINDOW * part.size:
+            self._confirmed = False
         if np.count_nonzero(lost) > LOST * lost.size:
             return False
         lost &= part > PERSON
@@ -206,6 +215,7 @@ class Carrier:
         self._slopes = np.zeros((2, *half), np.uint8)
         self._alpha, self._tidied = np.zeros((h, w), np.float32), np.zeros((h, w), np.float32)
         self._part = np.zeros_like(_blocks(self._moved[0]))
+        self._seen = np.zeros((3, *self._part.shape), np.float32)  # blocks of the last look's frame
         self._grid, self._half_grid = _places(h, w), _places(*half)
         self._from, self._half_from = np.zeros_like(self._grid), np.zeros_like(self._half_grid)
 

@@ -98,6 +98,22 @@ def test_what_a_look_takes_for_a_person_for_the_first_time_is_soon_looked_at_aga
     assert not sure.carrier.calm(sure.now)
 
 
+def test_what_becomes_another_too_slowly_to_be_lost_is_looked_at_no_less_often():
+    carrier, (picture, alpha) = Timed(), scene(0)
+    picture[0, 50:90, 90:130] = 90  # a shirt
+    for _ in range(LOOKS):
+        carrier.keep(picture, alpha)
+    calm = []
+    for more in range(1, 6):
+        later = picture.copy()
+        later[0, 56:84, 96:124] += np.uint8(more)
+        assert carrier.carry(later, alpha)
+        calm.append(carrier.carrier.calm(carrier.now))
+
+    assert calm[0]
+    assert not calm[-1]
+
+
 def test_what_was_tidied_is_carried_beside_what_was_not():
     carrier, (picture, alpha) = Carrier(), scene(0)
     untidy = alpha.copy()
@@ -115,6 +131,7 @@ def test_what_was_tidied_is_carried_beside_what_was_not():
         assert np.abs(tidied - scene(shift)[1]).mean() < 0.003
     carrier.wipe()
     assert not carrier._tidied.any()
+    assert not carrier._seen.any()
 
 
 def test_it_is_carried_on_from_where_it_was_carried_to(sure):
