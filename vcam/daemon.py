@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 import cv2
 from filelock import FileLock, Timeout
 
-from vcam.compose import backdrops
 from vcam.compose.backdrops import Backdrop, open_backdrop
 from vcam.errors import BackgroundError, DaemonError, log_quietly
+from vcam.files import watched
 from vcam.files.takes import sweep
 from vcam.foreign_text import say
 from vcam.matting import Matting
@@ -129,7 +129,7 @@ def run(
 
 def _first_backdrop(config: Config) -> tuple[Backdrop, str]:
     """The background to start with; a drawn one, and why, where the user's cannot be opened."""
-    backdrops.watch(config.background.folder)
+    watched.watch(config.background.folder)
     width, height = config.output.width, config.output.height
     try:
         return backdrop_of(config, width, height), ""

@@ -17,9 +17,10 @@ import numpy as np
 from segmentation import store
 from vcam import __version__
 from vcam.compose import fitting, library, shipped
-from vcam.compose.backdrops import Backdrop, open_backdrop, watch
+from vcam.compose.backdrops import Backdrop, open_backdrop
 from vcam.compose.card import Card
 from vcam.errors import BackgroundError
+from vcam.files import watched
 from vcam.files.rooms import KeptRooms
 from vcam.foreign_text import plain
 from vcam.guard import Verdict
@@ -184,6 +185,7 @@ class Daemon:
                     *store.notes,
                     self.background_problem,
                     self.times.problem,
+                    watched.problem(),
                     pipe.outlet.card.problem,
                     getattr(pipe.backdrop, "problem", ""),
                     pipe.problem,
@@ -266,7 +268,7 @@ class Daemon:
         pipe = self._pipeline
         if config.background.folder != self._folder:
             self._folder = config.background.folder
-            watch(self._folder)
+            watched.watch(self._folder)
         if config.matte != self._matte:
             self._matte = config.matte
             pipe.matting.apply(config.matte)

@@ -22,6 +22,7 @@ from vcam.client import Client
 from vcam.compose import backdrops
 from vcam.compose.backdrops import open_backdrop
 from vcam.errors import BackgroundError, SourceError, VcamError
+from vcam.files import watched
 from vcam.media import pictures
 from vcam.settings import config
 from vcam.settings.choice import Preset
@@ -91,6 +92,15 @@ class Asked:
     def ended(self) -> Asked:
         self._thread.join(30)
         return self
+
+
+def refused(call: Callable[[], Any]) -> None:
+    with pytest.raises(VcamError):
+        call()
+
+
+def says(camera: Client, words: str) -> bool:
+    return any(words in problem for problem in camera.status()["problems"])
 
 
 def timed(call: Callable[[], Any]) -> float:
@@ -204,6 +214,57 @@ def test_a_change_to_a_background_that_hangs_holds_up_no_other_change(linked, ca
     assert thumbnails[3].error is None
     assert camera.status()["background"] == "mine"
     assert camera.settings()["values"]["camera"]["mirror"]
+
+
+def test_a_watched_folder_that_hangs_holds_up_neither_frames_nor_page_nor_stop(share, camera):
+    wishes = {"background": {"folder": str(share.here)}, "output": {"on_demand": False}}
+    camera.change(wishes)
+    assert {"red", "blue", "clip"} <= {one["name"] for one in camera.presets()}
+    camera.use("clip")
+    until(lambda: camera.status()["state"] == "live", 30)
+    told = camera.events()
+    share.hang()
+    first = timed(camera.status)
+    before, begun = camera.status()["frames"]["composited"], time.monotonic()
+
+    took = {
+        "red": timed(lambda: refused(lambda: camera.use("red"))),
+        "presets": timed(camera.presets),
+        "status": timed(camera.status),
+        "thumbnail": timed(lambda: camera.thumbnail("loft")),
+        "scene": timed(lambda: camera.use("loft")),
+        "name tag": timed(lambda: camera.change({"overlay": {"name": "Anna"}})),
+        "an event": timed(lambda: next(told)),
+        "problem": timed(lambda: until(lambda: says(camera, "does not answer"), 3)),
+        "no folder": timed(lambda: camera.change({"background": {"folder": ""}})),
+        "at first": first,
+    }
+    time.sleep(1.0)
+    frames = camera.status()["frames"]["composited"] - before
+    rate = frames / (time.monotonic() - begun)
+    took["stop"] = timed(camera.stop)
+
+    print({name: round(seconds, 2) for name, seconds in took.items()}, rate)
+    assert max(took.values()) < 1.5, took
+    assert rate > 5  # frames a second, on a machine that is busy
+    until(lambda: not paths.socket_path().exists(), 3)
+
+
+def test_the_files_of_a_watched_folder_hang_together(share):
+    watched.watch(str(share.here))
+    try:
+        files = [share.here / name for name in ("red.png", "blue.png", "clip.mp4")]
+        share.hang()
+
+        took = timed(lambda: patience.each(files, backdrops._facts, seconds=0.5))
+
+        assert took < 0.9  # one wait, and not one for each
+        assert all(patience.hangs(path) for path in files)
+        assert not patience.hangs(paths.backgrounds_dir() / "mine.png")
+        share.answer()
+        until(lambda: not patience.hangs(files[0]), 5)
+    finally:
+        watched.watch("")
 
 
 def test_a_background_that_was_chosen_earlier_and_opens_later_does_not_take_over(linked, camera):

@@ -16,6 +16,7 @@ from tests.fakes import H, W
 from tests.vcam.running import House, until
 from vcam.compose import backdrops
 from vcam.errors import BackgroundError, ConfigError
+from vcam.files import watched
 from vcam.settings.config import Config, needs_restart
 from vcam.settings.schema import settings_schema
 
@@ -32,7 +33,7 @@ def house(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[House]:
     level = logging.getLogger().level
     with House(monkeypatch, tmp_path) as made:
         yield made
-    backdrops.watch("")
+    watched.watch("")
     logging.getLogger().setLevel(level)
 
 

@@ -15,6 +15,7 @@ from vcam import manual
 from vcam.compose import backdrops, library, shipped
 from vcam.compose.backdrops import open_backdrop
 from vcam.errors import BackgroundError
+from vcam.files.watched import watch
 from vcam.settings import config
 from vcam.settings.choice import Preset
 from vcam.system.paths import backgrounds_dir
@@ -110,9 +111,9 @@ def watched(folder, tmp_path):
     """A folder that is watched, beside the user's own."""
     other = tmp_path / "holiday"
     other.mkdir()
-    backdrops.watch(str(other))
+    watch(str(other))
     yield other
-    backdrops.watch("")
+    watch("")
 
 
 def test_pictures_come_and_go_with_the_folder_that_is_watched(watched):

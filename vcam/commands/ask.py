@@ -157,10 +157,10 @@ def _reveal(client: Client, how: Reveal, *, named: bool) -> None:
 
 
 def _list_presets() -> int:
-    from vcam.compose import backdrops
     from vcam.compose.library import entries  # slow to import
+    from vcam.files.watched import watch
 
-    backdrops.watch(load().background.folder)
+    watch(load().background.folder)
     status = running()
     used = status["preset"] if status else None
     how = terminal.kind_of(os.environ, terminal=sys.stdout.isatty())

@@ -22,10 +22,10 @@ from segmentation.errors import SegmentationError
 from segmentation.planes import i420
 from segmentation.segmenter import Machine, Segmenter
 from vcam.commands.options import load_config
-from vcam.compose.backdrops import open_backdrop, watch
+from vcam.compose.backdrops import open_backdrop
 from vcam.compose.compositor import Compositor, alpha_at, look_of
 from vcam.errors import BackgroundError, ModelError, SourceError, UsageError, VcamError
-from vcam.files import targets
+from vcam.files import targets, watched
 from vcam.files.encode import ClipFile, picture_of
 from vcam.files.tracks import SHORT, NoTracks, Tracks
 from vcam.files.whole import printable, reason, write_file
@@ -202,7 +202,7 @@ def _open_behind(config: Config, width: int, height: int) -> Backdrop | None:
     use = config.background.choice
     if isinstance(use, Reveal):
         return None
-    watch(config.background.folder)
+    watched.watch(config.background.folder)
     return open_backdrop(use, width, height, blur=config.background.blur)
 
 

@@ -21,6 +21,8 @@ import numpy as np
 from vcam.compose import drawn, fitting, shipped
 from vcam.compose.scene import Blur
 from vcam.errors import BackgroundError, SourceError
+from vcam.files.watched import LISTED_WITHIN
+from vcam.files.watched import folder as watched_folder
 from vcam.files.whole import write_file
 from vcam.foreign_text import plain
 from vcam.media import formats, pictures, thumbnails
@@ -43,7 +45,6 @@ READ_MOST: Final = 6144  # and of a picture that is read for one
 AHEAD: Final = 3  # decoded clip frames kept ready
 CLOSED_WITHIN: Final = 0.5  # seconds that are waited for a clip to be closed
 FILES_MOST: Final = 1000  # of a folder that are listed
-LISTED_WITHIN: Final = 0.5  # seconds that files which hang may hold up a list of presets
 
 
 class Backdrop(Protocol):
@@ -252,18 +253,9 @@ def presets() -> list[Preset]:
     taken = {preset.name.casefold() for preset in own}
     known = [*(one for one in _of_the_program() if one.name not in taken), *own]
     taken |= {preset.name.casefold() for preset in known}
-    folder = _watched
+    folder = watched_folder()
     watched = _of_files(folder, watched=True) if folder else []
     return [*known, *(one for one in watched if one.name.casefold() not in taken)]
-
-
-def watch(folder: str) -> None:
-    """Have the pictures and clips in `folder` be presets, too; "" for none. Opens nothing."""
-    global _watched
-    _watched = expanded(folder) if folder else None
-
-
-_watched: Path | None = None  # replaced as a whole
 
 
 def _of_files(folder: Path, *, watched: bool = False) -> list[Preset]:
@@ -287,7 +279,7 @@ def _of_the_program() -> list[Preset]:
 
 def stamps() -> list[tuple[str, int, int]]:
     """Name, size and time of each file that may be a preset."""
-    folders = (backgrounds_dir(), _watched)
+    folders = (backgrounds_dir(), watched_folder())
     files = [file for folder in folders if folder for file in _files(folder)]
     found = patience.each(files, _facts, seconds=LISTED_WITHIN)
     return [(file.name, *facts) for file, facts in found.items() if facts is not None]

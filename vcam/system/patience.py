@@ -33,6 +33,7 @@ HUNG_MOST: Final = 16  # threads that may wait for files that hang; no further o
 _lock: Final = threading.Lock()  # held for an instant
 _hung: Final[dict[str, Job[object]]] = {}  # given up and not back yet, by where they lie
 _leads: Final[dict[str, str]] = {}  # links to the folders that they lead into
+_shared: set[str] = set()  # folders whose files hang together; replaced as a whole
 _here: Final = threading.local()  # `job`: the work that this thread does
 
 
@@ -212,9 +213,19 @@ def hangs(about: Path | str) -> bool:
 
 
 def place_of(about: Path | str) -> str:
-    """Key of paths that hang together: a file, or all links into one folder. No file is asked."""
+    """Key of paths that hang together: a file, all links into one folder, or all files of one that
+    was named to `together`. No file is asked."""
     name = os.fspath(about)
-    return _leads.get(name, name)
+    if name in _leads:
+        return _leads[name]
+    folder = os.path.dirname(name)
+    return folder if folder in _shared else name
+
+
+def together(folder: Path | None) -> None:
+    """Have the files in this folder, and in no other, hang together with it: it may be a share."""
+    global _shared
+    _shared = set() if folder is None else {os.fspath(folder)}
 
 
 def _follow(about: Path | str) -> None:
