@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 BACK_OFF = BackOff(0.25, 1.0)  # between tries to open a sink that failed
+AT_REST = 0.15  # seconds the watchdog sleeps while the card is on; a person comes later than that
 CLOSE_WITHIN = 5.0  # seconds all sinks together may take to close in the end
 
 
@@ -267,7 +268,8 @@ class Outlet:
         while not self._stop.wait(pause):
             patience = 1.5 if self.relaxed else self.patience
             left = self._last_write + patience - time.monotonic()
-            pause = min(max(left, self.interval / 8), self.interval)
+            most = max(self.interval, AT_REST) if self.relaxed else self.interval
+            pause = min(max(left, self.interval / 8), most)
             if left > 0:
                 continue
             if not self._lock.acquire(timeout=self.interval):
