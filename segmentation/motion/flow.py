@@ -63,9 +63,10 @@ class Carrier:
         self._agreed = 0  # looks in a row that agree with what was known before them
         self._pts = self._looked = float("-inf")
         self._moved_by = 0.0  # pixels of model size, since the network looked
-        # That look found the person where the frames before had it, and it looks the same still:
-        # a room that comes up slowly differs too little from frame to frame.
-        self._confirmed = False
+        self._confirmed = 0  # looks in a row that found the person where the frames before had it
+        # A part of the person looks different since: a room that comes up slowly changes too little
+        # in each frame to be lost.
+        self._other = False
         self._gaps: deque[float] = deque(maxlen=PACED)
 
     def calm(self, pts: float) -> bool:
@@ -73,11 +74,12 @@ class Carrier:
 
         What it took for a person for the first time may be a mistake, and is soon looked at again.
         """
-        return self._confirmed and self._moved_by <= CALM and pts - self._looked <= OLDEST
+        sure = self._confirmed >= LOOKS and not self._other
+        return sure and self._moved_by <= CALM and pts - self._looked <= OLDEST
 
     def reset(self) -> None:
         """Forget the last frame."""
-        self._agreed = 0
+        self._agreed = self._confirmed = 0
         self._pts = self._looked = float("-inf")
         self._gaps.clear()
 
@@ -103,7 +105,8 @@ class Carrier:
             self._agreed = self._agreed if differ <= AGREED * person else 0
         part = self._part_of(alpha)
         news = np.count_nonzero(cv2.absdiff(part, self._part) > NEW)
-        self._confirmed = bool(self._agreed > 0 and news <= WINDOW * part.size)
+        same = self._agreed > 0 and news <= WINDOW * part.size
+        self._confirmed = self._confirmed + 1 if same else 0
         near = cv2.dilate(self._part, _BLOCK)
         if np.count_nonzero((part > 0.5) & (near < NEW)) > WINDOW * part.size:
             self._agreed = min(self._agreed, LOOKS - 2)
@@ -112,7 +115,7 @@ class Carrier:
         for plane, seen in zip(self._halves[1], self._seen, strict=True):
             np.copyto(seen, _blocks(plane))
         self._remember(alpha, part, pts)
-        self._looked, self._moved_by = pts, 0.0
+        self._looked, self._moved_by, self._other = pts, 0.0, False
 
     def settle(self, tidied: NDArray[np.float32]) -> None:
         """Remember what was left of the last matte that was kept, once it was tidied."""
@@ -187,7 +190,7 @@ class Carrier:
             drift = cv2.absdiff(means, self._seen[c])
             other |= drift - ASTRAY[c] * slope > NOISY[c] * _quiet(drift) + faint
         if np.count_nonzero(other & (part > PERSON)) > WINDOW * part.size:
-            self._confirmed = False
+            self._other = True
         if np.count_nonzero(lost) > LOST * lost.size:
             return False
         lost &= part > PERSON
