@@ -65,7 +65,7 @@ class Times:
 
     @property
     def problem(self) -> str:
-        """Why the tag has no logo, and the way out; "" where nothing is wrong."""
+        """Reason that the tag has no logo, and the way out; "" where nothing is wrong."""
         return self._tag.problem
 
     def _made(self, config: Config, *, strict: bool) -> Tag:
