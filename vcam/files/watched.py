@@ -25,7 +25,7 @@ def folder() -> Path | None:
 
 
 def problem() -> str:
-    """Why nothing of the folder is listed, and the way out; "" where it is. Asks no file."""
+    """Reason that the folder is not listed, and the way out; "" where it is. Asks no file."""
     if _folder is None or not patience.hangs(_folder):
         return ""
     refused = patience.refusal(_folder, BackgroundError, LISTED_WITHIN)
