@@ -187,8 +187,8 @@ class Carrier:
                 slope = np.maximum(slope - 1.2 * noise, 0)  # noise has slopes of its own
             faint = FAINT * contrast
             lost |= change - ASTRAY[c] * slope > NOISY[c] * noise + faint
-            drift = cv2.absdiff(means, self._seen[c])
-            other |= drift - ASTRAY[c] * slope > NOISY[c] * _quiet(drift) + faint
+            drift, astray = cv2.absdiff(means, self._seen[c]), ASTRAY[c] + 0.5 * self._moved_by
+            other |= drift - astray * slope > NOISY[c] * _quiet(drift) + faint
         if np.count_nonzero(other & (part > PERSON)) > WINDOW * part.size:
             self._other = True
         if np.count_nonzero(lost) > LOST * lost.size:

@@ -261,7 +261,8 @@ class _Loop:
         else:
             planes = self._unpack(self.yuyv[index % len(self.yuyv)])
         marks[1] = clock()
-        frame: Frame = Frame(planes, time.monotonic(), index)
+        # As a webcam sends them: how fast they go round here must not tell how old a matte is.
+        frame: Frame = Frame(planes, index / 30, index)
         matte = self._segmenter.matte(planes, seq=frame.seq, pts=frame.pts)
         marks[2] = clock()
         safe = self._compositor.compose(frame, matte, self.backdrop, self._look)
