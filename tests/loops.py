@@ -15,6 +15,7 @@ from segmentation import kernels as small
 from segmentation.planes import Planes, flat, flat_chroma
 from vcam.compose import arrays, kernels, kernels_plain
 from vcam.compose.light import loops, loops_plain
+from vcam.compose.light import small as planes_loops
 from vcam.media import colour, tables
 
 Case = tuple[tuple[Any, ...], list[np.ndarray]]  # arguments, and those of them that are filled
@@ -25,7 +26,8 @@ PLAIN: dict[str, Callable[..., Any]] = {
     "segmentation.kernels._compare_compiled": small._compare_plain,
     "segmentation.kernels._learn_compiled": small._learn_plain,
     "vcam.compose.kernels._compose": kernels_plain.compose,
-    "vcam.compose.kernels._near": kernels_plain.near,
+    "vcam.compose.light.small._near": kernels_plain.near,
+    "vcam.compose.light.small._spilt": kernels_plain.spilt,
     "vcam.compose.kernels._split_yuyv": kernels_plain.split_yuyv,
     "vcam.compose.light.loops._relight": loops_plain.relight,
     "vcam.compose.light.loops._relight_low": loops_plain.relight_low,
@@ -98,8 +100,13 @@ def _low(rng: Any, h: int, w: int) -> np.ndarray:
     low[arrays.A] = rng.normal(0, 0.5 / 255, (h, w)) * (inside % 1 > 0)
     low[arrays.B] = inside - low[arrays.A] * 128
     low[2:8] = rng.random((6, h, w)) * 255
-    low[8:] = rng.random((4, h, w)) * (inside % 1 > 0)
     return low
+
+
+def _rim(rng: Any, h: int, w: int) -> np.ndarray:
+    rim = np.zeros((arrays.RIM, h // 2, w // 2), np.float32)
+    rim[:, h // 4 :] = rng.random((arrays.RIM, h // 2 - h // 4, w // 2))
+    return rim
 
 
 def _compose(rng: Any, h: int, w: int, flags: Any) -> Case:
@@ -108,15 +115,21 @@ def _compose(rng: Any, h: int, w: int, flags: Any) -> Case:
     u, v = _bytes(rng, 2, size[0] if flags[1] else size[0] // 2, size[1] // 2)
     behind, out = _bytes(rng, luma.size * 3 // 2), np.zeros(luma.size * 3 // 2, np.uint8)
     lumas, chroma = (flat(luma), flat(_bytes(rng, *size))), flat_chroma(Planes(luma, u, v))
-    low, grid = _low(rng, h, w), arrays.grid(size, (h, w))
+    layers = _low(rng, h, w), _rim(rng, h, w)
+    grids = tuple(arrays.grid(size, layer.shape[1:]) for layer in layers)
     place, work = (size[1], size[0], 0, 0), kernels.scratch_for(size, (h, w))
-    return (lumas, chroma, low, flags, grid, (behind, out), place, work), [out]
+    return (lumas, chroma, layers, flags, grids, (behind, out), place, work), [out]
 
 
 def _near(rng: Any, h: int, w: int, flags: Any) -> Case:
     out, ramp = np.zeros((3, h, w), np.float32), (0.4, 1 / -0.35)
     planes, alpha = _floats(rng, 3, h, w) * 255, _floats(rng, h, w)
-    return (planes, alpha, ramp, 1e-3, out, kernels.near_scratch((h, w))), [out]
+    return (planes, alpha, ramp, 1e-3, out, planes_loops.near_scratch((h, w))), [out]
+
+
+def _spilt(rng: Any, h: int, w: int, flags: Any) -> Case:
+    rim = np.zeros((arrays.RIM, h, w), np.float32)
+    return (_floats(rng, h, w), _floats(rng, 3, h, w) * 255, 0.3, rim), [rim]
 
 
 def _split_yuyv(rng: Any, h: int, w: int, flags: Any) -> Case:
@@ -154,7 +167,7 @@ BUILDERS: dict[str, Callable[[Any, int, int, Any], Case]] = dict(
         PLAIN,
         (
             *(_to_input, _smooth, _guide, _compare, _learn),
-            *(_compose, _near, _split_yuyv, _relight, _relight_low, _apply),
+            *(_compose, _near, _spilt, _split_yuyv, _relight, _relight_low, _apply),
         ),
         strict=True,
     )

@@ -15,13 +15,13 @@ import cv2
 import numpy as np
 
 from segmentation.segmenter import Segmenter
+from vcam.commands.bench import TAG
 from vcam.compose.compositor import Compositor
 from vcam.compose.drawn import draw
 from vcam.compose.scene import Blur, Look
 from vcam.frame import Frame
 from vcam.media.pictures import i420_from_image
 from vcam.overlay.tag import Tag
-from vcam.settings.config import OverlaySettings
 from vcam.sources.still import StillSource
 
 W, H = 1280, 720
@@ -33,11 +33,6 @@ LOOKS = {
     "zoom 1.5, moving": Look(zoom=1.5),
     "name tag": Look(),
 }
-TAG = OverlaySettings(
-    name="Anna Müller", title="Head of Things", pronouns="she/her", logo="", clock=True,
-    show=True,
-    corner="bottom-left",
-)  # fmt: skip
 
 
 def shots(width: int, height: int) -> Iterator[tuple[Frame, object]]:

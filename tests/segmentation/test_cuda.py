@@ -141,7 +141,8 @@ def test_composites_are_those_of_the_processor(weights, look, blur):
 
     worst = compare(weights, scene, [moving(seq) for seq in range(6)])
 
-    assert worst <= 2
+    # The processor looks for light that spills at half the model's size.
+    assert worst <= (8 if look.get("light_wrap") else 2)
 
 
 def test_of_a_person_in_another_light_the_matte_alone_comes_down_whole(weights):

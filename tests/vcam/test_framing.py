@@ -192,7 +192,7 @@ def test_what_is_wiped_keeps_nothing_of_the_frame():
     compositor.wipe()
 
     fit = compositor._fitted
-    kept = [fit._between, *fit._scaled, *fit._flipped, fit.colours._whole, fit.colours._bytes]
+    kept = [fit._between, *fit._scaled, *fit._flipped, fit.colours._bytes, *fit.colours.room_bytes]
     assert not any(array.any() for array in kept)
 
 
@@ -207,4 +207,4 @@ def test_what_is_left_behind_when_frames_of_another_size_come_is_wiped():
     compositor.compose(half, matte_for(half, alpha[::2, ::2]), Blur(50), Look())
 
     assert fit is not compositor._fitted
-    assert not any(array.any() for array in (*fit._scaled, *fit._flipped, fit.colours._whole))
+    assert not any(array.any() for array in (*fit._scaled, *fit._flipped, fit.colours.room_bytes))

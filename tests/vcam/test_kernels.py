@@ -16,6 +16,7 @@ import pytest
 from segmentation import jit
 from segmentation.planes import Planes, flat, flat_chroma
 from vcam.compose import arrays, kernels, kernels_plain
+from vcam.compose.light import small as loops
 
 rng = np.random.default_rng(5)
 compiled = pytest.mark.skipif(
@@ -33,12 +34,21 @@ def scene(height: int, width: int, h: int, w: int) -> tuple[np.ndarray, ...]:
     low[arrays.A] = rng.normal(0, 0.5 / 255, (h, w)) * soft
     low[arrays.B] = inside - low[arrays.A] * 128
     low[2:8] = rng.random((6, h, w)) * 255
-    low[arrays.WRAP] = np.where(soft > 0.05, soft * 0.4, 0)
-    low[9:12] = low[arrays.WRAP] * rng.random((3, h, w)) * 255
     luma = rng.integers(0, 256, (height, width), dtype=np.uint8)
     chroma = rng.integers(0, 256, (2, height, width // 2), dtype=np.uint8)
     backdrop = rng.integers(0, 256, height * width * 3 // 2, dtype=np.uint8)
     return low, luma, chroma, backdrop
+
+
+def rim_of(low: np.ndarray) -> np.ndarray:
+    """Light around the person of a scene, at half the size, with the same seed for the same."""
+    rng, (h, w) = np.random.default_rng(low.size), low.shape[1:]
+    rim = np.zeros((arrays.RIM, max(1, h // 2), max(1, w // 2)), np.float32)
+    y, x = np.mgrid[0 : rim.shape[1], 0 : rim.shape[2]]
+    away = np.abs(np.hypot(y / (h / 2) - 0.6, x / (w / 2) - 0.5) - 0.35)
+    rim[arrays.WRAP] = np.clip(0.4 - 3 * away, 0, 1)
+    rim[arrays.LIGHT :] = rim[arrays.WRAP] * rng.random((3, *rim.shape[1:])) * 255
+    return rim
 
 
 def arguments(
@@ -58,12 +68,13 @@ def arguments(
 ) -> tuple[object, ...]:
     (height, width), (_, h, w) = luma.shape, low.shape
     u, v = (np.ascontiguousarray(plane[: height * step // 2]) for plane in chroma)
+    layers = low, rim_of(low)
     return (
         (flat(luma), flat(luma if shown is None else shown)),
         flat_chroma(Planes(luma, u, v)),
-        low,
+        layers,
         (full_range, clean, wrap),
-        arrays.grid((height, width), (h, w)),
+        tuple(arrays.grid((height, width), layer.shape[1:]) for layer in layers),
         (backdrop, out),
         (size[1], size[0], corner[1], corner[0]),
         kernels.scratch_for((height, width), (h, w)),
@@ -254,9 +265,9 @@ def test_averages_of_colours_are_the_same_bits_and_those_of_a_box(size):
     planes = rng.random((3, *size), np.float32) * 255
     alpha = rng.random(size, np.float32)
     made = []
-    for near in (kernels._near, kernels_plain.near):
+    for average in (loops._near, kernels_plain.near):
         out = np.zeros((3, *size), np.float32)
-        near(planes, alpha, (0.4, 1 / -0.35), 1e-3, out, kernels.near_scratch(size))
+        average(planes, alpha, (0.4, 1 / -0.35), 1e-3, out, loops.near_scratch(size))
         made.append(out)
 
     weight = np.clip((alpha - 0.4) / -0.35, 0, 1)
@@ -264,3 +275,15 @@ def test_averages_of_colours_are_the_same_bits_and_those_of_a_box(size):
     wanted /= cv2.blur(weight, (7, 7)) + 1e-3
     assert np.array_equal(*made)
     assert np.abs(made[0] - wanted).max() < 0.01
+
+
+@compiled
+def test_light_that_spills_is_the_same_bits():
+    around, lights = rng.random((54, 97), np.float32), rng.random((3, 54, 97), np.float32) * 255
+    ours, theirs = (np.zeros((arrays.RIM, 54, 97), np.float32) for _ in "ab")
+
+    loops._spilt(around, lights, 0.3, ours)
+    kernels_plain.spilt(around, lights, 0.3, theirs)
+
+    assert np.array_equal(ours, theirs)
+    assert 0.2 < (ours[arrays.WRAP] > 0).mean() < 0.95

@@ -37,6 +37,8 @@ from vcam.compose.scene import Blur, Look
 from vcam.errors import ModelError, UsageError
 from vcam.frame import Frame
 from vcam.media.pictures import i420_from_image, image_from_i420
+from vcam.overlay.tag import Tag
+from vcam.settings.config import OverlaySettings
 from vcam.sources.decode import MjpegDecoder, Unpacker
 from vcam.sources.still import StillSource
 from vcam.system.paths import cache_dir
@@ -55,14 +57,28 @@ BACKGROUNDS: Final = ("picture", "blur")
 JPEG_QUALITY: Final = 85
 PICTURES: Final = 16  # different frames that go round
 WARM_UP: Final = 10  # frames before anything is counted
-# What is drawn on the person beside the composite, each alone and all of it.
+# What is done to the person and the picture beside the composite, each alone and all of it.
 LOOKS: Final = {
     "off": Look(),
     "light": Look(light=40.0),
+    "light 100": Look(light=100.0),
     "wrap": Look(light_wrap=0.4),
     "sharp": Look(sharp=True),
-    "all": Look(light=40.0, light_wrap=0.4, sharp=True),
+    "framing": Look(framing="head-and-shoulders"),
+    "zoom": Look(zoom=1.5),
+    "name tag": Look(),
+    "all": Look(light=40.0, light_wrap=0.4, sharp=True, framing="head-and-shoulders", zoom=1.2),
 }
+TAGGED: Final = ("name tag", "all")
+TAG: Final = OverlaySettings(
+    show=True,
+    name="Anna Müller",
+    title="Head of Things",
+    pronouns="she/her",
+    logo="",
+    clock=True,
+    corner="bottom-left",
+)
 BLOCK: Final = 6  # frames, a fifth of a second: what a processor is loaded with is their mean
 
 
@@ -185,13 +201,15 @@ def measure(
 def measure_looks(
     chosen: Sequence[Case], *, frames: int = 150, model: str = "auto"
 ) -> dict[str, Any]:
-    """Return what each look costs: every frame is composed in all of them, by turns."""
+    """Return what each look costs: every frame is composed in all of them, in another order."""
     cv2.setNumThreads(1)
     results = []
     with contextlib.closing(_open(model, "balanced", 1)) as segmenter:
         for case in chosen:
             loop, (width, height) = _Loop(case, segmenter), SIZES[case.size]
             compositors = {name: Compositor(width, height) for name in LOOKS}
+            for name in TAGGED:
+                compositors[name].overlay = Tag(TAG, width, height).drawn("12:34")
             spent: dict[str, list[float]] = {name: [] for name in LOOKS}
             yardstick = []
             for i in range(-WARM_UP, frames):
@@ -420,10 +438,10 @@ def _say(name: str) -> None:
 
 def _print_looks(report: dict[str, Any]) -> None:
     foreign_text.say(report["machine"])
-    foreign_text.say(f"{'case':<22}{'look':>8}{'compose ms':>12}{'more ms':>10}{'ratio':>8}")
+    foreign_text.say(f"{'case':<22}{'look':>10}{'compose ms':>12}{'more ms':>10}{'ratio':>8}")
     for row in report["looks"]:
         foreign_text.say(
-            f"{row['name']:<22}{row['look']:>8}{row['compose_ms']:>12.2f}"
+            f"{row['name']:<22}{row['look']:>10}{row['compose_ms']:>12.2f}"
             f"{row['extra_ms']:>10.2f}{row['ratio']:>7.2f}x"
         )
     foreign_text.say("ratio: CPU of a composite over that of cv2.imdecode of the same frame.")

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     Taps = tuple[Ints, Ints, Floats]  # see `taps`
     Wishes = tuple[bool, bool, bool]  # full range, clean edges (PERSON, ROOM), spill (WRAP, LIGHT)
     Grid = tuple[Taps, Taps, Taps, Taps]  # rows and columns of luma, rows and columns of chroma
+    Layers = tuple[Floats, Floats]  # `low` and `rim`
+    Grids = tuple[Grid, Grid]  # among the one and among the other
     Lumas = tuple[Luma, Luma]  # as alpha was made for, and as it is shown
     Pictures = tuple[Bytes, Bytes]  # backdrop and output, I420
     Place = tuple[int, int, int, int]  # of the frame in them: their width, height; left, top
@@ -23,8 +25,10 @@ if TYPE_CHECKING:
 # Planes of `low`, the arrays at model size that `compose` enlarges as it goes.
 A, B = 0, 1  # alpha = clip(A * Y + B), Y = luma as stored, 0..255
 PERSON, ROOM = 2, 5  # Y, U, V of the person and of the room near each pixel, limited range
-WRAP, LIGHT = 8, 9  # how much of the backdrop's light spills, and what: Y, U, V times WRAP
-PLANES: Final = 12
+PLANES: Final = 8
+# Planes of `rim`, arrays at half that size, enlarged in the same way.
+WRAP, LIGHT = 0, 1  # how much of the backdrop's light spills, and what: Y, U, V times WRAP
+RIM: Final = 4
 WHOLE: Final = (0.0, 1.0)  # all of an array, from its beginning
 
 

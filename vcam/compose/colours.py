@@ -13,7 +13,6 @@ import cv2
 import numpy as np
 
 from segmentation.constants import BLACK, CHROMA_SLOPE, GREY, LUMA_SLOPE
-from vcam.compose import kernels
 from vcam.compose.constants import (
     BLUR_RAMP,
     LEAST_WEIGHT,
@@ -22,6 +21,7 @@ from vcam.compose.constants import (
     ROOM_RAMP,
     TRUST,
 )
+from vcam.compose.light import small as loops
 from vcam.system.memory import blank
 
 if TYPE_CHECKING:
@@ -42,19 +42,20 @@ class Colours:
     def __init__(self, h: int, w: int) -> None:
         self.size = (h, w)
         self.half = half = (max(2, h // 2), max(2, w // 2))
-        self._bytes, self._whole = np.zeros(half, np.uint8), np.zeros(half, np.uint8)
+        self._bytes = np.zeros(half, np.uint8)
+        self.room_bytes = np.zeros((3, *half), np.uint8)  # the whole room, blurred
         self.planes = np.zeros((3, *half), np.float32)
         self.alpha = np.zeros(half, np.float32)
         self._weight, self._sum, self._near = (np.zeros(half, np.float32) for _ in range(3))
         self._work = np.zeros(half, np.float32)
         self._carried = np.zeros((3, *half), np.float32)
-        self._scratch = kernels.near_scratch(half)
+        self._scratch = loops.near_scratch(half)
         self._cross = cv2.getStructuringElement(cv2.MORPH_RECT, (3, 3))
 
     def wipe(self) -> None:
         """Overwrite what is kept of the frame."""
         blank((
-            self._bytes, self._whole, self.planes,
+            self._bytes, self.room_bytes, self.planes,
             self.alpha, self._weight, self._sum, self._near, self._work,
             self._carried, *self._scratch,
         ))  # fmt: skip
@@ -111,19 +112,18 @@ class Colours:
             np.divide(self._work, self._sum, out=self._work)
             np.add(self._work, np.float32(0.5), out=self._work)
             np.clip(self._work, 0, 255, out=self._work)
-            np.copyto(self._bytes, self._work, casting="unsafe")
-            if crop is not None:
-                self._cut(crop)
-            cv2.resize(self._bytes, plane.shape[::-1], plane)
+            room = self.room_bytes[channel]
+            np.copyto(room, self._work, casting="unsafe")
+            cv2.resize(room if crop is None else self._cut(room, crop), plane.shape[::-1], plane)
 
-    def _cut(self, crop: Crop) -> None:
+    def _cut(self, room: NDArray[np.uint8], crop: Crop) -> NDArray[np.uint8]:
         """Enlarge a part of the room that was blurred."""
         h, w = self.half
         x, y = crop.left * w + (crop.width - 1) / 2, crop.top * h + (crop.height - 1) / 2
         place = np.array([[crop.width, 0, x], [0, crop.height, y]])
-        np.copyto(self._whole, self._bytes)
         how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-        cv2.warpAffine(self._whole, place, (w, h), self._bytes, how, cv2.BORDER_REPLICATE)
+        cv2.warpAffine(room, place, (w, h), self._bytes, how, cv2.BORDER_REPLICATE)
+        return self._bytes
 
     def _ramp(self, start: float, end: float) -> None:
         """Set the weight to 0 where alpha is at `start` and to 1 where it is at `end`."""
@@ -134,7 +134,7 @@ class Colours:
     def _carry(self, start: float, end: float, out: Floats) -> None:
         """Average colours where alpha is between `start`, which counts nothing, and `end`."""
         gain = 1 / (end - start)
-        kernels.near(self.planes, self.alpha, (start, gain), TRUST, self._carried, self._scratch)
+        loops.near(self.planes, self.alpha, (start, gain), TRUST, self._carried, self._scratch)
         h, w = self.size
         for channel in range(3):
             cv2.resize(self._carried[channel], (w, h), out[channel])

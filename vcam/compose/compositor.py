@@ -15,17 +15,10 @@ from vcam.compose.constants import (
     BLUR_MOST,
     GAIN,
     SHIFT,
-    SPILL,
-    SPILL_FALL,
-    SPILL_GAIN,
-    SPILL_LEAST,
-    SPILL_LIGHT,
-    SPILL_MOST,
-    SPILL_OUT,
-    SPILL_SHIFT,
 )
 from vcam.compose.framing import Crop, Framer
 from vcam.compose.light.person import Light
+from vcam.compose.light.rim import Rim
 from vcam.compose.scene import Blur, Look
 from vcam.frame import SafeFrame
 from vcam.system.memory import blank
@@ -206,9 +199,9 @@ class Compositor:
         kernels.compose(
             (flat(guide.y), flat(shown.y)),
             flat_chroma(shown),
-            fit.low,
+            (fit.low, fit.rim.planes),
             (shown.full_range, *wishes),
-            fit.grid,
+            (fit.grid, fit.rim_grid),
             (behind.reshape(-1), out.reshape(-1)),
             (self.width, self.height, fit.left, fit.top),
             fit.scratch,
@@ -264,13 +257,15 @@ class _Fit:
         self.fills = (self.width, self.height) == (width, height)
         self.crop: Crop | None = None
         self._aimed: tuple[Crop, bool] | None = None
-        self.grid = arrays.grid((self.height, self.width), (small[0], small[1]))
+        self.rim = Rim(*small[:2])
+        self.grid, self.rim_grid = (
+            arrays.grid((self.height, self.width), size)
+            for size in ((small[0], small[1]), self.rim.size)
+        )
         self.low = np.zeros((arrays.PLANES, *small), np.float32)
         self.scratch = kernels.scratch_for((self.height, self.width), (small[0], small[1]))
         self.colours = Colours(*small[:2])
         self._light: Light | None = None
-        # Of a backdrop that stays: which it is, itself, so that no other takes its place, its light
-        self._lit_by: tuple[object, NDArray[np.uint8], NDArray[np.float32]] | None = None
         self._scaled: list[NDArray[np.uint8]] | None = None
         if cut or (self.width, self.height) != (frame.width, frame.height):
             c = (self.height // 2, self.width // 2)
@@ -286,6 +281,7 @@ class _Fit:
         """Overwrite what is kept of the frame."""
         blank((self.low, self.scratch, self._between, *(self._scaled or ()), *self._flipped))
         self.colours.wipe()
+        self.rim.wipe()
         if self._light is not None:
             self._light.wipe()
 
@@ -310,7 +306,10 @@ class _Fit:
         shown = crop.mirrored if mirror else crop
         rows, columns = (shown.top, shown.height), (shown.left, shown.width)
         h, w = self.low.shape[1:]
-        self.grid = arrays.grid((self.height, self.width), (h, w), rows, columns)
+        self.grid, self.rim_grid = (
+            arrays.grid((self.height, self.width), size, rows, columns)
+            for size in ((h, w), self.rim.size)
+        )
 
     def planes(self, whole: Planes, *, mirror: bool) -> Planes:
         """Return a frame's planes at the size they have in the output, flipped if asked."""
@@ -352,60 +351,14 @@ class _Fit:
             self.colours.person(low[arrays.PERSON : arrays.PERSON + 3])
             self.colours.room(low[arrays.ROOM : arrays.ROOM + 3])
         if look.light_wrap > 0:
-            self._spill(matte, look, self._lights(behind, look.mirror, moves=moves))
+            if moves:
+                self.rim.follow(self.colours.room_bytes)
+            else:
+                self.rim.look(behind, self.inside(behind), self.crop, mirror=look.mirror)
+            self.rim.fill(matte.alpha, look.light_wrap, mirror=look.mirror)
         if look.mirror:
             for plane in low:
                 cv2.flip(plane, 1, plane)
-
-    def _placed(self, plane: NDArray[np.uint8], mirror: bool, method: int) -> NDArray[np.uint8]:
-        """A plane of the backdrop at model size, lying where the person stands before it."""
-        h, w = self.low.shape[1:]
-        crop = self.crop or WHOLE
-        x, across = round(crop.left * w), max(1, round(crop.width * w))
-        y, down = round(crop.top * h), max(1, round(crop.height * h))
-        small = cv2.resize(plane, (across, down), interpolation=method)
-        if mirror:
-            small = np.ascontiguousarray(small[:, ::-1])
-        if self.crop is None:
-            return np.asarray(small)
-        right, bottom = max(0, w - x - across), max(0, h - y - down)
-        placed = cv2.copyMakeBorder(small, y, bottom, x, right, cv2.BORDER_REPLICATE)
-        return np.asarray(placed[:h, :w])
-
-    def _spill(self, matte: Matte, look: Look, lights: NDArray[np.float32]) -> None:
-        """Find how much of the backdrop's light spills over each pixel, and what light that is."""
-        h = matte.alpha.shape[0]
-        reach = (max(3, round(SPILL * h)) | 1,) * 2
-        around = cv2.blur(cv2.blur(1 - matte.alpha, reach), reach)
-        spill = self.low[arrays.WRAP]
-        np.multiply(around, np.float32(SPILL_GAIN), out=spill)
-        np.subtract(spill, np.float32(SPILL_SHIFT), out=spill)
-        np.multiply(around, np.float32(-SPILL_FALL), out=around)
-        np.add(around, np.float32(SPILL_OUT), out=around)
-        np.minimum(spill, around, out=spill)
-        np.clip(spill, 0, 1, out=spill)
-        np.multiply(spill, lights[3], out=spill)
-        np.multiply(spill, np.float32(SPILL_MOST * look.light_wrap), out=spill)
-        # The kernel takes tiles without any as they are.
-        cv2.threshold(spill, SPILL_LEAST, 0, cv2.THRESH_TOZERO, dst=spill)
-        np.multiply(lights[:3], spill, out=self.low[arrays.LIGHT : arrays.LIGHT + 3])
-
-    def _lights(
-        self, behind: NDArray[np.uint8], mirror: bool, *, moves: bool
-    ) -> NDArray[np.float32]:
-        """The backdrop's light: its Y, U and V at model size, and how bright it is, 0..1."""
-        key = None if moves else (id(behind), mirror, self.crop)
-        if key is not None and self._lit_by is not None and self._lit_by[0] == key:
-            return self._lit_by[2]
-        h, w = self.low.shape[1:]
-        reach = (max(3, round(SPILL * h)) | 1,) * 2
-        lights = np.empty((4, h, w), np.float32)
-        method = cv2.INTER_LINEAR if moves else cv2.INTER_AREA  # a room that is blurred is smooth
-        for channel, plane in enumerate(self.inside(behind)):
-            lights[channel] = cv2.blur(self._placed(plane, mirror, method), reach)
-        lights[3] = np.clip((lights[0] - BLACK) * np.float32(SPILL_LIGHT), 0, 1)
-        self._lit_by = None if key is None else (key, behind, lights)
-        return lights
 
     def inside(self, data: NDArray[np.uint8]) -> list[NDArray[np.uint8]]:
         """The parts of an output's planes that the frame covers."""

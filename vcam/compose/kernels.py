@@ -1,4 +1,4 @@
-"""Loops over pixels: putting a person in front of a backdrop in planar YUV, averaging colours.
+"""Loops over pixels that put a person in front of a backdrop, in planar YUV.
 
 Each comes twice: here compiled by Numba, and in `kernels_plain` in NumPy where Numba is missing;
 both give the same bits. The compiled ones release the interpreter's lock.
@@ -13,35 +13,45 @@ import numpy as np
 from segmentation.constants import BLACK, CHROMA_SLOPE, GREY, LUMA_SLOPE
 from segmentation.jit import compiled, made
 from vcam.compose import kernels_plain
-from vcam.compose.arrays import LIGHT, PERSON, PLANES, ROOM, WRAP, A, B, taps
-from vcam.compose.constants import GAIN, NEAR, SHIFT
+from vcam.compose.arrays import LIGHT, PERSON, PLANES, RIM, ROOM, WRAP, A, B, taps
+from vcam.compose.constants import GAIN, SHIFT
 
 if TYPE_CHECKING:
     from segmentation.planes import Bytes, Chroma, Luma
-    from vcam.compose.arrays import Floats, Grid, Ints, Lumas, Pictures, Place, Taps, Wishes
+    from vcam.compose.arrays import (
+        Floats,
+        Grids,
+        Ints,
+        Layers,
+        Lumas,
+        Pictures,
+        Place,
+        Taps,
+        Wishes,
+    )
 
     Int = int | np.int64
     Rows = tuple[Int, Int]
-    Run = tuple[int, int, int, int, Int, Int]  # top, height, left, width; first and last row of low
+    Span = tuple[Int, Int, Int, Int]  # first and last row of `low`, and of `rim`
+    Run = tuple[int, int, int, int, Int, Int]  # top, height, left, width; first rows of the two
     Work = tuple[Floats, Floats, Floats]  # planes as wide as the frame, alpha, four lines
 
 TILE_H, TILE_W = 16, 32  # rows and columns of luma handled at once; even
-EMPTY, FULL, SOFT = 0, 1, 2  # kinds of tiles: backdrop alone, person alone, both
+EMPTY, FULL, SOFT = 0, 1, 2  # kinds of tiles: backdrop alone, person alone, both or light on them
 # Alpha that comes out as exactly 0 and as exactly 1, once it is stretched by `GAIN`.
 NOTHING: Final = 0.005
 ALL: Final = 0.995
-MARKED: Final = 1000  # times the smallest spill, on alpha or taken from it, is an edge
-WRAP_C: Final = PLANES  # of the planes as wide as the frame: `WRAP` at the width of chroma
-WIDE: Final = PLANES + 1
-
-SHARE: Final = 1 / (NEAR | 1) ** 2  # of one pixel in the window of `near`
-assert NEAR | 1 == 7, "the loops below sum seven neighbours"
+WRAP_C: Final = RIM  # of the planes of `rim` as wide as the frame: `WRAP` at the width of chroma
+WIDE: Final = PLANES + RIM + 1
 
 _READ = "Array(u1, 1, 'C', readonly=True)"
 _LINE = "Array(f4, 1, 'C', readonly=True)"
 _PLANE = "Array(f4, 2, 'C', readonly=True)"
 _PLANES = "Array(f4, 3, 'C', readonly=True)"
 _TAPS = "Tuple((u4[::1], u4[::1], f4[::1]))"
+_GRIDS = f"UniTuple(UniTuple({_TAPS}, 4), 2)"
+_LAYERS = f"UniTuple({_PLANES}, 2)"
+_SPAN = "UniTuple(i8, 4)"
 _LUMA = f"Tuple(({_READ}, i8))"
 _LUMAS = f"UniTuple({_LUMA}, 2)"
 _CHROMA = f"Tuple(({_READ}, {_READ}, i8, i8))"
@@ -130,28 +140,28 @@ def _parts(
     return wide, alpha, lines, bounds, scratch[at : at + (w + TILE_W - 1) // TILE_W]
 
 
-@compiled(f"void({_PLANES}, b1, UniTuple(i8, 2), {_TAPS}, f4[:, ::1], f4[::1])")
+@compiled(f"void({_LAYERS}, b1, {_SPAN}, UniTuple({_TAPS}, 2), f4[:, ::1], f4[::1])")
 def _classify(
-    low: Floats, wrap: bool, rows: Rows, columns: Taps, bounds: Floats, kinds: Floats
+    layers: Layers,
+    wrap: bool,
+    span: Span,
+    columns: tuple[Taps, Taps],
+    bounds: Floats,
+    kinds: Floats,
 ) -> None:
     """Say of each tile beside one another which kind it is, by what alpha can be in those rows."""
-    one, zero, white = np.float32(1), np.float32(0), np.float32(255)
-    j0, j1, _ = columns
+    zero, white = np.float32(0), np.float32(255)
+    low, rim = layers
+    j0, j1, _ = columns[0]
     most, least = bounds[0], bounds[1]  # whatever the luma
     most[:] = np.float32(-9)
     least[:] = np.float32(9)
-    for i in range(rows[0], rows[1]):
+    for i in range(span[0], span[1]):
         row_a, row_b = low[A, i], low[B, i]
         for j in range(most.size):
             a = row_a[j] * white
             most[j] = max(most[j], row_b[j] + max(a, zero))
             least[j] = min(least[j], row_b[j] + min(a, zero))
-        if wrap:
-            row_w = low[WRAP, i]
-            for j in range(least.size):
-                spilt = row_w[j] * np.float32(MARKED)
-                least[j] = min(least[j], one - spilt)
-                most[j] = max(most[j], spilt)
     for n in range(kinds.size):
         last = min(n * TILE_W + TILE_W, j1.size) - 1
         x0, x1 = np.int64(j0[n * TILE_W]), np.int64(j1[last])
@@ -161,6 +171,19 @@ def _classify(
             deep = min(deep, least[j])
         full = FULL if deep > np.float32(ALL) else SOFT
         kinds[n] = EMPTY if high < np.float32(NOTHING) else full
+    if not wrap:
+        return
+    j0, j1, _ = columns[1]
+    spilt = bounds[0, : rim.shape[2]]
+    spilt[:] = zero
+    for i in range(span[2], span[3]):
+        for j in range(spilt.size):
+            spilt[j] = max(spilt[j], rim[WRAP, i, j])
+    for n in range(kinds.size):
+        last = min(n * TILE_W + TILE_W, j1.size) - 1
+        for j in range(np.int64(j0[n * TILE_W]), np.int64(j1[last]) + 1):
+            if spilt[j] > zero:
+                kinds[n] = SOFT
 
 
 @compiled(f"void({_PICTURES}, {_PLACE}, {_RUN})")
@@ -225,28 +248,38 @@ def _widen_rows(
         _widen(plane[i], j0[x0:x1], j1[x0:x1], wx[x0:x1], wide[i - rows[0], x0:x1])
 
 
-@compiled(f"void({_PLANES}, {_WISHES}, {_TAPS}, {_TAPS}, f4[:, :, ::1], {_RUN})")
-def _enlarge(
-    low: Floats, wishes: Wishes, columns: Taps, c_columns: Taps, wide: Floats, run: Run
-) -> None:
-    """Widen all planes that soft tiles need."""
-    tx, tw, rows = run[2], run[3], (run[4], run[5])
+@compiled(f"void({_PLANES}, b1, {_GRIDS}, {_SPAN}, f4[:, :, ::1], {_RUN})")
+def _enlarge(low: Floats, clean: bool, grids: Grids, span: Span, wide: Floats, run: Run) -> None:
+    """Widen the planes that say who is where, and what colours they have."""
+    tx, tw = run[2], run[3]
     part, c_part = (tx, tx + tw), (tx // 2, tx // 2 + tw // 2)
-    for p in range(PLANES):
-        if (p >= PERSON and p < WRAP and not wishes[1]) or (p >= WRAP and not wishes[2]):
-            continue
-        if p <= PERSON or p in (ROOM, WRAP, LIGHT):
+    rows, columns, c_columns = (span[0], span[1]), grids[0][1], grids[0][3]
+    for p in range(PLANES if clean else PERSON):
+        if p <= PERSON or p == ROOM:
             _widen_rows(low[p], rows, columns, part, wide[p])
         else:
             _widen_rows(low[p], rows, c_columns, c_part, wide[p])
-    if wishes[2]:  # the spill once more, for chroma
-        _widen_rows(low[WRAP], rows, c_columns, c_part, wide[WRAP_C])
 
 
-@compiled(f"void({_LUMAS}, {_TAPS}, {_WISHES}, {_PICTURES}, {_WORK}, {_PLACE}, {_RUN})")
+@compiled(f"void({_PLANES}, {_GRIDS}, {_SPAN}, f4[:, :, ::1], {_RUN})")
+def _enlarge_rim(rim: Floats, grids: Grids, span: Span, wide: Floats, run: Run) -> None:
+    """Widen the light that spills."""
+    tx, tw = run[2], run[3]
+    part, c_part = (tx, tx + tw), (tx // 2, tx // 2 + tw // 2)
+    rows, columns, c_columns = (span[2], span[3]), grids[1][1], grids[1][3]
+    for p in range(RIM):
+        if p <= LIGHT:
+            _widen_rows(rim[p], rows, columns, part, wide[PLANES + p])
+        else:
+            _widen_rows(rim[p], rows, c_columns, c_part, wide[PLANES + p])
+    # The spill once more, for chroma.
+    _widen_rows(rim[WRAP], rows, c_columns, c_part, wide[PLANES + WRAP_C])
+
+
+@compiled(f"void({_LUMAS}, {_GRIDS}, {_WISHES}, {_PICTURES}, {_WORK}, {_PLACE}, {_RUN})")
 def _soft_luma(
     lumas: Lumas,
-    rows: Taps,
+    grids: Grids,
     wishes: Wishes,
     pictures: Pictures,
     work: Work,
@@ -258,7 +291,7 @@ def _soft_luma(
     gain, shift = np.float32(GAIN), np.float32(SHIFT)
     slope, black = np.float32(LUMA_SLOPE), np.float32(BLACK)
     (y, line), (own, own_line) = lumas
-    i0, i1, wy = rows
+    (i0, i1, wy), (k0, k1, wk) = grids[0][0], grids[1][0]
     full_range, clean, wrap = wishes
     behind, out = pictures
     wide, alpha, lines = work
@@ -284,17 +317,19 @@ def _soft_luma(
             _grown(wide[ROOM], both, weight, tx, g)
             _purify(t, f, g, c)
         if wrap:
-            _grown(wide[WRAP], both, weight, tx, f)
-            _grown(wide[LIGHT], both, weight, tx, g)
+            weight = wk[ty + r]
+            both = np.int64(k0[ty + r]) - run[5], np.int64(k1[ty + r]) - run[5]
+            _grown(wide[PLANES + WRAP], both, weight, tx, f)
+            _grown(wide[PLANES + LIGHT], both, weight, tx, g)
             _mix_lit(t, c, behind[k : k + tw], f, g, out[k : k + tw])
         else:
             _mix(t, c, behind[k : k + tw], out[k : k + tw])
 
 
-@compiled(f"void({_CHROMA}, {_TAPS}, {_WISHES}, {_PICTURES}, {_WORK}, {_PLACE}, {_RUN})")
+@compiled(f"void({_CHROMA}, {_GRIDS}, {_WISHES}, {_PICTURES}, {_WORK}, {_PLACE}, {_RUN})")
 def _soft_chroma(
     chroma: Chroma,
-    rows: Taps,
+    grids: Grids,
     wishes: Wishes,
     pictures: Pictures,
     work: Work,
@@ -305,7 +340,7 @@ def _soft_chroma(
     half, quarter = np.float32(0.5), np.float32(0.25)
     c_slope, grey = np.float32(CHROMA_SLOPE), np.float32(GREY)
     u, v, line, step = chroma
-    i0, i1, wy = rows
+    (i0, i1, wy), (k0, k1, wk) = grids[0][2], grids[1][2]
     full_range, clean, wrap = wishes
     behind, out = pictures
     wide, alpha, lines = work
@@ -317,6 +352,7 @@ def _soft_chroma(
         row = run[0] // 2 + r
         weight = wy[row]
         both = np.int64(i0[row]) - run[4], np.int64(i1[row]) - run[4]
+        fine = np.int64(k0[row]) - run[5], np.int64(k1[row]) - run[5]
         for j in range(cw):
             a = (upper_t[2 * j] + upper_t[2 * j + 1]) + (lower_t[2 * j] + lower_t[2 * j + 1])
             t[j] = a * quarter
@@ -334,23 +370,22 @@ def _soft_chroma(
                 _grown(wide[ROOM + 1 + p], both, weight, tc, g)
                 _purify(t, f, g, c)
             if wrap:
-                _grown(wide[WRAP_C], both, weight, tc, f)
-                _grown(wide[LIGHT + 1 + p], both, weight, tc, g)
+                _grown(wide[PLANES + WRAP_C], fine, wk[row], tc, f)
+                _grown(wide[PLANES + LIGHT + 1 + p], fine, wk[row], tc, g)
                 _mix_lit(t, c, behind[k : k + cw], f, g, out[k : k + cw])
             else:
                 _mix(t, c, behind[k : k + cw], out[k : k + cw])
 
 
 @compiled(
-    f"i8({_LUMAS}, {_CHROMA}, {_PLANES}, {_WISHES}, UniTuple({_TAPS}, 4), {_PICTURES}, {_PLACE}, "
-    "f4[::1])"
+    f"i8({_LUMAS}, {_CHROMA}, {_LAYERS}, {_WISHES}, {_GRIDS}, {_PICTURES}, {_PLACE}, f4[::1])"
 )
 def _compose(
     lumas: Lumas,
     chroma: Chroma,
-    low: Floats,
+    layers: Layers,
     wishes: Wishes,
-    grid: Grid,
+    grids: Grids,
     pictures: Pictures,
     place: Place,
     scratch: Floats,
@@ -360,35 +395,39 @@ def _compose(
     Tiles of one kind beside one another are handled as one run. Of `lumas` the first is what alpha
     was made for, the second what is shown.
     """
-    rows, columns, c_rows, c_columns = grid
-    i0, i1 = rows[0], rows[1]
-    h, w = i0.size, columns[0].size
+    grid, fine = grids
+    columns = grid[1], fine[1]
+    i0, i1, h, w = grid[0][0], grid[0][1], grid[0][0].size, grid[1][0].size
     tall = 0
     for ty in range(0, h, TILE_H):
         tall = max(tall, int(i1[min(ty + TILE_H, h) - 1]) - int(i0[ty]) + 1)
-    wide, alpha, lines, bounds, kinds = _parts(scratch, tall, w, low.shape[2])
+    wide, alpha, lines, bounds, kinds = _parts(scratch, tall + 1, w, layers[0].shape[2])
     work = (wide, alpha, lines)
     soft_tiles = 0
     for ty in range(0, h, TILE_H):
         th = min(TILE_H, h - ty)
         base, end = np.int64(i0[ty]), np.int64(i1[ty + th - 1]) + 1
-        _classify(low, wishes[2], (base, end), columns, bounds, kinds)
+        start_f, end_f = np.int64(fine[0][0][ty]), np.int64(fine[0][1][ty + th - 1]) + 1
+        span = (base, end, start_f, end_f)
+        _classify(layers, wishes[2], span, columns, bounds, kinds)
         n = 0
         while n < kinds.size:
             start, kind = n, kinds[n]
             while n < kinds.size and kinds[n] == kind:
                 n += 1
             tx = start * TILE_W
-            run = (ty, th, tx, min(n * TILE_W, w) - tx, base, end)
+            run = (ty, th, tx, min(n * TILE_W, w) - tx, base, start_f)
             if kind == EMPTY:
                 _copy_backdrop(pictures, place, run)
             elif kind == FULL:
                 _copy_person(lumas[1], chroma, wishes[0], pictures[1], place, run)
             else:
                 soft_tiles += n - start
-                _enlarge(low, wishes, columns, c_columns, wide, run)
-                _soft_luma(lumas, rows, wishes, pictures, work, place, run)
-                _soft_chroma(chroma, c_rows, wishes, pictures, work, place, run)
+                _enlarge(layers[0], wishes[1], grids, span, wide, run)
+                if wishes[2]:
+                    _enlarge_rim(layers[1], grids, span, wide, run)
+                _soft_luma(lumas, grids, wishes, pictures, work, place, run)
+                _soft_chroma(chroma, grids, wishes, pictures, work, place, run)
     return soft_tiles
 
 
@@ -403,85 +442,10 @@ def scratch_for(size: tuple[int, int], small: tuple[int, int]) -> Floats:
     (h, w), (low_h, low_w) = size, small
     i0, i1, _ = taps(h, low_h)
     ends = np.minimum(np.arange(TILE_H - 1, h + TILE_H - 1, TILE_H), h - 1)
-    tall = min(int((i1[ends].astype(int) - i0[::TILE_H]).max()) + 2, low_h)
+    tall = min(int((i1[ends].astype(int) - i0[::TILE_H]).max()) + 2, low_h) + 1
     tiles = (w + TILE_W - 1) // TILE_W
     # Not `empty`: what happened to lie there would stay where no frame needs the room for it.
     return np.zeros(WIDE * tall * w + (TILE_H + 4) * w + 2 * low_w + tiles, np.float32)
-
-
-@compiled("i8(i8, i8)", inline=True)
-def _mirrored(i: int, n: int) -> int:
-    while i < 0 or i >= n:
-        i = -i if i < 0 else 2 * (n - 1) - i
-    return i
-
-
-@compiled("void(f4[:, ::1], i8, i8, f4[:, :, ::1], i8)", inline=True)
-def _across(rows: Floats, n: int, w: int, sums: Floats, i: int) -> None:
-    """Sum seven neighbours in a row that starts three later; beyond its ends it is mirrored."""
-    for k in range(1, 4):
-        rows[n, 3 - k] = rows[n, 3 + _mirrored(-k, w)]
-        rows[n, 2 + w + k] = rows[n, 3 + _mirrored(w - 1 + k, w)]
-    for j in range(w):
-        total = ((rows[n, j] + rows[n, j + 1]) + rows[n, j + 2]) + rows[n, j + 3]
-        sums[n, i, j] = ((total + rows[n, j + 4]) + rows[n, j + 5]) + rows[n, j + 6]
-
-
-@compiled("void(f4[:, :, ::1], i8, i8, f4[:, ::1])", inline=True)
-def _down(sums: Floats, n: int, i: int, rows: Floats) -> None:
-    h, w = sums.shape[1], sums.shape[2]
-    y0, y1, y2 = _mirrored(i - 3, h), _mirrored(i - 2, h), _mirrored(i - 1, h)
-    y4, y5, y6 = _mirrored(i + 1, h), _mirrored(i + 2, h), _mirrored(i + 3, h)
-    for j in range(w):
-        total = ((sums[n, y0, j] + sums[n, y1, j]) + sums[n, y2, j]) + sums[n, i, j]
-        total = ((total + sums[n, y4, j]) + sums[n, y5, j]) + sums[n, y6, j]
-        rows[n, j] = total * np.float32(SHARE)
-
-
-@compiled(
-    f"void({_PLANES}, {_PLANE}, UniTuple(f4, 2), f4, f4[:, :, ::1], "
-    "Tuple((f4[:, :, ::1], f4[:, ::1])))"
-)
-def _near(
-    planes: Floats,
-    alpha: Floats,
-    ramp: tuple[float, float],
-    trust: float,
-    out: Floats,
-    scratch: tuple[Floats, Floats],
-) -> None:
-    """Average colours where alpha is far enough up a ramp, given by its start and steepness."""
-    zero, one = np.float32(0), np.float32(1)
-    h, w = alpha.shape
-    start, gain = ramp
-    sums, rows = scratch
-    for i in range(h):
-        for j in range(w):
-            rows[3, 3 + j] = min(max((alpha[i, j] - start) * gain, zero), one)
-        for c in range(3):
-            for j in range(w):
-                rows[c, 3 + j] = planes[c, i, j] * rows[3, 3 + j]
-        for n in range(4):
-            _across(rows, n, w, sums, i)
-    for i in range(h):
-        for n in range(4):
-            _down(sums, n, i, rows)
-        for j in range(w):
-            rows[3, j] += trust
-        for c in range(3):
-            for j in range(w):
-                rows[c, j] += planes[c, i, j] * trust
-            for j in range(w):
-                out[c, i, j] = rows[c, j] / rows[3, j]
-
-
-near = _near if made(_near) else kernels_plain.near
-
-
-def near_scratch(shape: tuple[int, int]) -> tuple[Floats, Floats]:
-    """Return what `near` needs to work in, for planes of `shape`."""
-    h, w = shape
-    return np.zeros((4, h, w), np.float32), np.zeros((4, w + 6), np.float32)
 
 
 @compiled(f"void({_READ}, u1[::1], u1[::1], u1[::1])")

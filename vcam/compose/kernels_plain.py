@@ -8,11 +8,21 @@ import numpy as np
 
 from segmentation.constants import BLACK, CHROMA_SLOPE, GREY, LUMA_SLOPE
 from vcam.compose.arrays import LIGHT, PERSON, ROOM, WRAP, A, B
-from vcam.compose.constants import GAIN, NEAR, SHIFT
+from vcam.compose.constants import (
+    GAIN,
+    NEAR,
+    SHIFT,
+    SPILL_FALL,
+    SPILL_GAIN,
+    SPILL_LEAST,
+    SPILL_LIGHT,
+    SPILL_OUT,
+    SPILL_SHIFT,
+)
 
 if TYPE_CHECKING:
     from segmentation.planes import Bytes, Chroma
-    from vcam.compose.arrays import Floats, Grid, Lumas, Pictures, Place, Wishes
+    from vcam.compose.arrays import Floats, Grid, Grids, Layers, Lumas, Pictures, Place, Wishes
 
 ONE, ZERO, HALF, WHITE = (np.float32(value) for value in (1, 0, 0.5, 255))
 BOX = NEAR | 1  # pixels across: the window of `near`
@@ -21,15 +31,16 @@ BOX = NEAR | 1  # pixels across: the window of `near`
 def compose(
     lumas: Lumas,
     chroma: Chroma,
-    low: Floats,
+    layers: Layers,
     wishes: Wishes,
-    grid: Grid,
+    grids: Grids,
     pictures: Pictures,
     place: Place,
     scratch: Floats,
 ) -> int:
     """See `vcam.compose.kernels.compose`; tiles are not counted."""
     full_range, _, _ = wishes
+    low, grid = layers[0], grids[0]
     backdrop, out = pictures
     width, height, left, top = place
     h, w = grid[0][0].size, grid[1][0].size
@@ -41,7 +52,7 @@ def compose(
     shape, area = (height, width), height * width
     covered = np.s_[top : top + h, left : left + w]
     behind = backdrop[:area].reshape(shape)[covered]
-    out[:area].reshape(shape)[covered] = _mixed(colour, t, behind, (low, wishes, grid), 0)
+    out[:area].reshape(shape)[covered] = _mixed(colour, t, behind, (layers, wishes, grids), 0)
 
     quarter = (t[::2, ::2] + t[::2, 1::2]) + (t[1::2, ::2] + t[1::2, 1::2])
     quarter = quarter * np.float32(0.25)
@@ -56,7 +67,7 @@ def compose(
         at = area + (channel - 1) * (area // 4)
         part = slice(at, at + area // 4)
         behind = backdrop[part].reshape(shape)[covered]
-        drawn = _mixed(colour, quarter, behind, (low, wishes, grid), channel)
+        drawn = _mixed(colour, quarter, behind, (layers, wishes, grids), channel)
         out[part].reshape(shape)[covered] = drawn
     return -1
 
@@ -72,10 +83,10 @@ def _enlarged(source: Floats, grid: Grid, channel: int) -> Floats:
 
 
 def _mixed(
-    c: Floats, t: Floats, behind: Bytes, how: tuple[Floats, Wishes, Grid], channel: int
+    c: Floats, t: Floats, behind: Bytes, how: tuple[Layers, Wishes, Grids], channel: int
 ) -> Bytes:
     """The person, without the old room's colour, over the backdrop, and its light on both."""
-    low, (_, clean, wrap), grid = how
+    (low, rim), (_, clean, wrap), (grid, fine) = how
     if clean:
         person = _enlarged(low[PERSON + channel], grid, channel)
         room = _enlarged(low[ROOM + channel], grid, channel)
@@ -83,8 +94,8 @@ def _mixed(
         c = np.clip(c, ZERO, WHITE)
     mixed = c * t + behind.astype(np.float32) * (ONE - t)
     if wrap:
-        spill = _enlarged(low[WRAP], grid, channel)
-        mixed = mixed * (ONE - spill) + _enlarged(low[LIGHT + channel], grid, channel)
+        spill = _enlarged(rim[WRAP], fine, channel)
+        mixed = mixed * (ONE - spill) + _enlarged(rim[LIGHT + channel], fine, channel)
     made: Bytes = (mixed + HALF).astype(np.int32).astype(np.uint8)
     return made
 
@@ -97,13 +108,23 @@ def near(
     out: Floats,
     scratch: tuple[Floats, Floats],
 ) -> None:
-    """See `vcam.compose.kernels.near`."""
+    """See `vcam.compose.light.small.near`."""
     start, gain = ramp
     weight = (alpha - np.float32(start)) * np.float32(gain)
     weight = np.clip(weight, ZERO, ONE)
     total = _box(weight) + np.float32(trust)
     for c in range(3):
         out[c] = (_box(planes[c] * weight) + planes[c] * np.float32(trust)) / total
+
+
+def spilt(around: Floats, lights: Floats, most: float, rim: Floats) -> None:
+    """See `vcam.compose.light.small.spilt`."""
+    much = around * np.float32(SPILL_GAIN) - np.float32(SPILL_SHIFT)
+    much = np.minimum(much, np.float32(SPILL_OUT) - around * np.float32(SPILL_FALL))
+    lit = np.clip((lights[0] - np.float32(BLACK)) * np.float32(SPILL_LIGHT), ZERO, ONE)
+    much = np.clip(much, ZERO, ONE) * lit * np.float32(most)
+    rim[WRAP] = np.where(much > np.float32(SPILL_LEAST), much, ZERO)
+    np.multiply(lights, rim[WRAP], out=rim[LIGHT:])
 
 
 def _box(x: Floats) -> Floats:

@@ -33,6 +33,7 @@ SOURCES: Final = (
     "segmentation.kernels",
     "vcam.compose.kernels",
     "vcam.compose.light.loops",
+    "vcam.compose.light.small",
     "vcam.media.tables",
 )
 HERE: Final = Path(__file__).parent
