@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from vcam.compose.backdrops import open_backdrop, presets, watch
+from vcam.compose.backdrops import open_backdrop, presets
 from vcam.errors import BackgroundError, ConfigError
+from vcam.files.watched import watch
 from vcam.overlay.tag import Tag
 from vcam.settings import config
 
