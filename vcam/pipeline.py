@@ -224,7 +224,7 @@ class Pipeline:
         if frame is None or isinstance(frame, Fault):
             return None
         config, wish = now.config, now.revealed
-        look = look_of(config)
+        look = look_of(config, self.backdrop.lit_from)
         weak = wish.how.blur if wish else None
         behind = self.backdrop.at(frame.pts) if weak is None else Blur(weak)
         return Scene(self.compositor.width, self.compositor.height, behind, look)

@@ -28,7 +28,11 @@ from vcam.media import pictures
 W, H = 640, 480
 DIM = 0.15  # of the light there was
 BACKDROPS = {"bright": 215, "middle": 120, "dark": 35, "room": None}
-LOOKS = {"mild": Look(light=40), "100": Look(light=100)}
+LOOKS = {
+    "mild": Look(light=40),
+    "100": Look(light=100),
+    "left": Look(light=100, lit_from="left"),  # noted, though it is brighter to the right
+}
 TIE = 1.0  # levels of luma between two people that are alike
 
 

@@ -58,7 +58,7 @@ class _Spoilable:
     """A backdrop that fails when the scene says so."""
 
     def __init__(self, real: Backdrop) -> None:
-        self.real, self.name = real, real.name
+        self.real, self.name, self.lit_from = real, real.name, real.lit_from
         self.scene: Scene | None = None
 
     def at(self, pts: float):

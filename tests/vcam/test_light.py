@@ -9,17 +9,20 @@ import math
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from segmentation import jit
 from segmentation.matte import Matte
 from segmentation.planes import Planes, flat, flat_chroma, i420
 from tests.vcam.test_compositor import H, W, disc, image_frame, matte_for
-from vcam.compose import arrays
-from vcam.compose.compositor import Compositor
+from vcam.compose import arrays, shipped
+from vcam.compose.backdrops import open_backdrop
+from vcam.compose.compositor import Compositor, look_of
 from vcam.compose.light import loops, loops_plain, seen
 from vcam.compose.light.person import Light
 from vcam.compose.scene import Blur, Look
 from vcam.frame import Frame
+from vcam.settings import config
 
 # Skin from dark to light, sRGB.
 SKINS = [
@@ -108,6 +111,35 @@ def test_a_key_light_comes_from_where_the_backdrop_is_bright():
         y = shown(frame, matte, behind, look).y.astype(np.float32)
         band = np.s_[H // 2 - 20 : H // 2 + 20]
         assert y[band, 370:400].mean() > y[band, 240:270].mean() + 4
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_a_key_light_comes_from_where_it_is_noted_to_come_from(mirror):
+    frame, matte = person(SKINS[3])
+    behind = drawn(40)
+    behind[:H, : W // 2] = 90  # brighter on the left, whatever is noted
+    lean = {}
+
+    for lit_from in ("left", "right", "behind", "even", "above"):
+        look = dataclasses.replace(LIT, mirror=mirror, lit_from=lit_from)
+        y = shown(frame, matte, behind, look).y.astype(np.float32)
+        band = np.s_[H // 2 - 20 : H // 2 + 20]
+        lean[lit_from] = y[band, 370:400].mean() - y[band, 240:270].mean()
+
+    assert lean["left"] < -3 < 3 < lean["right"]
+    assert all(abs(lean[each]) < 2 for each in ("behind", "even", "above"))
+
+
+def test_the_note_of_a_background_of_the_programs_reaches_the_look(tmp_path):
+    known = config.load(config.default_path(), environ={})
+    for name, light in (("paper", "left"), ("loft", shipped.light_of("loft")), ("#204060", "")):
+        backdrop = open_backdrop(name, 64, 36)
+        look = look_of(known.with_changes({"look": {"light": 40}}), backdrop.lit_from)
+        assert look.lit_from == light
+        assert look_of(known.with_changes({"look": {"light": 0}}), light).lit_from == ""
+
+    Image.new("RGB", (64, 36)).save(tmp_path / "loft.png")
+    assert open_backdrop(str(tmp_path / "loft.png"), 64, 36).lit_from == ""
 
 
 def test_no_curve_turns_dark_and_light_around_or_clips():

@@ -178,8 +178,9 @@ def _frame(image: NDArray[np.uint8]) -> Frame:
 
 
 def _composite(segmenter: Segmenter, frame: Frame, config: Config) -> NDArray[np.uint8]:
-    compositor, look = _compositor(config, frame.width, frame.height), look_of(config)
+    compositor = _compositor(config, frame.width, frame.height)
     backdrop = _open_behind(config, frame.width, frame.height)
+    look = look_of(config, backdrop.lit_from if backdrop else "")
     if backdrop is None:
         return compositor.reveal(frame, look).data
     try:
@@ -294,7 +295,8 @@ def _pump(
     """Render every frame of `clip` into `file` and its mattes; return the last one's time."""
     config, width, height = job.config, first.width, first.height
     backdrop = _open_behind(config, width, height)
-    compositor, look = _compositor(config, width, height), look_of(config)
+    compositor = _compositor(config, width, height)
+    look = look_of(config, backdrop.lit_from if backdrop else "")
     w, h = clip.size
     last = 0.0
     try:

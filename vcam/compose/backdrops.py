@@ -51,6 +51,7 @@ class Backdrop(Protocol):
     """A background that is open, at output size."""
 
     name: str
+    lit_from: str  # where its light comes from, if that was noted
 
     def at(self, pts: float) -> NDArray[np.uint8] | Blur:
         """Return what is behind the person at `pts` seconds.
@@ -68,8 +69,8 @@ class Backdrop(Protocol):
 class Fixed:
     """A background that does not move."""
 
-    def __init__(self, name: str, content: NDArray[np.uint8] | Blur) -> None:
-        self.name = name
+    def __init__(self, name: str, content: NDArray[np.uint8] | Blur, *, lit_from: str = "") -> None:
+        self.name, self.lit_from = name, lit_from
         self._content = content
 
     def at(self, pts: float) -> NDArray[np.uint8] | Blur:
@@ -88,7 +89,8 @@ class Looping:
         BackgroundError: nothing in the clip can be decoded, or it does not answer.
     """
 
-    def __init__(self, path: Path, width: int, height: int) -> None:
+    def __init__(self, path: Path, width: int, height: int, *, lit_from: str = "") -> None:
+        self.lit_from = lit_from
         self.name = str(path)
         self._path, self._size = path, (width, height)
         self._source = ClipSource(path, live=False, cover=(width, height))
@@ -199,12 +201,18 @@ def open_backdrop(use: str | Choice, width: int, height: int, *, blur: int = 50)
         flat = np.full((height, width, 3), choice.rgb, np.uint8)
         return Fixed(name, pictures.i420_from_image(flat))
     if isinstance(choice, choices.Preset) and choice.name in drawn.SCENES:
-        return Fixed(name, _drawn(choice.name, width, height))
+        light = shipped.DRAWN_LIGHT.get(choice.name, "")
+        return Fixed(name, _drawn(choice.name, width, height), lit_from=light)
     if not isinstance(choice, choices.Preset | choices.File):
         raise ValueError(f"{name!r} is no background")
     path = _named(choice)
     still = patience.within(path, lambda: _still(path, choice, width, height))
-    return Looping(path, width, height) if still is None else Fixed(name, still)
+    light = ""
+    if isinstance(choice, choices.Preset) and path.parent == shipped.FOLDER:
+        light = shipped.light_of(choice.name) or ""
+    if still is None:
+        return Looping(path, width, height, lit_from=light)
+    return Fixed(name, still, lit_from=light)
 
 
 def _still(

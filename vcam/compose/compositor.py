@@ -37,8 +37,8 @@ WHOLE_PIXEL: Final = 0.02  # pixels beside one that do not count
 ROWS: Final = 256  # of a matte at full size, made at once
 
 
-def look_of(config: Config) -> Look:
-    """The look that the settings ask for."""
+def look_of(config: Config, lit_from: str = "") -> Look:
+    """The look that the settings ask for, before a backdrop with that note of its light."""
     return Look(
         light_wrap=config.background.light_wrap,
         decontaminate=config.background.decontaminate,
@@ -48,6 +48,7 @@ def look_of(config: Config) -> Look:
         shift=(config.look.shift_x, config.look.shift_y),
         light=config.look.light,
         sharp=config.look.sharp,
+        lit_from=lit_from if config.look.light else "",
     )
 
 

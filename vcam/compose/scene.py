@@ -30,6 +30,7 @@ class Look:
     shift: tuple[float, float] = (0.0, 0.0)  # where to, -1..1 across and down
     light: float = 0.0  # how much the person's light is bettered, and brought to the backdrop's, %
     sharp: bool = False  # draw the person's outlines a little stronger
+    lit_from: str = ""  # where the backdrop's light comes from, if that was noted; see `shipped`
 
     @property
     def lit(self) -> bool:

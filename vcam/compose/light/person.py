@@ -17,6 +17,7 @@ from vcam.compose.light.seen import (
     Person,
     Tone,
     backlight_of,
+    noted,
     person_of,
     tone_of,
     towards,
@@ -184,7 +185,7 @@ class Light:
         if picture is None:
             self._backlight = self._behind = None
         elif picture is not self._behind or self._backlight is None:
-            light, before = backlight_of(picture), self._backlight
+            light, before = noted(backlight_of(picture), look.lit_from), self._backlight
             self._backlight = light if before is None else towards(before, light, share)
             self._behind = picture
         if self._person is None:

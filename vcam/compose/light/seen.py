@@ -48,6 +48,7 @@ SPREAD_PULL: Final = 0.55
 FRONT: Final = 0.22  # of the key light, on a dark face
 SIDE: Final = 0.6
 SIDE_MOST: Final = 0.2
+NOTED_SIDE: Final = 0.2  # of a backdrop of which the side is known
 SHARE: Final = 0.75  # of a change of luma that chroma goes along with
 COLOUR_PULL: Final = 0.15  # to the backdrop's mean chroma,
 COLOUR_MOST: Final = 5.0  # levels of it at most
@@ -82,6 +83,14 @@ class Backlight(NamedTuple):
     v: float
     vivid: float
     side: float  # -1, all light comes from the left, to 1, from the right
+
+
+def noted(back: Backlight, lit_from: str) -> Backlight:
+    """The light of a backdrop of which somebody noted where it comes from; "" was not noted."""
+    if lit_from not in ("left", "right"):
+        return back._replace(side=0.0) if lit_from else back
+    sign = -1.0 if lit_from == "left" else 1.0
+    return back._replace(side=sign * max(sign * back.side, NOTED_SIDE))
 
 
 def towards(before: Told, now: Told, share: float) -> Told:
