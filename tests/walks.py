@@ -209,6 +209,7 @@ def changes() -> dict[str, set[str]]:
             kept = house.settings.kept_in(Path(folder) / "config.toml", environ={})
             with kept, serve(house.daemon, socket_path=paths.socket_path()):
                 client = Client.connect()
+                client.status()  # once it answers, the door's thread is through with its start
                 for name, wish in CHANGES.items():
                     steps.files, steps.listens = set(), True
                     client.change(wish)

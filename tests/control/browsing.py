@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.control.doors import PlayRuntime
+from vcam.doctor.finding import Finding
 from vcam.frame import SafeFrame
 from vcam.media.pictures import i420_from_image
 
@@ -27,6 +28,16 @@ pytestmark = [
     pytest.mark.desktop,
     pytest.mark.skipif(CHROMIUM is None, reason="apt-get install chromium"),
 ]
+
+
+LOOPBACK = Finding(
+    "error",
+    "The kernel module v4l2loopback is not installed.",
+    "It makes the virtual camera that other programs choose.",
+    "bash install/linux.sh",
+    True,
+    "v4l2loopback",
+)
 
 
 class ColourRuntime(PlayRuntime):
@@ -54,6 +65,29 @@ class ColourRuntime(PlayRuntime):
             "quality": {"asked": "auto", "now": "balanced"},
             "source": {"name": "webcam", "open": True, "width": 1280, "height": 720, "fps": 30.0},
         }
+
+
+class Told(ColourRuntime):
+    """A daemon in the state that a test sets."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: dict[str, Any] = {}
+        self.is_card = False
+
+    def status(self) -> dict[str, Any]:
+        return super().status() | {"programs": ["zoom"]} | self.told
+
+    def pulse(self) -> str:
+        return super().pulse() + str(self.told)
+
+    def latest(self) -> SafeFrame:
+        frame = super().latest()
+        frame.is_card = self.is_card
+        return frame
+
+    def matte(self) -> np.ndarray:
+        return np.full((90, 160), 255, np.uint8)
 
 
 @contextmanager

@@ -10,11 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 from tests.control.doors import PlayRuntime
-from vcam.doctor.finding import Finding
 
 browsing = pytest.importorskip("tests.control.browsing")
 until, pytestmark = browsing.until, browsing.pytestmark
@@ -34,41 +32,16 @@ STATES: dict[str, tuple[dict[str, Any], str]] = {
     "preview": (ALONE, "preview"),
 }
 DIALOGS = {"steps": "#steps", "test call": "#call", "keys": "#help"}
-LOOPBACK = Finding(
-    "error",
-    "The kernel module v4l2loopback is not installed.",
-    "It makes the virtual camera that other programs choose.",
-    "bash install/linux.sh",
-    True,
-    "v4l2loopback",
-)
-
-
-class Told(browsing.ColourRuntime):
-    """A daemon in the state that a test sets."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.told: dict[str, Any] = {}
-
-    def status(self) -> dict[str, Any]:
-        return super().status() | {"programs": ["zoom"]} | self.told
-
-    def pulse(self) -> str:
-        return super().pulse() + str(self.told)
-
-    def matte(self) -> np.ndarray:
-        return np.full((90, 160), 255, np.uint8)
 
 
 @pytest.fixture
 def runtime() -> PlayRuntime:
-    return Told()
+    return browsing.Told()
 
 
 @pytest.fixture(autouse=True)
 def findings(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("vcam.doctor.report.run_checks", lambda: [LOOPBACK])
+    monkeypatch.setattr("vcam.doctor.report.run_checks", lambda: [browsing.LOOPBACK])
 
 
 def look(window: Any, name: str, sizes: tuple[tuple[int, int], ...]) -> list[str]:
@@ -85,7 +58,7 @@ def look(window: Any, name: str, sizes: tuple[tuple[int, int], ...]) -> list[str
 
 
 def walk(
-    browser: Any, url: str, runtime: Told, how: tuple[str, str], sizes: Callable[[str], Any]
+    browser: Any, url: str, runtime: Any, how: tuple[str, str], sizes: Callable[[str], Any]
 ) -> list[str]:
     """Faults of every state, dialog and size."""
     kind, language = how

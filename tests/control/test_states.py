@@ -17,36 +17,11 @@ until, pytestmark = browsing.until, browsing.pytestmark
 
 PRESSES = 20
 AT_ONCE = 150  # milliseconds from a pause to the badge, the median
-LOOPBACK = Finding(
-    "error",
-    "The kernel module v4l2loopback is not installed.",
-    "It makes the virtual camera that other programs choose.",
-    "bash install/linux.sh",
-    True,
-    "v4l2loopback",
-)
-
-
-class Alone(browsing.ColourRuntime):
-    """A daemon whose sinks, problems and picture a test sets."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.told: dict[str, Any] = {}
-        self.is_card = False
-
-    def status(self) -> dict[str, Any]:
-        return super().status() | self.told
-
-    def latest(self) -> Any:
-        frame = super().latest()
-        frame.is_card = self.is_card
-        return frame
 
 
 @pytest.fixture
 def runtime() -> PlayRuntime:
-    return Alone()
+    return browsing.Told()
 
 
 @pytest.fixture
@@ -63,7 +38,7 @@ def word(window: Any) -> str:
 def test_without_a_virtual_camera_it_is_a_preview_with_the_one_command_on_top(
     browser, doors, runtime, findings
 ):
-    findings.append(LOOPBACK)
+    findings.append(browsing.LOOPBACK)
     runtime.told = {"sinks": [], "shown_to": "page", "watchers": []}
     with browsing.signed_in(browser, doors.open_page(), state="preview") as window:
         banner = window.locator("#banner")
