@@ -28,4 +28,5 @@ SPILL_OUT: Final = 2.25  # and as little as SPILL_OUT - share * SPILL_FALL outsi
 SPILL_FALL: Final = 2.5
 SPILL_LIGHT: Final = 1.3 / 219  # by each level of the light's luma above black; 1 at most
 SPILL_MOST: Final = 0.75  # of the strongest spill
-SPILL_LEAST: Final = 3e-3  # less is none: pixels without any are taken as they are
+SPILL_LEAST: Final = 1e-3  # less is none: pixels without any are taken as they are;
+RIM_LEAST: Final = 3e-3  # on the processor, where each such pixel costs

@@ -11,10 +11,10 @@ from vcam.compose.arrays import LIGHT, PERSON, ROOM, WRAP, A, B
 from vcam.compose.constants import (
     GAIN,
     NEAR,
+    RIM_LEAST,
     SHIFT,
     SPILL_FALL,
     SPILL_GAIN,
-    SPILL_LEAST,
     SPILL_LIGHT,
     SPILL_OUT,
     SPILL_SHIFT,
@@ -123,7 +123,7 @@ def spilt(around: Floats, lights: Floats, most: float, rim: Floats) -> None:
     much = np.minimum(much, np.float32(SPILL_OUT) - around * np.float32(SPILL_FALL))
     lit = np.clip((lights[0] - np.float32(BLACK)) * np.float32(SPILL_LIGHT), ZERO, ONE)
     much = np.clip(much, ZERO, ONE) * lit * np.float32(most)
-    rim[WRAP] = np.where(much > np.float32(SPILL_LEAST), much, ZERO)
+    rim[WRAP] = np.where(much > np.float32(RIM_LEAST), much, ZERO)
     np.multiply(lights, rim[WRAP], out=rim[LIGHT:])
 
 

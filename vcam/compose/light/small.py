@@ -15,9 +15,9 @@ from vcam.compose import kernels_plain
 from vcam.compose.arrays import LIGHT, WRAP
 from vcam.compose.constants import (
     NEAR,
+    RIM_LEAST,
     SPILL_FALL,
     SPILL_GAIN,
-    SPILL_LEAST,
     SPILL_LIGHT,
     SPILL_OUT,
     SPILL_SHIFT,
@@ -119,7 +119,7 @@ def _spilt(around: Floats, lights: Floats, most: float, rim: Floats) -> None:
     zero, one = np.float32(0), np.float32(1)
     gain, shift = np.float32(SPILL_GAIN), np.float32(SPILL_SHIFT)
     fall, outside = np.float32(SPILL_FALL), np.float32(SPILL_OUT)
-    black, bright, least = np.float32(BLACK), np.float32(SPILL_LIGHT), np.float32(SPILL_LEAST)
+    black, bright, least = np.float32(BLACK), np.float32(SPILL_LIGHT), np.float32(RIM_LEAST)
     for i in range(around.shape[0]):
         share, luma, spill = around[i], lights[0, i], rim[WRAP, i]
         for j in range(share.size):
