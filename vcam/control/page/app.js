@@ -405,7 +405,7 @@ function mirror() {
 function paint(input) {
   const part = (input.value - input.min) / (input.max - input.min);
   input.style.setProperty("--part", `${part * 100}%`);
-  const shown = { "×": () => `${Number(input.value).toFixed(2)} ×`, "±": () => `${Math.round(input.value * 100)} %` }[input.dataset.unit];
+  const shown = { "×": () => `${Number(input.value).toLocaleString(document.documentElement.lang, { minimumFractionDigits: 2, maximumFractionDigits: 2 })} ×`, "±": () => `${Math.round(input.value * 100)} %` }[input.dataset.unit];
   input.parentElement.querySelector("output").value = shown?.() ?? `${Math.round(input.max > 1 ? input.value : part * 100)} %`;
 }
 
