@@ -37,7 +37,10 @@ READ_ONLY = (
 # So that a benchmark of a minute becomes one of a second.
 SHORT = {"vcam bench": " --frames 2 --case 720p-yuyv-picture"}
 # Named in a sentence, without what it needs.
-NAMED = {"vcam render": "vcam render --help"}
+NAMED = {
+    "vcam render": "vcam render --help",
+    "vcam personalise": "vcam personalise --help",  # wants a webcam, and ten minutes
+}
 
 
 def text(guide: str) -> str:

@@ -18,6 +18,7 @@ from vcam.client import Client, terminal
 from vcam.commands.options import absolute, revealing
 from vcam.commands.page import running
 from vcam.errors import UsageError, VcamError
+from vcam.files.watched import watch
 from vcam.foreign_text import plain, say
 from vcam.settings import choice
 from vcam.settings.choice import Reveal
@@ -158,7 +159,6 @@ def _reveal(client: Client, how: Reveal, *, named: bool) -> None:
 
 def _list_presets() -> int:
     from vcam.compose.library import entries  # slow to import
-    from vcam.files.watched import watch
 
     watch(load().background.folder)
     status = running()

@@ -104,7 +104,7 @@ def _shrunk(plane: Bytes, w: int, h: int) -> Bytes:
 
 
 def _bell(reach: int) -> Floats:
-    """What two boxes of `reach` pixels weigh, at half the size."""
+    """Weights of two boxes of `reach` pixels, one after the other, at half the size."""
     away = np.abs(np.arange(-(reach // 2), reach // 2 + 1))
     box = np.clip(reach / 4 + 0.5 - away, 0, 1) / (reach / 2)
     box = box[box > 0]
