@@ -128,6 +128,8 @@ class Keeper:
                 data, fds, _, _ = socket.recv_fds(peer, SIZE + 1, 2)
             except BlockingIOError:
                 break
+            except ConnectionResetError:
+                continue  # it left a word of ours unread; what it said before is still there
             except OSError:
                 data, fds = b"", []
             message = unpacked(data)
