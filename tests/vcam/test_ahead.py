@@ -109,7 +109,7 @@ def changed(value: Any, path: tuple[int, ...], to: Any) -> Any:
 
 
 def wrong(value: Any) -> list[Any]:
-    """What no loop may take for an argument."""
+    """Values that no loop takes for an argument."""
     if isinstance(value, tuple):
         return [list(value), value[:-1], (*value, value[-1]), np.zeros(len(value)), None, 7]
     if isinstance(value, np.ndarray):

@@ -45,17 +45,17 @@ class Take:
 
     @property
     def pictures(self) -> Path:
-        """Where the pictures lie."""
+        """Folder of the pictures."""
         return self._folder / "pictures"
 
     @property
     def work(self) -> Path:
-        """Where whoever learns from them writes; it is not there yet."""
+        """Folder that the process which learns from them makes and writes to."""
         return self._folder / "work"
 
     @property
     def log(self) -> Path:
-        """Where whoever learns from them says what went wrong."""
+        """File in which that process says what went wrong."""
         return self._folder / "log"
 
     def __enter__(self) -> Self:

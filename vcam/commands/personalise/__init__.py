@@ -119,11 +119,14 @@ def settle(verdict: dict[str, Any]) -> None:
         return
     model = install(Path(verdict["model"]))
     change({"matte": {"model": str(model)}})
+    for old in personal_dir().glob("network-*"):  # only now: until here it was the one in use
+        if old.stem != model.stem:
+            old.unlink()
     say(_("It is better and in use from now on. `vcam personalise --remove` takes it back."))
 
 
 def install(model: Path) -> Path:
-    """Put a network's files into the data directory, in place of the one before; return its path.
+    """Put a network's files into the data directory, beside the one before; return its path.
 
     On the GPU it is the .safetensors beside it.
     """
@@ -132,14 +135,10 @@ def install(model: Path) -> Path:
     folder.chmod(0o700)
     # Another name each time: a daemon that runs opens what is new to it.
     digest = hashlib.sha256(model.with_suffix(".bin").read_bytes()).hexdigest()[:8]
-    before = list(folder.glob("network-*"))
     name = f"network-{digest}"
     weights = model.with_name(f"{model.stem.removesuffix('-int8')}.safetensors")
     for file in (model.with_suffix(".bin"), model, weights):
         shutil.copyfile(file, folder / f"{name}{file.suffix}")
-    for old in before:
-        if old.stem != name:
-            old.unlink()
     suffix = ".safetensors" if load().matte.engine == "cuda" else ".xml"
     return folder / f"{name}{suffix}"
 
