@@ -142,8 +142,27 @@ def test_a_better_network_is_used_and_one_command_takes_it_back(tmp_path, capsys
     assert stat.S_IMODE(model.parent.stat().st_mode) == 0o700
     assert personalise.remove() == 0
     assert load().matte.model == "auto"
-    assert not paths.personal_dir().exists()
+    assert not list(paths.personal_dir().iterdir())
     assert "0.5000 → 0.6000" in capsys.readouterr().out
+
+
+def test_taking_it_back_leaves_the_pictures_and_the_model_that_was_set_before(tmp_path, capsys):
+    net, own = tmp_path / "net", tmp_path / "mine.xml"
+    net.mkdir()
+    own.write_bytes(b"weights")
+    personalise.change({"matte": {"model": str(own)}})
+    for weights in (b"first", b"second"):
+        for name in ("personal-int8.xml", "personal-int8.bin", "personal.safetensors"):
+            (net / name).write_bytes(weights)
+        personalise.settle({**VERDICT, "better": True, "model": str(net / "personal-int8.xml")})
+    kept = paths.personal_dir() / "pictures-2026-01-01-120000"
+    kept.mkdir()
+
+    assert personalise.remove() == 0
+
+    assert load().matte.model == str(own)
+    assert list(paths.personal_dir().iterdir()) == [kept]
+    assert str(kept.parent) in capsys.readouterr().out
 
 
 def test_what_is_missing_is_told_with_the_command_that_installs_it(monkeypatch):

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from vcam.sources.base import Source
 
 NEEDS: Final = ("torch", "safetensors", "nncf", "rich", "train")
+BEFORE: Final = "before"  # file with the model that was set before one's own
 _ROOT: Final = Path(__file__).resolve().parents[3]
 
 
@@ -118,6 +119,9 @@ def settle(verdict: dict[str, Any]) -> None:
         say(_("That is not better by enough: everything stays as it was."))
         return
     model = install(Path(verdict["model"]))
+    chosen = load().matte.model
+    if Path(chosen).parent != personal_dir():
+        (personal_dir() / BEFORE).write_text(chosen, encoding="utf-8")
     change({"matte": {"model": str(model)}})
     for old in personal_dir().glob("network-*"):  # only now: until here it was the one in use
         if old.stem != model.stem:
@@ -144,13 +148,17 @@ def install(model: Path) -> Path:
 
 
 def remove() -> int:
-    """Use the network that comes with the program again, and delete the other; the exit code."""
+    """Use the network that was set before again, and delete one's own; the exit code."""
     folder = personal_dir()
+    before = folder / BEFORE
     if Path(load().matte.model).parent == folder:
-        change({"matte": {"model": "auto"}})
-    if not folder.is_dir():
-        say(_("There is no network of your own."))
-        return 0
-    shutil.rmtree(folder)
-    say(_("Your own network and all that was kept with it are deleted."))
+        chosen = before.read_text(encoding="utf-8") if before.is_file() else "auto"
+        exists = chosen == "auto" or Path(chosen).is_file()
+        change({"matte": {"model": chosen if exists else "auto"}})
+    own = [*folder.glob("network-*"), *folder.glob(BEFORE)]
+    for file in own:
+        file.unlink()
+    say(_("Your own network is deleted.") if own else _("There is no network of your own."))
+    if kept := sorted(folder.glob("pictures-*")):
+        say(_("The pictures that you kept stay in {0}.", kept[0].parent))
     return 0
