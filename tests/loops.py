@@ -142,16 +142,19 @@ def _relight(rng: Any, h: int, w: int, flags: Any) -> Case:
     y, low = _bytes(rng, *size), _low(rng, h, w)
     u, v = _bytes(rng, 2, size[0] // 2, size[1] // 2)
     low[arrays.A], low[arrays.B] = 0, 1  # elsewhere, each may fill or leave what is not asked for
-    fields = np.stack([rng.normal(0.3, 0.2, (h, w)), _floats(rng, h, w)]).astype(np.float32)
+    strength = rng.normal(0.3, 0.2, loops.strength_shape((h, w))).astype(np.float32)
+    fields = strength, _floats(rng, h, w)
     out = tuple(np.full(n, 90, np.uint8) for n in (y.size, y.size // 4, y.size // 4))
     chroma, grid = flat_chroma(Planes(y, u, v)), arrays.grid(size, (h, w))
-    to = out, loops.scratch_for(size, (h, w))
+    to = out, np.zeros((2, h), np.float32), loops.scratch_for(size, (h, w))
     return (flat(y), chroma, low, fields, NUMBERS, flags, grid, to), list(out)
 
 
 def _relight_low(rng: Any, h: int, w: int, flags: Any) -> Case:
-    planes = _floats(rng, 3, h, w) * 200 + 20
-    return (planes, _floats(rng, h, w), NUMBERS), [planes]
+    low, bounds = _low(rng, h, w), np.zeros((2, h), np.float32)
+    bounds[1] = w - 1  # as above
+    strength = rng.normal(0.3, 0.2, loops.strength_shape((h, w))).astype(np.float32)
+    return (low, strength, NUMBERS, bounds, np.zeros((2, w + loops.COARSE), np.float32)), [low]
 
 
 def _apply(rng: Any, h: int, w: int, flags: Any) -> Case:

@@ -37,7 +37,12 @@ if TYPE_CHECKING:
     Work = tuple[Floats, Floats, Floats]  # planes as wide as the frame, alpha, four lines
 
 TILE_H, TILE_W = 16, 32  # rows and columns of luma handled at once; even
-EMPTY, FULL, SOFT = 0, 1, 2  # kinds of tiles: backdrop alone, person alone, both or light on them
+EMPTY, FULL, SOFT, LIT = (
+    0,
+    1,
+    2,
+    3,
+)  # kinds of tiles: backdrop alone, person alone, both, light on one
 # Alpha that comes out as exactly 0 and as exactly 1, once it is stretched by `GAIN`.
 NOTHING: Final = 0.005
 ALL: Final = 0.995
@@ -182,8 +187,8 @@ def _classify(
     for n in range(kinds.size):
         last = min(n * TILE_W + TILE_W, j1.size) - 1
         for j in range(np.int64(j0[n * TILE_W]), np.int64(j1[last]) + 1):
-            if spilt[j] > zero:
-                kinds[n] = SOFT
+            if spilt[j] > zero and kinds[n] != SOFT:
+                kinds[n] = LIT
 
 
 @compiled(f"void({_PICTURES}, {_PLACE}, {_RUN})")
@@ -347,6 +352,7 @@ def _soft_chroma(
     tx, tw, tc, cw = run[2], run[3], run[2] // 2, run[3] // 2
     _, o, c_width, c_area = _corner(place, run)
     c, t, f, g = lines[0, :cw], lines[1, :cw], lines[2, :cw], lines[3, :cw]
+    spill = lines[1, cw : 2 * cw]
     for r in range(run[1] // 2):
         upper_t, lower_t = alpha[2 * r, tx : tx + tw], alpha[2 * r + 1, tx : tx + tw]
         row = run[0] // 2 + r
@@ -356,6 +362,8 @@ def _soft_chroma(
         for j in range(cw):
             a = (upper_t[2 * j] + upper_t[2 * j + 1]) + (lower_t[2 * j] + lower_t[2 * j + 1])
             t[j] = a * quarter
+        if wrap:
+            _grown(wide[PLANES + WRAP_C], fine, wk[row], tc, spill)
         for p in range(2):
             plane = u if p == 0 else v
             k = o + p * c_area + r * c_width
@@ -370,9 +378,8 @@ def _soft_chroma(
                 _grown(wide[ROOM + 1 + p], both, weight, tc, g)
                 _purify(t, f, g, c)
             if wrap:
-                _grown(wide[PLANES + WRAP_C], fine, wk[row], tc, f)
                 _grown(wide[PLANES + LIGHT + 1 + p], fine, wk[row], tc, g)
-                _mix_lit(t, c, behind[k : k + cw], f, g, out[k : k + cw])
+                _mix_lit(t, c, behind[k : k + cw], spill, g, out[k : k + cw])
             else:
                 _mix(t, c, behind[k : k + cw], out[k : k + cw])
 
@@ -422,12 +429,14 @@ def _compose(
             elif kind == FULL:
                 _copy_person(lumas[1], chroma, wishes[0], pictures[1], place, run)
             else:
+                # Where one of them is alone, no colour is taken out of soft edges.
+                asked = (wishes[0], wishes[1] and kind == SOFT, wishes[2])
                 soft_tiles += n - start
-                _enlarge(layers[0], wishes[1], grids, span, wide, run)
-                if wishes[2]:
+                _enlarge(layers[0], asked[1], grids, span, wide, run)
+                if asked[2]:
                     _enlarge_rim(layers[1], grids, span, wide, run)
-                _soft_luma(lumas, grids, wishes, pictures, work, place, run)
-                _soft_chroma(chroma, grids, wishes, pictures, work, place, run)
+                _soft_luma(lumas, grids, asked, pictures, work, place, run)
+                _soft_chroma(chroma, grids, asked, pictures, work, place, run)
     return soft_tiles
 
 

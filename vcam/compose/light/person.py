@@ -9,7 +9,6 @@ import cv2
 import numpy as np
 
 from segmentation.planes import Planes, flat, flat_chroma
-from vcam.compose.arrays import PERSON, ROOM
 from vcam.compose.light import loops
 from vcam.compose.light.seen import (
     SHARE,
@@ -60,11 +59,15 @@ class Light:
         self._planes = y, u, v
         half = (h // 2, w // 2)
         self._shown = Planes(y.reshape(h, w), u.reshape(half), v.reshape(half))
-        self._fields = np.zeros((2, low_h, low_w), np.float32)
-        self._wanted = np.zeros((low_h, low_w), np.float32)  # the first of them, soon
+        coarse = loops.strength_shape((low_h, low_w))
+        self._strength = np.zeros(coarse, np.float32)  # of the tone
+        self._wanted = np.zeros(coarse, np.float32)  # that soon
+        self._core = np.zeros((low_h, low_w), np.float32)  # where the person is for certain
         self._before = np.zeros((low_h, low_w), np.float32)  # where the person was for certain
         self._picture = np.zeros((low_h, low_w), np.uint8)  # their luma then
+        self._bounds = np.zeros((2, low_h), np.float32)  # see `loops.relight`
         self._scratch = loops.scratch_for(size, (low_h, low_w))
+        self._lines = np.zeros((2, low_w + loops.COARSE), np.float32)
         # As far as sharpness looks, on pictures not much larger than the matte.
         around = (
             2 * max(1, math.ceil(loops.REACH * n / m)) + 1 for n, m in ((low_w, w), (low_h, h))
@@ -82,8 +85,8 @@ class Light:
 
     def wipe(self) -> None:
         """Forget the person, and overwrite what is kept of the frame."""
-        blank((*self._planes, self._fields, self._wanted, self._before, self._picture))
-        blank((self._scratch,))
+        blank((*self._planes, self._strength, self._wanted, self._core, self._before))
+        blank((self._picture, self._bounds, self._scratch, self._lines))
         self._person = self._backlight = self._behind = self._asked = None
         self._numbers, self._wanted_numbers = _numbers_of(Tone()), _numbers_of(Tone())
         self._pts = float("-inf")
@@ -108,7 +111,7 @@ class Light:
             self._follow(matte, look, behind, full_range=planes.full_range)
         elif self._asked is not None:
             self._numbers, self._asked, self._person = _numbers_of(Tone()), None, None
-            self._fields[0] = 0
+            self._strength[:] = 0
         gap, self._drawn = matte.pts - self._drawn, matte.pts
         # Another part of the frame is shown, or what was drawn last was seen a while ago.
         if grid is not self._grid or not 0 <= gap < RECENT:
@@ -123,15 +126,14 @@ class Light:
             flat(planes.y),
             flat_chroma(planes),
             low,
-            self._fields,
+            (self._strength, self._core),
             self._numbers,
             (planes.full_range, look.sharp, bool(calm)),
             grid,
-            (self._planes, self._scratch),
+            (self._planes, self._bounds, self._scratch),
         )
         if look.decontaminate and look.light > 0:
-            for first in (PERSON, ROOM):
-                loops.relight_low(low[first : first + 3], self._fields[0], self._numbers)
+            loops.relight_low(low, self._strength, self._numbers, self._bounds, self._lines)
         return self._shown
 
     def _find_core(self, matte: Matte, *, mirror: bool, calm: bool) -> None:
@@ -139,7 +141,7 @@ class Light:
 
         What is averaged with the frame before must have been the person there as well, and still.
         """
-        core, (least, most) = self._fields[1], SURE
+        core, (least, most) = self._core, SURE
         cv2.erode(matte.alpha, self._cross, core)
         np.subtract(core, np.float32(least), out=core)
         np.multiply(core, np.float32(1 / (most - least)), out=core)
@@ -172,7 +174,7 @@ class Light:
         if self._person is None:
             return
         ease = np.float32(EASE if same else 1.0)
-        self._fields[0] += (self._wanted - self._fields[0]) * ease
+        self._strength += (self._wanted - self._strength) * ease
         self._numbers += (self._wanted_numbers - self._numbers) * ease
 
     def _look(self, matte: Matte, look: Look, picture: Picture | None, *, full_range: bool) -> None:
@@ -191,10 +193,10 @@ class Light:
         if self._person is None:
             return
         tone = tone_of(self._person, self._backlight, look.light / 100)
-        side = -tone.side if look.mirror else tone.side
-        self._wanted[:] = tone.field(matte.alpha.shape, self._person, side)
+        person = self._person
         if look.mirror:
-            cv2.flip(self._wanted, 1, self._wanted)
+            person = person._replace(x=1 - person.x)
+        self._wanted[:] = tone.field(matte.alpha.shape, person, loops.COARSE)
         self._wanted_numbers = _numbers_of(tone)
 
 

@@ -170,14 +170,18 @@ class Tone:
     warm_v: float = 0.0
     calm: float = 0.0  # weight of what was shown before
 
-    def field(self, shape: tuple[int, ...], person: Person, side: float) -> Floats:
-        """Share of the tone at each pixel of model size: `base` and the key light."""
+    def field(self, shape: tuple[int, ...], person: Person, step: int) -> Floats:
+        """Share of the tone at every so many pixels of model size, and one beyond the last ones.
+
+        It is `base` and the key light.
+        """
         h, w = shape
-        y = (np.arange(h, dtype=np.float32)[:, None] + 0.5) / h - person.y
-        x = ((np.arange(w, dtype=np.float32)[None] + 0.5) / w - person.x) * (w / h)
+        rows, columns = (np.arange(-(-n // step) + 1, dtype=np.float32) * step for n in shape)
+        y = (rows[:, None] + 0.5) / h - person.y
+        x = ((columns[None] + 0.5) / w - person.x) * (w / h)
         size = max(person.size, 0.1)
         near = np.exp(-(x * x + y * y) / (1.3 * size * size))
-        made = self.base + self.front * near + side * np.tanh(x / (0.5 * size))
+        made = self.base + self.front * near + self.side * np.tanh(x / (0.5 * size))
         field: Floats = made.astype(np.float32)
         return field
 
