@@ -22,9 +22,10 @@ from vcam.frame import Frame
 from vcam.gpu.beside import Beside
 from vcam.gpu.child import GpuChild
 from vcam.guard import Fault
-from vcam.system.memory import scrub
+from vcam.system.memory import let_go_of_libraries, scrub
 from vcam.system.power import on_battery
 from vcam.system.reopener import BackOff, Reopener
+from vcam.system.systemd import give_back
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -138,6 +139,7 @@ class Matting:
         self._failures = 0  # in a row
         self._used = time.monotonic()  # when a matte was asked for last
         self._rests: dict[str, Any] | None = None  # `info` of the engine that was closed till then
+        self._left = False  # memory of the engine that was closed is still to be given back
         self._lesson = float("-inf")  # when the room was to be learnt, and no engine was there
         # Why the GPU is not used, although there is one or it was asked for; replaced as a whole
         self._gpu_problem = ""
@@ -219,7 +221,14 @@ class Matting:
                 self._gpus.now()
 
     def tend(self) -> None:
-        """Look now and then where the power comes from: on a battery the processor does it."""
+        """Look now and then where the power comes from: on a battery the processor does it.
+
+        And give back what an engine that rests had of memory, once nobody holds it any more.
+        """
+        if self._left:
+            self._left = False
+            give_back()
+            let_go_of_libraries()
         now = time.monotonic()
         if now - self._looked < LOOK:
             return
@@ -435,6 +444,7 @@ class Matting:
         segmenter.close()
         if self._rests is not None:
             scrub()
+            self._left = True
 
     def _open_gpu(self) -> Mattes | None:
         """Open the GPU; None where there is no usable one.

@@ -217,7 +217,7 @@ class OpenVinoEngine:
     def close(self) -> None:
         """Give the model's memory back; the engine cannot be used afterwards."""
         self._made.clear()
-        del self._request, self._compiled, self._graph
+        del self._request, self._compiled, self._graph, self._core
 
     def _compile(self, graph: Any) -> tuple[Any, Any]:
         try:

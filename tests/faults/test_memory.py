@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.bench import first_click, start
 from tests.faults.memory import ROOT, Watched, running
 from vcam.errors import VcamError
 
@@ -68,6 +69,41 @@ def test_of_a_picture_that_stands_for_a_camera_its_decoder_leaves_next_to_nothin
     assert live > 20_000
     for when in ("paused", "idle", "switched", "stopped"):
         assert sum(found[when].values()) < live / 1000, found[when]
+
+
+REST = """
+import sys, vcam.matting
+vcam.matting.RELEASE = 3.0
+from vcam.cli import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.slow
+def test_a_daemon_at_rest_holds_much_less_memory_and_comes_back(tmp_path):
+    with first_click.home() as environ:
+        environ |= {"PYTHONPATH": str(ROOT), "VCAM_DAEMON": "1"}
+        sink = f"file:{tmp_path}/out.mp4"  # somebody watches
+        words = ["start", "--foreground", "--source", "demo", "--sink", sink]
+        child = subprocess.Popen([sys.executable, "-c", REST, *words], env=environ)
+        try:
+            start.until_live(environ, child)
+            time.sleep(1)
+            live = start.resident(child.pid)["rss"]
+            start.ask(environ, "POST", "/pause")
+            time.sleep(8)
+            rests = []
+            for _ in range(6):  # a card five times a second, and whoever tends twice
+                rests.append(start.resident(child.pid)["rss"])
+                time.sleep(1)
+            start.ask(environ, "POST", "/resume")
+            start.until_live(environ, child)
+        finally:
+            child.terminate()
+            child.wait()
+
+    assert child.returncode == 0
+    assert max(rests) < 0.6 * live
 
 
 @pytest.mark.slow

@@ -201,6 +201,34 @@ def test_an_engine_without_frames_for_a_minute_is_closed_until_the_next(
     assert (Engine.opened, len(closed)) == (2, 1)
 
 
+def test_the_memory_of_an_engine_that_rests_is_given_back_once_by_the_thread_that_tends(
+    rested, monkeypatch
+):
+    given = []
+    monkeypatch.setattr(vcam.matting, "let_go_of_libraries", lambda: given.append("libraries"))
+    monkeypatch.setattr(vcam.matting, "give_back", lambda: given.append("heap"))
+    until(lambda: rested._left)
+    assert given == []
+
+    for _ in range(3):
+        rested.tend()
+
+    assert given == ["heap", "libraries"]
+
+
+def test_the_memory_of_an_engine_that_is_followed_by_another_stays(matting, monkeypatch):
+    given = []
+    monkeypatch.setattr(vcam.matting, "let_go_of_libraries", lambda: given.append("libraries"))
+    wait_for_a_matte(matting, 5)
+    matting.apply(settings(matte={"engine": "cpu", "threads": 2}).current.matte)
+    until(lambda: matting.ready)
+    wait_for_a_matte(matting, 5)
+
+    matting.tend()
+
+    assert (Engine.opened, given) == (2, [])
+
+
 def test_settings_that_change_while_no_frames_come_are_tried_at_once_and_kept_for_the_next(
     matting, faults, monkeypatch
 ):

@@ -76,12 +76,16 @@ class Compositor:
         self.overlay: Overlay | None = None  # laid over every composite
 
     def wipe(self) -> None:
-        """Overwrite every picture that is kept, those that were handed out among them."""
+        """Overwrite every picture that is kept, those that were handed out among them.
+
+        What frames of one shape take is given back as well: a rest may be long.
+        """
         blank((*self._outputs, self._blurred))
         self._framer.reset()
         for fit in (self._fitted, self._fitted_bare):
             if fit is not None:
                 fit.wipe()
+        self._fitted = self._fitted_bare = None
 
     def compose(
         self, frame: Frame, matte: Matte, backdrop: Picture | Blur, look: Look

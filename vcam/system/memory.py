@@ -11,8 +11,10 @@ import contextlib
 import ctypes
 import math
 import mmap
+import re
 import sys
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -28,6 +30,11 @@ LEAST: Final = 24  # bytes of the smallest piece, on 64-bit machines
 MOST: Final = 200_000  # pieces that are cleared at once, at most: a few tenths of a second
 MAPPED: Final = 2  # bit in the size before a piece that is a mapping of its own
 M_PERTURB: Final = -6  # of mallopt(3)
+MADV_DONTNEED: Final = 4  # of madvise(2)
+RTLD_LAZY: Final = 1  # of dlopen(3),
+RTLD_NOLOAD: Final = 4  # which then counts on what is loaded, and loads nothing
+# A mapping of a library that nobody may write to and that is this process's own view of the file
+ONLY_READ: Final = re.compile(r"([0-9a-f]+)-([0-9a-f]+) r-[x-]p \S+ \S+ \d+ +(/.*\.so[.\d]*)\n")
 
 
 def blank(arrays: Iterable[NDArray[Any] | None]) -> None:
@@ -113,6 +120,66 @@ def scrub_own() -> None:
     library = _glibc()
     if library is not None:
         _sponge(library, _sizes(SMALL), most=7 * SMALL // 16)
+
+
+def let_go_of_libraries() -> int:
+    """Give back what libraries only read of their files, code above all; return how many bytes.
+
+    Whoever needs a page of it again waits a microsecond: the system keeps the files' contents for
+    as long as it has memory to spare. For a rest, then, and never in the frame loop: it takes some
+    ten milliseconds. Does nothing outside Linux.
+    """
+    if sys.platform != "linux":
+        return 0
+    with contextlib.suppress(OSError, AttributeError, ValueError):
+        system = ctypes.CDLL(None)
+        system.dlopen.restype = ctypes.c_void_p
+        system.dlopen.argtypes = [ctypes.c_char_p, ctypes.c_int]
+        system.dlclose.argtypes = [ctypes.c_void_p]
+        system.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+        with Path("/proc/self/maps").open() as lines:
+            paths = {found[3] for line in lines if (found := ONLY_READ.fullmatch(line))}
+        with _counted_on(system, paths) as stays:
+            given = 0
+            for start, size, path, held in _clean():
+                if path in stays and not system.madvise(start, size, MADV_DONTNEED):
+                    given += held
+            return given
+    return 0
+
+
+@contextlib.contextmanager
+def _counted_on(system: Any, paths: Iterable[str]) -> Iterator[set[str]]:
+    """Keep libraries where they are: no other mapping can take the place of theirs meanwhile."""
+    handles: dict[str, int] = {}
+    try:
+        for path in paths:
+            if handle := system.dlopen(path.encode(), RTLD_LAZY | RTLD_NOLOAD):
+                handles[path] = handle
+        yield set(handles)
+    finally:
+        for handle in handles.values():
+            system.dlclose(handle)
+
+
+def _clean() -> Iterator[tuple[int, int, str, int]]:
+    """Libraries' mappings that are as they are in the file: start, size, path, bytes in memory.
+
+    What the loader wrote into some that are only read since, addresses, is nowhere else.
+    """
+    at: tuple[int, int, str] | None = None
+    held = 0
+    with Path("/proc/self/smaps").open() as lines:  # line by line: all of it takes megabytes
+        for line in lines:
+            name, _, value = line.partition(":")
+            if name == "Rss":
+                held = int(value.split()[0]) * 1024
+            elif name == "Anonymous" and at is not None and value.split()[0] == "0":
+                yield *at, held
+            elif "-" in name.partition(" ")[0]:
+                found = ONLY_READ.fullmatch(line)
+                start, end = (int(found[1], 16), int(found[2], 16)) if found else (0, 0)
+                at = (start, end - start, found[3]) if found else None
 
 
 class _MallInfo(ctypes.Structure):
