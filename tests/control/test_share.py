@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -19,7 +20,7 @@ from tests.control.doors import until
 from tests.share import Share, mounted
 from tests.vcam.clips import make_clip
 from vcam.client import Client
-from vcam.compose import backdrops
+from vcam.compose import backdrops, library
 from vcam.compose.backdrops import open_backdrop
 from vcam.errors import BackgroundError, SourceError, VcamError
 from vcam.files import watched
@@ -248,6 +249,29 @@ def test_a_watched_folder_that_hangs_holds_up_neither_frames_nor_page_nor_stop(s
     assert max(took.values()) < 1.5, took
     assert rate > 5  # frames a second, on a machine that is busy
     until(lambda: not paths.socket_path().exists(), 3)
+
+
+@pytest.mark.parametrize("choose", [library.find, lambda name: open_backdrop(name, 64, 36)])
+def test_a_background_of_a_watched_folder_that_hangs_is_said_not_to_be_found(share, choose):
+    watched.watch(str(share.here))
+    try:
+        with contextlib.suppress(BackgroundError):
+            choose("purple")  # there is none
+        share.hang()
+        patience.each([share.here / "red.png"], backdrops._facts, seconds=0.2)
+
+        with pytest.raises(BackgroundError) as refused_for:
+            choose("red")
+
+        assert f"the folder {str(share.here)!r} does not answer" in refused_for.value.message
+        assert "preset" not in refused_for.value.message
+        assert "`vcam background`" in refused_for.value.hint
+        share.answer()
+        until(lambda: not patience.hangs(share.here), 5)
+        with pytest.raises(BackgroundError, match="a preset"):
+            choose("purple")
+    finally:
+        watched.watch("")
 
 
 def test_the_files_of_a_watched_folder_hang_together(share):

@@ -387,6 +387,23 @@ def test_backgrounds_have_pictures_and_the_last_used_stand_first(running: Runnin
     assert all(entry.picture.startswith(b"\x89PNG") for entry in entries[:4])
 
 
+@pytest.mark.parametrize("count", [12, 13, 32, 33, 200])
+def test_no_menu_of_backgrounds_is_taller_than_a_small_screen(running: Running, count: int) -> None:
+    names = [f"picture-{n}" for n in range(count)]
+    now = View(presets=tuple((name, name) for name in names), preset="picture-5")
+    running.tray._presets = [{"name": names[-1], "mine": True}]
+
+    first = list(running.tray._backgrounds(now))
+    more = next((list(e.submenu) for e in first if e.text == "More backgrounds"), [])
+
+    assert max(len(first), len(more)) <= 24
+    shown = [e.text for e in (*first, *more) if str(e.text).startswith("picture-")]
+    assert sorted(shown) == sorted([names[-1], *names[:-1][:31]])
+    assert shown[0] == names[-1]  # the user's own
+    assert bool(more) == (count > 12)
+    assert [e.text for e in more if "All" in str(e.text)] == ["All backgrounds …"] * (count > 32)
+
+
 def test_a_room_that_is_visible_is_hidden_by_the_first_entry(running: Running) -> None:
     running.click("Background", "Show my room", "Yes")
     until(lambda: running.tray.view.revealed)

@@ -21,7 +21,7 @@ import numpy as np
 from vcam.compose import drawn, fitting, shipped
 from vcam.compose.scene import Blur
 from vcam.errors import BackgroundError, SourceError
-from vcam.files.watched import LISTED_WITHIN
+from vcam.files.watched import LISTED_WITHIN, refuse_unlisted
 from vcam.files.watched import folder as watched_folder
 from vcam.files.whole import write_file
 from vcam.foreign_text import plain
@@ -485,6 +485,7 @@ def _exists(path: Path, choice: choices.Preset | choices.File) -> None:
     """Refuse what is not there, or a folder."""
     use = choice.name if isinstance(choice, choices.Preset) else choice.path
     if not _present(path):
+        refuse_unlisted(use)
         names = [p.name for p in presets()]
         folded = {name.casefold(): name for name in (*names, "blur")}
         near = difflib.get_close_matches(use.casefold(), folded, 1, 0.6)

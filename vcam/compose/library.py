@@ -22,6 +22,7 @@ from PIL import Image, ImageFilter
 
 from vcam.compose import backdrops, fitting, shipped
 from vcam.errors import BackgroundError, VcamError
+from vcam.files import watched
 from vcam.files.whole import numbered, replace_file
 from vcam.foreign_text import plain
 from vcam.settings import config
@@ -88,11 +89,12 @@ def find(name: str) -> Entry:
     """The entry called `name`.
 
     Raises:
-        BackgroundError: there is none.
+        BackgroundError: there is none, or the folder that is watched does not answer.
     """
     for entry in entries():
         if entry.name == name:
             return entry
+    watched.refuse_unlisted(name)
     raise BackgroundError(
         f"{name!r} is not a preset", hint="Run `vcam background` to list presets."
     )

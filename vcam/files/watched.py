@@ -32,4 +32,18 @@ def problem() -> str:
     return f"{refused.message}\n{refused.hint}"
 
 
+def refuse_unlisted(name: str) -> None:
+    """Refuse a background that may lie in the folder while it does not answer. Asks no file.
+
+    Raises:
+        BackgroundError: it does not.
+    """
+    if _folder is not None and patience.hangs(_folder):
+        raise BackgroundError(
+            f"background {name!r} is not found: the folder {str(_folder)!r} does not answer",
+            hint="Look after the disk or network share that it is on; `vcam background` lists the"
+            " others.",
+        )
+
+
 _folder: Path | None = None  # replaced as a whole

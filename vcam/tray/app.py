@@ -57,6 +57,7 @@ INTERVAL = 1.0  # seconds between two looks at the daemon
 TOOLTIP = 120  # characters; Windows has room for no more
 _NO_MARKUP = str.maketrans("<>&", "()+")  # for desktops that are not asked what they make of it
 RECENT = 3  # presets that stand first in the menu
+FIRST, MORE = 12, 20  # pictures in the menu, and in the one behind them: no screen has to scroll
 FAULT_LOOKS = 3  # looks a fault must last before it is announced: a replug takes less
 
 NO_TRAY = "This desktop has no place for tray icons"
@@ -234,10 +235,12 @@ class Tray:
             )
         yield Menu.SEPARATOR
         pictures = [preset for preset in now.presets if preset[0] != DAILY]
-        for name, title in recent_first(pictures, self._recent):
-            entry = self._radio(title, now.preset == name, wishes.use(name))
-            entry.picture = self._pictures.get(name, b"")  # for desktops that show one
-            yield entry
+        mine = {one["name"] for one in self._presets if one.get("mine")}
+        pictures.sort(key=lambda preset: preset[0] not in mine)
+        pictures = recent_first(pictures, self._recent)
+        yield from self._pictured(now, pictures[:FIRST])
+        if rest := pictures[FIRST:]:
+            yield MenuItem(_("More backgrounds"), Menu(lambda: self._rest(now, rest)))
         if pictures:
             yield Menu.SEPARATOR
             yield MenuItem(_("Next"), self._does(wishes.step(1)))
@@ -249,6 +252,18 @@ class Tray:
             yield MenuItem(_("Hide my room"), self._does(wishes.hide))
         yield Menu.SEPARATOR
         yield MenuItem(_("Add a picture …"), self._does(wishes.open_page))
+
+    def _pictured(self, now: View, some: Sequence[tuple[str, str]]) -> Iterator[MenuItem]:
+        for name, title in some:
+            entry = self._radio(title, now.preset == name, wishes.use(name))
+            entry.picture = self._pictures.get(name, b"")  # for desktops that show one
+            yield entry
+
+    def _rest(self, now: View, some: Sequence[tuple[str, str]]) -> Iterator[MenuItem]:
+        yield from self._pictured(now, some[:MORE])
+        if some[MORE:]:
+            yield Menu.SEPARATOR
+            yield MenuItem(_("All backgrounds …"), self._does(wishes.open_page))
 
     def _room(self, now: View) -> Iterator[MenuItem]:
         title = _("Yes, others may see everything behind me")
