@@ -49,7 +49,7 @@ def main() -> int:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--most", type=int, default=12, help="pictures")
     options = parser.parse_args()
-    files = sorted(f for f in options.folder.iterdir() if f.suffix in (".jpg", ".png"))
+    files = sorted(f for f in options.folder.iterdir() if f.suffix in (".jpg", ".png", ".webp"))
     files = files[:: max(1, len(files) // options.most)][: options.most]
     found: dict[tuple[str, str], list[tuple[float, float, float, float]]] = {}
     segmenter = Segmenter("auto", Machine(threads=1), quality="balanced", still=True)

@@ -124,6 +124,23 @@ def test_a_name_that_is_too_long_is_cut_off_and_signs_that_nobody_draws_are_left
     assert abs(odd.place[2] - same.place[2]) < 12
 
 
+def test_accents_and_joiners_without_a_typeface_are_no_boxes_and_what_is_lost_is_told():
+    strange = "\U00010600"  # of Linear A
+    if overlay._face(strange) is not None:
+        pytest.skip("there is a typeface for everything")
+    same = {
+        "Zoe": "Z\u0336oe\u200d",
+        "Zo\u00e9": "Zoe\u0301",
+        "Anna": f"Anna{strange}\u200d{strange}",
+    }
+
+    for plain_one, written in same.items():
+        one, other = (Tag(wish(name=name), *SIZE) for name in (plain_one, written))
+        assert np.array_equal(one.drawn().colours[0], other.drawn().colours[0])
+        assert strange in other.problem if strange in written else not other.problem
+        assert not one.problem
+
+
 def test_a_logo_keeps_its_transparency_and_other_files_are_refused(tmp_path: Path):
     logo = np.zeros((50, 100, 4), np.uint8)
     logo[:, 50:] = 255

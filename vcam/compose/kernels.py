@@ -34,20 +34,16 @@ if TYPE_CHECKING:
     Rows = tuple[Int, Int]
     Span = tuple[Int, Int, Int, Int]  # first and last row of `low`, and of `rim`
     Run = tuple[int, int, int, int, Int, Int]  # top, height, left, width; first rows of the two
-    Work = tuple[Floats, Floats, Floats]  # planes as wide as the frame, alpha, four lines
+    Work = tuple[Floats, Floats, Floats]  # planes as wide as the frame, alpha, five lines
 
 TILE_H, TILE_W = 16, 32  # rows and columns of luma handled at once; even
-EMPTY, FULL, SOFT, LIT = (
-    0,
-    1,
-    2,
-    3,
-)  # kinds of tiles: backdrop alone, person alone, both, light on one
+EMPTY, FULL, SOFT = 0, 1, 2  # kinds of tiles: backdrop alone, person alone, both or light on them
 # Alpha that comes out as exactly 0 and as exactly 1, once it is stretched by `GAIN`.
 NOTHING: Final = 0.005
 ALL: Final = 0.995
 WRAP_C: Final = RIM  # of the planes of `rim` as wide as the frame: `WRAP` at the width of chroma
 WIDE: Final = PLANES + RIM + 1
+LINES: Final = 5  # as wide as the frame, to work in
 
 _READ = "Array(u1, 1, 'C', readonly=True)"
 _LINE = "Array(f4, 1, 'C', readonly=True)"
@@ -138,8 +134,8 @@ def _parts(
     wide = scratch[:at].reshape(WIDE, tall, w)
     alpha = scratch[at : at + TILE_H * w].reshape(TILE_H, w)
     at += TILE_H * w
-    lines = scratch[at : at + 4 * w].reshape(4, w)
-    at += 4 * w
+    lines = scratch[at : at + LINES * w].reshape(LINES, w)
+    at += LINES * w
     bounds = scratch[at : at + 2 * low_w].reshape(2, low_w)
     at += 2 * low_w
     return wide, alpha, lines, bounds, scratch[at : at + (w + TILE_W - 1) // TILE_W]
@@ -187,8 +183,8 @@ def _classify(
     for n in range(kinds.size):
         last = min(n * TILE_W + TILE_W, j1.size) - 1
         for j in range(np.int64(j0[n * TILE_W]), np.int64(j1[last]) + 1):
-            if spilt[j] > zero and kinds[n] != SOFT:
-                kinds[n] = LIT
+            if spilt[j] > zero:
+                kinds[n] = SOFT
 
 
 @compiled(f"void({_PICTURES}, {_PLACE}, {_RUN})")
@@ -296,13 +292,14 @@ def _soft_luma(
     gain, shift = np.float32(GAIN), np.float32(SHIFT)
     slope, black = np.float32(LUMA_SLOPE), np.float32(BLACK)
     (y, line), (own, own_line) = lumas
-    (i0, i1, wy), (k0, k1, wk) = grids[0][0], grids[1][0]
+    (i0, i1, wy), (k0, k1, wk) = grids[0][0], grids[1][2]
     full_range, clean, wrap = wishes
     behind, out = pictures
     wide, alpha, lines = work
     ty, tx, tw = run[0], run[2], run[3]
     o = _corner(place, run)[0]
     c, f, g = lines[0, :tw], lines[2, :tw], lines[3, :tw]
+    spill, light = lines[1, :tw], lines[4, :tw]
     for r in range(run[1]):
         weight = wy[ty + r]
         both = np.int64(i0[ty + r]) - run[4], np.int64(i1[ty + r]) - run[4]
@@ -322,11 +319,12 @@ def _soft_luma(
             _grown(wide[ROOM], both, weight, tx, g)
             _purify(t, f, g, c)
         if wrap:
-            weight = wk[ty + r]
-            both = np.int64(k0[ty + r]) - run[5], np.int64(k1[ty + r]) - run[5]
-            _grown(wide[PLANES + WRAP], both, weight, tx, f)
-            _grown(wide[PLANES + LIGHT], both, weight, tx, g)
-            _mix_lit(t, c, behind[k : k + tw], f, g, out[k : k + tw])
+            if r % 2 == 0:  # it is smooth: two rows take the same
+                n = (ty + r) // 2
+                both = np.int64(k0[n]) - run[5], np.int64(k1[n]) - run[5]
+                _grown(wide[PLANES + WRAP], both, wk[n], tx, spill)
+                _grown(wide[PLANES + LIGHT], both, wk[n], tx, light)
+            _mix_lit(t, c, behind[k : k + tw], spill, light, out[k : k + tw])
         else:
             _mix(t, c, behind[k : k + tw], out[k : k + tw])
 
@@ -429,14 +427,12 @@ def _compose(
             elif kind == FULL:
                 _copy_person(lumas[1], chroma, wishes[0], pictures[1], place, run)
             else:
-                # Where one of them is alone, no colour is taken out of soft edges.
-                asked = (wishes[0], wishes[1] and kind == SOFT, wishes[2])
                 soft_tiles += n - start
-                _enlarge(layers[0], asked[1], grids, span, wide, run)
-                if asked[2]:
+                _enlarge(layers[0], wishes[1], grids, span, wide, run)
+                if wishes[2]:
                     _enlarge_rim(layers[1], grids, span, wide, run)
-                _soft_luma(lumas, grids, asked, pictures, work, place, run)
-                _soft_chroma(chroma, grids, asked, pictures, work, place, run)
+                _soft_luma(lumas, grids, wishes, pictures, work, place, run)
+                _soft_chroma(chroma, grids, wishes, pictures, work, place, run)
     return soft_tiles
 
 
@@ -454,7 +450,7 @@ def scratch_for(size: tuple[int, int], small: tuple[int, int]) -> Floats:
     tall = min(int((i1[ends].astype(int) - i0[::TILE_H]).max()) + 2, low_h) + 1
     tiles = (w + TILE_W - 1) // TILE_W
     # Not `empty`: what happened to lie there would stay where no frame needs the room for it.
-    return np.zeros(WIDE * tall * w + (TILE_H + 4) * w + 2 * low_w + tiles, np.float32)
+    return np.zeros(WIDE * tall * w + (TILE_H + LINES) * w + 2 * low_w + tiles, np.float32)
 
 
 @compiled(f"void({_READ}, u1[::1], u1[::1], u1[::1])")

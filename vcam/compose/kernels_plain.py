@@ -94,8 +94,11 @@ def _mixed(
         c = np.clip(c, ZERO, WHITE)
     mixed = c * t + behind.astype(np.float32) * (ONE - t)
     if wrap:
-        spill = _enlarged(rim[WRAP], fine, channel)
-        mixed = mixed * (ONE - spill) + _enlarged(rim[LIGHT + channel], fine, channel)
+        # Two rows of luma take the same: those of chroma.
+        taps = (*fine[2:], fine[2], fine[3 if channel else 1])
+        spill, light = (_enlarged(rim[n], taps, 1) for n in (WRAP, LIGHT + channel))
+        rows = 1 if channel else 2
+        mixed = mixed * (ONE - spill.repeat(rows, 0)) + light.repeat(rows, 0)
     made: Bytes = (mixed + HALF).astype(np.int32).astype(np.uint8)
     return made
 

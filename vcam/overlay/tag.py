@@ -62,7 +62,14 @@ class Tag:
         self._size = width, height
         self._logo = None
         self.problem = ""  # why it has no logo, where it goes without
-        if not (wish.logo and wish.show):
+        if not wish.show:
+            return
+        texts = _clean(wish.name + wish.title + wish.pronouns)
+        if lacking := "".join(dict.fromkeys(c for c in texts if _is_drawn(c) and not _face(c))):
+            hint = mark("Install a typeface for it, such as fonts-noto-cjk, or leave it out.")
+            without = mark(f"the name tag goes without {lacking}: no typeface here writes it")
+            self.problem = without + "\n" + hint
+        if not wish.logo:
             return
         try:
             self._logo = logos.read(wish.logo, (round(0.2 * width), round(0.1 * height)))
@@ -109,7 +116,7 @@ def _lines(wish: OverlaySettings, clock: str) -> list[list[_Piece]]:
 
 def _clean(text: str) -> str:
     """One line without what cannot be drawn; joiners stay, which scripts need."""
-    line = " ".join(text.split())
+    line = unicodedata.normalize("NFC", " ".join(text.split()))
     return "".join(c for c in line if unicodedata.category(c)[0] != "C" or c in "\u200c\u200d")
 
 
@@ -159,9 +166,11 @@ def _line(pieces: list[_Piece], most: float, height: int) -> Bytes:
     if wide > most:
         scale = max(most / wide, SMALLEST)
         parts = [_text(piece, height, scale) for piece in pieces]
-    while _width(parts, height) > most and max(len(piece.text) for piece in pieces) > 2:
+    while (wide := _width(parts, height)) > most and max(len(piece.text) for piece in pieces) > 2:
         longest = max(pieces, key=lambda piece: len(piece.text))
-        shorter = _Piece(longest.text.rstrip("…")[:-1] + "…", longest.size, longest.ink)
+        # Half of what is too much at once: drawing all of a long line again takes its time.
+        less = max(1, round(len(longest.text) * (wide - most) / wide / 2))
+        shorter = _Piece(longest.text.rstrip("…")[:-less] + "…", longest.size, longest.ink)
         pieces = [shorter if piece is longest else piece for piece in pieces]
         parts = [_text(piece, height, scale) for piece in pieces]
     base = max(part[1] for part in parts)
@@ -222,11 +231,12 @@ def _by_typeface(text: str) -> list[tuple[str, Typeface]]:
     """
     letters = "".join(sorted({letter for letter in text if _is_drawn(letter)}))
     if (one := _face(letters)) is not None:
-        return [(text, one)]
+        return [("".join(letter for letter in text if _fits(letter, one)), one)]
     found: list[tuple[str, Typeface]] = []
+    face: Typeface | None = OWN
     for letter in text:
-        face = _face(letter) if _is_drawn(letter) else found[-1][1] if found else OWN
-        if face is None:
+        face = _face(letter) if _is_drawn(letter) else face
+        if face is None or not _fits(letter, face):
             continue
         if found and found[-1][1] == face:
             found[-1] = found[-1][0] + letter, face
@@ -238,6 +248,12 @@ def _by_typeface(text: str) -> list[tuple[str, Typeface]]:
 def _is_drawn(letter: str) -> bool:
     """True if a letter or sign needs a typeface that knows it."""
     return not letter.isspace() and unicodedata.category(letter)[0] not in "CM"
+
+
+@functools.lru_cache(maxsize=1000)
+def _fits(letter: str, face: Typeface) -> bool:
+    """False of an accent or joiner that the typeface of its letter would draw as a box."""
+    return _is_drawn(letter) or letter.isspace() or _knows(face, letter)
 
 
 @functools.lru_cache(maxsize=1000)
