@@ -189,9 +189,9 @@ def test_what_is_wiped_keeps_nothing_of_the_frame():
     compositor = Compositor(WIDE, TALL)
     compositor.compose(frame, matte_for(frame, alpha), Blur(50), Look(zoom=1.5, shift=(0.3, 0.3)))
 
+    fit = compositor._fitted
     compositor.wipe()
 
-    fit = compositor._fitted
     kept = [fit._between, *fit._scaled, *fit._flipped, fit.colours._bytes, *fit.colours.room_bytes]
     assert not any(array.any() for array in kept)
 
