@@ -184,7 +184,9 @@ class Segmenter:
 
         What was tidied stays so: pieces and people are told apart where the network looks.
         """
-        every = self._every * (LONGER if self._every > 1 and self._carrier.calm(pts) else 1)
+        every = self._every
+        if self._carried >= every > 1 and self._carrier.calm(pts, ahead=True):
+            every *= LONGER
         if not 0 < self._carried < every or self._tidy.changed or self._room_words:
             return False
         if not self._carrier.carry(picture, mattes, pts):

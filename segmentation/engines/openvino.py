@@ -14,7 +14,7 @@ import numpy as np
 
 from segmentation import store
 from segmentation.constants import ROOM_INPUTS
-from segmentation.engines import answers
+from segmentation.engines import answers, tails
 from segmentation.engines.layout import Layout
 from segmentation.errors import EngineError, ModelError, UntrustedError
 
@@ -78,6 +78,7 @@ class OpenVinoEngine:
             options["INFERENCE_PRECISION_HINT"] = "bf16" if native else "f32"
         self._store = store.Store(_graphs(cache_dir), "compiled networks")
         self._digest = _digest(path) if self._store.folder is not None else ""
+        self._tail = tails.cut(graph) if device == "CPU" else None
         self._core, self._graph, self._options = core, graph, options
         self._examine = examine
         self.notes: list[str] = []
@@ -147,7 +148,8 @@ class OpenVinoEngine:
         """Name the graph and everything that what is compiled of it depends on."""
         parts = (
             self._ov.__version__, self.device, processor(), self._digest,
-            [str(port.partial_shape) for port in graph.inputs], sorted(self._options.items()),
+            [str(port.partial_shape) for port in (*graph.inputs, *graph.outputs)],
+            sorted(self._options.items()),
         )  # fmt: skip
         key = hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
         return f"{self.model[:40]}-{size[1]}x{size[0]}-{key}.blob"
@@ -189,6 +191,8 @@ class OpenVinoEngine:
         if self.layout.name == "rvm":
             return self._recurrent()
         out: NDArray[np.float32] = self._request.get_output_tensor(0).data
+        if self._tail is not None:
+            return self._tail(out)
         return _person(out, self.layout)
 
     def reset(self) -> None:
@@ -213,6 +217,8 @@ class OpenVinoEngine:
         self._used = set()
         for memory in (self._x, *self._memory):
             memory.fill(0)
+        if self._tail is not None:
+            self._tail.wipe()
 
     def close(self) -> None:
         """Give the model's memory back; the engine cannot be used afterwards."""

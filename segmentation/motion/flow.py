@@ -62,20 +62,24 @@ class Carrier:
         self._size = (0, 0)
         self._agreed = 0  # looks in a row that agree with what was known before them
         self._pts = self._looked = float("-inf")
-        self._moved_by = 0.0  # pixels of model size, since the network looked
+        self._moved_by = 0.0  # pixels of model size, since the network looked,
+        self._step = 0.0  # and from the frame before the last one carried to it
         self._confirmed = 0  # looks in a row that found the person where the frames before had it
         # A part of the person looks different since: a room that comes up slowly changes too little
         # in each frame to be lost.
         self._other = False
         self._gaps: deque[float] = deque(maxlen=PACED)
 
-    def calm(self, pts: float) -> bool:
+    def calm(self, pts: float, *, ahead: bool = False) -> bool:
         """True where what the network saw lately has hardly moved, nor become another, since.
 
         What it took for a person for the first time may be a mistake, and is soon looked at again.
+        With `ahead` the frame at hand counts as moved as far as the one before it did: flow that
+        would only tell that the network has to look is not worth its time.
         """
         sure = self._confirmed >= LOOKS and not self._other
-        return sure and self._moved_by <= CALM and pts - self._looked <= OLDEST
+        moved = self._moved_by + (self._step if ahead else 0.0)
+        return sure and moved <= CALM and pts - self._looked <= OLDEST
 
     def reset(self) -> None:
         """Forget the last frame."""
@@ -115,7 +119,7 @@ class Carrier:
         for plane, seen in zip(self._halves[1], self._seen, strict=True):
             np.copyto(seen, _blocks(plane))
         self._remember(alpha, part, pts)
-        self._looked, self._moved_by, self._other = pts, 0.0, False
+        self._looked, self._moved_by, self._step, self._other = pts, 0.0, 0.0, False
 
     def settle(self, tidied: NDArray[np.float32]) -> None:
         """Remember what was left of the last matte that was kept, once it was tidied."""
@@ -154,7 +158,8 @@ class Carrier:
         if not self._found(now, part):
             return False
         cv2.remap(self._tidied, self._from, None, linear, tidied, replicate)
-        self._moved_by += _speed(flow, part)
+        self._step = _speed(flow, part)
+        self._moved_by += self._step
         self._remember(out, part, pts)
         self.settle(tidied)
         return True

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import cv2
 import numpy as np
 import pytest
 
 from segmentation.motion.flow import LOOKS, Carrier
+from segmentation.segmenter import Segmenter
 
 
 def scene(shift: float, radius: int = 35) -> tuple[np.ndarray, np.ndarray]:
@@ -82,6 +85,38 @@ def test_a_person_is_calm_up_to_a_pixel_and_a_half_and_a_quarter_of_a_second(sur
     sure.keep(*scene(2.5))
     assert sure.carrier.calm(sure.now + 0.24)
     assert not sure.carrier.calm(sure.now + 0.26)
+
+
+def test_a_step_that_would_leave_the_calm_is_known_from_the_one_before(sure):
+    out = scene(0)[1]
+    assert sure.carrier.calm(sure.now, ahead=True)
+
+    told = []
+    for shift in (0.6, 1.2, 1.2):
+        assert sure.carry(scene(shift)[0], out)
+        told.append([sure.carrier.calm(sure.now, ahead=ahead) for ahead in (False, True)])
+    sure.keep(*scene(1.2))
+
+    assert told == [[True, True], [True, False], [True, True]]
+    assert sure.carrier.calm(sure.now, ahead=True)
+
+
+@pytest.mark.parametrize(("carried", "tried"), [(1, True), (2, True), (3, False), (5, False)])
+def test_the_flow_is_not_looked_for_where_the_network_would_look_anyway(carried, tried):
+    tries = []
+    carrier = SimpleNamespace(
+        calm=lambda pts, ahead=False: not ahead, carry=lambda *_: bool(tries.append(1)) or True
+    )
+    segmenter = SimpleNamespace(
+        _every=3,
+        _carried=carried,
+        _carrier=carrier,
+        _tidy=SimpleNamespace(changed=False),
+        _room_words=(),
+    )
+
+    assert Segmenter._carry(segmenter, (None, None), None, 1.0) == tried
+    assert len(tries) == tried
 
 
 def test_what_a_look_takes_for_a_person_for_the_first_time_is_soon_looked_at_again(sure):
