@@ -410,3 +410,61 @@ def _learn_plain(picture: Bytes, near: Bytes, fit: Floats, terms: Terms, memory:
 
 
 learn = _learn_compiled if made(_learn_compiled) else _learn_plain
+
+
+@compiled(f"void({_PICTURE}, {_PICTURE}, {_PLANES})")
+def _in_blocks_compiled(moved: Bytes, now: Bytes, out: Floats) -> None:
+    h, w = moved.shape[1], moved.shape[2]
+    part, half = np.float32(1 / 16), np.float32(1 / 32)
+    change, sums = np.empty(w, np.int32), np.empty(w, np.int32)
+    # Columns are added up first, in vectors, and then every four of them.
+    for c in range(3):
+        for i in range(h // 4):
+            change[:] = 0
+            sums[:] = 0
+            for y in range(4 * i, 4 * i + 4):
+                before, after = moved[c, y], now[c, y]
+                for j in range(w):
+                    change[j] += abs(np.int32(after[j]) - np.int32(before[j]))
+                    sums[j] += np.int32(after[j])
+            for k in range(w // 4):
+                j = 4 * k
+                all_of = change[j] + change[j + 1] + change[j + 2] + change[j + 3]
+                out[c, i, k] = np.float32(all_of) * part
+                all_of = sums[j] + sums[j + 1] + sums[j + 2] + sums[j + 3]
+                out[3 + c, i, k] = np.float32(all_of) * part
+    for i in range(h // 4):
+        change[:] = 0
+        for y in range(4 * i, 4 * i + 4):
+            row = moved[0, y]
+            for j in range(w - 1):
+                change[j] += abs(np.int32(row[j + 1]) - np.int32(row[j]))
+            if y + 1 < h:
+                below = moved[0, y + 1]
+                for j in range(w):
+                    change[j] += abs(np.int32(below[j]) - np.int32(row[j]))
+        for k in range(w // 4):
+            j = 4 * k
+            all_of = change[j] + change[j + 1] + change[j + 2] + change[j + 3]
+            out[6, i, k] = np.float32(all_of) * half
+
+
+def _in_blocks_plain(moved: Bytes, now: Bytes, out: Floats) -> None:
+    planes, h, w = moved.shape
+    before, after = moved.astype(np.int32), now.astype(np.int32)
+    steep = np.zeros((h, w), np.int32)
+    steep[:, :-1] += np.abs(np.diff(before[0], axis=1))
+    steep[:-1] += np.abs(np.diff(before[0], axis=0))
+    each = np.concatenate([np.abs(after - before), after, steep[None]])
+    sums = each.reshape(2 * planes + 1, h // 4, 4, w // 4, 4).sum(axis=(2, 4))
+    out[:] = sums.astype(np.float32) * np.float32(1 / 16)
+    out[6] *= np.float32(0.5)
+
+
+in_blocks = _in_blocks_compiled if made(_in_blocks_compiled) else _in_blocks_plain
+"""Means over blocks of four by four: each plane's change, each plane, and luma's slopes.
+
+Shapes:
+    moved, now: (3, h, w) uint8, sides multiples of four; the slopes are those of `moved`
+    out: (7, h / 4, w / 4) float32
+"""

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, Final
 import cv2
 import numpy as np
 
+from segmentation.kernels import in_blocks
+
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
@@ -92,6 +94,7 @@ class Carrier:
         self.reset()
         if self._size != (0, 0):
             kept: list[NDArray[Any]] = [*self._halves, self._moved, self._slopes, self._alpha]
+            kept += [self._seven]
             for each in (*kept, self._tidied, self._part, self._from, self._half_from, self._seen):
                 each.fill(0)
             # It keeps pictures of its own. After its `collectGarbage` the next flow is a crash.
@@ -177,13 +180,11 @@ class Carrier:
         Shapes:
             now: (3, h / 2, w / 2); part: (h / 8, w / 8), mean alpha where it was moved to
         """
-        luma = self._moved[0]
-        cv2.absdiff(luma[:, 1:], luma[:, :-1], self._slopes[0][:, :-1])
-        cv2.absdiff(luma[1:], luma[:-1], self._slopes[1][:-1])
-        slope = 0.5 * (_blocks(self._slopes[0]) + _blocks(self._slopes[1]))
+        self._compare(now)
+        slope = self._seven[6]
         lost, other = np.zeros((2, *slope.shape), np.bool_)
         for c in range(3):
-            change, means = _blocks(cv2.absdiff(self._moved[c], now[c])), _blocks(now[c])
+            change, means = self._seven[c], self._seven[3 + c]
             noise = _quiet(change)
             contrast = float(cv2.meanStdDev(means)[1][0, 0])
             if c == 0:
@@ -200,6 +201,19 @@ class Carrier:
             return False
         lost &= part > PERSON
         return not lost.any() or self._harmless(lost, part)
+
+    def _compare(self, now: NDArray[np.uint8]) -> None:
+        """Fill the means over blocks of what is compared: see `kernels.in_blocks`."""
+        if now.shape[1] % 4 == 0 and now.shape[2] % 4 == 0:
+            in_blocks(self._moved, now, self._seven)
+            return
+        luma = self._moved[0]
+        cv2.absdiff(luma[:, 1:], luma[:, :-1], self._slopes[0][:, :-1])
+        cv2.absdiff(luma[1:], luma[:-1], self._slopes[1][:-1])
+        self._seven[6] = 0.5 * (_blocks(self._slopes[0]) + _blocks(self._slopes[1]))
+        for c in range(3):
+            self._seven[c] = _blocks(cv2.absdiff(self._moved[c], now[c]))
+            self._seven[3 + c] = _blocks(now[c])
 
     def _harmless(self, lost: NDArray[np.bool_], part: NDArray[np.float32]) -> bool:
         """True if next to nothing was lost but inside the person: a mouth, not a window."""
@@ -224,6 +238,7 @@ class Carrier:
         self._alpha, self._tidied = np.zeros((h, w), np.float32), np.zeros((h, w), np.float32)
         self._part = np.zeros_like(_blocks(self._moved[0]))
         self._seen = np.zeros((3, *self._part.shape), np.float32)  # blocks of the last look's frame
+        self._seven = np.zeros((7, *self._part.shape), np.float32)
         self._grid, self._half_grid = _places(h, w), _places(*half)
         self._from, self._half_from = np.zeros_like(self._grid), np.zeros_like(self._half_grid)
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from segmentation import kernels
+from segmentation.motion.flow import Carrier, _blocks
 
 rng = np.random.default_rng(3)
 
@@ -104,3 +105,38 @@ def test_the_guide_is_the_one_of_the_paper():
 
     assert np.abs(a - box(slope)).max() < 1e-4
     assert np.abs(b - box(offset)).max() < 1e-4
+
+
+@pytest.mark.parametrize("size", [(108, 192), (72, 96), (4, 4), (8, 20)], ids=str)
+def test_means_over_blocks_are_the_same_bits_compiled_plain_and_by_halving_twice(size):
+    moved, now = rng.integers(0, 256, (2, 3, *size), dtype=np.uint8)
+    ours, theirs = np.full((2, 7, size[0] // 4, size[1] // 4), np.nan, np.float32)
+    carrier = Carrier()
+    carrier._make(2 * size[0], 2 * size[1])
+    carrier._moved[:] = moved
+
+    kernels._in_blocks_compiled(moved, now, ours)
+    kernels._in_blocks_plain(moved, now, theirs)
+
+    assert np.array_equal(ours, theirs)
+    for c in range(3):
+        assert np.array_equal(ours[c], _blocks(cv2.absdiff(moved[c], now[c])))
+        assert np.array_equal(ours[3 + c], _blocks(now[c]))
+    steep = np.zeros((2, *size), np.uint8)
+    cv2.absdiff(moved[0][:, 1:], moved[0][:, :-1], steep[0][:, :-1])
+    cv2.absdiff(moved[0][1:], moved[0][:-1], steep[1][:-1])
+    assert np.array_equal(ours[6], 0.5 * (_blocks(steep[0]) + _blocks(steep[1])))
+    carrier._compare(now)
+    assert np.array_equal(carrier._seven, ours)
+
+
+def test_sides_of_no_whole_blocks_are_compared_up_to_their_ends():
+    carrier, now = Carrier(), rng.integers(0, 40, (3, 71, 90), dtype=np.uint8)
+    carrier._make(142, 180)
+    carrier._moved[:] = now
+    now[:, -2:, -2:] += 200
+
+    carrier._compare(now)
+
+    assert (carrier._seven[:3, -1, -1] > 20).all()
+    assert not carrier._seven[:3, :-1, :-1].any()
