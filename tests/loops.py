@@ -25,6 +25,7 @@ PLAIN: dict[str, Callable[..., Any]] = {
     "segmentation.kernels._guide_compiled": small._guide_plain,
     "segmentation.kernels._compare_compiled": small._compare_plain,
     "segmentation.kernels._learn_compiled": small._learn_plain,
+    "segmentation.kernels._in_blocks_compiled": small._in_blocks_plain,
     "vcam.compose.kernels._compose": kernels_plain.compose,
     "vcam.compose.light.small._near": kernels_plain.near,
     "vcam.compose.light.small._spilt": kernels_plain.spilt,
@@ -91,6 +92,12 @@ def _learn(rng: Any, h: int, w: int, flags: Any) -> Case:
     room = (picture + rng.normal(0, 4, picture.shape)).astype(np.float32)
     rest = _bytes(rng, h, w, most=26), _bytes(rng, h, w, most=5), rng.uniform(0, 100, (h, w))
     return (picture, near, FIT, TERMS, (room, *rest)), [room, *rest]
+
+
+def _in_blocks(rng: Any, h: int, w: int, flags: Any) -> Case:
+    size, out = (h // 4, w // 4), np.zeros((7, h // 4, w // 4), np.float32)
+    moved, now = (_bytes(rng, 3, 4 * size[0], 4 * size[1]) for _ in "ab")
+    return (moved, now, out), [out]
 
 
 def _low(rng: Any, h: int, w: int) -> np.ndarray:
@@ -169,7 +176,7 @@ BUILDERS: dict[str, Callable[[Any, int, int, Any], Case]] = dict(
     zip(
         PLAIN,
         (
-            *(_to_input, _smooth, _guide, _compare, _learn),
+            *(_to_input, _smooth, _guide, _compare, _learn, _in_blocks),
             *(_compose, _near, _spilt, _split_yuyv, _relight, _relight_low, _apply),
         ),
         strict=True,
