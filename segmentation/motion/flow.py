@@ -76,11 +76,11 @@ class Carrier:
         """True where what the network saw lately has hardly moved, nor become another, since.
 
         What it took for a person for the first time may be a mistake, and is soon looked at again.
-        With `ahead` the frame at hand counts as moved as far as the one before it did: flow that
-        would only tell that the network has to look is not worth its time.
+        With `ahead` the frame at hand counts as moved by half of what the one before it was: flow
+        that would only tell that the network has to look is not worth its time.
         """
         sure = self._confirmed >= LOOKS and not self._other
-        moved = self._moved_by + (self._step if ahead else 0.0)
+        moved = self._moved_by + (0.5 * self._step if ahead else 0.0)
         return sure and moved <= CALM and pts - self._looked <= OLDEST
 
     def reset(self) -> None:
