@@ -175,7 +175,9 @@ def _add_tools(add: Callable[[str, str, str], argparse.ArgumentParser]) -> None:
     own.add_argument("--source", metavar="S", help=_("camera or clip, as for start"))
     own.add_argument("--config", metavar="FILE", type=Path, help=_("settings file"))
     own.add_argument("--keep", action="store_true", help=_("do not delete the pictures"))
-    own.add_argument("--remove", action="store_true", help=_("delete that network, use the one before again"))
+    own.add_argument(
+        "--remove", action="store_true", help=_("delete that network, use the one before again")
+    )
 
     bench = add("bench", "bench.run", _("measure the time per frame on this machine"))
     bench.add_argument("--json", action="store_true", help=_("for programs"))
