@@ -21,8 +21,8 @@ import numpy as np
 from vcam.compose import drawn, fitting, shipped
 from vcam.compose.scene import Blur
 from vcam.errors import BackgroundError, SourceError
-from vcam.files.watched import LISTED_WITHIN, refuse_unlisted
-from vcam.files.watched import folder as watched_folder
+from vcam.files import watched as shared
+from vcam.files.watched import LISTED_WITHIN
 from vcam.files.whole import write_file
 from vcam.foreign_text import plain
 from vcam.media import formats, pictures, thumbnails
@@ -261,8 +261,7 @@ def presets() -> list[Preset]:
     taken = {preset.name.casefold() for preset in own}
     known = [*(one for one in _of_the_program() if one.name not in taken), *own]
     taken |= {preset.name.casefold() for preset in known}
-    folder = watched_folder()
-    watched = _of_files(folder, watched=True) if folder else []
+    watched = _of_files(folder, watched=True) if (folder := shared.folder()) else []
     return [*known, *(one for one in watched if one.name.casefold() not in taken)]
 
 
@@ -287,7 +286,7 @@ def _of_the_program() -> list[Preset]:
 
 def stamps() -> list[tuple[str, int, int]]:
     """Name, size and time of each file that may be a preset."""
-    folders = (backgrounds_dir(), watched_folder())
+    folders = (backgrounds_dir(), shared.folder())
     files = [file for folder in folders if folder for file in _files(folder)]
     found = patience.each(files, _facts, seconds=LISTED_WITHIN)
     return [(file.name, *facts) for file, facts in found.items() if facts is not None]
@@ -485,7 +484,7 @@ def _exists(path: Path, choice: choices.Preset | choices.File) -> None:
     """Refuse what is not there, or a folder."""
     use = choice.name if isinstance(choice, choices.Preset) else choice.path
     if not _present(path):
-        refuse_unlisted(use)
+        shared.refuse_unlisted(use)
         names = [p.name for p in presets()]
         folded = {name.casefold(): name for name in (*names, "blur")}
         near = difflib.get_close_matches(use.casefold(), folded, 1, 0.6)
