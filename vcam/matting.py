@@ -227,8 +227,9 @@ class Matting:
         """
         if self._left:
             self._left = False
-            give_back()
-            let_go_of_libraries()
+            if self._rests is not None:  # else frames come again, which would wait
+                give_back()
+                let_go_of_libraries()
         now = time.monotonic()
         if now - self._looked < LOOK:
             return

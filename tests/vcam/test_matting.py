@@ -216,6 +216,17 @@ def test_the_memory_of_an_engine_that_rests_is_given_back_once_by_the_thread_tha
     assert given == ["heap", "libraries"]
 
 
+def test_nothing_is_given_back_once_frames_come_again(rested, monkeypatch):
+    given = []
+    monkeypatch.setattr(vcam.matting, "let_go_of_libraries", lambda: given.append("libraries"))
+    until(lambda: rested._left)
+    wait_for_a_matte(rested, 5)
+
+    rested.tend()
+
+    assert (given, rested._left) == ([], False)
+
+
 def test_the_memory_of_an_engine_that_is_followed_by_another_stays(matting, monkeypatch):
     given = []
     monkeypatch.setattr(vcam.matting, "let_go_of_libraries", lambda: given.append("libraries"))

@@ -27,7 +27,7 @@ from vcam.frame import Frame, FramePool
 from vcam.guard import Guard
 from vcam.room_view import RoomWindow
 from vcam.sources.decode import MjpegDecoder
-from vcam.system.memory import overwritten_when_freed, scrub, scrub_own
+from vcam.system.memory import _clean, overwritten_when_freed, scrub, scrub_own
 
 ROOT = Path(__file__).resolve().parents[2]
 MARK = b"\xc5\x1a\xe9\x77\x3d\xb2\x08\xf4"
@@ -332,6 +332,24 @@ def test_what_libraries_only_read_is_given_back_and_read_again():
     before, after, given = map(float, child.stdout.split())
     assert given > 25
     assert before - after > 0.7 * given  # what goes on needs some of it at once
+
+
+def mapping(start: int, access: str, *, kept: int = 0, own: int = 0, swapped: int = 0) -> str:
+    """A library's 64 kB as `/proc/self/smaps` tells of it."""
+    first = f"{start:x}-{start + 0x10000:x} {access} 00001000 fe:00 42          /usr/lib/libx.so.1\n"
+    sizes = {"Size": 64, "Rss": kept, "Anonymous": own, "Swap": swapped, "SwapPss": swapped}
+    return first + "".join(f"{name + ':':16}{size:8} kB\n" for name, size in sizes.items())
+
+
+def test_what_the_loader_wrote_stays_even_while_it_is_swapped_out():
+    maps = mapping(0x10000, "r-xp", kept=24) + mapping(0x20000, "r--p", kept=8, own=4)
+    maps += mapping(0x30000, "r--p", kept=8, swapped=4) + mapping(0x40000, "r--p", swapped=64)
+    maps += mapping(0x50000, "rw-p", kept=8) + mapping(0x60000, "r--p", kept=4)
+
+    found = list(_clean(maps.splitlines(keepends=True)))
+
+    path = "/usr/lib/libx.so.1"
+    assert found == [(0x10000, 0x10000, path, 24 << 10), (0x60000, 0x10000, path, 4 << 10)]
 
 
 def read(at: int, size: int) -> bytes:

@@ -139,9 +139,10 @@ def let_go_of_libraries() -> int:
         system.madvise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
         with Path("/proc/self/maps").open() as lines:
             paths = {found[3] for line in lines if (found := ONLY_READ.fullmatch(line))}
-        with _counted_on(system, paths) as stays:
+        # Line by line: all of it takes megabytes.
+        with _counted_on(system, paths) as stays, Path("/proc/self/smaps").open() as lines:
             given = 0
-            for start, size, path, held in _clean():
+            for start, size, path, held in _clean(lines):
                 if path in stays and not system.madvise(start, size, MADV_DONTNEED):
                     given += held
             return given
@@ -162,24 +163,26 @@ def _counted_on(system: Any, paths: Iterable[str]) -> Iterator[set[str]]:
             system.dlclose(handle)
 
 
-def _clean() -> Iterator[tuple[int, int, str, int]]:
+def _clean(lines: Iterable[str]) -> Iterator[tuple[int, int, str, int]]:
     """Libraries' mappings that are as they are in the file: start, size, path, bytes in memory.
 
-    What the loader wrote into some that are only read since, addresses, is nowhere else.
+    What the loader wrote into some that are only read since, addresses, is nowhere else; where it
+    was swapped out it is not among what is in memory. The lines are those of `/proc/self/smaps`.
     """
     at: tuple[int, int, str] | None = None
-    held = 0
-    with Path("/proc/self/smaps").open() as lines:  # line by line: all of it takes megabytes
-        for line in lines:
-            name, _, value = line.partition(":")
-            if name == "Rss":
-                held = int(value.split()[0]) * 1024
-            elif name == "Anonymous" and at is not None and value.split()[0] == "0":
-                yield *at, held
-            elif "-" in name.partition(" ")[0]:
-                found = ONLY_READ.fullmatch(line)
-                start, end = (int(found[1], 16), int(found[2], 16)) if found else (0, 0)
-                at = (start, end - start, found[3]) if found else None
+    held = own = 0
+    for line in lines:
+        name, _, value = line.partition(":")
+        if name == "Rss":
+            held = int(value.split()[0]) * 1024
+        elif name == "Anonymous":
+            own = int(value.split()[0])
+        elif name == "Swap" and at is not None and own == int(value.split()[0]) == 0:
+            yield *at, held
+        elif "-" in name.partition(" ")[0]:
+            found = ONLY_READ.fullmatch(line)
+            start, end = (int(found[1], 16), int(found[2], 16)) if found else (0, 0)
+            at = (start, end - start, found[3]) if found else None
 
 
 class _MallInfo(ctypes.Structure):
