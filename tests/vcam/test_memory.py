@@ -336,9 +336,7 @@ def test_what_libraries_only_read_is_given_back_and_read_again():
 
 def mapping(start: int, access: str, *, kept: int = 0, own: int = 0, swapped: int = 0) -> str:
     """A library's 64 kB as `/proc/self/smaps` tells of it."""
-    first = (
-        f"{start:x}-{start + 0x10000:x} {access} 00001000 fe:00 42   /usr/lib/libx.so.1\n"
-    )
+    first = f"{start:x}-{start + 0x10000:x} {access} 00001000 fe:00 42   /usr/lib/libx.so.1\n"
     sizes = {"Size": 64, "Rss": kept, "Anonymous": own, "Swap": swapped, "SwapPss": swapped}
     return first + "".join(f"{name + ':':16}{size:8} kB\n" for name, size in sizes.items())
 
