@@ -31,6 +31,7 @@ class Tail:
         """
         h, w = logits.shape[2:]
         if self._alpha.shape != (2 * h, 2 * w):
+            self.wipe()
             self._alpha = np.zeros((2 * h, 2 * w), np.float32)
         alpha = self._alpha
         cv2.resize(logits[0, 0], (2 * w, 2 * h), alpha, interpolation=cv2.INTER_LINEAR)

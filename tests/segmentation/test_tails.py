@@ -64,6 +64,16 @@ def test_logits_of_any_size_become_alpha_and_what_is_no_number_stays_none():
     assert not tail._alpha.any()
 
 
+def test_the_matte_of_one_size_is_overwritten_before_one_of_another():
+    tail = tails.Tail(0.0)
+    person = tail(np.full((1, 1, 8, 8), 9, np.float32))
+    assert person.all()
+
+    tail(np.zeros((1, 1, 4, 8), np.float32))
+
+    assert not person.any()
+
+
 def model(*, tent: Any = tails.TENT, mode: str = "edge", steps: int = 2) -> Any:
     """A graph that ends as a BiSeNet's does, or nearly."""
     x = ops.parameter([1, 1, 32, 32], np.float32, name="x")
