@@ -266,6 +266,8 @@ def test_a_background_of_a_watched_folder_that_hangs_is_said_not_to_be_found(sha
         assert f"the folder {str(share.here)!r} does not answer" in refused_for.value.message
         assert "preset" not in refused_for.value.message
         assert "`vcam background`" in refused_for.value.hint
+        with pytest.raises(BackgroundError, match="a preset"):  # not of that folder
+            choose("/elsewhere/red.png")
         share.answer()
         until(lambda: not patience.hangs(share.here), 5)
         with pytest.raises(BackgroundError, match="a preset"):

@@ -38,7 +38,9 @@ def refuse_unlisted(name: str) -> None:
     Raises:
         BackgroundError: it does not.
     """
-    if _folder is not None and patience.hangs(_folder):
+    if _folder is None or Path(name).parent not in (Path(), _folder):
+        return  # a path to somewhere else
+    if patience.hangs(_folder):
         raise BackgroundError(
             f"background {name!r} is not found: the folder {str(_folder)!r} does not answer",
             hint="Look after the disk or network share that it is on; `vcam background` lists the"
