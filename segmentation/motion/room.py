@@ -1,8 +1,9 @@
 """The room behind the person, as a fixed webcam learns it: a picture of it, and where it is known.
 
-What looks as it looked when nobody was there is the room. That is told to the network, where the
-room is textured: a plain wall that looks as before may be a shirt of its colour. Where a textured
-part of the room is found again in what the network calls a person, it has the last word.
+What looks as it looked when nobody was there is the room. That is told to the network where the
+room is textured, or looks otherwise now: a plain wall that looks as before may be a shirt of its
+colour. Where a textured part of the room is found again in what the network calls a person, it has
+the last word.
 It is a picture of the room: in memory alone, overwritten with all the rest.
 """
 
@@ -44,7 +45,7 @@ EDGE: Final = 6.0  # levels that an edge differs from what is around it
 
 CELL: Final = 8  # pixels a side of the parts in which the room is found again
 TEXTURE: Final = (6.0, 3.0)  # levels, and times the noise, that a part of the room varies by
-BESIDE: Final = 2  # parts around a plain one, of which the network is not told either
+OTHERWISE: Final = (6.0, 3.0)  # levels, and times the noise, from which a plain part looks otherwise
 SAME: Final = (
     1.2,
     1.5,
@@ -160,8 +161,9 @@ class Room:
             compare(picture, self._room, self._weight, self._fit, colours, KNOWN, told, self._apart)
             if told.shape[1] > 3:
                 h, w = self._size
+                share = np.maximum(self._rich, looks_otherwise(self._apart, self.noise))
                 for plane in told[0, 3:, :h, :w]:
-                    plane *= self._rich
+                    plane *= share
         if x.shape[1] > 3 and not (known and self._told):
             x[0, 3:].fill(0)
 
@@ -320,17 +322,8 @@ class Room:
         known = self._weight >= KNOWN
         self._known = float(np.count_nonzero(known)) / known.size
         luma = self._room[0]
-        cells = self._texture.shape[::-1]
-        mean, square, whole = (
-            cv2.resize(plane, cells, interpolation=cv2.INTER_AREA)
-            for plane in (luma, luma * luma, known.view(np.uint8) * np.uint8(255))
-        )
-        np.sqrt(np.maximum(square - mean * mean, 0), out=self._texture)
-        plain = self._texture < max(TEXTURE[0], TEXTURE[1] * self.noise)
-        plain &= whole == 255
-        beside = cv2.dilate(plain.view(np.uint8), np.ones((2 * BESIDE + 1,) * 2, np.uint8))
-        cv2.resize(1 - beside, self._size[::-1], self._rich, interpolation=cv2.INTER_NEAREST)
-        self._texture[whole < 255] = 0
+        whole = textured(luma, known, self.noise, self._texture, self._rich)
+        self._texture[~whole] = 0
         self._edges = np.abs(luma - cv2.blur(luma, (9, 9)))[self._grid] > EDGE
 
     def _allocate(self, h: int, w: int) -> None:
@@ -342,7 +335,7 @@ class Room:
         self._apart = np.zeros((h, w), np.uint8)
         self._seen = np.zeros((h, w), np.uint8)  # luma at the last lesson
         self._nobody = np.zeros((h, w), np.uint8)
-        self._rich = np.zeros((h, w), np.uint8)  # 1 where the network is told of it
+        self._rich = np.zeros((h, w), np.float32)  # 1 where it is textured
         self._texture = np.zeros((max(1, h // CELL), max(1, w // CELL)), np.float32)
         step = max(1, h // ROWS)
         self._grid = (slice(step // 2, None, step),) * 2
@@ -359,6 +352,44 @@ class Room:
             "forgotten": self.forgotten or None,
             "showing": self.showing,
         }
+
+
+def textured(
+    luma: NDArray[np.float32],
+    known: NDArray[np.bool_],
+    noise: float,
+    texture: NDArray[np.float32],
+    rich: NDArray[np.float32],
+) -> NDArray[np.bool_]:
+    """Fill `texture`, the deviation of each part's luma, and `rich`, 1 where it is large.
+
+    Returns:
+        the parts that are known whole; only those count as textured
+
+    Shapes:
+        luma, known, rich: (h, w), luma 0..255; texture, returns: one for each part of `CELL` pixels
+    """
+    cells = texture.shape[::-1]
+    mean, square, share = (
+        cv2.resize(plane, cells, interpolation=cv2.INTER_AREA)
+        for plane in (luma, luma * luma, known.view(np.uint8) * np.uint8(255))
+    )
+    np.sqrt(np.maximum(square - mean * mean, 0), out=texture)
+    whole = share == 255
+    surely = (texture >= max(TEXTURE[0], TEXTURE[1] * noise)) & whole
+    cv2.resize(surely * np.float32(1), rich.shape[::-1], rich, interpolation=cv2.INTER_NEAREST)
+    return np.asarray(whole, np.bool_)
+
+
+def looks_otherwise(apart: NDArray[np.uint8], noise: float) -> NDArray[np.float32]:
+    """Share, 0..1, to which each pixel surely differs from the room.
+
+    Shapes:
+        apart: (h, w) levels, the greatest difference of Y, U and V; returns: (h, w)
+    """
+    least = max(OTHERWISE[0], OTHERWISE[1] * noise)
+    share = cv2.blur(apart, (3, 3)) * np.float32(1 / least) - np.float32(1)
+    return np.asarray(np.clip(share, 0, 1, out=share), np.float32)
 
 
 def _square(reach: float) -> NDArray[np.uint8]:

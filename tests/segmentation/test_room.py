@@ -122,17 +122,22 @@ def test_a_room_is_known_a_second_after_everybody_left():
     assert watched.x[0, 6].mean() > 0.5
 
 
-def test_the_network_is_not_told_of_a_plain_wall_nor_right_beside_it():
-    watched, plain = Watched(), wall()
+def test_of_a_plain_wall_the_network_is_told_only_where_it_looks_otherwise():
+    watched, plain, alpha = Watched(), wall(), disc(48)
     plain[:, :, : W // 2] = 120
+    edge = W // 2 // 8 * 8
 
     watched.see(plain, count=45)
+    known = watched.x[0, 6].copy()
+    watched.see(before(plain, alpha), alpha)
 
-    known = watched.x[0, 6]
     assert watched.room.known == 1.0
-    assert not known[:, : W // 2 + 8].any()
-    assert not watched.x[0, 3:6, :, : W // 2 + 8].any()
-    assert known[:, W // 2 + 24 :].mean() > 0.5
+    assert not known[:, :edge].any()
+    assert known[:, edge + 8 :].mean() > 0.9
+    body = cv2.erode(alpha, np.ones((5, 5))) > 0
+    away = cv2.dilate(alpha, np.ones((5, 5)))[:, :edge] == 0
+    assert watched.x[0, 6][body].min() == 1
+    assert not watched.x[0, 3:, :, :edge][:, away].any()
 
 
 def test_the_network_is_told_where_somebody_hides_the_room(watched):

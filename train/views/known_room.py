@@ -14,16 +14,18 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
+from segmentation.motion.room import CELL, looks_otherwise, textured
 from train.data.datasets import Alpha, Image
 from train.views.draw import Camera
 
-WHOLE = 0.5  # of the rooms that could be known whole, the part that is; the rest where nobody was
+WHOLE = 0.65  # of the rooms that could be known whole, the part that is; the rest where nobody was
 SHADE = 0.5  # how often: the person's shadow and bounce light on the room
 UNEVEN = 0.3  # light that changed in a part of the picture: a lamp, a screen, a cloud
 CHANGED = 0.25  # something was moved since
 GHOST = 0.08  # somebody was there when the room was learnt
 FOREIGN = 0.04  # another room altogether
-ALIKE = 0.12  # the person wears what the room looks like
+ALIKE = 0.15  # the person wears what the room looks like,
+PLAIN = 10.0  # or most often its colour: pixels that it is blurred by
 GAPS = 0.2  # pieces nobody learnt
 SHIFT = 0.7  # pixels, deviation of the camera's place
 
@@ -58,8 +60,9 @@ def scene(
     if room is not None:
         now, behind = _changed(now, behind, alpha, other, rng)
         if rng.random() < ALIKE:
-            share = _blot(alpha.shape, rng, 0.1, 0.4) * (alpha > 0.95) * rng.uniform(0.4, 0.92)
-            now = now + (behind - now) * cv2.GaussianBlur(share, (0, 0), 2)[..., None]
+            share = _blot(alpha.shape, rng, 0.1, 0.4) * (alpha > 0.95) * rng.uniform(0.4, 0.97)
+            cloth = behind if rng.random() < 0.3 else cv2.GaussianBlur(behind, (0, 0), PLAIN)
+            now = now + (cloth - now) * cv2.GaussianBlur(share, (0, 0), 2)[..., None]
     if rng.random() < GHOST:
         behind = _ghost(behind, seen, alpha, rng)
     if rng.random() < FOREIGN:
@@ -84,6 +87,24 @@ def drifted(room: Image, rng: Generator) -> Image:
     x = room.astype(np.float32) * gain.astype(np.float32) + np.float32(rng.normal(0, 1.5))
     noise = np.float32(rng.uniform(0, 2.5)) * rng.standard_normal(room.shape, np.float32)
     return _bytes(x + noise)
+
+
+def told(seen: Image, alpha: Alpha, behind: Behind) -> NDArray[np.uint8]:
+    """The part of what is known that the program tells its network, 0..255.
+
+    It is told where the room is textured, or looks otherwise now; see `segmentation.motion.room`.
+    """
+    h, w = alpha.shape
+    now, room = (cv2.cvtColor(one, cv2.COLOR_RGB2YUV) for one in (seen, behind.image))
+    known = behind.known > 0
+    apart = cv2.absdiff(now, room)
+    outside = apart[..., 0][known & (alpha < 0.05)]
+    noise = float(np.clip(1.48 * np.median(outside), 0.5, 8)) if outside.size else 2.0
+    texture = np.empty((max(1, h // CELL), max(1, w // CELL)), np.float32)
+    rich = np.empty((h, w), np.float32)
+    textured(room[..., 0].astype(np.float32), known, noise, texture, rich)
+    share = np.maximum(rich, looks_otherwise(apart.max(axis=2), noise)) * known
+    return np.asarray(np.rint(share * 255), np.uint8)
 
 
 def _changed(

@@ -53,10 +53,12 @@ def view(
         other = part(draw.part(rooms, size, rng), rooms, size) if rooms else seen
         seen, behind = known_room.scene(seen, alpha, bare, other, rng)
     lens = draw.camera(rng, options, grain=size)
-    image = behind.image
+    image, told = behind.image, behind.known
+    seen = camera(lens, seen)
     if behind.known.any():
         image = known_room.drifted(camera(known_room.camera_of(lens), image), rng)
-    return np.dstack((camera(lens, seen), image, behind.known)), alpha
+        told = known_room.told(seen, alpha, known_room.Behind(image, behind.known))
+    return np.dstack((seen, image, told)), alpha
 
 
 def scene(drawn: Scene, image: Image, matte: Image, rooms: Sequence[Image]) -> tuple[Image, Alpha]:
