@@ -45,7 +45,7 @@ EDGE: Final = 6.0  # levels that an edge differs from what is around it
 
 CELL: Final = 8  # pixels a side of the parts in which the room is found again
 TEXTURE: Final = (6.0, 3.0)  # levels, and times the noise, that a part of the room varies by
-OTHERWISE: Final = (6.0, 3.0)  # levels, and times the noise, from which a plain part looks otherwise
+OTHERWISE: Final = (6.0, 3.0)  # levels, and times the noise, from which it looks otherwise
 SAME: Final = (
     1.2,
     1.5,

@@ -24,9 +24,9 @@ UNEVEN = 0.3  # light that changed in a part of the picture: a lamp, a screen, a
 CHANGED = 0.25  # something was moved since
 GHOST = 0.08  # somebody was there when the room was learnt
 FOREIGN = 0.04  # another room altogether
-ALIKE = 0.15  # the person wears what the room looks like,
+ALIKE = 0.35  # the person wears what the room looks like,
 PLAIN = 10.0  # or most often its colour: pixels that it is blurred by
-GAPS = 0.2  # pieces nobody learnt
+GAPS = 0.4  # pieces nobody learnt
 SHIFT = 0.7  # pixels, deviation of the camera's place
 
 
@@ -60,9 +60,7 @@ def scene(
     if room is not None:
         now, behind = _changed(now, behind, alpha, other, rng)
         if rng.random() < ALIKE:
-            share = _blot(alpha.shape, rng, 0.1, 0.4) * (alpha > 0.95) * rng.uniform(0.4, 0.97)
-            cloth = behind if rng.random() < 0.3 else cv2.GaussianBlur(behind, (0, 0), PLAIN)
-            now = now + (cloth - now) * cv2.GaussianBlur(share, (0, 0), 2)[..., None]
+            now = _alike(now, behind, alpha, rng)
     if rng.random() < GHOST:
         behind = _ghost(behind, seen, alpha, rng)
     if rng.random() < FOREIGN:
@@ -132,6 +130,27 @@ def _changed(
         else:
             now = now + (other - now) * share * outside
     return now.astype(np.float32), behind.astype(np.float32)
+
+
+def _alike(
+    now: NDArray[np.float32], behind: NDArray[np.float32], alpha: Alpha, rng: Generator
+) -> NDArray[np.float32]:
+    """Dress the person, from some row on or in a part, in the room behind or in its colour."""
+    h = len(alpha)
+    if rng.random() < 0.5:
+        row = np.float32(rng.uniform(0.1, 0.7) * h)
+        below = np.clip((np.arange(h, dtype=np.float32)[:, None] - row) / 8 + np.float32(0.5), 0, 1)
+        share = np.asarray(below * np.ones_like(alpha), np.float32)
+    else:
+        share = _blot(alpha.shape, rng, 0.1, 0.4)
+    share = share * (alpha > 0.95) * np.float32(rng.uniform(0.4, 1))
+    cloth = behind
+    if rng.random() < 0.75:
+        folds = (now - cv2.GaussianBlur(now, (0, 0), PLAIN)) * np.float32(rng.uniform(0.1, 0.6))
+        colour = cv2.GaussianBlur(behind, (0, 0), PLAIN)
+        cloth = np.asarray(colour + folds, np.float32)
+    share = cv2.GaussianBlur(share.astype(np.float32), (0, 0), 2)
+    return np.asarray(now + (cloth - now) * share[..., None], np.float32)
 
 
 def _ghost(
