@@ -79,10 +79,14 @@ class Tidy:
         alpha: NDArray[np.float32],
         picture: NDArray[np.uint8] | None = None,
         pts: float | None = None,
+        *,
+        stands: float = 0.0,
     ) -> None:
         """Take islands, small holes and strangers out of `alpha`, in place.
 
         `picture`, of the same frame at the same size, and `pts`, its time, tell who I am.
+        `stands` is the share of the picture that is called a person and surely not the room: where
+        that is enough for a person, one who wears the room's colour need not be told surely.
         """
         h, w = alpha.shape
         if (h, w) != self._size:
@@ -94,19 +98,23 @@ class Tidy:
             self._me(alpha, picture, pts)
         # Pieces are told apart at half the size: a quarter of the cost, and as sure.
         cv2.resize(alpha, self._half.shape[::-1], self._half, interpolation=cv2.INTER_LINEAR)
-        self._drop_islands(alpha)
+        stands_there = stands >= ARRIVE
+        self._drop_islands(alpha, keep=stands_there)
         self._fill_holes(alpha)
         np.greater(self._half, HALF, out=self._bits)
         share = np.count_nonzero(self._bits) / self._half.size
         sure = self._mean()
         least, trust = (LEAVE, DOUBT) if self.present else (ARRIVE, SURE)
+        if stands_there:
+            trust = DOUBT
         self.present = bool(share >= least and sure >= trust)
         if self.present:
             self._drop_doubts(alpha)
         else:
             alpha[:] = 0
 
-    def _drop_islands(self, alpha: NDArray[np.float32]) -> None:
+    def _drop_islands(self, alpha: NDArray[np.float32], *, keep: bool) -> None:
+        """Take small and faint pieces out; with `keep` the largest stays however faint it is."""
         half = self._half
         np.greater(half, FAINT, out=self._bits)
         count, labels, stats, _ = self._pieces(8)
@@ -121,6 +129,8 @@ class Tidy:
         if count > 2:
             drop |= self._afloat(labels, stats, sums)
         drop[0] = False
+        if keep:
+            drop[int(sums[1:].argmax()) + 1] = False
         if drop.any():
             # One pixel more takes the faint rim along.
             island = cv2.dilate(drop[labels].view(np.uint8), _BLOCK)

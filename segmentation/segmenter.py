@@ -208,7 +208,8 @@ class Segmenter:
             self._tidy.reset()
             self._smoother.reset()
         np.copyto(alpha, raw)
-        self._tidy(alpha, picture, pts)
+        learns = self.learns and not self.still
+        self._tidy(alpha, picture, pts, stands=self._room.stands if learns else 0.0)
         if self._every > 1:
             self._carrier.settle(alpha)
 

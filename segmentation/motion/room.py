@@ -74,6 +74,7 @@ class Room:
         self.since: float | None = None  # time of the first lesson
         self.noise = 2.0  # levels, deviation of a pixel from the room
         self.shown = 0.0  # share of the picture that was room within the person at the last look
+        self.stands = 0.0  # the same of what is called a person and looks otherwise than the room
         self._known = 0.0  # share of the picture
         self._fit = np.array([[1, 0]] * 3, np.float32)  # gain and offset of Y, U and V
         self._settled = False
@@ -83,6 +84,7 @@ class Room:
         self._turn = 1
         self._told = False  # enough is known of where it matters
         self._comes = False  # something stands in the room that was not there
+        self._matched = False  # the last picture was of this room
 
     @property
     def known(self) -> float:
@@ -155,7 +157,7 @@ class Room:
         """
         if picture.shape[1:] != self._size:
             self._allocate(*picture.shape[1:])
-        known = not self._empty and self._matches(picture, before)
+        known = self._matched = not self._empty and self._matches(picture, before)
         if known:
             told = x if self._told else x[:, :3]
             compare(picture, self._room, self._weight, self._fit, colours, KNOWN, told, self._apart)
@@ -169,7 +171,10 @@ class Room:
 
     def object_to(self, alpha: NDArray[np.float32]) -> None:
         """Take out of `alpha`, in place, what is surely the room: found again, and textured."""
-        self.shown = 0.0
+        self.shown = self.stands = 0.0
+        if self._matched and self._settled:
+            otherwise = looks_otherwise(self._apart, self.noise) > 0.5
+            self.stands = float(np.count_nonzero(otherwise & (alpha > 0.5))) / alpha.size
         if self._empty or not self._settled:
             self._suspicious = 0
             return

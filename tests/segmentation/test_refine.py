@@ -119,6 +119,19 @@ def test_a_doubtful_chair_is_nobody():
     assert alpha.max() == 0
 
 
+def test_somebody_in_clothes_of_the_rooms_colour_is_there_where_a_known_room_looks_otherwise():
+    doubtful, faint = blob((140, 100, 50)) * 0.78, blob((140, 100, 50)) * 0.3
+    faint[55:95, 120:160] = 0.8  # the face alone is sure
+    for alpha in (doubtful, faint):
+        without, within = alpha.copy(), alpha.copy()
+
+        Tidy()(without)
+        Tidy()(within, stands=0.03)
+
+        assert not without.any()
+        assert within.max() > 0.7
+
+
 def test_somebody_who_leans_out_is_kept_longer_than_somebody_new_is_noticed():
     sliver = blob((0, 100, 20))
     share = float((sliver > 0.5).mean())

@@ -148,6 +148,21 @@ def test_the_network_is_told_where_somebody_hides_the_room(watched):
     assert np.median(apart[alpha > 0.5]) > 8 * np.median(apart[alpha == 0])
 
 
+def test_what_stands_in_a_known_room_is_told_until_it_is_another_room(watched):
+    alpha = disc()
+
+    watched.see(before(wall(), alpha), alpha)
+    there = watched.room.stands
+    watched.see(wall(), alpha)  # called a person, and only the room
+    nobody = watched.room.stands
+    watched.see(wall(seed=5), alpha)
+    elsewhere = watched.room.stands
+
+    assert 0.8 * alpha.mean() < there < 1.2 * alpha.mean()
+    assert nobody < 0.001
+    assert elsewhere == 0
+
+
 def test_what_is_called_a_person_is_not_learnt_though_it_sits_still():
     watched, alpha = Watched(), disc()
 
