@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from segmentation.constants import ARRIVE
 from segmentation.kernels import PERSON, UNSTEADY, compare, learn
 
 RoomWord = Literal["learn", "forget"]  # of the user
@@ -46,6 +47,8 @@ EDGE: Final = 6.0  # levels that an edge differs from what is around it
 CELL: Final = 8  # pixels a side of the parts in which the room is found again
 TEXTURE: Final = (6.0, 3.0)  # levels, and times the noise, that a part of the room varies by
 OTHERWISE: Final = (6.0, 3.0)  # levels, and times the noise, from which it looks otherwise
+APART: Final = (0.6, 0.7)  # share of a person that looks otherwise, to stay told and to be told,
+PROVEN: Final = 6  # looks in a row in which the network was told nothing
 SAME: Final = (
     1.2,
     1.5,
@@ -85,6 +88,8 @@ class Room:
         self._told = False  # enough is known of where it matters
         self._comes = False  # something stands in the room that was not there
         self._matched = False  # the last picture was of this room
+        self._nobody_called = False  # nothing was called a person at the last look
+        self._proven = 0  # looks in a row in which a person looked otherwise than the room
 
     @property
     def known(self) -> float:
@@ -158,15 +163,16 @@ class Room:
         if picture.shape[1:] != self._size:
             self._allocate(*picture.shape[1:])
         known = self._matched = not self._empty and self._matches(picture, before)
+        tells = self._told and (self._nobody_called or self._proven >= PROVEN)
         if known:
-            told = x if self._told else x[:, :3]
+            told = x if tells else x[:, :3]
             compare(picture, self._room, self._weight, self._fit, colours, KNOWN, told, self._apart)
             if told.shape[1] > 3:
                 h, w = self._size
                 share = np.maximum(self._rich, looks_otherwise(self._apart, self.noise))
                 for plane in told[0, 3:, :h, :w]:
                     plane *= share
-        if x.shape[1] > 3 and not (known and self._told):
+        if x.shape[1] > 3 and not (known and tells):
             x[0, 3:].fill(0)
 
     def object_to(self, alpha: NDArray[np.float32]) -> None:
@@ -174,7 +180,9 @@ class Room:
         self.shown = self.stands = 0.0
         if self._matched and self._settled:
             otherwise = looks_otherwise(self._apart, self.noise) > 0.5
-            self.stands = float(np.count_nonzero(otherwise & (alpha > 0.5))) / alpha.size
+            person = alpha > 0.5
+            self.stands = float(np.count_nonzero(otherwise & person)) / alpha.size
+            self._weigh(np.count_nonzero(person) / alpha.size)
         if self._empty or not self._settled:
             self._suspicious = 0
             return
@@ -196,6 +204,19 @@ class Room:
         self._suspicious = self._suspicious + 1 if self.shown > SHOWN else 0
         np.subtract(1, whole, out=whole)
         np.minimum(alpha, whole, out=alpha)
+
+    def _weigh(self, person: float) -> None:
+        """Tell the network of the room while `person`, a share, wears another colour than it.
+
+        Of clothes of the room's colour little can be told, and a network that is told of the rest
+        takes them for the room. They are seen in what it says while it is told nothing.
+        """
+        self._nobody_called = person < ARRIVE
+        if self._nobody_called:
+            self._proven = 0
+            return
+        enough = self.stands >= APART[self._proven < PROVEN] * person
+        self._proven = min(self._proven + 1, PROVEN) if enough else 0
 
     def learn_all(self, pts: float) -> None:
         """Take all that is seen from `pts` on, for `ASKED` seconds, for the room, learnt anew."""

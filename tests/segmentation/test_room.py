@@ -8,7 +8,7 @@ import pytest
 
 from segmentation import kernels
 from segmentation.kernels import LIMITED
-from segmentation.motion.room import AGAIN, ALONE, FIRST, FRAMES, Room
+from segmentation.motion.room import AGAIN, ALONE, FIRST, FRAMES, PROVEN, Room
 
 H, W = 108, 192
 MATRIX = np.ascontiguousarray(LIMITED, np.float32)
@@ -129,7 +129,7 @@ def test_of_a_plain_wall_the_network_is_told_only_where_it_looks_otherwise():
 
     watched.see(plain, count=45)
     known = watched.x[0, 6].copy()
-    watched.see(before(plain, alpha), alpha)
+    watched.see(before(plain, alpha), alpha, count=PROVEN + 2)
 
     assert watched.room.known == 1.0
     assert not known[:, :edge].any()
@@ -142,7 +142,7 @@ def test_of_a_plain_wall_the_network_is_told_only_where_it_looks_otherwise():
 
 def test_the_network_is_told_where_somebody_hides_the_room(watched):
     alpha = disc()
-    watched.see(before(wall(), alpha), alpha)
+    watched.see(before(wall(), alpha), alpha, count=PROVEN + 2)
 
     apart = np.abs(watched.x[0, 3:6]).max(axis=0)
     assert np.median(apart[alpha > 0.5]) > 8 * np.median(apart[alpha == 0])
@@ -161,6 +161,20 @@ def test_what_stands_in_a_known_room_is_told_until_it_is_another_room(watched):
     assert 0.8 * alpha.mean() < there < 1.2 * alpha.mean()
     assert nobody < 0.001
     assert elsewhere == 0
+
+
+def test_of_somebody_in_the_rooms_colour_the_network_is_told_nothing():
+    watched, plain, alpha = Watched(), wall(), disc(48)
+    plain[:, :, : W // 2] = 120
+    watched.see(plain, count=45)
+    head = disc(48, 12)
+
+    watched.see(before(plain, head), alpha, count=3 * PROVEN)  # all below the head is as the wall
+    assert not watched.x[0, 3:].any()
+    watched.see(before(plain, alpha), alpha, count=PROVEN - 1)
+    assert not watched.x[0, 3:].any(), "not yet for sure"
+    watched.see(before(plain, alpha), alpha, count=3)
+    assert watched.x[0, 6].any()
 
 
 def test_what_is_called_a_person_is_not_learnt_though_it_sits_still():
