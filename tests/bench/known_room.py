@@ -61,8 +61,7 @@ class Variant(Room):
 
     def object_to(self, alpha: NDArray[np.float32]) -> None:
         """See `Room`."""
-        if self._witness:
-            super().object_to(alpha)
+        super().object_to(alpha if self._witness else alpha.copy())
 
     def learn(self, *lesson: Any, **more: Any) -> None:
         """See `Room`."""

@@ -123,14 +123,16 @@ def test_a_drawing_that_failed_leaves_nothing_to_fail_on_again():
     pipe, sink = pipeline([room(i) for i in range(6)], look={"zoom": 2.0, "light": 100})
     drain(pipe, 4)
     assert not sink.frames[-1].is_card
+    compositor = pipe.compositor
+    drawn, fitted = compositor._outputs, compositor._fitted
+    assert any(array.any() for array in drawn) and any(array.any() for array in fitted._scaled)
 
     pipe.recover()
 
-    compositor = pipe.compositor
     assert sink.frames[-1].is_card
     assert compositor._framer.crop(np.zeros((9, 16), np.float32), (160, 90), Look(), 0.0) is None
-    assert not any(array.any() for array in (*compositor._outputs, *compositor._fitted._scaled))
-    assert compositor._fitted.lit()._person is None
+    assert not any(array.any() for array in (*drawn, *fitted._scaled))
+    assert compositor._fitted is None
 
 
 def test_a_fault_is_not_forgotten_by_freezing():
