@@ -125,7 +125,8 @@ def test_a_drawing_that_failed_leaves_nothing_to_fail_on_again():
     assert not sink.frames[-1].is_card
     compositor = pipe.compositor
     drawn, fitted = compositor._outputs, compositor._fitted
-    assert any(array.any() for array in drawn) and any(array.any() for array in fitted._scaled)
+    assert any(array.any() for array in drawn)
+    assert any(array.any() for array in fitted._scaled)
 
     pipe.recover()
 
