@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from tests.fakes import StepClock
-from tests.vcam.keeping import SIZE, H, W, keeping, until
+from tests.vcam.keeping import SIZE, H, Kept, W, keeping, until
 from vcam.keeper import link as links
 from vcam.keeper import messages, process, standby
 from vcam.keeper.link import Link, LinkError
@@ -68,6 +68,26 @@ def test_nothing_is_shown_before_there_is_a_card(kept, link):
     until(lambda: kept.node.shown)
 
     assert bytes([50]) * SIZE not in kept.node.shown
+
+
+def test_a_picture_from_before_the_card_is_not_shown_by_the_card_that_came_with_it(tmp_path):
+    kept = Kept(tmp_path)
+    door = process.listen(str(tmp_path))
+    keeper = process.Keeper(door, str(tmp_path / NAME), kept.open)
+    link = attached(tmp_path, W)
+    for _ in ("the door", "the camera"):
+        keeper.turn(1.0)
+    link.show(picture(50), time.monotonic(), card=False)
+    link.hold(picture(9), 0.5)
+    keeper.turn(1.0)  # all of it at once
+    link.show(picture(51), time.monotonic(), card=False)
+    keeper.turn(1.0)
+    shown = [*kept.node.shown]
+    link.close()
+    keeper.close()
+    door.close()
+
+    assert shown == [bytes([51]) * SIZE]
 
 
 def test_the_camera_stays_for_the_next_daemon(kept, link):

@@ -120,7 +120,7 @@ class Keeper:
         self._poll.register(peer.fileno(), select.POLLIN)
 
     def _read(self, peer: socket.socket) -> None:
-        """Take everything that waits; of several pictures the newest alone."""
+        """Take everything that waits, in order; of pictures in a row the newest alone."""
         newest: Message | None = None
         over = False
         while not over:
@@ -138,8 +138,11 @@ class Keeper:
                 over = True
             elif message.kind == SHOW:
                 newest = message
-            elif not self._obey(peer, message, fds):
-                over = True
+            else:
+                # A picture from before this word must not profit from it, say from a first card.
+                earlier, newest = newest, None
+                obeyed = earlier is None or self._obey(peer, earlier, [])
+                over = not (obeyed and self._obey(peer, message, fds))
             for fd in fds:
                 os.close(fd)
         if over or (newest is not None and not self._obey(peer, newest, [])):
