@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from segmentation.constants import ARRIVE
 from segmentation.kernels import PERSON, UNSTEADY, compare, learn
+from segmentation.motion.furniture import Furniture, hanging_together
 
 RoomWord = Literal["learn", "forget"]  # of the user
 RoomCopy = NDArray[np.uint8]  # (4, h, w): Y, U and V, and lessons that each pixel was seen in
@@ -44,6 +45,12 @@ CHANGED: Final = 0.35  # share of samples that do, from which it is another ligh
 MOVED: Final = 0.5  # the same of those on an edge, from which the camera was moved
 EDGE: Final = 6.0  # levels that an edge differs from what is around it
 
+LIGHT: Final = 0.15  # part by which a lamp or a shadow may change the light in a part of the room
+DARK: Final = 16.0  # levels; below, noise is taken for light
+SPREAD: Final = 1.5  # parts, deviation, by which such light is smoothed,
+FADES: Final = 0.1  # and the weight of no change at all beside it
+BLOCK: Final = np.ones((3, 3), np.uint8)
+
 CELL: Final = 8  # pixels a side of the parts in which the room is found again
 TEXTURE: Final = (6.0, 3.0)  # levels, and times the noise, that a part of the room varies by
 OTHERWISE: Final = (6.0, 3.0)  # levels, and times the noise, from which it looks otherwise
@@ -54,6 +61,9 @@ SAME: Final = (
     1.5,
 )  # levels more than the noise's own mean, and times that, that it differs by
 PIXEL: Final = 2.5  # times the noise that it differs by around a pixel
+MOVES: Final = 0.02  # share of a person that changes from lesson to lesson where they move
+HELD: Final = 4  # looks in which somebody moved and a plain part was the room, to be the room too,
+CONTRAST: Final = 0.75  # where this share of the person looks otherwise
 WORTH: Final = 0.3  # share of the picture known, from which a room is worth a copy
 SHOWN: Final = 0.003  # share of the picture, of the room within the person, that is told
 FRAMES: Final = 5  # looks in a row, likewise
@@ -71,6 +81,7 @@ class Room:
         self._size = (0, 0)
         self._weight = np.zeros((1, 1), np.uint8)
         self._empty = True  # nothing is known
+        self._furniture = Furniture(CELL)
         self._clear()
 
     def _clear(self) -> None:
@@ -78,6 +89,8 @@ class Room:
         self.noise = 2.0  # levels, deviation of a pixel from the room
         self.shown = 0.0  # share of the picture that was room within the person at the last look
         self.stands = 0.0  # the same of what is called a person and looks otherwise than the room
+        self._contrast = 0.0  # part of the person that does
+        self._moving = False  # somebody moved since the lesson before
         self._known = 0.0  # share of the picture
         self._fit = np.array([[1, 0]] * 3, np.float32)  # gain and offset of Y, U and V
         self._settled = False
@@ -112,12 +125,13 @@ class Room:
         if not self._empty and why:
             self.forgotten = why
         if self._size != (0, 0):
-            planes = self._room, self._weight, self._differs, self._apart, self._seen
-            for kept in (*planes, self._texture):
+            planes = self._room, self._lit, self._weight, self._differs, self._apart, self._seen
+            for kept in (*planes, self._texture, self._held):
                 kept.fill(0)
             self._edges.fill(False)
             self._rich.fill(0)
             self._last_person.fill(-np.inf)
+        self._furniture.forget()
         self._empty = True
         self._clear()
 
@@ -130,7 +144,7 @@ class Room:
         if self._size in ((0, 0), (h, w)):
             return
         before = self._room, self._weight, self._last_person
-        pictures = (*before, self._seen, self._apart, self._texture)
+        pictures = (*before, self._lit, self._seen, self._apart, self._texture, self._held)
         empty, told = self._empty, dict(self.__dict__)
         self._allocate(h, w)
         if not empty:
@@ -166,7 +180,8 @@ class Room:
         tells = self._told and (self._nobody_called or self._proven >= PROVEN)
         if known:
             told = x if tells else x[:, :3]
-            compare(picture, self._room, self._weight, self._fit, colours, KNOWN, told, self._apart)
+            lit = self._lit_as(picture[0], before)
+            compare(picture, lit, self._weight, self._fit, colours, KNOWN, told, self._apart)
             if told.shape[1] > 3:
                 h, w = self._size
                 share = np.maximum(self._rich, looks_otherwise(self._apart, self.noise))
@@ -175,14 +190,43 @@ class Room:
         if x.shape[1] > 3 and not (known and tells):
             x[0, 3:].fill(0)
 
+    def _lit_as(self, luma: NDArray[np.uint8], alpha: NDArray[np.float32]) -> NDArray[np.float32]:
+        """The room with the light that falls on it now: a lamp, a screen, a shadow in a part of it.
+
+        From parts that are known, no person and lit much the same, smoothed, and fading to none.
+        """
+        if alpha.shape != self._size:
+            return self._room
+        (gain, offset), cells, lit = self._fit[0], self._texture.shape[::-1], self._lit
+        np.copyto(lit, self._room)
+        now, room, person, known = (
+            cv2.resize(plane, cells, interpolation=cv2.INTER_AREA)
+            for plane in (luma, lit[0], alpha, (self._weight >= KNOWN).view(np.uint8) * 255)
+        )
+        change = now / np.maximum(room * gain + offset, DARK) - np.float32(1)
+        sure = (known == 255) & (cv2.dilate(person, BLOCK) < NEAR) & (np.abs(change) < LIGHT)
+        weight = sure.astype(np.float32)
+        total = cv2.GaussianBlur(change * weight, (0, 0), SPREAD)
+        total /= cv2.GaussianBlur(weight, (0, 0), SPREAD) + FADES
+        field = cv2.resize(total, self._size[::-1], interpolation=cv2.INTER_LINEAR)
+        field *= lit[0] + offset / gain
+        lit[0] += field
+        return lit
+
     def object_to(self, alpha: NDArray[np.float32]) -> None:
         """Take out of `alpha`, in place, what is surely the room: found again, and textured."""
         self.shown = self.stands = 0.0
+        self._take_out(alpha)
         if self._matched and self._settled:
+            # Of the rest, for furniture that was called a person hides nobody's clothes.
             otherwise = looks_otherwise(self._apart, self.noise) > 0.5
             person = alpha > 0.5
             self.stands = float(np.count_nonzero(otherwise & person)) / alpha.size
-            self._weigh(np.count_nonzero(person) / alpha.size)
+            share = np.count_nonzero(person) / alpha.size
+            self._contrast = self.stands / share if share else 0.0
+            self._weigh(share)
+
+    def _take_out(self, alpha: NDArray[np.float32]) -> None:
         if self._empty or not self._settled:
             self._suspicious = 0
             return
@@ -191,6 +235,7 @@ class Room:
         # The greatest of three planes' noise has a mean of 1.2 times the deviation of one.
         same = apart <= SAME[0] + SAME[1] * self.noise
         room = same & (self._texture >= max(TEXTURE[0], TEXTURE[1] * self.noise))
+        room |= self._plain(same, alpha)
         room = room.view(np.uint8)
         # One cell alone may be chance: what is found again has a neighbour that is, too.
         room &= (cv2.boxFilter(room, cv2.CV_8U, (3, 3), normalize=False) >= 3).view(np.uint8)
@@ -204,6 +249,20 @@ class Room:
         self._suspicious = self._suspicious + 1 if self.shown > SHOWN else 0
         np.subtract(1, whole, out=whole)
         np.minimum(alpha, whole, out=alpha)
+
+    def _plain(self, same: NDArray[np.bool_], alpha: NDArray[np.float32]) -> NDArray[np.bool_]:
+        """The parts that stay `same` while somebody moves, and hang together with what is nobody.
+
+        A shirt may be of the wall's colour, but it has an outline, and that moves.
+        """
+        held = self._held
+        held[~same] = 0
+        if self._moving:
+            held[same & (held < HELD)] += 1
+        if self._contrast < CONTRAST:
+            return np.zeros_like(same)
+        person = cv2.resize(alpha, same.shape[::-1], interpolation=cv2.INTER_AREA) > 0.5
+        return hanging_together((held >= HELD).view(np.uint8), person).view(np.bool_)
 
     def _weigh(self, person: float) -> None:
         """Tell the network of the room while `person`, a share, wears another colour than it.
@@ -243,6 +302,10 @@ class Room:
             self._told = True
         else:
             near = self._near(picture, alpha)
+            stands = self._furniture.see(picture[0], alpha, pts)
+            if stands is not None:
+                near[stands & (near == PERSON)] = 0
+                self._last_person[stands] = -np.inf
         if self.since is None:
             self.since = pts
             self._last_person.fill(pts - AGAIN + FIRST)
@@ -291,6 +354,8 @@ class Room:
         self._told = known >= TOLD[0 if self._told else 1]
         change = cv2.blur(cv2.absdiff(picture[0], self._seen), (3, 3))
         restless = change > max(RESTLESS[0], RESTLESS[1] * self.noise)
+        body = alpha > 0.5
+        self._moving = np.count_nonzero(restless & body) > MOVES * np.count_nonzero(body)
         near = cv2.dilate(restless.view(np.uint8), _square(AROUND * h))
         np.copyto(self._differs, 0, where=near > 0)
         return np.where(person > 0, PERSON, near * UNSTEADY)
@@ -359,10 +424,12 @@ class Room:
         self._differs = np.zeros((h, w), np.uint8)
         self._last_person = np.full((h, w), -np.inf, np.float64)
         self._apart = np.zeros((h, w), np.uint8)
+        self._lit = np.zeros((3, h, w), np.float32)  # the room in the light of the last look
         self._seen = np.zeros((h, w), np.uint8)  # luma at the last lesson
         self._nobody = np.zeros((h, w), np.uint8)
         self._rich = np.zeros((h, w), np.float32)  # 1 where it is textured
         self._texture = np.zeros((max(1, h // CELL), max(1, w // CELL)), np.float32)
+        self._held = np.zeros(self._texture.shape, np.uint8)  # looks, see `_plain`
         step = max(1, h // ROWS)
         self._grid = (slice(step // 2, None, step),) * 2
         self._edges = np.zeros(self._weight[self._grid].shape, np.bool_)
