@@ -125,8 +125,8 @@ class Room:
         if not self._empty and why:
             self.forgotten = why
         if self._size != (0, 0):
-            planes = self._room, self._lit, self._weight, self._differs, self._apart, self._seen
-            for kept in (*planes, self._texture, self._held):
+            planes = self._room, self._lit, self._weight, self._differs, self._seen
+            for kept in (*planes, self._apart, self._otherwise, self._texture, self._held):
                 kept.fill(0)
             self._edges.fill(False)
             self._rich.fill(0)
@@ -144,7 +144,7 @@ class Room:
         if self._size in ((0, 0), (h, w)):
             return
         before = self._room, self._weight, self._last_person
-        pictures = (*before, self._lit, self._seen, self._apart, self._texture, self._held)
+        pictures = (*before, self._lit, self._seen, self._apart, self._otherwise, self._texture)
         empty, told = self._empty, dict(self.__dict__)
         self._allocate(h, w)
         if not empty:
@@ -182,9 +182,10 @@ class Room:
             told = x if tells else x[:, :3]
             lit = self._lit_as(picture[0], before)
             compare(picture, lit, self._weight, self._fit, colours, KNOWN, told, self._apart)
+            self._otherwise = looks_otherwise(self._apart, self.noise)
             if told.shape[1] > 3:
                 h, w = self._size
-                share = np.maximum(self._rich, looks_otherwise(self._apart, self.noise))
+                share = np.maximum(self._rich, self._otherwise)
                 for plane in told[0, 3:, :h, :w]:
                     plane *= share
         if x.shape[1] > 3 and not (known and tells):
@@ -219,7 +220,7 @@ class Room:
         self._take_out(alpha)
         if self._matched and self._settled:
             # Of the rest, for furniture that was called a person hides nobody's clothes.
-            otherwise = looks_otherwise(self._apart, self.noise) > 0.5
+            otherwise = self._otherwise > 0.5
             person = alpha > 0.5
             self.stands = float(np.count_nonzero(otherwise & person)) / alpha.size
             share = np.count_nonzero(person) / alpha.size
@@ -424,6 +425,7 @@ class Room:
         self._differs = np.zeros((h, w), np.uint8)
         self._last_person = np.full((h, w), -np.inf, np.float64)
         self._apart = np.zeros((h, w), np.uint8)
+        self._otherwise = np.zeros((h, w), np.float32)  # share, see `looks_otherwise`
         self._lit = np.zeros((3, h, w), np.float32)  # the room in the light of the last look
         self._seen = np.zeros((h, w), np.uint8)  # luma at the last lesson
         self._nobody = np.zeros((h, w), np.uint8)
