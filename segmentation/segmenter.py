@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -18,6 +17,7 @@ from segmentation.matte import Matte
 from segmentation.motion.flow import LONGER, Carrier
 from segmentation.motion.room import Room, RoomCopy, RoomWord
 from segmentation.motion.temporal import Smoother
+from segmentation.motion.words import Words
 from segmentation.planes import Shrink
 from segmentation.refine import Guided, Tidy
 from segmentation.sizes import AREAS, input_size
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 # Area of the network's input in pixels; its shape follows the frame.
 QUALITIES: Final = ("auto", "low", "balanced", "high")
-STALE: Final = 2.0  # seconds after which a word to learn the room, said in a pause, say, is void
 STAGES: Final = ("prepare", "infer", "smooth", "refine")
 
 
@@ -96,11 +95,7 @@ class Segmenter:
         self._carrier = Carrier()
         self._carried = 0  # frames since the network looked
         self._room = Room()
-        # Left by any thread with the time, taken at the next look.
-        self._room_words: deque[tuple[RoomWord, float]] = deque()
-        self._recalls: deque[RoomCopy] = deque(maxlen=1)  # likewise
-        self._copy_asked = False
-        self._room_copies: deque[RoomCopy | None] = deque(maxlen=1)  # for who asked
+        self._words = Words()
         self._smoother = Smoother(0.0 if still else smoothing)
         self._tidy = Tidy(people)
         self._guided = Guided()
@@ -187,7 +182,7 @@ class Segmenter:
         every = self._every
         if self._carried >= every > 1 and self._carrier.calm(pts, ahead=True):
             every *= LONGER
-        if not 0 < self._carried < every or self._tidy.changed or self._room_words:
+        if not 0 < self._carried < every or self._tidy.changed or self._words.waiting:
             return False
         if not self._carrier.carry(picture, mattes, pts):
             return False
@@ -229,7 +224,7 @@ class Segmenter:
             self._room.look(picture, self._raw_before, colours, self._x)
         self._infer(raw)
         if learns:
-            self._take_room_words(pts, raw.shape)
+            self._words.take(self._room, pts, raw.shape)
             self._room.object_to(raw)
             self._room.learn(picture, raw, pts, present=self._tidy.present)
             self._raw_before = raw
@@ -281,41 +276,31 @@ class Segmenter:
 
         Returns False where none is learnt.
         """
-        self._room_words.append((word, time.monotonic()))
+        self._words.tell(word)
         return True
 
     def recall_room(self, kept: RoomCopy) -> None:
         """Know this room, which `copy_room` returned once, from the next look on; any thread."""
-        self._recalls.append(kept)
+        self._words.recall(kept)
 
     def copy_room(self) -> RoomCopy | None:
         """Return the copy of the room that was asked for last, and ask for another; one thread.
 
         None while there is none, or little is known.
         """
-        kept = self._room_copies.popleft() if self._room_copies else None
-        self._copy_asked = True
-        return kept
+        return self._words.copy()
+
+    def lend_room(self) -> RoomCopy | None:
+        """Return a copy of what is known of the room now, for an engine that goes on.
+
+        None while it is little.
+        """
+        return self._room.copy()
 
     @property
     def room_map(self) -> NDArray[np.uint8]:
         """Where the room is known: (h, w) uint8, 255 where it is; any thread."""
         return self._room.map
-
-    def _take_room_words(self, pts: float, size: tuple[int, ...]) -> None:
-        while self._recalls:
-            kept = self._recalls.popleft()
-            self._room.recall(kept, (size[0], size[1]), pts)
-            kept.fill(0)
-        if self._copy_asked:
-            self._copy_asked = False
-            self._room_copies.append(self._room.copy())
-        while self._room_words:
-            word, said = self._room_words.popleft()
-            if word == "forget":
-                self._room.forget("by your word")
-            elif time.monotonic() - said < STALE:  # later somebody may be back
-                self._room.learn_all(pts)
 
     def choose_anew(self) -> None:
         """With `people` "only-me", take the most central person for me from now on; any thread."""
@@ -336,11 +321,7 @@ class Segmenter:
         owners = (self._smoother, self._carrier, self._room, self._tidy, self._guided, self._engine)
         for part in owners:
             part.wipe()
-        while self._recalls:
-            self._recalls.popleft().fill(0)
-        while self._room_copies:
-            if (copied := self._room_copies.popleft()) is not None:
-                copied.fill(0)
+        self._words.wipe()
         planes: list[NDArray[Any]] = [plane for each in self._sets for plane in each]
         pictures: list[NDArray[Any]] = [self._x, *self._pictures]
         for kept in (*pictures, *planes):

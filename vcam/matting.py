@@ -4,6 +4,7 @@ fails."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable
@@ -97,6 +98,13 @@ def _warm(segmenter: Segmenter) -> None:
         compositor.compose(frame, matte, backdrop, Look())
         compositor.compose(frame, matte, Blur(50), Look())
     segmenter.reset()
+
+
+def _hand_room_over(giver: Mattes | None, taker: Mattes) -> None:
+    """Have `taker` know the room that `giver` knows."""
+    with contextlib.suppress(SegmentationError):  # its next frame tells of it
+        if giver is not None and (kept := giver.lend_room()) is not None:
+            taker.recall_room(kept)
 
 
 class Matting:
@@ -247,11 +255,17 @@ class Matting:
         """Give the GPU another try soon: many drivers lose it in a suspend, and find it again."""
         self._retry_at = time.monotonic() + LOOK
 
+    @property
+    def _serves(self) -> Mattes | None:
+        """The engine in use, which has the room; None while none is open. Any thread."""
+        gpu = self._gpu
+        return gpu if self._gpu_now and gpu is not None else self._segmenter
+
     def tell_room(self, word: RoomWord) -> bool:
         """Learn the room alone now, or forget it; any thread. False where none is learnt."""
-        segmenter, rests = self._segmenter, self._rests
-        if segmenter is not None:
-            return segmenter.tell_room(word)
+        engine, rests = self._serves, self._rests
+        if engine is not None:
+            return engine.tell_room(word)
         if word == "learn":
             self._lesson = time.monotonic()
             return rests is not None and rests.get("room") is not None
@@ -260,18 +274,18 @@ class Matting:
     @property
     def room_map(self) -> NDArray[np.uint8] | None:
         """Where the room is known, (h, w) uint8, 255 where it is; None where none is learnt."""
-        segmenter = self._segmenter
-        return None if segmenter is None else segmenter.room_map
+        engine = self._serves
+        return None if engine is None else engine.room_map
 
     def recall_room(self, kept: RoomCopy) -> None:
         """Know this room, which `copy_room` returned once, from the next look on; any thread."""
-        if (segmenter := self._segmenter) is not None:
-            segmenter.recall_room(kept)
+        if (engine := self._serves) is not None:
+            engine.recall_room(kept)
 
     def copy_room(self) -> RoomCopy | None:
         """Return the copy of the room that was asked for last, and ask for another; one thread."""
-        segmenter = self._segmenter
-        return None if segmenter is None else segmenter.copy_room()
+        engine = self._serves
+        return None if engine is None else engine.copy_room()
 
     def reset(self) -> None:
         """Forget the frames before. Pipeline thread only."""
@@ -371,11 +385,14 @@ class Matting:
                 if not self._gpu.prepare(frame.planes, scene):
                     return None
                 self._gpu.reset()
+                _hand_room_over(self._segmenter, self._gpu)
             matte = self._gpu.matte(frame.planes, seq=frame.seq, pts=frame.pts, scene=scene)
         except Exception as error:  # whatever it is, the processor has this very frame, too
             self._leave_gpu(error)
             return None
         if matte is not None:
+            if not self._gpu_now and self._segmenter is not None:
+                self._segmenter.reset()  # it has a room, too, that no word reaches from now on
             self._gpu_now = True
         return matte
 
@@ -411,9 +428,10 @@ class Matting:
                 self._models.give_back(idle)
 
     def _hand_back(self) -> None:
-        """Have the processor go on, which remembers nothing of what was before."""
+        """Have the processor go on, which remembers nothing of what was before but the room."""
         if self._gpu_now and self._segmenter is not None:
             self._segmenter.reset()
+            _hand_room_over(self._gpu, self._segmenter)
         self._gpu_now = False
 
     def _wants_gpu(self, settings: MatteSettings) -> bool:

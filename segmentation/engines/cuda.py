@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from segmentation.bisenet import BiSeNet, without_room
+from segmentation.bisenet import BiSeNet
 from segmentation.engines import answers, networks, nvidia
 from segmentation.engines.layout import Layout, weights_dir
 from segmentation.engines.weights_file import load_weights
@@ -57,8 +57,8 @@ class CudaEngine:
         self.precision = precision or ("fp16" if self._device.type == "cuda" else "fp32")
         self._dtype = PRECISIONS[self.precision]
         self.model = weights_path(model).stem
-        self.layout = Layout("bisenet")
         weights = read_weights(weights_path(model))
+        self.layout = Layout("bisenet", room=weights.room)
         with as_engine_error("cannot be used"):
             self.device = open_device(self._device)
             self._used: set[tuple[int, ...]] = set()  # shapes of pictures since it was wiped
@@ -77,7 +77,7 @@ class CudaEngine:
             if self._examine:
                 answers.examine(self, h, w)
             else:
-                self.infer(np.zeros((1, 3, h, w), np.float32))
+                self.infer(np.zeros((1, self.layout.inputs, h, w), np.float32))
         except Exception:
             self._ready.discard((h, w))
             raise
@@ -144,7 +144,7 @@ def read_weights(path: Path) -> BiSeNet:
             hint='Install the program again, or set engine = "cpu".',
         )
     try:
-        return without_room(load_weights(path))  # the GPU learns no room
+        return load_weights(path)
     except ValueError as error:
         raise ModelError(str(error), hint='Set model = "auto", or fetch the file again.') from error
 

@@ -60,7 +60,7 @@ def build(
     dtype: torch.dtype,
     cache_dir: Path | None = None,
 ) -> Network:
-    """Return the network of one kind, for inputs (1, 3, *size), ready to be recorded.
+    """Return the network of one kind, for inputs (1, `weights.inputs`, *size), to be recorded.
 
     What takes minutes to build is kept in `cache_dir`.
 
@@ -266,7 +266,7 @@ def compare(
     "logits" is the greatest difference of logits as a share of the greatest logit, "apart" that of
     alpha. A kind that fails says why under "problem".
     """
-    x = trial(size, device)
+    x = trial(size, device, weights.inputs)
     with torch.inference_mode():
         exact = _in_float32(placed(weights, device, torch.float32), x)
         found: dict[str, dict[str, Any]] = {}
@@ -353,10 +353,13 @@ def timed(
     return spent
 
 
-def trial(size: tuple[int, int], device: torch.device) -> Tensor:
-    """Return a person before a room as the network's input, (1, 3, *size) float32."""
+def trial(size: tuple[int, int], device: torch.device, inputs: int = 3) -> Tensor:
+    """Return a person before a room as the network's input, (1, inputs, *size) float32.
+
+    Of the room nothing is known.
+    """
     layout = Layout("bisenet")
-    x = np.zeros((1, 3, *size), np.float32)
+    x = np.zeros((1, inputs, *size), np.float32)
     picture = answers.pictures(*answers.part(*size))[0]
     to_input(picture, layout.matrix(LIMITED), layout.scale(), x)
     return torch.from_numpy(x).to(device)

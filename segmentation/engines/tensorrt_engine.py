@@ -22,7 +22,7 @@ MOST: Final = 4  # engines that are kept: of a few sizes, cards or versions
 def open_network(
     network: BiSeNet, size: tuple[int, int], device: torch.device, kept: Store
 ) -> TensorRTNetwork:
-    """Return the network for inputs (1, 3, *size), of the engine on disk where that is of use.
+    """Return the network for inputs of this size, of the engine on disk where that is of use.
 
     Building one takes minutes.
 
@@ -76,6 +76,8 @@ class TensorRTNetwork:
         if len(names) != 2 or len(inputs) != 1:
             raise RuntimeError("it is of another network")
         self._input = inputs[0]
+        self.inputs = int(self._engine.get_tensor_shape(self._input)[1])
+        self.room = self.inputs > 3  # those beyond the picture are for the learned room
         self._output = next(name for name in names if name != self._input)
         self._shape = tuple(self._engine.get_tensor_shape(self._output))
         self._context: Any = self._engine.create_execution_context()
@@ -85,7 +87,7 @@ class TensorRTNetwork:
         """Return the logits.
 
         Shapes:
-            x: (1, 3, h, w) in the precision of the network; returns: (1, 1, h, w), as precise
+            x: (1, `inputs`, h, w) in the precision of the network; returns: (1, 1, h, w), alike
         """
         x = x.contiguous()  # as TensorRT takes pictures: one plane after another
         made = torch.empty(self._shape, dtype=x.dtype, device=self._device)
@@ -102,7 +104,7 @@ def _built(network: BiSeNet, size: tuple[int, int], device: torch.device) -> byt
     import torch_tensorrt
 
     dtype = next(network.parameters()).dtype
-    x = torch.zeros((1, 3, *size), device=device, dtype=dtype)
+    x = torch.zeros((1, network.inputs, *size), device=device, dtype=dtype)
     log.info("TensorRT builds the network for %s x %s, which takes minutes", size[1], size[0])
     exported = torch.export.export(network, (x,))
     return bytes(

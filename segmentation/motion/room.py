@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from segmentation.constants import ARRIVE
 from segmentation.kernels import PERSON, UNSTEADY, compare, learn
 from segmentation.motion.furniture import Furniture, hanging_together
+from segmentation.motion.state import CELL, TEXTURE, State, looks_otherwise, textured
 
 RoomWord = Literal["learn", "forget"]  # of the user
 RoomCopy = NDArray[np.uint8]  # (4, h, w): Y, U and V, and lessons that each pixel was seen in
@@ -51,9 +52,6 @@ SPREAD: Final = 1.5  # parts, deviation, by which such light is smoothed,
 FADES: Final = 0.1  # and the weight of no change at all beside it
 BLOCK: Final = np.ones((3, 3), np.uint8)
 
-CELL: Final = 8  # pixels a side of the parts in which the room is found again
-TEXTURE: Final = (6.0, 3.0)  # levels, and times the noise, that a part of the room varies by
-OTHERWISE: Final = (6.0, 3.0)  # levels, and times the noise, from which it looks otherwise
 APART: Final = (0.6, 0.7)  # share of a person that looks otherwise, to stay told and to be told,
 PROVEN: Final = 6  # looks in a row in which the network was told nothing
 SAME: Final = (
@@ -82,9 +80,11 @@ class Room:
         self._weight = np.zeros((1, 1), np.uint8)
         self._empty = True  # nothing is known
         self._furniture = Furniture(CELL)
+        self._version = 0  # of what is known
         self._clear()
 
     def _clear(self) -> None:
+        self._version += 1
         self.since: float | None = None  # time of the first lesson
         self.noise = 2.0  # levels, deviation of a pixel from the room
         self.shown = 0.0  # share of the picture that was room within the person at the last look
@@ -129,6 +129,8 @@ class Room:
             for kept in (*planes, self._apart, self._otherwise, self._texture, self._held):
                 kept.fill(0)
             self._edges.fill(False)
+            self._plain_parts.fill(False)
+            self._light.fill(0)
             self._rich.fill(0)
             self._last_person.fill(-np.inf)
         self._furniture.forget()
@@ -177,7 +179,7 @@ class Room:
         if picture.shape[1:] != self._size:
             self._allocate(*picture.shape[1:])
         known = self._matched = not self._empty and self._matches(picture, before)
-        tells = self._told and (self._nobody_called or self._proven >= PROVEN)
+        tells = self._tells
         if known:
             told = x if tells else x[:, :3]
             lit = self._lit_as(picture[0], before)
@@ -209,7 +211,14 @@ class Room:
         weight = sure.astype(np.float32)
         total = cv2.GaussianBlur(change * weight, (0, 0), SPREAD)
         total /= cv2.GaussianBlur(weight, (0, 0), SPREAD) + FADES
-        field = cv2.resize(total, self._size[::-1], interpolation=cv2.INTER_LINEAR)
+        self._light[:] = total
+        return self._lit_up(lit)
+
+    def _lit_up(self, lit: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Fill `lit` with the room in the light that was found at the last look."""
+        gain, offset = self._fit[0]
+        np.copyto(lit, self._room)
+        field = cv2.resize(self._light, self._size[::-1], interpolation=cv2.INTER_LINEAR)
         field *= lit[0] + offset / gain
         lit[0] += field
         return lit
@@ -235,8 +244,9 @@ class Room:
         apart = cv2.resize(self._apart, cells, interpolation=cv2.INTER_AREA)
         # The greatest of three planes' noise has a mean of 1.2 times the deviation of one.
         same = apart <= SAME[0] + SAME[1] * self.noise
-        room = same & (self._texture >= max(TEXTURE[0], TEXTURE[1] * self.noise))
-        room |= self._plain(same, alpha)
+        room = same & self._firm
+        self._plain_parts = self._plain(same, alpha)
+        room |= self._plain_parts
         room = room.view(np.uint8)
         # One cell alone may be chance: what is found again has a neighbour that is, too.
         room &= (cv2.boxFilter(room, cv2.CV_8U, (3, 3), normalize=False) >= 3).view(np.uint8)
@@ -264,6 +274,38 @@ class Room:
             return np.zeros_like(same)
         person = cv2.resize(alpha, same.shape[::-1], interpolation=cv2.INTER_AREA) > 0.5
         return hanging_together((held >= HELD).view(np.uint8), person).view(np.bool_)
+
+    @property
+    def version(self) -> int:
+        """Number of what is known, another after each lesson; 0 while nothing is known."""
+        return 0 if self._empty else self._version
+
+    @property
+    def state(self) -> State | None:
+        """The part that the next picture may be compared with; None while nothing is known."""
+        if self._empty or self._size == (0, 0):
+            return None
+        firm = self._firm | self._plain_parts if self._settled else np.zeros_like(self._firm)
+        there, tells = self._weight >= KNOWN, self._matched and self._tells
+        return State(
+            self._version,
+            self._lit_up(self._lit),
+            there,
+            self._rich,
+            firm,
+            self._fit,
+            self.noise,
+            tells,
+        )
+
+    @property
+    def _tells(self) -> bool:
+        return self._told and (self._nobody_called or self._proven >= PROVEN)
+
+    @property
+    def _firm(self) -> NDArray[np.bool_]:
+        """Which parts are textured beyond the noise."""
+        return np.asarray(self._texture >= max(TEXTURE[0], TEXTURE[1] * self.noise), np.bool_)
 
     def _weigh(self, person: float) -> None:
         """Tell the network of the room while `person`, a share, wears another colour than it.
@@ -411,6 +453,7 @@ class Room:
 
     def _describe(self) -> None:
         """Note where the room is known, textured, and has edges."""
+        self._version += 1
         known = self._weight >= KNOWN
         self._known = float(np.count_nonzero(known)) / known.size
         luma = self._room[0]
@@ -432,8 +475,10 @@ class Room:
         self._rich = np.zeros((h, w), np.float32)  # 1 where it is textured
         self._texture = np.zeros((max(1, h // CELL), max(1, w // CELL)), np.float32)
         self._held = np.zeros(self._texture.shape, np.uint8)  # looks, see `_plain`
+        self._plain_parts = np.zeros(self._texture.shape, np.bool_)  # that may be found again
+        self._light = np.zeros(self._texture.shape, np.float32)  # by how much it is lit otherwise
         step = max(1, h // ROWS)
-        self._grid = (slice(step // 2, None, step),) * 2
+        self._grid: tuple[slice, ...] = (slice(step // 2, None, step),) * 2
         self._edges = np.zeros(self._weight[self._grid].shape, np.bool_)
         self._empty = True
         self._clear()
@@ -447,44 +492,6 @@ class Room:
             "forgotten": self.forgotten or None,
             "showing": self.showing,
         }
-
-
-def textured(
-    luma: NDArray[np.float32],
-    known: NDArray[np.bool_],
-    noise: float,
-    texture: NDArray[np.float32],
-    rich: NDArray[np.float32],
-) -> NDArray[np.bool_]:
-    """Fill `texture`, the deviation of each part's luma, and `rich`, 1 where it is large.
-
-    Returns:
-        the parts that are known whole; only those count as textured
-
-    Shapes:
-        luma, known, rich: (h, w), luma 0..255; texture, returns: one for each part of `CELL` pixels
-    """
-    cells = texture.shape[::-1]
-    mean, square, share = (
-        cv2.resize(plane, cells, interpolation=cv2.INTER_AREA)
-        for plane in (luma, luma * luma, known.view(np.uint8) * np.uint8(255))
-    )
-    np.sqrt(np.maximum(square - mean * mean, 0), out=texture)
-    whole = share == 255
-    surely = (texture >= max(TEXTURE[0], TEXTURE[1] * noise)) & whole
-    cv2.resize(surely * np.float32(1), rich.shape[::-1], rich, interpolation=cv2.INTER_NEAREST)
-    return np.asarray(whole, np.bool_)
-
-
-def looks_otherwise(apart: NDArray[np.uint8], noise: float) -> NDArray[np.float32]:
-    """Share, 0..1, to which each pixel surely differs from the room.
-
-    Shapes:
-        apart: (h, w) levels, the greatest difference of Y, U and V; returns: (h, w)
-    """
-    least = max(OTHERWISE[0], OTHERWISE[1] * noise)
-    share = cv2.blur(apart, (3, 3)) * np.float32(1 / least) - np.float32(1)
-    return np.asarray(np.clip(share, 0, 1, out=share), np.float32)
 
 
 def _square(reach: float) -> NDArray[np.uint8]:

@@ -24,10 +24,10 @@ pytest.importorskip("safetensors", reason="needs the extra: pip install -e .[cud
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from segmentation import refine
-from segmentation.bisenet import BiSeNet, without_room
+from segmentation.bisenet import BiSeNet
 from segmentation.engines import networks
 from segmentation.engines.cuda import CudaEngine
-from segmentation.engines.layout import Layout, weights_dir
+from segmentation.engines.layout import weights_dir
 from segmentation.engines.weights_file import fold
 from segmentation.errors import EngineError, ModelError
 from segmentation.governor import Level
@@ -372,15 +372,14 @@ def test_the_network_alone_answers_as_its_weights_say(weights):
     from segmentation.engines.weights_file import load_weights
 
     engine = CudaEngine(str(weights), device="cpu")
-    x = np.random.default_rng(0).normal(0, 1, (1, 3, 64, 96)).astype(np.float32)
+    x = np.random.default_rng(0).normal(0, 1, (1, 7, 64, 96)).astype(np.float32)
 
     engine.prepare(64, 96)
     found = engine.infer(x)
 
     with torch.no_grad():
-        wanted = torch.sigmoid(without_room(load_weights(weights))(torch.from_numpy(x)))[
-            0, 0
-        ].numpy()
+        wanted = torch.sigmoid(load_weights(weights)(torch.from_numpy(x)))[0, 0].numpy()
+    assert engine.layout.inputs == 7
     assert np.abs(found - wanted).max() < 1e-5
 
 
@@ -457,7 +456,7 @@ def test_the_picture_that_kinds_are_tried_on_shows_a_person(weights):
     network = CudaEngine(str(weights), device="cpu", examine=False)._network
 
     with torch.inference_mode():
-        alpha = torch.sigmoid(network(networks.trial((160, 288), CPU)))
+        alpha = torch.sigmoid(network(networks.trial((160, 288), CPU, network.inputs)))
 
     assert 0.1 < float((alpha > 0.9).float().mean()) < 0.7
 
@@ -621,10 +620,11 @@ class Torch:
     """The network in float32 on the processor, as the engine of a `Segmenter`."""
 
     name, device, model, precision = "torch", "CPU", "test", "fp32"
-    layout, notes = Layout("bisenet"), []
+    notes: tuple[str, ...] = ()
 
     def __init__(self, path: Path) -> None:
         self._engine = CudaEngine(str(path), device="cpu")
+        self.layout = self._engine.layout
 
     def infer(self, x):
         return self._engine.infer(x)

@@ -7,8 +7,10 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
 import pytest
 
@@ -19,12 +21,14 @@ from segmentation.engines import nvidia
 from segmentation.engines.layout import weights_dir
 from segmentation.errors import EngineError
 from segmentation.matte import Matte
+from segmentation.planes import Planes
 from segmentation.sizes import AREAS
 from tests.fakes import settings
 from tests.segmentation.test_cuda import moving
 from vcam import matting
 from vcam.compose.scene import Blur, Look, Scene
 from vcam.doctor.programs import _of_engine
+from vcam.frame import Frame
 from vcam.gpu import child
 from vcam.gpu.child import GpuChild
 from vcam.gpu.segmenter import CudaSegmenter, Form
@@ -194,6 +198,76 @@ def test_whatever_goes_wrong_the_processor_has_every_frame(monkeypatch, fault, r
     assert reason in _of_engine(seen)
 
 
+def empty(seq):
+    """The portrait's wall, with nothing on it but texture and a little noise."""
+    small = np.random.default_rng(0).integers(60, 190, (H // 6, W // 6)).astype(np.uint8)
+    y = cv2.resize(small, (W, H), interpolation=cv2.INTER_LINEAR)
+    y = y + np.random.default_rng(seq).integers(0, 4, (H, W), np.uint8)
+    grey = np.full((H // 2, W // 2), 128, np.uint8)
+    return Frame(Planes(y, grey, grey), seq / 15, seq)
+
+
+def test_words_to_the_room_travel_to_the_child_from_any_thread(open_child):
+    there, scene = open_child(), Scene(W, H, picture())
+    for seq in range(40):
+        matte(there, empty(seq), scene)
+    learnt, known = there.info["room"], there.room_map
+
+    with ThreadPoolExecutor() as another:
+        assert another.submit(there.tell_room, "forget").result()
+    for seq in (40, 41):  # what is known after a frame is told with the next
+        matte(there, empty(seq), scene)
+    forgotten = there.info["room"]
+    there.tell_room("learn")
+    for seq in range(42, 50):
+        matte(there, empty(seq), scene)
+    assert there.copy_room() is None
+    matte(there, empty(50), scene)
+    kept, lent = there.copy_room(), there.lend_room()
+    there.reset()
+    wiped = there.info["room"], there.lend_room()
+    there.recall_room(lent)
+    for seq in (51, 52, 53):
+        matte(there, empty(seq), scene)
+
+    assert learnt["known"] == 1
+    assert known.all()
+    assert (forgotten["known"], forgotten["forgotten"]) == (0, "by your word")
+    assert kept.shape == (4, *known.shape)
+    assert kept[3].min() >= 3
+    assert (wiped[0]["known"], wiped[1]) == (0, None)
+    assert not lent.any()
+    assert there.info["room"]["known"] == 1
+
+
+def test_a_room_that_was_recalled_goes_with_the_next_wipe_though_no_frame_came(open_child):
+    there, scene = open_child(), Scene(W, H, picture())
+    matte(there, empty(0), scene)
+    there.wipe()
+
+    there.recall_room(np.full((4, 60, 100), 90, np.uint8))
+    there.wipe()
+    for seq in (1, 2):
+        matte(there, empty(seq), scene)
+
+    assert there.info["room"]["known"] == 0
+
+
+def test_a_child_that_is_gone_knows_no_room(open_child):
+    there = open_child()
+    there._process.kill()
+    there._process.wait()
+
+    assert not there.tell_room("learn")
+    assert there.room_map is None
+    assert there.copy_room() is None
+    assert there.lend_room() is None
+    there.recall_room(kept := np.ones((4, 8, 8), np.uint8))
+    assert not kept.any()
+    with pytest.raises(EngineError, match="ended by signal 9"):
+        matte(there, frame(0), Scene(W, H, picture()))
+
+
 class Plain:
     """The processor's engine: quick, and the same for every frame."""
 
@@ -210,6 +284,9 @@ class Plain:
         pass
 
     wipe = close = reset
+
+    def lend_room(self):
+        return None
 
 
 def test_the_child_ends_when_nobody_watched_for_long_and_comes_back(monkeypatch):
@@ -284,6 +361,77 @@ def test_on_a_battery_the_processor_does_the_work(monkeypatch):
         watch(used, "plain")
     with Matting(chosen.model_copy(update={"engine": "cuda"}), None, opener) as used:
         watch(used, "cuda")  # who asks for it gets it
+
+
+def test_the_room_goes_where_the_work_goes(monkeypatch):
+    monkeypatch.setattr(nvidia, "why_not", lambda: "")
+    monkeypatch.setattr(nvidia, "present", lambda: "NVIDIA H100")
+    monkeypatch.setattr(matting, "LOOK", 0.0)
+    power = SimpleNamespace(battery=True)
+    monkeypatch.setattr(matting, "on_battery", lambda: power.battery)
+
+    class Knows(Plain):
+        room, told, lost = None, (), False
+
+        def lend_room(self):
+            return self.room
+
+        def recall_room(self, kept):
+            self.room = kept
+
+        def tell_room(self, word):
+            self.told = (*self.told, word)
+            return True
+
+        def reset(self):
+            self.room = None
+
+        @property
+        def room_map(self):
+            return self.info["engine"]
+
+    class Quick(Knows):
+        draws, info = True, {"engine": "cuda"}
+
+        def prepare(self, planes, scene):
+            return True
+
+        def matte(self, planes, **rest):
+            if self.lost:
+                raise EngineError("the GPU is gone")
+            return super().matte(planes, **rest)
+
+    made = {}
+
+    def opener(chosen, cache_dir):
+        made[chosen.engine] = Quick() if chosen.engine == "cuda" else Knows()
+        return made[chosen.engine]
+
+    chosen = settings(matte={"engine": "auto"}).current.matte
+    with Matting(chosen, None, opener) as used:
+        watch(used, "plain")
+        made["cpu"].room = "the wall"
+        power.battery = False
+        used.tend()
+        watch(used, "cuda")
+        assert (made["cpu"].room, made["cuda"].room) == (None, "the wall")
+        assert used.tell_room("forget")
+        assert (made["cpu"].told, made["cuda"].told) == ((), ("forget",))
+        assert used.room_map == "cuda"
+
+        made["cuda"].room = "the wall, and a chair"
+        power.battery = True
+        used.tend()
+        watch(used, "plain")
+        assert made["cpu"].room == "the wall, and a chair"
+        assert used.room_map == "plain"
+
+        power.battery = False
+        used.tend()
+        watch(used, "cuda")
+        made["cuda"].lost = True
+        watch(used, "plain")
+        assert made["cpu"].room is None
 
 
 def test_a_gpu_that_was_lost_in_a_suspend_gets_another_try(monkeypatch):

@@ -81,9 +81,9 @@ PICTURE = np.full((H * 3 // 2, W), 90, np.uint8)
 @pytest.mark.parametrize(
     ("scene", "most", "others"),
     [
-        (Scene(W, H, PICTURE), 70, 24),
-        (Scene(W, H, Blur(60), Look(mirror=True)), 79, 33),
-        (Scene(W + 80, H, Blur(60), Look(light_wrap=0.7)), 86, 40),
+        (Scene(W, H, PICTURE), 89, 43),
+        (Scene(W, H, Blur(60), Look(mirror=True)), 98, 52),
+        (Scene(W + 80, H, Blur(60), Look(light_wrap=0.7)), 105, 59),
     ],
     ids=["picture", "blur", "everything"],
 )

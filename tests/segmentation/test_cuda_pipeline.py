@@ -288,7 +288,12 @@ def test_a_plan_is_asked_in_every_packing_and_a_wrong_one_refused(kind, spoil, m
 
     def spoiled(*args):
         network = build(*args)
-        return lambda x: change(network(x))
+
+        def made(x):
+            return change(network(x))
+
+        made.inputs, made.room = network.inputs, network.room
+        return made
 
     monkeypatch.setattr(networks, "build", spoiled)
     scene = Scene(W, H, PICTURE)
@@ -299,6 +304,7 @@ def test_a_plan_is_asked_in_every_packing_and_a_wrong_one_refused(kind, spoil, m
         return
     plan = segmenter._build(packing, scene)
     kept = [*plan.buffers.each, plan._above, plan._answer, *plan._state()[:2]]
+    kept += plan.compared.pictures
     assert not any(buffer.any() for buffer in kept)
 
 

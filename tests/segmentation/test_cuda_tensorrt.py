@@ -33,6 +33,7 @@ class Engine:
 
     def __init__(self, exported):
         self.run = exported.module()
+        self.inputs = self.run.inputs
         self.at = {}
 
     def get_tensor_name(self, i):
@@ -42,7 +43,7 @@ class Engine:
         return "in" if name == "x" else "out"
 
     def get_tensor_shape(self, name):
-        return (1, 3, *SIZE) if name == "x" else (1, 1, *SIZE)
+        return (1, self.inputs, *SIZE) if name == "x" else (1, 1, *SIZE)
 
     def create_execution_context(self):
         return self
@@ -81,7 +82,7 @@ def tensorrt(monkeypatch):
 
     def build(exported, *, arg_inputs, use_explicit_typing):
         made.built += 1
-        assert arg_inputs[0].shape == (1, 3, *SIZE)
+        assert arg_inputs[0].shape == (1, exported.module().inputs, *SIZE)
         programs.append(exported)
         return b"engine %d" % (len(programs) - 1)
 

@@ -71,10 +71,11 @@ class Up:
         pass
 
 
-@pytest.fixture(scope="module")
-def network():
+@pytest.fixture(scope="module", params=[False, True], ids=["", "told of the room"])
+def network(request):
     with META:
-        return fold(BiSeNet(1.0)).eval().requires_grad_(False).to(torch.float16)
+        made = fold(BiSeNet(1.0, room=request.param))
+        return made.eval().requires_grad_(False).to(torch.float16)
 
 
 PACKINGS = {
@@ -105,6 +106,7 @@ def test_a_graph_can_record_every_look_of_every_frame(network, packing, scene):
 
     assert seen.wrong == []
     assert seen.copies == 1
+    assert plan._x.shape[1] == network.inputs
     assert plan._raw.shape == plan.size
     assert plan._answer.device.type == "meta"
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from segmentation.motion.flow import LOOKS, Carrier
+from segmentation.motion.words import Words
 from segmentation.segmenter import Segmenter
 
 
@@ -112,7 +113,7 @@ def test_the_flow_is_not_looked_for_where_the_network_would_look_anyway(carried,
         _carried=carried,
         _carrier=carrier,
         _tidy=SimpleNamespace(changed=False),
-        _room_words=(),
+        _words=Words(),
     )
 
     assert Segmenter._carry(segmenter, (None, None), None, 1.0) == tried

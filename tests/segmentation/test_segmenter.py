@@ -344,7 +344,7 @@ def test_the_room_is_learnt_and_forgotten_by_word_and_wiped_with_the_rest(opened
 
 
 def test_a_word_to_learn_that_was_said_long_before_the_next_look_is_void(opened, monkeypatch):
-    monkeypatch.setattr("segmentation.segmenter.STALE", 0.0)
+    monkeypatch.setattr("segmentation.motion.words.STALE", 0.0)
     segmenter = opened()
     segmenter.tell_room("learn")  # in a pause: by the next look somebody may be back
     for seq in range(60):

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from segmentation.motion.room import CELL, looks_otherwise, textured
+from segmentation.motion.state import CELL, looks_otherwise, textured
 from train.data.datasets import Alpha, Image
 from train.views.draw import Camera
 

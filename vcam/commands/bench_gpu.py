@@ -272,7 +272,7 @@ def operations(weights: BiSeNet, size: tuple[int, int]) -> int:
     network = networks.placed(weights, torch.device("cpu"), torch.float32).to("meta")
     counter = FlopCounterMode(display=False)
     with counter, torch.inference_mode():
-        network(torch.zeros((1, 3, *size), device="meta"))
+        network(torch.zeros((1, weights.inputs, *size), device="meta"))
     return int(counter.get_total_flops())
 
 
@@ -348,7 +348,8 @@ def _alone(
     """Return the network's own time at (h, w)."""
     with torch.inference_mode():
         network = networks.build(kind, weights, size, device, dtype, cache_dir())
-        x = networks.trial(size, device).to(dtype, memory_format=torch.channels_last)
+        x = networks.trial(size, device, weights.inputs)
+        x = x.to(dtype, memory_format=torch.channels_last)
         ms = networks.time_of(network, x, 100)
     return {"size": [size[1], size[0]], "ms": round(ms, 4), "fps": round(1000 / ms, 1)}
 

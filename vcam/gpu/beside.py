@@ -124,6 +124,17 @@ class Beside:
         """Return the copy of the room that was asked for last, and ask for another."""
         return self._segmenter.copy_room()
 
+    def lend_room(self) -> RoomCopy | None:
+        """Return a copy of what is known of the room now, for an engine that goes on.
+
+        Raises:
+            SegmentationError: the device failed, or did not answer in time.
+        """
+        if self._compiling is not None:
+            return None
+        kept: RoomCopy | None = self._ask("room", self._segmenter.lend_room)
+        return kept
+
     @property
     def room_map(self) -> NDArray[np.uint8]:
         """Where the room is known, (h, w) uint8, 255 where it is; any thread."""

@@ -100,6 +100,8 @@ class GpuChild:
         self._fresh = True
         self._turn = 0
         self._spent = 0.0
+        self._room: dict[str, Any] = {}  # what the child knows of it, for the status
+        self._asking = threading.Lock()  # words to the room come from any thread
         self._lost = ""  # reason that the child is of no use any more
         self._stillness = Stillness()
         import multiprocessing  # slow to load, and few have a GPU
@@ -153,7 +155,7 @@ class GpuChild:
         if new:
             assert not isinstance(behind, Blur)
             exchange.put_backdrop(place.views[4], behind)
-        self._news = bool(self._ask(PATIENCE, "frame", self._turn, new))
+        self._news, self._room = self._ask(PATIENCE, "frame", self._turn, new, pts)
         if new:
             assert not isinstance(behind, Blur)
             place.backdrop = behind
@@ -167,27 +169,48 @@ class GpuChild:
     def info(self) -> dict[str, Any]:
         """Engine, network and times for `vcam status`; times are moving averages in ms."""
         times = {"gpu": round(self._spent * 1000, 2)}
-        return {**self._info, "present": self._present, "stages_ms": times}
+        told = {"present": self._present, "stages_ms": times}
+        return {**self._info, **told, "room": self._room or self._info.get("room")}
 
     def adjust(self, *, smoothing: float, people: People) -> None:
         """Smooth by another strength from the next frame on; any thread."""
         self._decay = temporal.Smoother(smoothing).decay
 
     def tell_room(self, word: RoomWord) -> bool:
-        """No room is learnt on the GPU."""
-        return False
+        """Learn the room alone from the next look on, or forget it; any thread.
+
+        Returns False where the child is gone.
+        """
+        return bool(self._ask_of_room("tell_room", word))
 
     def recall_room(self, kept: RoomCopy) -> None:
-        """No room is learnt on the GPU."""
+        """Know this room, which `copy_room` returned once, from the next look on; any thread."""
+        self._soiled = True
+        self._ask_of_room("recall_room", kept)
+        kept.fill(0)
 
-    def copy_room(self) -> None:
-        """No room is learnt on the GPU."""
-        return
+    def copy_room(self) -> RoomCopy | None:
+        """Return the copy of the room that was asked for last, and ask for another; one thread."""
+        kept: RoomCopy | None = self._ask_of_room("copy_room")
+        return kept
+
+    def lend_room(self) -> RoomCopy | None:
+        """Return a copy of what is known of the room now; None while it is little."""
+        kept: RoomCopy | None = self._ask_of_room("lend_room")
+        return kept
 
     @property
-    def room_map(self) -> None:
-        """No room is learnt on the GPU."""
-        return
+    def room_map(self) -> NDArray[np.uint8] | None:
+        """Where the room is known: (h, w) uint8, 255 where it is; any thread."""
+        known: NDArray[np.uint8] | None = self._ask_of_room("room_map")
+        return known
+
+    def _ask_of_room(self, *words: Any) -> Any:
+        """Return the child's answer; None where it is gone, which the next frame tells of."""
+        try:
+            return self._ask(PATIENCE, *words)
+        except SegmentationError:
+            return None
 
     def reset(self) -> None:
         """Forget the frames before, and overwrite all that is kept of them.
@@ -200,18 +223,19 @@ class GpuChild:
         if self._soiled:
             self._soiled = False
             self._asked = None  # memory that is not used may be given back along with it
-            self._ask(PATIENCE, "wipe")
+            self._room = self._ask(PATIENCE, "wipe")
 
     wipe = reset
 
     def close(self) -> None:
         """End the child, which takes all that lies on the GPU along; waits for two seconds."""
-        with contextlib.suppress(OSError, ValueError):
-            if not self._lost:
-                self._pipe.send(("close",))
-        self._lost = self._lost or "the GPU's process was ended"
-        with contextlib.suppress(OSError):
-            self._pipe.close()
+        with self._asking:
+            with contextlib.suppress(OSError, ValueError):
+                if not self._lost:
+                    self._pipe.send(("close",))
+            self._lost = self._lost or "the GPU's process was ended"
+            with contextlib.suppress(OSError):
+                self._pipe.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(0 if self._process.returncode is not None else LEAVING)
         if self._process.poll() is None:
@@ -266,13 +290,14 @@ class GpuChild:
             raise self._gone(f"the GPU was not ready after {BUILDING:g} s")
 
     def _ask(self, patience: float, *words: Any) -> Any:
-        if self._lost:
-            raise EngineError(self._lost, hint='Set engine = "cpu".')
-        try:
-            self._pipe.send(words)
-        except (OSError, ValueError) as error:
-            raise self._gone(self._end()) from error
-        return self._answer(patience, words[0])
+        with self._asking:
+            if self._lost:
+                raise EngineError(self._lost, hint='Set engine = "cpu".')
+            try:
+                self._pipe.send(words)
+            except (OSError, ValueError) as error:
+                raise self._gone(self._end()) from error
+            return self._answer(patience, words[0])
 
     def _answer(self, patience: float, what: str) -> Any:
         try:

@@ -47,6 +47,10 @@ class Mattes(Protocol):
         """Return the copy of the room that was asked for last, and ask for another; one thread."""
         ...
 
+    def lend_room(self) -> RoomCopy | None:
+        """Return a copy of what is known of the room now; its owner's thread."""
+        ...
+
     @property
     def room_map(self) -> NDArray[np.uint8] | None:
         """Where the room is known, (h, w) uint8, 255 where it is; None where none is learnt."""

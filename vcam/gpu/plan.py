@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from typing import TYPE_CHECKING, Any, Final
@@ -23,9 +24,12 @@ from vcam.gpu import resample, torch_draw, torch_matte
 from vcam.gpu.exchange import Exchange, bare
 from vcam.gpu.packing import HEADER, Packing
 from vcam.gpu.rig import Rig
+from vcam.gpu.room.compared import Compared
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+    from vcam.gpu.room.learner import Learner
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +65,7 @@ class Plan:
         self._shrinks = [resample.Shrink(shape, (h, w), device) for shape in shapes]
         self._tidy = torch_matte.Tidy(h, w, device, settle=device.type == "cpu")
         self._smoother = torch_matte.Smoother(h, w, device)
+        self.compared = Compared(self.size, self._matrix, self._scale, told=rig.told)
         self._colours = torch_draw.Colours(h, w, device)
         self._fit = torch_draw.Fit(packing, scene, h, w, device)
         self._spill = torch_draw.Spill(self._fit, scene, (h, w), device)
@@ -84,6 +89,12 @@ class Plan:
     def close(self) -> None:
         """Give the buffers back; the plan cannot run any more."""
         self._graphs.clear()
+        # What it knows of the room must not lie in memory that nobody overwrites.
+        with contextlib.suppress(RuntimeError), self.rig.on(self._stream):
+            if self.compared.version:
+                self.compared.wipe()
+                if self._stream is not None:
+                    self._stream.synchronize()  # before others use that memory
         self.rig.host.give_back(self.buffers)
 
     def fits(self, packing: Packing, scene: Scene) -> bool:
@@ -111,10 +122,19 @@ class Plan:
         with self.rig.on(self._stream):
             for mine, theirs in zip(self._state(), other._state(), strict=True):
                 mine.copy_(theirs)
+            self.compared.inherit(other.compared)
 
     def _state(self) -> list[Tensor]:
         smoother = self._smoother
         return [smoother.held, smoother.before, smoother.noise, self._tidy.present]
+
+    def teach(self, learner: Learner, pts: float) -> None:
+        """Have the room learnt from the frame that went through last, taken at `pts` seconds."""
+        _, present, cut = (
+            int(x) for x in self.buffers.down[self._turn].numpy()[:24].view(np.int64)
+        )
+        with self.rig.on(self._stream):
+            learner.follow(self.compared, pts, present=bool(present), cut=bool(cut))
 
     def load(
         self,
@@ -205,6 +225,7 @@ class Plan:
                 buffer.zero_()
             if not self._pictured:
                 self._behind.zero_()  # the room, blurred
+            self.compared.wipe()
             if self._shapers is not None:
                 self._shapers.wipe()
         if self._stream is not None:
@@ -226,18 +247,20 @@ class Plan:
         """From the frame's planes to the network's input."""
         if self._shapers is not None:
             self._picture, self._x = self._shapers.prepare(self._data)
-            return
+        else:
+            self._picture, self._x = self._prepared()
+        self.compared.tell(self._picture, self._x)
+
+    def _prepared(self) -> tuple[Tensor, Tensor]:
         planes = [plane.of(self._data) for plane in self.packing.seen]
-        self._picture = torch.stack(
+        picture = torch.stack(
             [shrink(plane) for shrink, plane in zip(self._shrinks, planes, strict=True)]
         )
-        x = torch_matte.to_input(
-            self._picture, self._matrix, self._scale, self.full, self.rig.dtype
-        )
-        self._x = networks.widened(x, self.rig.inputs)
+        x = torch_matte.to_input(picture, self._matrix, self._scale, self.full, self.rig.dtype)
+        return picture, networks.widened(x, self.rig.inputs)
 
     def infer(self, turn: int) -> None:
-        """Run the network."""
+        """Run the network; what it says of the room that is known has to be so."""
         h, w = self.size
         made, head = self._network(self._x), self.rig.head
         if made.shape[1] == 1 or head is None:
@@ -246,6 +269,7 @@ class Plan:
             self._raw = self._shapers.alpha(made)
         else:
             self._raw = torch.sigmoid(head(made)[0, 0, :h, :w].float())
+        self._raw = self.compared.object_to(self._raw)
 
     def refine(self, turn: int) -> None:
         """Islands and holes, steadiness, edges."""

@@ -79,6 +79,7 @@ class Rig:
     ) -> None:
         self.network, self.head = networks.split(network)
         self.inputs = int(getattr(network, "inputs", 3))  # channels of the picture it takes
+        self.told = bool(getattr(network, "room", False))  # some of them are for the learned room
         self.device, self.dtype, self.area = device, dtype, area
         self.host = host or Pinned(device)
         # Sizes the network ran at, that of the frame in its input, and whose kernels were with it.

@@ -33,11 +33,13 @@ from vcam.gpu.exchange import Stillness
 from vcam.gpu.packing import Packing, packing_of
 from vcam.gpu.plan import Plan
 from vcam.gpu.rig import AREA, Host, Rig
+from vcam.gpu.room.learner import Learner
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from segmentation.motion.room import RoomCopy, RoomWord
     from segmentation.planes import Planes
     from segmentation.refine import People
 
@@ -99,6 +101,7 @@ class CudaSegmenter:
         self._fresh = True
         self._last = time.monotonic()  # when a frame was last asked for
         self._stillness = Stillness()
+        self._learner = Learner(pinned=self._gpu)
         self._spent = 0.0
         with as_engine_error("cannot be used"):
             self.name = open_device(self.device)
@@ -169,9 +172,19 @@ class CudaSegmenter:
             plan.run()
             self.began()
             matte = plan.answer(seq, pts)
+        self.teach(plan, pts)
         self._stillness.watch(matte)
         self._spent += 0.05 * (time.perf_counter() - started - self._spent)
         return matte
+
+    def teach(self, plan: Plan, pts: float) -> None:
+        """Learn the room from the frame that went through `plan` last.
+
+        Raises:
+            EngineError: the GPU failed, or went away.
+        """
+        with as_engine_error("failed"):
+            plan.teach(self._learner, pts)
 
     @property
     def network(self) -> str:
@@ -200,6 +213,7 @@ class CudaSegmenter:
             "governed": False,
             "cpu_percent": None,
             "present": plan.present if plan else False,
+            "room": self.room,
             "gpu_memory_mb": self.memory >> 20,
             "stages_ms": {"gpu": round(self._spent * 1000, 2)},
         }
@@ -219,6 +233,33 @@ class CudaSegmenter:
             raise ValueError(f"people is {people!r}, expected 'everyone' on the GPU")
         self._decay = temporal.Smoother(smoothing).decay
 
+    @property
+    def room(self) -> dict[str, Any]:
+        """State of the learned room, for the status; see `segmentation.motion.room.Room.info`."""
+        return self._learner.info
+
+    def tell_room(self, word: RoomWord) -> bool:
+        """Learn the room alone from the next look on, or forget it; any thread."""
+        self._learner.words.tell(word)
+        return True
+
+    def recall_room(self, kept: RoomCopy) -> None:
+        """Know this room, which `copy_room` returned once, from the next look on; any thread."""
+        self._learner.words.recall(kept)
+
+    def copy_room(self) -> RoomCopy | None:
+        """Return the copy of the room that was asked for last, and ask for another; one thread."""
+        return self._learner.words.copy()
+
+    def lend_room(self) -> RoomCopy | None:
+        """Return a copy of what is known of the room now; None while it is little."""
+        return self._learner.room.copy()
+
+    @property
+    def room_map(self) -> NDArray[np.uint8]:
+        """Where the room is known: (h, w) uint8, 255 where it is; any thread."""
+        return self._learner.room.map
+
     def reset(self) -> None:
         """Forget the frames before; after a while without any, give the GPU's memory back.
 
@@ -226,6 +267,7 @@ class CudaSegmenter:
             EngineError: the GPU is lost, and what lies there is not overwritten.
         """
         self._stillness.forget()
+        self._learner.wipe()
         if not self._fresh and self._plan is not None:
             self._fresh = True
             with as_engine_error("failed"):
@@ -244,6 +286,7 @@ class CudaSegmenter:
             self._builder.join(30)
             self._builder = None
         self._release()
+        self._learner.wipe()
 
     def _release(self) -> None:
         if isinstance(self._built, Plan):

@@ -18,8 +18,9 @@ from collections import defaultdict
 from dataclasses import dataclass
 from multiprocessing import connection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -34,6 +35,11 @@ from vcam.gpu.rig import Buffers, Pinned
 from vcam.gpu.segmenter import CudaSegmenter
 from vcam.gpu.shared import SharedMemory
 from vcam.system.memory import never_dumped
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from segmentation.motion.room import RoomCopy, RoomWord
 
 log = logging.getLogger(__name__)
 
@@ -128,6 +134,7 @@ class Worker:
     def __init__(self, segmenter: CudaSegmenter, host: Shared) -> None:
         self._segmenter, self._host = segmenter, host
         self._plan: Any = None
+        self._seen: float | None = None  # when the frame was taken that is to be learnt from
 
     def plan(self, packing: Packing, scene: Scene) -> Told | None:
         """Say where frames of this kind are to be put; None while nothing may be shown."""
@@ -138,8 +145,12 @@ class Worker:
         exact, offset = plan.fits(packing, scene), self._host.offset(plan.buffers)
         return Told(plan.exchange, offset, exact, segmenter.fresh, segmenter.info)
 
-    def frame(self, turn: int, backdrop: bool) -> bool:
-        """Send a frame through; true if another plan waits to be taken into use."""
+    def frame(self, turn: int, backdrop: bool, pts: float) -> tuple[bool, dict[str, Any]]:
+        """Send a frame through, taken at `pts` seconds.
+
+        Returns:
+            true if another plan waits to be taken into use; what is known of the room
+        """
         plan, host = self._plan, self._host
         if plan is None:
             raise EngineError("a frame came before its plan", hint='Set engine = "cpu".')
@@ -149,12 +160,40 @@ class Worker:
         plan.run(turn)
         host.hand_over(plan.buffers, turn)
         self._segmenter.began()
-        return self._segmenter.has_built
+        self._seen = pts
+        return self._segmenter.has_built, self._segmenter.room
 
-    def wipe(self) -> None:
-        """Overwrite all that is kept of the frames before."""
+    def learn(self) -> None:
+        """Learn the room from the frame before, whose answer was sent: no frame waits for it."""
+        seen, self._seen = self._seen, None
+        if seen is not None:
+            self._segmenter.teach(self._plan, seen)
+
+    def wipe(self) -> dict[str, Any]:
+        """Overwrite all that is kept of the frames before; what is known of the room then."""
         self._segmenter.wipe()
         self._host.wipe()
+        return self._segmenter.room
+
+    def tell_room(self, word: RoomWord) -> bool:
+        """Learn the room alone from the next look on, or forget it."""
+        return self._segmenter.tell_room(word)
+
+    def recall_room(self, kept: RoomCopy) -> None:
+        """Know this room from the next look on."""
+        self._segmenter.recall_room(kept)
+
+    def copy_room(self) -> RoomCopy | None:
+        """Return the copy of the room that was asked for last, and ask for another."""
+        return self._segmenter.copy_room()
+
+    def lend_room(self) -> RoomCopy | None:
+        """Return a copy of what is known of the room now."""
+        return self._segmenter.lend_room()
+
+    def room_map(self) -> NDArray[np.uint8]:
+        """Where the room is known, (h, w) uint8, 255 where it is."""
+        return self._segmenter.room_map
 
 
 def serve(pipe: connection.Connection[Any, Any], worker: Worker) -> None:
@@ -163,7 +202,11 @@ def serve(pipe: connection.Connection[Any, Any], worker: Worker) -> None:
         name, *words = pipe.recv()
         if name == "close":
             return
-        pipe.send(("ok", getattr(worker, name)(*words)))
+        answer = getattr(worker, name)(*words)
+        pipe.send(("ok", answer))
+        if isinstance(answer, np.ndarray):
+            answer.fill(0)  # it may show the room
+        worker.learn()
 
 
 def open_worker(memory: SharedMemory, wishes: dict[str, Any]) -> tuple[Worker, dict[str, Any]]:
