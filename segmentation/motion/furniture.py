@@ -67,7 +67,8 @@ class Furniture:
         found = hanging_together(still.view(np.uint8), person)
         if not found.any():
             return None
-        return cv2.resize(found, luma.shape[::-1], interpolation=cv2.INTER_NEAREST) > 0
+        whole = cv2.resize(found, self._size[::-1], interpolation=cv2.INTER_NEAREST)
+        return np.asarray(whole > 0, np.bool_)
 
     def _begin(self, anew: NDArray[np.bool_], sharp: NDArray[np.float32], pts: float) -> None:
         """Compare these parts with what they look like now, from now on."""
@@ -94,7 +95,7 @@ def hanging_together(still: NDArray[np.uint8], person: NDArray[np.bool_]) -> NDA
     count, labels = cv2.connectedComponents(np.ascontiguousarray(wide), connectivity=4)
     for label in range(1, count):
         piece = labels == label
-        called = np.count_nonzero(piece & person)
-        if np.count_nonzero(piece) - called >= max(FEWEST, called):
+        called = int(np.count_nonzero(piece & person))
+        if int(np.count_nonzero(piece)) - called >= max(FEWEST, called):
             found |= piece
-    return cv2.dilate(found, BRIDGE) & still
+    return np.asarray(cv2.dilate(found, BRIDGE) & still, np.uint8)

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from segmentation.constants import ARRIVE
 from segmentation.kernels import PERSON, UNSTEADY, compare, learn
 from segmentation.motion.furniture import Furniture, hanging_together
-from segmentation.motion.state import CELL, TEXTURE, State, looks_otherwise, textured
+from segmentation.motion.state import CELL, TEXTURE, State, give_back, looks_otherwise, textured
 
 RoomWord = Literal["learn", "forget"]  # of the user
 RoomCopy = NDArray[np.uint8]  # (4, h, w): Y, U and V, and lessons that each pixel was seen in
@@ -52,12 +52,10 @@ SPREAD: Final = 1.5  # parts, deviation, by which such light is smoothed,
 FADES: Final = 0.1  # and the weight of no change at all beside it
 BLOCK: Final = np.ones((3, 3), np.uint8)
 
+LOUD: Final = 5.0  # levels of noise above which what differs says little
 APART: Final = (0.6, 0.7)  # share of a person that looks otherwise, to stay told and to be told,
 PROVEN: Final = 6  # looks in a row in which the network was told nothing
-SAME: Final = (
-    1.2,
-    1.5,
-)  # levels more than the noise's own mean, and times that, that it differs by
+SAME: Final = (1.2, 1.5)  # levels, and times the noise, that it differs by where it is found again
 PIXEL: Final = 2.5  # times the noise that it differs by around a pixel
 MOVES: Final = 0.02  # share of a person that changes from lesson to lesson where they move
 HELD: Final = 4  # looks in which somebody moved and a plain part was the room, to be the room too,
@@ -235,6 +233,8 @@ class Room:
             share = np.count_nonzero(person) / alpha.size
             self._contrast = self.stands / share if share else 0.0
             self._weigh(share)
+            if self.noise <= LOUD:
+                give_back(alpha, self._otherwise * (self._apart < 255))
 
     def _take_out(self, alpha: NDArray[np.float32]) -> None:
         if self._empty or not self._settled:
@@ -300,7 +300,8 @@ class Room:
 
     @property
     def _tells(self) -> bool:
-        return self._told and (self._nobody_called or self._proven >= PROVEN)
+        sure = self._nobody_called or self._proven >= PROVEN
+        return self._told and sure and self.noise <= LOUD
 
     @property
     def _firm(self) -> NDArray[np.bool_]:
@@ -398,7 +399,7 @@ class Room:
         change = cv2.blur(cv2.absdiff(picture[0], self._seen), (3, 3))
         restless = change > max(RESTLESS[0], RESTLESS[1] * self.noise)
         body = alpha > 0.5
-        self._moving = np.count_nonzero(restless & body) > MOVES * np.count_nonzero(body)
+        self._moving = bool(np.count_nonzero(restless & body) > MOVES * np.count_nonzero(body))
         near = cv2.dilate(restless.view(np.uint8), _square(AROUND * h))
         np.copyto(self._differs, 0, where=near > 0)
         return np.where(person > 0, PERSON, near * UNSTEADY)

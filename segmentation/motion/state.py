@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 CELL: Final = 8  # pixels a side of the parts in which the room is found again
 TEXTURE: Final = (6.0, 3.0)  # levels, and times the noise, that a part of the room varies by
 OTHERWISE: Final = (6.0, 3.0)  # levels, and times the noise, from which it looks otherwise
+BODY: Final = 0.14  # part of the height around a pixel in which the mean alpha is
+INSIDE: Final = 0.5  # and beyond, for it to be in the middle of a person
+HALF_A_PERSON: Final = (0.1, 0.3)  # alpha from which it may be one there, and that it surely is
 
 
 @dataclass(frozen=True)
@@ -69,3 +72,15 @@ def looks_otherwise(apart: NDArray[np.uint8], noise: float) -> NDArray[np.float3
     least = max(OTHERWISE[0], OTHERWISE[1] * noise)
     share = cv2.blur(apart, (3, 3)) * np.float32(1 / least) - np.float32(1)
     return np.asarray(np.clip(share, 0, 1, out=share), np.float32)
+
+
+def give_back(alpha: NDArray[np.float32], otherwise: NDArray[np.float32]) -> None:
+    """Believe, in place, what is half a person, in the middle of one, and surely not the room.
+
+    Shapes:
+        alpha: (h, w), 0..1; otherwise: (h, w), 1 where the picture surely is not the room
+    """
+    side = 2 * round(BODY * len(alpha)) + 1
+    inside = (cv2.blur(alpha, (side, side)) > INSIDE) & (otherwise >= 1)
+    least, most = HALF_A_PERSON
+    np.maximum(alpha, np.clip((alpha - least) / (most - least), 0, 1), out=alpha, where=inside)
