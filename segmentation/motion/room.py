@@ -237,7 +237,7 @@ class Room:
                 give_back(alpha, self._otherwise * (self._apart < 255))
 
     def _take_out(self, alpha: NDArray[np.float32]) -> None:
-        if self._empty or not self._settled:
+        if self._empty or not (self._settled and self._matched):  # else compared was another look
             self._suspicious = 0
             return
         cells = self._texture.shape[::-1]

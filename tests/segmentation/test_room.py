@@ -234,6 +234,16 @@ def test_another_room_is_forgotten_at_once_and_learnt_again(watched, change):
     assert watched.room.known == 1.0
 
 
+def test_in_another_light_nothing_is_taken_out_by_the_picture_before(watched):
+    """A frame after a stall, say, in which somebody is elsewhere and the light is on."""
+    watched.see(before(wall(), disc(40)), disc(40), count=FRAMES)
+    there = disc(140)
+
+    out = watched.see(before(lamp(wall()), there), there)
+
+    assert out[there > 0.5].min() == 1
+
+
 def test_a_chair_that_was_moved_is_unlearnt_where_it_was(watched):
     scene = wall()
     scene[:, 60:100, 20:60] = np.array([30, 128, 128], np.float32)[:, None, None]
