@@ -145,17 +145,17 @@ class Room:
             return
         before = self._room, self._weight, self._last_person
         pictures = (*before, self._lit, self._seen, self._apart, self._otherwise, self._texture)
-        empty, told = self._empty, dict(self.__dict__)
+        told, kept_on = dict(self.__dict__), ("_settled", "_person", "_lesson", "_empty")
         self._allocate(h, w)
-        if not empty:
+        if not told["_empty"]:
             for plane, old in zip(self._room, before[0], strict=True):
                 cv2.resize(old, (w, h), plane, interpolation=cv2.INTER_LINEAR)
             self._weight[:] = cv2.resize(before[1], (w, h), interpolation=cv2.INTER_NEAREST)
             self._last_person[:] = cv2.resize(before[2], (w, h), interpolation=cv2.INTER_NEAREST)
             self._describe()
-        for name in ("since", "noise", "_known", "_fit", "_settled", "_person", "_lesson"):
+        for name in ("since", "noise", "_known", "_fit", *kept_on):
             setattr(self, name, told[name])
-        self._empty = empty
+        self._furniture.forget()
         for kept in pictures:
             kept.fill(0)
 

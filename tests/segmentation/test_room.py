@@ -339,3 +339,20 @@ def test_nothing_is_left_when_it_was_wiped(watched):
             assert not kept.any(), name
     assert watched.room.known == 0
     assert watched.room.forgotten == "", "that is no reason to tell"
+
+
+@pytest.mark.parametrize(
+    "end",
+    [Room.wipe, Room.forget, lambda room: room.resize(H // 2, W // 2)],
+    ids=["wiped", "forgotten", "another size"],
+)
+def test_pictures_that_were_kept_are_overwritten(watched, end):
+    watched.see(before(wall(), disc()), disc(), count=30)
+    room = watched.room
+    kept = {name: vars(room)[f"_{name}"] for name in ("room", "lit", "seen", "apart", "otherwise")}
+    kept["detail"] = room._furniture._detail
+    assert all(picture.any() for picture in kept.values())
+
+    end(room)
+
+    assert [name for name, picture in kept.items() if picture.any()] == []
