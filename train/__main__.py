@@ -168,6 +168,7 @@ def _add_film(commands: Commands) -> None:
     told.add_argument("--rooms", type=Path, required=True, metavar="MANIFEST", help="or a folder")
     told.add_argument("--split", default="report", choices=("choose", "report", "train"))
     told.add_argument("--count", type=int, default=14, metavar="N")
+    told.add_argument("--seconds", type=float, default=6.6, metavar="N", help="of each")
     told.add_argument("-o", "--output", type=Path, required=True, metavar="FOLDER")
 
 

@@ -114,7 +114,7 @@ def run_film(options: argparse.Namespace) -> int:
     pairs, _ = pictures_of(options.people, options.split)
     rooms = find_rooms(options.rooms, options.split)
     for scene in film.scenes(pairs, rooms, options.count):
-        film.write(scene, options.output)
+        film.write(scene, options.output, round(options.seconds * film.FPS))
         print(options.output / f"{scene.name}.mp4")
     return 0
 

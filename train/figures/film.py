@@ -65,8 +65,8 @@ def scenes(pairs: list[Pair], rooms: list[tuple[Path, Row]], count: int) -> Iter
         )
 
 
-def frames(scene: Scene) -> Iterator[tuple[Image, Alpha]]:
-    """Each frame of a scene, (HEIGHT, WIDTH, 3) uint8 RGB, and its true alpha."""
+def frames(scene: Scene, count: int = FRAMES) -> Iterator[tuple[Image, Alpha]]:
+    """So many frames of a scene, (HEIGHT, WIDTH, 3) uint8 RGB each, and their true alpha."""
     rng = np.random.default_rng(sum(map(ord, scene.name)))
     room, person = _framed(scene.room), _inside(scene.person, scene.alpha)
     moved = room.copy()
@@ -76,7 +76,7 @@ def frames(scene: Scene) -> Iterator[tuple[Image, Alpha]]:
     light = cv2.resize(light, (WIDTH, HEIGHT), interpolation=cv2.INTER_CUBIC)[..., None]
     tint = rng.uniform(0.97, 1.03, 3).astype(np.float32)
     drift, phase = rng.uniform(-0.08, 0.1), rng.uniform(0, 6)
-    for number in range(FRAMES):
+    for number in range(count):
         alpha, seen = _placed(scene, person, number, phase)
         happened = number >= HAPPENS
         behind = moved if scene.kind == "chair" and happened else room
@@ -99,7 +99,7 @@ def frames(scene: Scene) -> Iterator[tuple[Image, Alpha]]:
         yield np.ascontiguousarray(decoded[..., ::-1]), alpha
 
 
-def write(scene: Scene, folder: Path) -> None:
+def write(scene: Scene, folder: Path, count: int = FRAMES) -> None:
     """Write NAME.mp4 and NAME_alpha.mkv, for `evaluate --clips`."""
     folder.mkdir(parents=True, exist_ok=True)
     files: tuple[tuple[Path, str, str, dict[str, str]], ...] = (
@@ -113,7 +113,7 @@ def write(scene: Scene, folder: Path) -> None:
         assert isinstance(stream, VideoStream)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, layout
         outs.append((out, stream))
-    for image, alpha in frames(scene):
+    for image, alpha in frames(scene, count):
         grey = np.round(alpha * 255).astype(np.uint8)
         for (out, stream), picture, kind in zip(
             outs, (image, grey), ("rgb24", "gray"), strict=True
