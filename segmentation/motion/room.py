@@ -225,7 +225,7 @@ class Room:
         """Take out of `alpha`, in place, what is surely the room: found again, and textured."""
         self.shown = self.stands = 0.0
         self._take_out(alpha)
-        if self._matched and self._settled:
+        if self._matched and self._settled and self.noise <= LOUD:
             # Of the rest, for furniture that was called a person hides nobody's clothes.
             otherwise = self._otherwise > 0.5
             person = alpha > 0.5
@@ -233,11 +233,11 @@ class Room:
             share = np.count_nonzero(person) / alpha.size
             self._contrast = self.stands / share if share else 0.0
             self._weigh(share)
-            if self.noise <= LOUD:
-                give_back(alpha, self._otherwise * (self._apart < 255))
+            give_back(alpha, self._otherwise * (self._apart < 255))
 
     def _take_out(self, alpha: NDArray[np.float32]) -> None:
-        if self._empty or not (self._settled and self._matched):  # else compared was another look
+        compared = self._settled and self._matched  # the picture of this look
+        if self._empty or not compared or self.noise > LOUD:
             self._suspicious = 0
             return
         cells = self._texture.shape[::-1]
