@@ -50,7 +50,6 @@ LIGHT: Final = 0.15  # part by which a lamp or a shadow may change the light in 
 DARK: Final = 16.0  # levels; below, noise is taken for light
 SPREAD: Final = 1.5  # parts, deviation, by which such light is smoothed,
 FADES: Final = 0.1  # and the weight of no change at all beside it
-BLOCK: Final = np.ones((3, 3), np.uint8)
 
 LOUD: Final = 5.0  # levels of noise above which what differs says little
 APART: Final = (0.6, 0.7)  # share of a person that looks otherwise, to stay told and to be told,
@@ -87,7 +86,7 @@ class Room:
         self.noise = 2.0  # levels, deviation of a pixel from the room
         self.shown = 0.0  # share of the picture that was room within the person at the last look
         self.stands = 0.0  # the same of what is called a person and looks otherwise than the room
-        self._contrast = 0.0  # part of the person that does
+        self._stands_out = False  # most of the person does, and did before
         self._moving = False  # somebody moved since the lesson before
         self._known = 0.0  # share of the picture
         self._fit = np.array([[1, 0]] * 3, np.float32)  # gain and offset of Y, U and V
@@ -195,22 +194,23 @@ class Room:
         """The room with the light that falls on it now: a lamp, a screen, a shadow in a part of it.
 
         From parts that are known, no person and lit much the same, smoothed, and fading to none.
+        While nobody is seen, somebody who comes in might pass for it.
         """
-        if alpha.shape != self._size:
+        if self._nobody_called or alpha.shape != self._size:
+            self._light.fill(0)
             return self._room
-        (gain, offset), cells, lit = self._fit[0], self._texture.shape[::-1], self._lit
-        np.copyto(lit, self._room)
+        (gain, offset), cells = self._fit[0], self._texture.shape[::-1]
         now, room, person, known = (
             cv2.resize(plane, cells, interpolation=cv2.INTER_AREA)
-            for plane in (luma, lit[0], alpha, (self._weight >= KNOWN).view(np.uint8) * 255)
+            for plane in (luma, self._room[0], alpha, (self._weight >= KNOWN).view(np.uint8) * 255)
         )
         change = now / np.maximum(room * gain + offset, DARK) - np.float32(1)
-        sure = (known == 255) & (cv2.dilate(person, BLOCK) < NEAR) & (np.abs(change) < LIGHT)
+        sure = (known == 255) & (cv2.dilate(person, _square(1)) < NEAR) & (np.abs(change) < LIGHT)
         weight = sure.astype(np.float32)
         total = cv2.GaussianBlur(change * weight, (0, 0), SPREAD)
         total /= cv2.GaussianBlur(weight, (0, 0), SPREAD) + FADES
         self._light[:] = total
-        return self._lit_up(lit)
+        return self._lit_up(self._lit)
 
     def _lit_up(self, lit: NDArray[np.float32]) -> NDArray[np.float32]:
         """Fill `lit` with the room in the light that was found at the last look."""
@@ -227,17 +227,17 @@ class Room:
         self._take_out(alpha)
         if self._matched and self._settled and self.noise <= LOUD:
             # Of the rest, for furniture that was called a person hides nobody's clothes.
-            otherwise = self._otherwise > 0.5
             person = alpha > 0.5
-            self.stands = float(np.count_nonzero(otherwise & person)) / alpha.size
+            self.stands = np.count_nonzero((self._otherwise > 0.5) & person) / alpha.size
             share = np.count_nonzero(person) / alpha.size
-            self._contrast = self.stands / share if share else 0.0
             self._weigh(share)
-            give_back(alpha, self._otherwise * (self._apart < 255))
+            self._stands_out = self._proven >= PROVEN and self.stands >= CONTRAST * share
+            if self._stands_out:
+                give_back(alpha, self._otherwise * (self._apart < 255))
 
     def _take_out(self, alpha: NDArray[np.float32]) -> None:
-        compared = self._settled and self._matched  # the picture of this look
-        if self._empty or not compared or self.noise > LOUD:
+        compared = self._settled and self._matched and self.noise <= LOUD
+        if self._empty or not compared:
             self._suspicious = 0
             return
         cells = self._texture.shape[::-1]
@@ -270,7 +270,7 @@ class Room:
         held[~same] = 0
         if self._moving:
             held[same & (held < HELD)] += 1
-        if self._contrast < CONTRAST:
+        if not self._stands_out:
             return np.zeros_like(same)
         person = cv2.resize(alpha, same.shape[::-1], interpolation=cv2.INTER_AREA) > 0.5
         return hanging_together((held >= HELD).view(np.uint8), person).view(np.bool_)
