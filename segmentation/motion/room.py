@@ -228,8 +228,8 @@ class Room:
         if self._matched and self._settled and self.noise <= LOUD:
             # Of the rest, for furniture that was called a person hides nobody's clothes.
             person = alpha > 0.5
-            self.stands = np.count_nonzero((self._otherwise > 0.5) & person) / alpha.size
-            share = np.count_nonzero(person) / alpha.size
+            self.stands = float(((self._otherwise > 0.5) & person).mean())
+            share = float(person.mean())
             self._weigh(share)
             self._stands_out = self._proven >= PROVEN and self.stands >= CONTRAST * share
             if self._stands_out:
