@@ -20,6 +20,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from segmentation.engines.layout import weights_dir
 from segmentation.motion.temporal import Smoother
 from segmentation.planes import Planes
 from segmentation.segmenter import Segmenter
@@ -46,6 +47,7 @@ from vcam.guard import Guard
 
 KINDS = ("sit", "still", "lamp", "nudge", "cut", "chair", "noise", "poison")
 POISONS = ("foreign", "shifted", "inverted", "ghost", "dark")
+MODEL = str(weights_dir() / "bisenet-small-int8.xml")
 FPS = 15
 ALONE = 30  # frames of the room alone
 HOLE, WINDOW = 0.005, 0.002  # shares of the picture
@@ -200,7 +202,8 @@ class Pair:
     """The program's segmenter, and the same without a learned room."""
 
     def __init__(self) -> None:
-        self.learning, self.without = Segmenter(), Segmenter()
+        # Left to choose, each takes the precision that it finds the fastest, and they may differ.
+        self.learning, self.without = Segmenter(MODEL), Segmenter(MODEL)
         self.without.learns = False
         self._compositor = Compositor(W, H)
 
