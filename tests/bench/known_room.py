@@ -51,17 +51,17 @@ class Variant(Room):
         self, sits: NDArray[np.bool_] | None, *, told: bool = True, witness: bool = True
     ) -> None:
         super().__init__()
-        self._sits, self._tells, self._witness = sits, told, witness
+        self._sits, self._is_told, self._has_witness = sits, told, witness
 
     def look(self, picture: Any, before: Any, colours: Any, x: NDArray[np.float32]) -> None:
         """See `Room`."""
         super().look(picture, before, colours, x)
-        if not self._tells:
+        if not self._is_told:
             x[0, 3:].fill(0)
 
     def object_to(self, alpha: NDArray[np.float32]) -> None:
         """See `Room`."""
-        super().object_to(alpha if self._witness else alpha.copy())
+        super().object_to(alpha if self._has_witness else alpha.copy())
 
     def learn(self, *lesson: Any, **more: Any) -> None:
         """See `Room`."""

@@ -9,6 +9,7 @@ import pytest
 from segmentation import kernels
 from segmentation.kernels import LIMITED
 from segmentation.motion.room import AGAIN, ALONE, FIRST, FRAMES, PROVEN, Room
+from tests.bench import known_room
 
 H, W = 108, 192
 MATRIX = np.ascontiguousarray(LIMITED, np.float32)
@@ -356,3 +357,13 @@ def test_pictures_that_were_kept_are_overwritten(watched, end):
     end(room)
 
     assert [name for name, picture in kept.items() if picture.any()] == []
+
+
+def test_every_room_that_the_benchmark_compares_looks_and_objects():
+    rooms = known_room.ways(np.zeros((H, W), np.bool_), alone=True)
+
+    assert rooms.keys() == set(known_room.WAYS)
+    for room in filter(None, rooms.values()):
+        x = np.zeros((1, 7, H, W), np.float32)
+        room.look(np.zeros((3, H, W), np.uint8), np.zeros((H, W), np.float32), (MATRIX, SCALE), x)
+        room.object_to(np.zeros((H, W), np.float32))
