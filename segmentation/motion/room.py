@@ -225,7 +225,7 @@ class Room:
         """Take out of `alpha`, in place, what is surely the room: found again, and textured."""
         self.shown = self.stands = 0.0
         self._take_out(alpha)
-        if self._matched and self._settled and self.noise <= LOUD:
+        if self._compared:
             # Of the rest, for furniture that was called a person hides nobody's clothes.
             person = alpha > 0.5
             self.stands = float(((self._otherwise > 0.5) & person).mean())
@@ -236,8 +236,7 @@ class Room:
                 give_back(alpha, self._otherwise * (self._apart < 255))
 
     def _take_out(self, alpha: NDArray[np.float32]) -> None:
-        compared = self._settled and self._matched and self.noise <= LOUD
-        if self._empty or not compared:
+        if self._empty or not self._compared:
             self._suspicious = 0
             return
         cells = self._texture.shape[::-1]
@@ -285,18 +284,14 @@ class Room:
         """The part that the next picture may be compared with; None while nothing is known."""
         if self._empty or self._size == (0, 0):
             return None
-        firm = self._firm | self._plain_parts if self._settled else np.zeros_like(self._firm)
+        firm = self._firm | self._plain_parts if self._compared else np.zeros_like(self._firm)
         there, tells = self._weight >= KNOWN, self._matched and self._tells
-        return State(
-            self._version,
-            self._lit_up(self._lit),
-            there,
-            self._rich,
-            firm,
-            self._fit,
-            self.noise,
-            tells,
-        )
+        lit, rich, fit = self._lit_up(self._lit), self._rich, self._fit
+        return State(self._version, lit, there, rich, firm, fit, self.noise, tells)
+
+    @property
+    def _compared(self) -> bool:
+        return self._settled and self._matched and self.noise <= LOUD
 
     @property
     def _tells(self) -> bool:
